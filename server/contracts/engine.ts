@@ -1,0 +1,92 @@
+// The engine as the front sees it, whatever stands behind (a child process, a fake in tests).
+
+import type { AdapterSummary } from './adapter.ts'
+import type { ChatMessage, GenerateRequest, GenerationEvent } from './generation.ts'
+
+export type Device = 'cpu' | 'webgpu' | 'cuda'
+export type Weights = 'auto' | 'fp32' | 'fp16' | 'int8' | 'int4'
+
+/** What an engine process is started with. Paths are absolute. */
+export interface EngineOptions {
+  readonly model: string
+  readonly servedModelName: string
+  readonly adapters: string
+  readonly device: Device
+  readonly weights: Weights
+  readonly maxBatch: number
+  /** null: the checkpoint's own. */
+  readonly maxContext: number | null
+  /** null: a share of the free memory. */
+  readonly kvMemoryBytes: number | null
+  /** null: one per core. */
+  readonly threads: number | null
+  readonly cacheDir: string
+}
+
+export interface ModelInfo {
+  readonly id: string
+  readonly architecture: string
+  readonly vocabSize: number
+  readonly maxContext: number
+  readonly numParameters: number
+  readonly weights: Exclude<Weights, 'auto'>
+  readonly device: Device
+  readonly maxBatch: number
+  readonly kvCapacityTokens: number
+  /** From the checkpoint's generation_config; 1, 1 and 0 where it is silent. */
+  readonly defaults: { readonly temperature: number; readonly topP: number; readonly topK: number }
+  /** Seconds since the epoch at which the checkpoint was written. */
+  readonly created: number
+  readonly bytes: { readonly weights: number; readonly kv: number; readonly bank: number }
+}
+
+export type EngineState = 'loading' | 'ready' | 'restarting' | 'stopped'
+
+export interface EngineStats {
+  readonly running: number
+  readonly waiting: number
+  /** 0–1 */
+  readonly kvUsage: number
+  readonly runningAdapters: readonly string[]
+  readonly waitingAdapters: readonly string[]
+  readonly residentAdapters: number
+}
+
+/** One request under way. `events` yields exactly one terminal event, last. */
+export interface Generation {
+  readonly id: string
+  readonly events: AsyncIterable<GenerationEvent>
+  /** Idempotent; the stream then ends in `cancelled`, unless it had already ended. */
+  cancel(): void
+}
+
+export interface EngineClient {
+  readonly state: EngineState
+  /** Undefined until the first engine is ready. */
+  readonly model: ModelInfo | undefined
+  readonly restarts: number
+  /** Never throws: a request that cannot start ends in `failed` (e.g. model_loading). */
+  submit(request: GenerateRequest): Generation
+  /** Rejects with ServerError. */
+  tokenize(input: TokenizeInput): Promise<TokenizeResult>
+  detokenize(tokens: readonly number[]): Promise<string>
+  /** Re-reads the adapter folder. Never reads tensors. */
+  listAdapters(): Promise<readonly AdapterSummary[]>
+  /** Resolves when the first engine is ready; rejects with ServerError when it cannot start. */
+  ready(): Promise<ModelInfo>
+  /** Stops the process after running requests ended, or at once when `force`. */
+  close(options?: { force?: boolean }): Promise<void>
+}
+
+export type TokenizeInput =
+  | { readonly kind: 'text'; readonly text: string; readonly addSpecialTokens: boolean }
+  | {
+      readonly kind: 'messages'
+      readonly messages: readonly ChatMessage[]
+      readonly addGenerationPrompt: boolean
+    }
+
+export interface TokenizeResult {
+  readonly tokens: readonly number[]
+  readonly tokenStrings: readonly string[]
+}

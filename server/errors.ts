@@ -1,0 +1,81 @@
+// Every error a client or operator can act on: a stable code, an HTTP status, an OpenAI error type.
+// A message says the rule, the value and the remedy. Across the process border errors travel as
+// { code, message, param }; the code is also the metric label. Anything else that is thrown is a bug.
+
+export const errorTable = {
+  // The request itself
+  invalid_json: { status: 400, type: 'invalid_request_error' },
+  invalid_request: { status: 400, type: 'invalid_request_error' },
+  invalid_value: { status: 400, type: 'invalid_request_error' },
+  unsupported_value: { status: 400, type: 'invalid_request_error' },
+  unsupported_parameter: { status: 400, type: 'invalid_request_error' },
+  unsupported_content: { status: 400, type: 'invalid_request_error' },
+  context_length_exceeded: { status: 400, type: 'invalid_request_error' },
+  adapter_conflict: { status: 400, type: 'invalid_request_error' },
+  adapter_rank_exceeded: { status: 400, type: 'invalid_request_error' },
+  invalid_adapter: { status: 400, type: 'invalid_request_error' },
+  unsupported_adapter: { status: 400, type: 'invalid_request_error' },
+  invalid_api_key: { status: 401, type: 'authentication_error' },
+  insufficient_permissions: { status: 403, type: 'permission_error' },
+  adapter_required: { status: 403, type: 'permission_error' },
+  host_not_allowed: { status: 403, type: 'permission_error' },
+  origin_not_allowed: { status: 403, type: 'permission_error' },
+  not_found: { status: 404, type: 'invalid_request_error' },
+  model_not_found: { status: 404, type: 'invalid_request_error' },
+  method_not_allowed: { status: 405, type: 'invalid_request_error' },
+  request_timeout: { status: 408, type: 'invalid_request_error' },
+  request_too_large: { status: 413, type: 'invalid_request_error' },
+  unsupported_media_type: { status: 415, type: 'invalid_request_error' },
+  rate_limit_exceeded: { status: 429, type: 'rate_limit_error' },
+  // The server
+  server_error: { status: 500, type: 'server_error' },
+  engine_crashed: { status: 500, type: 'server_error' },
+  numerical_error: { status: 500, type: 'server_error' },
+  model_loading: { status: 503, type: 'server_error' },
+  shutting_down: { status: 503, type: 'server_error' },
+  adapter_limit: { status: 503, type: 'server_error' },
+  timeout: { status: 504, type: 'server_error' },
+  // The operator: these end the process with exit code 1 and one line
+  invalid_config: { status: 500, type: 'server_error' },
+  invalid_checkpoint: { status: 500, type: 'server_error' },
+  unsupported_checkpoint: { status: 500, type: 'server_error' },
+} as const satisfies Record<string, { status: number; type: string }>
+
+export type ErrorCode = keyof typeof errorTable
+
+/** An error as it crosses the process border. `message` is safe to show to a client. */
+export interface ErrorBody {
+  readonly code: ErrorCode
+  readonly message: string
+  /** The request field at fault, as a path ("messages.0.content"), where there is one. */
+  readonly param?: string | null
+}
+
+/** An error that a client or operator can act on. Its message may be shown to them as it is. */
+export class ServerError extends Error {
+  override readonly name = 'ServerError'
+  readonly code: ErrorCode
+  readonly param: string | null
+
+  constructor(
+    code: ErrorCode,
+    message: string,
+    options: { param?: string | null; cause?: unknown } = {},
+  ) {
+    super(message, options.cause === undefined ? {} : { cause: options.cause })
+    this.code = code
+    this.param = options.param ?? null
+  }
+
+  get status(): number {
+    return errorTable[this.code].status
+  }
+
+  toBody(): ErrorBody {
+    return { code: this.code, message: this.message, param: this.param }
+  }
+
+  static from(body: ErrorBody): ServerError {
+    return new ServerError(body.code, body.message, { param: body.param ?? null })
+  }
+}
