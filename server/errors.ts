@@ -56,15 +56,18 @@ export class ServerError extends Error {
   override readonly name = 'ServerError'
   readonly code: ErrorCode
   readonly param: string | null
+  /** HTTP headers that belong to this answer (Allow, Retry-After, …). They stay in the front. */
+  readonly headers: Readonly<Record<string, string>>
 
   constructor(
     code: ErrorCode,
     message: string,
-    options: { param?: string | null; cause?: unknown } = {},
+    options: { param?: string | null; headers?: Record<string, string>; cause?: unknown } = {},
   ) {
     super(message, options.cause === undefined ? {} : { cause: options.cause })
     this.code = code
     this.param = options.param ?? null
+    this.headers = options.headers ?? {}
   }
 
   get status(): number {

@@ -1,0 +1,365 @@
+// Every flag of the server, once: its environment variable, its --help line and its row in the README
+// all come from the schema below. Parsing is pure: argv and env come in, a Config or ServerError comes out.
+
+import { homedir } from 'node:os'
+import { basename, join, resolve } from 'node:path'
+import { z } from 'zod'
+import { adapterNamePattern, maxAdapterScale } from './contracts/adapter.ts'
+import type { EngineOptions } from './contracts/engine.ts'
+import { ServerError } from './errors.ts'
+
+interface FlagText {
+  /** What --help and the README show between the flag and its meaning. */
+  readonly value: string
+  /** Text parsed when neither flag nor variable is given; null: absent. */
+  readonly default: string | null
+  /** How the default reads where its text would mislead (a path of this machine, "none"). */
+  readonly shownDefault?: string
+  readonly description: string
+}
+
+const flag = <T>(parse: (text: string) => T, text: FlagText) =>
+  z
+    .string()
+    .optional()
+    .transform((given, context): T | null => {
+      const value = given ?? text.default
+      if (value === null) return null
+      try {
+        return parse(value)
+      } catch (error) {
+        context.addIssue({ code: 'custom', message: (error as Error).message })
+        return z.NEVER
+      }
+    })
+    .meta({ ...text })
+
+/** A flag that always has a value, because it has a default. */
+const setting = <T>(parse: (text: string) => T, text: FlagText & { readonly default: string }) =>
+  flag(parse, text).transform((value) => value as T)
+
+const fail = (rule: string, got: string): never => {
+  throw new Error(`must be ${rule}; got ${JSON.stringify(got.slice(0, 80))}`)
+}
+
+const text = (value: string): string => (value === '' ? fail('a non-empty text', value) : value)
+
+const integer = (min: number, max: number) => (value: string) => {
+  const number = /^\d{1,15}$/.test(value) ? Number(value) : Number.NaN
+  return number >= min && number <= max
+    ? number
+    : fail(`a whole number from ${min} to ${max}`, value)
+}
+
+const oneOf =
+  <const T extends string>(all: readonly T[], supported: readonly T[] = all) =>
+  (value: string): T => {
+    const known = all.find((choice) => choice === value)
+    if (known === undefined) return fail(`one of ${all.join(', ')}`, value)
+    if (supported.includes(known)) return known
+    throw new Error(
+      `${JSON.stringify(value)} is not supported by this version; use ${supported.join(' or ')}`,
+    )
+  }
+
+const sizeUnits: Record<string, number> = {
+  '': 1,
+  B: 1,
+  kB: 1e3,
+  KB: 1e3,
+  MB: 1e6,
+  GB: 1e9,
+  KiB: 2 ** 10,
+  MiB: 2 ** 20,
+  GiB: 2 ** 30,
+}
+/** "2MB", "4GiB", "65536": bytes. */
+export const parseSize = (value: string): number => {
+  const match = /^(\d+(?:\.\d+)?) ?([A-Za-z]*)$/.exec(value)
+  const unit = match === null ? undefined : sizeUnits[match[2] as string]
+  const bytes = unit === undefined ? Number.NaN : Math.floor(Number(match?.[1]) * unit)
+  return bytes >= 1 && Number.isSafeInteger(bytes)
+    ? bytes
+    : fail('a size such as 65536, 2MB or 4GiB', value)
+}
+
+const durationUnits: Record<string, number> = { ms: 1, '': 1e3, s: 1e3, m: 60e3, h: 3600e3 }
+/** "600", "600s", "10m", "250ms": milliseconds. */
+export const parseDuration = (value: string): number => {
+  const match = /^(\d+(?:\.\d+)?) ?(ms|s|m|h|)$/.exec(value)
+  const ms = match === null ? Number.NaN : Number(match[1]) * (durationUnits[match[2] ?? ''] ?? 0)
+  // Node's timers hold at most 2^31 − 1 ms.
+  return ms >= 0 && ms <= 2_147_483_647
+    ? Math.floor(ms)
+    : fail('a duration up to 24 days such as 600, 600s or 10m', value)
+}
+const positiveDuration = (value: string): number =>
+  parseDuration(value) || fail('a duration above 0 such as 600, 600s or 10m', value)
+
+const list = (value: string): readonly string[] => {
+  const items = value.split(',').map((item) => item.trim())
+  return items.some((item) => item === '') ? fail('a comma list without empty items', value) : items
+}
+
+const apiKeys = (value: string): readonly string[] => {
+  const keys = value.split(',').map((item) => item.trim())
+  // The keys themselves never appear in an error line.
+  if (keys.every((key) => /^[\x21-\x7e]{1,512}$/.test(key))) return keys
+  throw new Error('must be 1–512 printable ASCII characters without spaces; commas separate keys')
+}
+
+const origins = (value: string): readonly string[] => {
+  for (const origin of list(value)) {
+    if (origin !== '*' && !/^https?:\/\/[^/\s]+$/.test(origin)) {
+      fail('* or a comma list of origins such as https://app.example.com', value)
+    }
+  }
+  return list(value)
+}
+
+const adapterStrength = (value: string): { id: string; scale: number | null } => {
+  const [id = '', scale, ...rest] = value.split(':')
+  const rule = `<name>[:<strength>] with a strength from 0 to ${maxAdapterScale}`
+  if (!adapterNamePattern.test(id) || id === 'none' || rest.length > 0) return fail(rule, value)
+  if (scale === undefined) return { id, scale: null }
+  const number = /^\d+(\.\d+)?$/.test(scale) ? Number(scale) : Number.NaN
+  return number <= maxAdapterScale ? { id, scale: number } : fail(rule, value)
+}
+
+const requiredAdapter = (value: string): { id: string; minScale: number | null } => {
+  const { id, scale } = adapterStrength(value)
+  return { id, minScale: scale }
+}
+
+const cacheRoot = process.env.XDG_CACHE_HOME || join(homedir(), '.cache')
+
+export const configSchema = z.strictObject({
+  model: setting(text, {
+    value: '<folder>',
+    default: 'models/tiny-reasoner',
+    description: 'Checkpoint folder: config.json, safetensors, tokenizer.json',
+  }),
+  servedModelName: flag(text, {
+    value: '<id>',
+    default: null,
+    shownDefault: 'folder name',
+    description: "The base model's id in the API",
+  }),
+  adapters: setting(text, {
+    value: '<folder>',
+    default: 'adapters',
+    description: 'Folder of adapters; each sub-folder is one',
+  }),
+  defaultAdapter: flag(adapterStrength, {
+    value: '<id[:strength]>',
+    default: null,
+    description: 'Applied when a request names no adapter',
+  }),
+  requireAdapter: flag(requiredAdapter, {
+    value: '<id[:min]>',
+    default: null,
+    description: 'Every request runs with it at least that strong; weaker ones get 403',
+  }),
+  device: setting(oneOf(['cpu', 'webgpu', 'cuda'], ['cpu']), {
+    value: '<name>',
+    default: 'cpu',
+    description: 'Where the model runs: cpu (this version knows no other)',
+  }),
+  weights: setting(oneOf(['auto', 'fp32', 'fp16', 'int8', 'int4'], ['auto', 'fp32']), {
+    value: '<type>',
+    default: 'auto',
+    description: 'Weight type: auto or fp32 (this version knows no other)',
+  }),
+  maxBatch: setting(integer(1, 256), {
+    value: '<n>',
+    default: '8',
+    description: 'Most sequences that run at once',
+  }),
+  maxContext: flag(integer(16, 1_048_576), {
+    value: '<tokens>',
+    default: null,
+    shownDefault: "model's",
+    description: 'Most tokens of prompt and answer together',
+  }),
+  kvMemory: flag(parseSize, {
+    value: '<size>',
+    default: null,
+    shownDefault: 'auto',
+    description: 'Bound of the KV cache, such as 4GiB',
+  }),
+  threads: flag(integer(1, 1024), {
+    value: '<n>',
+    default: null,
+    shownDefault: 'one per core',
+    description: 'Threads of the engine',
+  }),
+  cacheDir: setting(text, {
+    value: '<folder>',
+    default: join(cacheRoot, 'dutyfree'),
+    shownDefault: '$XDG_CACHE_HOME/dutyfree or ~/.cache/dutyfree',
+    description: 'Where built graphs are kept',
+  }),
+  host: setting(text, { value: '<address>', default: '127.0.0.1', description: 'Bound address' }),
+  port: setting(integer(0, 65535), {
+    value: '<n>',
+    default: '8000',
+    description: 'Bound port; 0 takes any free one',
+  }),
+  apiKey: flag(apiKeys, {
+    value: '<key,…>',
+    default: null,
+    description: 'Bearer keys; with one set, everything but /health* needs it',
+  }),
+  corsOrigins: flag(origins, {
+    value: '<origin,…>',
+    default: null,
+    description: 'Origins whose pages may call this server, or *',
+  }),
+  allowedHosts: flag(list, {
+    value: '<host,…>',
+    default: null,
+    shownDefault: 'bound host and localhost',
+    description: 'Host headers accepted, or *; any when bound to 0.0.0.0 or ::',
+  }),
+  maxQueue: setting(integer(0, 1_000_000), {
+    value: '<n>',
+    default: '256',
+    description: 'Requests waiting beyond --max-batch; more get 429 with Retry-After',
+  }),
+  requestTimeout: setting(positiveDuration, {
+    value: '<duration>',
+    default: '600s',
+    description: 'Deadline of one request; 504 beyond it',
+  }),
+  drainTimeout: setting(parseDuration, {
+    value: '<duration>',
+    default: '30s',
+    description: 'What running requests get to finish after SIGTERM',
+  }),
+  maxBody: setting(parseSize, {
+    value: '<size>',
+    default: '2MB',
+    description: 'Largest request body; 413 beyond it',
+  }),
+  reasoningField: setting(oneOf(['both', 'reasoning', 'reasoning_content', 'none']), {
+    value: '<name>',
+    default: 'both',
+    description: 'Reply field for the thought: both, reasoning, reasoning_content or none',
+  }),
+  logLevel: setting(oneOf(['debug', 'info', 'warn', 'error', 'silent']), {
+    value: '<level>',
+    default: 'info',
+    description: 'debug, info, warn, error or silent; JSON lines on standard error',
+  }),
+})
+
+export type Config = z.infer<typeof configSchema>
+
+export interface Flag extends FlagText {
+  readonly name: string
+  readonly env: string
+}
+
+const kebab = (key: string): string => key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
+
+/** Every flag with its texts, in the order of the schema. */
+export const flags: readonly Flag[] = Object.entries(configSchema.shape).map(([key, schema]) => {
+  // `setting` wraps `flag` once more, and meta sits on the inner one.
+  const inner = schema.meta() ?? (schema as { in?: z.ZodType }).in?.meta()
+  const name = kebab(key)
+  const env = `DUTYFREE_${name.toUpperCase().replaceAll('-', '_')}`
+  return { ...(inner as unknown as FlagText), name, env }
+})
+
+export type ParsedCommand =
+  | { readonly kind: 'serve'; readonly config: Config }
+  | { readonly kind: 'help' }
+  | { readonly kind: 'version' }
+
+/** Flags win over variables, variables over defaults; an empty variable counts as unset. */
+export const parseCommand = (
+  argv: readonly string[],
+  env: Readonly<Record<string, string | undefined>>,
+): ParsedCommand => {
+  const given = new Map<string, { text: string; source: string }>()
+  for (const { name, env: variable } of flags) {
+    const value = env[variable]
+    if (value) given.set(name, { text: value, source: variable })
+  }
+  const seen = new Set<string>()
+  for (let i = 0; i < argv.length; i++) {
+    const argument = argv[i] as string
+    if (argument === '--help' || argument === '-h') return { kind: 'help' }
+    if (argument === '--version' || argument === '-v') return { kind: 'version' }
+    const [, name, inline] = /^--([a-z-]+)(?:=(.*))?$/s.exec(argument) ?? []
+    if (name === undefined || !flags.some((known) => known.name === name)) {
+      throw invalid(`unknown flag ${JSON.stringify(argument.slice(0, 80))}; see --help`)
+    }
+    if (seen.has(name)) throw invalid(`--${name} is given twice; give it once`)
+    seen.add(name)
+    const value = inline ?? argv[++i]
+    if (value === undefined || (inline === undefined && value.startsWith('--'))) {
+      throw invalid(`--${name} needs a value; see --help`)
+    }
+    given.set(name, { text: value, source: `--${name}` })
+  }
+  const input = Object.fromEntries(
+    Object.keys(configSchema.shape).map((key) => [key, given.get(kebab(key))?.text]),
+  )
+  const result = configSchema.safeParse(input)
+  if (result.success) return { kind: 'serve', config: result.data }
+  const issue = result.error.issues[0]
+  const name = kebab(String(issue?.path[0]))
+  throw invalid(`${given.get(name)?.source ?? `--${name}`} ${issue?.message}`)
+}
+
+const invalid = (message: string): ServerError => new ServerError('invalid_config', message)
+
+/** The flags again, as the engine process wants them; relative paths start at `cwd`. */
+export const engineOptions = (config: Config, cwd: string): EngineOptions => {
+  const model = resolve(cwd, config.model)
+  return {
+    model,
+    servedModelName: config.servedModelName ?? basename(model),
+    adapters: resolve(cwd, config.adapters),
+    device: config.device,
+    weights: config.weights,
+    maxBatch: config.maxBatch,
+    maxContext: config.maxContext,
+    kvMemoryBytes: config.kvMemory,
+    threads: config.threads,
+    cacheDir: resolve(cwd, config.cacheDir),
+  }
+}
+
+const shownDefault = (entry: Flag): string => entry.shownDefault ?? entry.default ?? 'none'
+
+/** What --help prints. */
+export const renderHelp = (): string => {
+  const rows = flags.map((entry) => [`  --${entry.name} ${entry.value}`, entry] as const)
+  const width = Math.max(...rows.map(([left]) => left.length)) + 2
+  return [
+    'dutyfree: serves a reasoning model with safety adapters chosen per request.',
+    '',
+    'npm start -- [flags]      Each flag has an environment variable: --max-queue is DUTYFREE_MAX_QUEUE.',
+    '',
+    ...rows.map(
+      ([left, entry]) => `${left.padEnd(width)}${entry.description} (${shownDefault(entry)})`,
+    ),
+    `${'  --help, --version'.padEnd(width)}Print this, or the version, and exit`,
+    '',
+  ].join('\n')
+}
+
+/** The flag table of the README; test/config.test.ts checks that they agree. */
+export const renderFlagTable = (): string => {
+  const cell = (value: string) => value.replaceAll('|', '\\|')
+  return [
+    '| flag | variable | default | meaning |',
+    '| --- | --- | --- | --- |',
+    ...flags.map(
+      (entry) =>
+        `| \`--${entry.name} ${cell(entry.value)}\` | \`${entry.env}\` | ${cell(shownDefault(entry))} | ${cell(entry.description)} |`,
+    ),
+  ].join('\n')
+}

@@ -1,0 +1,26 @@
+// Tokens to text as they come: bytes are kept until they make whole code points.
+
+/** What a piece of text is made of; special tokens give no bytes. */
+export interface TokenBytes {
+  tokenBytes(id: number): Uint8Array
+  isSpecial(id: number): boolean
+}
+
+/** Special tokens that are part of the text nonetheless: the marks of a thought. */
+const keptSpecials = new Set(['<think>', '</think>'])
+
+export function createDetokenizer(tokenizer: TokenBytes) {
+  const decoder = new TextDecoder('utf-8', { ignoreBOM: true })
+  return {
+    /** The whole code points that this token completes. */
+    push(id: number): string {
+      const bytes = tokenizer.tokenBytes(id)
+      if (tokenizer.isSpecial(id) && !keptSpecials.has(Buffer.from(bytes).toString())) return ''
+      return decoder.decode(bytes, { stream: true })
+    },
+    /** An unfinished code point shows as U+FFFD. */
+    flush(): string {
+      return decoder.decode()
+    },
+  }
+}

@@ -1,0 +1,105 @@
+// A small builder of ONNX graphs. A node's name is its address ("/layers.0/mlp/down") and its
+// output carries the same name. Weights are named and read only when the graph is written, one by
+// one; small constants are kept by value and shared.
+
+export type TensorType = 'float32' | 'int32' | 'int64'
+/** A number, or the name of a dimension that varies from run to run. */
+export type Dim = number | string
+
+export type Attribute = number | string | readonly number[] | { readonly float: number }
+
+export interface Node {
+  readonly name: string
+  readonly op: string
+  readonly domain: '' | 'com.microsoft'
+  /** '' leaves an optional input out. */
+  readonly inputs: readonly string[]
+  readonly outputs: readonly string[]
+  readonly attributes: Readonly<Record<string, Attribute>>
+}
+
+export interface ValueInfo {
+  readonly name: string
+  readonly type: TensorType
+  readonly dims: readonly Dim[]
+}
+
+/** A weight that is read (converted, transposed) when the graph is written, then forgotten. */
+export interface Weight {
+  readonly name: string
+  readonly dims: readonly number[]
+  readonly read: () => Float32Array
+}
+
+export interface Constant {
+  readonly name: string
+  readonly type: TensorType
+  readonly dims: readonly number[]
+  readonly values: readonly number[]
+}
+
+export interface Graph {
+  readonly inputs: readonly ValueInfo[]
+  readonly outputs: readonly ValueInfo[]
+  readonly nodes: readonly Node[]
+  readonly weights: readonly Weight[]
+  readonly constants: readonly Constant[]
+}
+
+export interface NodeOptions {
+  readonly domain?: '' | 'com.microsoft'
+  readonly attributes?: Readonly<Record<string, Attribute>>
+  /** Names of outputs when they are more than one, or bound to a name. */
+  readonly outputs?: readonly string[]
+}
+
+export type GraphBuilder = ReturnType<typeof createGraphBuilder>
+
+export function createGraphBuilder() {
+  const inputs: ValueInfo[] = []
+  const outputs: ValueInfo[] = []
+  const nodes: Node[] = []
+  const weights = new Map<string, Weight>()
+  const constants = new Map<string, Constant>()
+
+  return {
+    input(name: string, type: TensorType, dims: readonly Dim[]): string {
+      inputs.push({ name, type, dims })
+      return name
+    },
+
+    output(name: string, type: TensorType, dims: readonly Dim[]): string {
+      outputs.push({ name, type, dims })
+      return name
+    },
+
+    /** Adds a node and returns its first output's name. */
+    node(name: string, op: string, nodeInputs: readonly string[], options: NodeOptions = {}): string {
+      const { domain = '', attributes = {}, outputs: names = [name] } = options
+      nodes.push({ name, op, domain, inputs: nodeInputs, outputs: names, attributes })
+      return names[0] ?? name
+    },
+
+    weight(name: string, dims: readonly number[], read: () => Float32Array): string {
+      if (!weights.has(name)) weights.set(name, { name, dims, read })
+      return name
+    },
+
+    /** A small constant, addressed by its value. */
+    constant(type: TensorType, values: readonly number[], dims = [values.length]): string {
+      const name = `const_${type}_${dims.join('x')}_${values.join('_')}`
+      constants.set(name, { name, type, dims, values })
+      return name
+    },
+
+    build(): Graph {
+      return {
+        inputs,
+        outputs,
+        nodes,
+        weights: [...weights.values()],
+        constants: [...constants.values()],
+      }
+    },
+  }
+}

@@ -1,0 +1,99 @@
+// A graph as ONNX bytes. Weights are not in them: each names an offset and a length in one file
+// beside the model, so that large models never pass through protobuf.
+
+import { onnx } from 'onnx-proto'
+import type { Attribute, Constant, Graph, Node, TensorType, ValueInfo } from './builder.ts'
+
+/** Offsets at which weights start; memory-mapped files want whole pages. */
+const alignment = 4096
+export const weightsFileName = 'weights.bin'
+
+export interface WeightPlacement {
+  readonly name: string
+  readonly dims: readonly number[]
+  readonly offset: number
+  readonly bytes: number
+}
+
+const dataTypes = {
+  float32: onnx.TensorProto.DataType.FLOAT,
+  int32: onnx.TensorProto.DataType.INT32,
+  int64: onnx.TensorProto.DataType.INT64,
+} as const satisfies Record<TensorType, number>
+
+/** Where each float32 weight lies in the weights file, and that file's size. */
+export function placeWeights(graph: Graph): { placements: WeightPlacement[]; size: number } {
+  let offset = 0
+  const placements = graph.weights.map(({ name, dims }) => {
+    const bytes = 4 * dims.reduce((product, dim) => product * dim, 1)
+    const placement = { name, dims, offset, bytes }
+    offset = Math.ceil((offset + bytes) / alignment) * alignment
+    return placement
+  })
+  return { placements, size: offset }
+}
+
+/** The model file's bytes; its weights are looked up in `weightsFileName` in the same folder. */
+export function encodeModel(graph: Graph, placements: readonly WeightPlacement[]): Uint8Array {
+  const model = onnx.ModelProto.create({
+    irVersion: 10,
+    producerName: 'dutyfree',
+    opsetImport: [
+      { domain: '', version: 18 },
+      { domain: 'com.microsoft', version: 1 },
+    ],
+    graph: {
+      name: 'decoder',
+      node: graph.nodes.map(encodeNode),
+      input: graph.inputs.map(encodeValue),
+      output: graph.outputs.map(encodeValue),
+      initializer: [...placements.map(encodeWeight), ...graph.constants.map(encodeConstant)],
+    },
+  })
+  return onnx.ModelProto.encode(model).finish()
+}
+
+function encodeNode(node: Node): onnx.INodeProto {
+  return {
+    name: node.name,
+    opType: node.op,
+    domain: node.domain,
+    input: [...node.inputs],
+    output: [...node.outputs],
+    attribute: Object.entries(node.attributes).map(([name, value]) => encodeAttribute(name, value)),
+  }
+}
+
+function encodeAttribute(name: string, value: Attribute): onnx.IAttributeProto {
+  const types = onnx.AttributeProto.AttributeType
+  if (typeof value === 'number') return { name, type: types.INT, i: value }
+  if (typeof value === 'string') return { name, type: types.STRING, s: Buffer.from(value) }
+  if ('float' in value) return { name, type: types.FLOAT, f: value.float }
+  return { name, type: types.INTS, ints: [...value] }
+}
+
+function encodeValue({ name, type, dims }: ValueInfo): onnx.IValueInfoProto {
+  const dim = dims.map((d) => (typeof d === 'number' ? { dimValue: d } : { dimParam: d }))
+  return { name, type: { tensorType: { elemType: dataTypes[type], shape: { dim } } } }
+}
+
+function encodeWeight({ name, dims, offset, bytes }: WeightPlacement): onnx.ITensorProto {
+  return {
+    name,
+    dims: [...dims],
+    dataType: dataTypes.float32,
+    dataLocation: onnx.TensorProto.DataLocation.EXTERNAL,
+    externalData: [
+      { key: 'location', value: weightsFileName },
+      { key: 'offset', value: String(offset) },
+      { key: 'length', value: String(bytes) },
+    ],
+  }
+}
+
+function encodeConstant({ name, type, dims, values }: Constant): onnx.ITensorProto {
+  const base = { name, dims: [...dims], dataType: dataTypes[type] }
+  if (type === 'float32') return { ...base, floatData: [...values] }
+  if (type === 'int32') return { ...base, int32Data: [...values] }
+  return { ...base, int64Data: [...values] }
+}

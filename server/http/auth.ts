@@ -1,0 +1,32 @@
+// Who may call. With --api-key set, every path but /health* needs `Authorization: Bearer <key>`:
+// the scheme in any case, one or more spaces (RFC 9110). Paths are compared exactly as they came, so
+// no spelling of a path ("//health", "/Health", "/health/") widens the exception.
+
+import { createHash, timingSafeEqual } from 'node:crypto'
+import { ServerError } from '../errors.ts'
+
+export const openPaths: ReadonlySet<string> = new Set(['/health', '/health/live', '/health/ready'])
+
+const digest = (key: string): Buffer => createHash('sha256').update(key).digest()
+
+export type Authenticate = (path: string, authorization: string | undefined) => void
+
+/** Compares SHA-256 digests, all of them each time, so that time tells neither length nor prefix. */
+export const createAuthenticate = (keys: readonly string[] | null): Authenticate => {
+  if (keys === null) return () => {}
+  const known = keys.map(digest)
+  return function authenticate(path, authorization) {
+    if (openPaths.has(path)) return
+    const token = /^bearer +([^\s]+)$/i.exec(authorization ?? '')?.[1]
+    const given = digest(token ?? '')
+    const matches = known.filter((key) => timingSafeEqual(key, given)).length
+    if (token !== undefined && matches > 0) return
+    throw new ServerError(
+      'invalid_api_key',
+      authorization === undefined
+        ? 'an API key is required; send the header "Authorization: Bearer <key>"'
+        : 'the API key is not valid; send the header "Authorization: Bearer <key>"',
+      { headers: { 'www-authenticate': 'Bearer' } },
+    )
+  }
+}

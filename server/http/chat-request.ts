@@ -1,0 +1,66 @@
+// The body of POST /v1/chat/completions, parsed into what the engine is asked for.
+
+import { z } from 'zod'
+import type { ModelInfo } from '../contracts/engine.ts'
+import type { GenerateRequest } from '../contracts/generation.ts'
+import { ServerError } from '../errors.ts'
+import { rejectUnsupported, unknownFields } from './field-rules.ts'
+import { parseMessages } from './messages.ts'
+import { checkPromptSize } from './prompt-size.ts'
+import {
+  checkTogether,
+  fieldError,
+  maxTopLogprobs,
+  resolveMaxTokens,
+  resolveSampling,
+  samplingFields,
+} from './sampling-fields.ts'
+
+export const chatSchema = z.object({
+  ...samplingFields,
+  messages: z.unknown(),
+  logprobs: z.boolean().nullish(),
+  top_logprobs: z.int().min(0).max(maxTopLogprobs).nullish(),
+  include_reasoning: z.boolean().nullish(),
+  // The template brings the special tokens itself.
+  add_special_tokens: z.literal(false).nullish(),
+})
+
+export type ChatFields = z.infer<typeof chatSchema>
+
+export interface ParsedChat {
+  readonly fields: ChatFields
+  readonly unknown: readonly string[]
+  /** The request but for its id and adapters. */
+  readonly request: Omit<GenerateRequest, 'id' | 'adapters'>
+}
+
+export const parseChat = (
+  body: Readonly<Record<string, unknown>>,
+  model: ModelInfo,
+): ParsedChat => {
+  rejectUnsupported(body)
+  const result = chatSchema.safeParse(body)
+  if (!result.success) throw fieldError(result.error, body)
+  const fields = result.data
+  const prompt = { kind: 'messages', messages: parseMessages(fields.messages) } as const
+  checkPromptSize(prompt, 'messages', model)
+  checkTogether(fields)
+  if (fields.top_logprobs != null && fields.logprobs !== true) {
+    throw new ServerError('invalid_value', 'top_logprobs is only allowed with "logprobs": true', {
+      param: 'top_logprobs',
+    })
+  }
+  return {
+    fields,
+    unknown: unknownFields(body, chatSchema.shape),
+    request: {
+      prompt,
+      sampling: resolveSampling(fields, model),
+      n: fields.n ?? 1,
+      maxTokens: resolveMaxTokens(fields, model),
+      topLogprobs: fields.logprobs ? (fields.top_logprobs ?? 0) : null,
+      splitReasoning: true,
+    },
+  }
+}

@@ -1,0 +1,103 @@
+// The body of POST /v1/completions. Several prompts become several engine requests; choice j of
+// prompt i has the index i · n + j.
+
+import { z } from 'zod'
+import type { ModelInfo } from '../contracts/engine.ts'
+import type { GenerateRequest, Prompt } from '../contracts/generation.ts'
+import { ServerError } from '../errors.ts'
+import { quote } from './error-response.ts'
+import { rejectUnsupported, unknownFields } from './field-rules.ts'
+import { wellFormed } from './messages.ts'
+import { checkPromptSize } from './prompt-size.ts'
+import {
+  checkTogether,
+  fieldError,
+  maxTopLogprobs,
+  resolveMaxTokens,
+  resolveSampling,
+  samplingFields,
+} from './sampling-fields.ts'
+
+const maxPrompts = 128
+
+export const completionSchema = z.object({
+  ...samplingFields,
+  prompt: z.unknown(),
+  logprobs: z.int().min(0).max(maxTopLogprobs).nullish(),
+  add_special_tokens: z.literal(true).nullish(),
+})
+
+export type CompletionFields = z.infer<typeof completionSchema>
+
+export interface ParsedCompletion {
+  readonly fields: CompletionFields
+  readonly unknown: readonly string[]
+  /** One per prompt, but for ids and adapters. */
+  readonly requests: ReadonlyArray<Omit<GenerateRequest, 'id' | 'adapters'>>
+}
+
+const wrong = (param: string, message: string) =>
+  new ServerError('invalid_value', `${param} ${message}`, { param })
+
+/** Token ids of this model; the longest list is the context. */
+export const parseTokens = (value: unknown, param: string, model: ModelInfo): number[] => {
+  if (!Array.isArray(value) || value.length === 0) {
+    throw wrong(param, `must be a non-empty list of token ids; got ${quote(value)}`)
+  }
+  if (value.length > model.maxContext) {
+    throw new ServerError(
+      'context_length_exceeded',
+      `the prompt has ${value.length} tokens and the context of this model is ${model.maxContext}`,
+      { param },
+    )
+  }
+  for (const id of value) {
+    if (Number.isInteger(id) && id >= 0 && id < model.vocabSize) continue
+    throw wrong(param, `must hold token ids from 0 to ${model.vocabSize - 1}; got ${quote(id)}`)
+  }
+  return value
+}
+
+const parsePrompts = (value: unknown, model: ModelInfo): readonly Prompt[] => {
+  if (typeof value === 'string') return [{ kind: 'text', text: wellFormed(value) }]
+  if (!Array.isArray(value) || value.length === 0) {
+    throw wrong('prompt', `must be a string, a list of strings or of token ids; got ${quote(value)}`)
+  }
+  if (typeof value[0] === 'number') {
+    return [{ kind: 'tokens', tokens: parseTokens(value, 'prompt', model) }]
+  }
+  if (value.length > maxPrompts) {
+    throw wrong('prompt', `may hold ${maxPrompts} prompts; got ${value.length}`)
+  }
+  return value.map((prompt, i): Prompt => {
+    const param = `prompt.${i}`
+    if (typeof prompt === 'string') return { kind: 'text', text: wellFormed(prompt) }
+    return { kind: 'tokens', tokens: parseTokens(prompt, param, model) }
+  })
+}
+
+export const parseCompletion = (
+  body: Readonly<Record<string, unknown>>,
+  model: ModelInfo,
+): ParsedCompletion => {
+  rejectUnsupported(body)
+  const result = completionSchema.safeParse(body)
+  if (!result.success) throw fieldError(result.error, body)
+  const fields = result.data
+  const prompts = parsePrompts(fields.prompt, model)
+  for (const prompt of prompts) checkPromptSize(prompt, 'prompt', model)
+  checkTogether(fields)
+  const shared = {
+    sampling: resolveSampling(fields, model),
+    n: fields.n ?? 1,
+    maxTokens: resolveMaxTokens(fields, model),
+    topLogprobs: fields.logprobs ?? null,
+    splitReasoning: false,
+  }
+  return {
+    fields,
+    unknown: unknownFields(body, completionSchema.shape),
+    // Each prompt has the same seed, so that its answer does not depend on its neighbours.
+    requests: prompts.map((prompt) => ({ ...shared, prompt })),
+  }
+}

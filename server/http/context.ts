@@ -1,0 +1,82 @@
+// What every route gets to work with, and what a request carries on its way through the middleware.
+
+import type { Config } from '../config.ts'
+import type { AppliedAdapter } from '../contracts/adapter.ts'
+import type { EngineClient } from '../contracts/engine.ts'
+import type { Logger } from '../contracts/logger.ts'
+import type { Observer } from '../contracts/observer.ts'
+import type { AdapterList } from './adapter-list.ts'
+import type { Admission } from './admission.ts'
+import type { Context } from 'hono'
+
+export interface Clock {
+  /** Milliseconds that never jump; for durations. */
+  monotonicMs(): number
+  /** Seconds since the epoch; for `created`. */
+  unixSeconds(): number
+}
+
+export const systemClock: Clock = {
+  monotonicMs: () => performance.now(),
+  unixSeconds: () => Math.floor(Date.now() / 1000),
+}
+
+/** The part of the configuration that the front reads. */
+export type HttpConfig = Pick<
+  Config,
+  | 'host'
+  | 'apiKey'
+  | 'corsOrigins'
+  | 'allowedHosts'
+  | 'maxQueue'
+  | 'maxBatch'
+  | 'maxBody'
+  | 'requestTimeout'
+  | 'reasoningField'
+  | 'defaultAdapter'
+  | 'requireAdapter'
+>
+
+export interface Services {
+  readonly engine: EngineClient
+  readonly config: HttpConfig
+  readonly observer: Observer
+  readonly logger: Logger
+  readonly clock: Clock
+  readonly admission: Admission
+  readonly adapters: AdapterList
+  readonly streamLimits: StreamLimits
+}
+
+export interface StreamLimits {
+  /** Silence after which a comment keeps proxies from closing the stream. */
+  readonly keepAliveMs: number
+  /** Bytes that wait for a slow reader before the generation is held up. */
+  readonly maxBufferedBytes: number
+  /** How long a reader may not read before its generation is cancelled. */
+  readonly slowReaderMs: number
+}
+
+export const defaultStreamLimits: StreamLimits = {
+  keepAliveMs: 15_000,
+  maxBufferedBytes: 64 * 1024,
+  slowReaderMs: 30_000,
+}
+
+export interface RequestVariables {
+  requestId: string
+  /** What the request log says beyond method, route, status and time. */
+  logFields: Record<string, unknown>
+  /** Set once the engine has said what it really applies. */
+  applied: readonly AppliedAdapter[] | undefined
+}
+
+export type RequestContext = Context<{ Variables: RequestVariables }>
+
+export interface Route {
+  readonly method: 'GET' | 'POST'
+  readonly path: string
+  /** One line of the OpenAPI document. */
+  readonly summary: string
+  handle(context: RequestContext): Response | Promise<Response>
+}

@@ -1,0 +1,61 @@
+// Every error as the OpenAI clients expect it: {"error":{message,type,param,code}}. What is not a
+// ServerError is a bug: it is logged with its stack, and the client gets a sentence without detail.
+
+import type { Logger } from '../contracts/logger.ts'
+import { type ErrorCode, errorTable, ServerError } from '../errors.ts'
+
+export interface OpenAIError {
+  readonly error: {
+    readonly message: string
+    readonly type: string
+    readonly param: string | null
+    readonly code: ErrorCode
+  }
+}
+
+// The whole body stays far under 32 kB whatever a message quotes.
+const maxMessageLength = 2048
+const maxParamLength = 256
+
+const bounded = (text: string, length: number): string =>
+  text.length <= length ? text : `${text.slice(0, length - 1)}…`
+
+export const openAIError = (error: ServerError): OpenAIError => ({
+  error: {
+    message: bounded(error.message, maxMessageLength),
+    type: errorTable[error.code].type,
+    param: error.param === null ? null : bounded(error.param, maxParamLength),
+    code: error.code,
+  },
+})
+
+/** Any thrown value as an error that may be shown. */
+export const toServerError = (error: unknown, logger: Logger, requestId: string): ServerError => {
+  if (error instanceof ServerError) return error
+  logger.error({ err: error, requestId }, 'unexpected error in a request')
+  return new ServerError('server_error', 'the server failed on this request; it was logged')
+}
+
+/** `x-should-retry` is read by the official clients: no retry cures a wrong request. */
+export const errorResponse = (
+  error: ServerError,
+  headers: Readonly<Record<string, string>> = {},
+): Response => {
+  const closes = error.code === 'shutting_down' || error.code === 'request_too_large'
+  return new Response(JSON.stringify(openAIError(error)), {
+    status: error.status,
+    headers: {
+      'content-type': 'application/json',
+      ...(closes ? { connection: 'close' } : {}),
+      ...error.headers,
+      ...headers,
+    },
+  })
+}
+
+/** Quotes a value of the request in a message, shortened and without control characters. */
+export const quote = (value: unknown): string => {
+  if (typeof value === 'string') return JSON.stringify(bounded(value, 64))
+  if (value === null || typeof value !== 'object') return String(value)
+  return Array.isArray(value) ? 'a list' : 'an object'
+}

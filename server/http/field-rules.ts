@@ -1,0 +1,129 @@
+// Fields of other servers' APIs that this one knows and does not do. The rule: a field that would
+// change the answer is a 400, unless it is null or holds the value that changes nothing; a field that
+// is a note or a hint to others is accepted. What nobody knows is accepted and its name logged.
+
+import { type ErrorCode, ServerError } from '../errors.ts'
+import { quote } from './error-response.ts'
+
+type ChangesNothing = (value: unknown) => boolean
+
+const never: ChangesNothing = () => false
+const is =
+  (...values: readonly unknown[]): ChangesNothing =>
+  (value) =>
+    values.includes(value)
+const isEmpty: ChangesNothing = (value) =>
+  typeof value === 'object' && value !== null && Object.keys(value).length === 0
+const isPlainText: ChangesNothing = (value) =>
+  typeof value === 'object' && value !== null && (value as { type?: unknown }).type === 'text'
+
+const unsupported: Readonly<Record<string, ChangesNothing>> = {
+  // Tools
+  tools: isEmpty,
+  tool_choice: is('none', 'auto'),
+  parallel_tool_calls: is(true, false),
+  functions: isEmpty,
+  function_call: is('none', 'auto'),
+  web_search_options: never,
+  // Constrained decoding
+  response_format: isPlainText,
+  structured_outputs: isEmpty,
+  guided_json: never,
+  guided_regex: never,
+  guided_choice: never,
+  guided_grammar: never,
+  guided_decoding_backend: never,
+  guided_whitespace_pattern: never,
+  json_schema: never,
+  grammar: never,
+  regex: never,
+  ebnf: never,
+  structural_tag: never,
+  // The prompt's making
+  chat_template: never,
+  chat_template_kwargs: isEmpty,
+  mm_processor_kwargs: isEmpty,
+  documents: isEmpty,
+  add_generation_prompt: is(true),
+  continue_final_message: is(false),
+  truncate_prompt_tokens: never,
+  prompt_embeds: never,
+  suffix: is(''),
+  echo: is(false),
+  prediction: never,
+  // Media
+  audio: never,
+  modalities: (value) => Array.isArray(value) && value.every((kind) => kind === 'text'),
+  // Sampling
+  best_of: is(1),
+  use_beam_search: is(false),
+  length_penalty: is(1),
+  prompt_logprobs: never,
+  bad_words: isEmpty,
+  allowed_token_ids: never,
+  logits_processors: isEmpty,
+  thinking_token_budget: never,
+  skip_special_tokens: is(true),
+  spaces_between_special_tokens: is(true),
+  detokenize: is(true),
+  return_token_ids: is(false),
+  return_tokens_as_token_ids: is(false),
+  // Promises that this version cannot keep
+  store: is(false),
+  priority: is(0),
+  cache_salt: never,
+  moderation: never,
+  kv_transfer_params: isEmpty,
+  vllm_xargs: isEmpty,
+}
+
+const ignored: ReadonlySet<string> = new Set([
+  'user',
+  'safety_identifier',
+  'metadata',
+  'service_tier',
+  'prompt_cache_key',
+  'prompt_cache_retention',
+  'request_id',
+  'verbosity',
+])
+
+/** The field, where it would have worked; other fields say unsupported_parameter. */
+const codes: Readonly<Record<string, ErrorCode>> = { best_of: 'unsupported_value' }
+
+/** Throws at the first field that asks for something this server does not do. */
+export const rejectUnsupported = (body: Readonly<Record<string, unknown>>): void => {
+  for (const [field, value] of Object.entries(body)) {
+    const changesNothing = Object.hasOwn(unsupported, field) ? unsupported[field] : undefined
+    if (changesNothing === undefined || value === null || changesNothing(value)) continue
+    throw new ServerError(
+      codes[field] ?? 'unsupported_parameter',
+      `${field} is not supported by this server; got ${quote(value)}; leave it out`,
+      { param: field },
+    )
+  }
+  // The hint is accepted, but nothing here can switch the thought off.
+  if (body.reasoning_effort === 'none') {
+    throw new ServerError(
+      'unsupported_parameter',
+      'reasoning_effort "none" is not supported: the model always reasons; leave it out',
+      { param: 'reasoning_effort' },
+    )
+  }
+}
+
+/** Names (bounded) of the fields that nobody knows, for the log. */
+export const unknownFields = (
+  body: Readonly<Record<string, unknown>>,
+  known: Readonly<Record<string, unknown>>,
+): readonly string[] =>
+  Object.keys(body)
+    .filter(
+      (field) =>
+        !Object.hasOwn(known, field) &&
+        !Object.hasOwn(unsupported, field) &&
+        !ignored.has(field) &&
+        field !== 'reasoning_effort',
+    )
+    .slice(0, 16)
+    .map((field) => field.slice(0, 64))

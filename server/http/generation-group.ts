@@ -1,0 +1,78 @@
+// Several generations as one: choice j of generation i becomes choice i · n + j, the prompt tokens
+// add up, and the group ends once, in the first failure or when all are done.
+
+import type { Generation } from '../contracts/engine.ts'
+import { type GenerationEvent, isTerminal } from '../contracts/generation.ts'
+
+export const groupGenerations = (
+  generations: readonly Generation[],
+  n: number,
+  id: string,
+): Generation => {
+  const [only] = generations
+  if (generations.length === 1 && only !== undefined) return only
+  const cancel = () => {
+    for (const generation of generations) generation.cancel()
+  }
+  return { id, cancel, events: mergeEvents(generations, n, cancel) }
+}
+
+type Accepted = Extract<GenerationEvent, { kind: 'accepted' }>
+
+async function* mergeEvents(
+  generations: readonly Generation[],
+  n: number,
+  cancel: () => void,
+): AsyncGenerator<GenerationEvent> {
+  const accepted: Accepted[] = []
+  const heldBack: GenerationEvent[] = []
+  let numRunning = generations.length
+  for await (const { event, source } of race(generations)) {
+    if (event.kind === 'accepted') {
+      accepted.push(event)
+      if (accepted.length < generations.length) continue
+      yield sumAccepted(accepted)
+      yield* heldBack
+    } else if (event.kind === 'delta' || event.kind === 'choice_finished') {
+      const shifted = { ...event, index: source * n + event.index }
+      if (accepted.length < generations.length) heldBack.push(shifted)
+      else yield shifted
+    } else if (event.kind === 'done') {
+      if (--numRunning === 0) yield event
+    } else {
+      cancel()
+      yield event
+      return
+    }
+  }
+}
+
+const sumAccepted = (all: readonly Accepted[]): Accepted => ({
+  kind: 'accepted',
+  promptTokens: all.reduce((sum, event) => sum + event.promptTokens, 0),
+  cachedTokens: all.reduce((sum, event) => sum + event.cachedTokens, 0),
+  adapters: all[0]?.adapters ?? [],
+})
+
+/** Events of all generations as they come, each with the number of its generation. */
+async function* race(
+  generations: readonly Generation[],
+): AsyncGenerator<{ event: GenerationEvent; source: number }> {
+  const iterators = generations.map(({ events }) => events[Symbol.asyncIterator]())
+  const next = (source: number) => {
+    const step = (iterators[source] as AsyncIterator<GenerationEvent>).next()
+    const labelled = step.then((result) => ({ source, result }))
+    // Whoever stops listening after a first failure must not leave a second one unhandled.
+    labelled.catch(() => {})
+    return labelled
+  }
+  const pending = new Map(iterators.map((_, source) => [source, next(source)]))
+  while (pending.size > 0) {
+    const { source, result } = await Promise.race(pending.values())
+    pending.delete(source)
+    if (result.done) continue
+    // After its terminal event a generation has nothing more to say.
+    if (!isTerminal(result.value)) pending.set(source, next(source))
+    yield { event: result.value, source }
+  }
+}

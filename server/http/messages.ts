@@ -1,0 +1,86 @@
+// Chat messages of a request: text only. Parsed one by one, so that the first wrong one ends the
+// work and a body of a million wrong ones yields one error.
+
+import type { ChatMessage } from '../contracts/generation.ts'
+import { type ErrorCode, ServerError } from '../errors.ts'
+import { quote } from './error-response.ts'
+
+const maxMessages = 10_000
+const maxPartsPerMessage = 1_000
+
+const roles: Readonly<Record<string, ChatMessage['role']>> = {
+  system: 'system',
+  developer: 'system',
+  user: 'user',
+  assistant: 'assistant',
+}
+
+const wrong = (param: string, message: string, code: ErrorCode = 'invalid_value') =>
+  new ServerError(code, `${param} ${message}`, { param })
+
+const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value)
+
+/** Lone surrogates are no text; they become U+FFFD, as they would on the way to UTF-8. */
+export const wellFormed = (text: string): string => text.replace(/\p{Surrogate}/gu, '\uFFFD')
+
+const parsePart = (part: unknown, param: string): string => {
+  if (typeof part === 'string') return part
+  if (!isObject(part)) throw wrong(param, `must be a content part; got ${quote(part)}`)
+  if (part.type !== 'text') {
+    if (typeof part.type !== 'string') throw wrong(`${param}.type`, 'must be "text"')
+    throw wrong(
+      `${param}.type`,
+      `must be "text": this model reads no other content; got ${quote(part.type)}`,
+      'unsupported_content',
+    )
+  }
+  if (typeof part.text === 'string') return part.text
+  throw wrong(`${param}.text`, `must be a string; got ${quote(part.text)}`)
+}
+
+const parseContent = (content: unknown, param: string): string => {
+  if (typeof content === 'string') return content
+  if (!Array.isArray(content)) {
+    throw wrong(param, `must be a string or a list of text parts; got ${quote(content)}`)
+  }
+  if (content.length === 0 || content.length > maxPartsPerMessage) {
+    throw wrong(param, `must hold 1–${maxPartsPerMessage} parts; got ${content.length}`)
+  }
+  return content.map((part, i) => parsePart(part, `${param}.${i}`)).join('')
+}
+
+const isEmpty = (value: unknown) =>
+  value === undefined || value === null || (Array.isArray(value) && value.length === 0)
+
+const parseMessage = (message: unknown, param: string): ChatMessage => {
+  if (!isObject(message)) throw wrong(param, `must be a message object; got ${quote(message)}`)
+  const { role, content } = message
+  if (role === 'tool' || role === 'function' || !isEmpty(message.tool_calls)) {
+    const field = isEmpty(message.tool_calls) ? 'role' : 'tool_calls'
+    throw wrong(
+      `${param}.${field}`,
+      'is not supported: this server has no tools',
+      'unsupported_value',
+    )
+  }
+  const known = typeof role === 'string' && Object.hasOwn(roles, role) ? roles[role] : undefined
+  if (known === undefined) {
+    throw wrong(
+      `${param}.role`,
+      `must be system, developer, user or assistant; got ${quote(role)}`,
+    )
+  }
+  // `reasoning` and `reasoning_content` of earlier answers are accepted; the template drops thoughts.
+  return { role: known, content: wellFormed(parseContent(content, `${param}.content`)) }
+}
+
+export const parseMessages = (value: unknown): readonly ChatMessage[] => {
+  if (!Array.isArray(value) || value.length === 0) {
+    throw wrong('messages', 'must be a list of at least one message')
+  }
+  if (value.length > maxMessages) {
+    throw wrong('messages', `may hold ${maxMessages} messages; got ${value.length}`)
+  }
+  return value.map((message, i) => parseMessage(message, `messages.${i}`))
+}

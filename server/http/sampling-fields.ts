@@ -1,0 +1,177 @@
+// The request fields that chat and plain completions share, and their way to SamplingParams.
+// Every bound that needs no model is here in zod; those that need the model are in `resolveSampling`.
+
+import { randomBytes } from 'node:crypto'
+import { z } from 'zod'
+import type { ModelInfo } from '../contracts/engine.ts'
+import type { SamplingParams } from '../contracts/generation.ts'
+import { ServerError } from '../errors.ts'
+import { quote } from './error-response.ts'
+
+export const maxChoices = 16
+export const maxTopLogprobs = 20
+const maxStopStrings = 4
+const maxStopLength = 1024
+const maxStopTokens = 64
+const maxBiasedTokens = 1024
+const modelNameLength = 1024
+
+/** `null` is how many clients leave a field out. */
+const between = (min: number, max: number) => z.number().min(min).max(max).nullish()
+const count = (min: number) => z.int().min(min).nullish()
+
+const stopString = z.string().min(1).max(maxStopLength)
+
+export const samplingFields = {
+  model: z.string().max(modelNameLength),
+  adapter: z.unknown(),
+  adapter_id: z.unknown(),
+  lora: z.unknown(),
+  temperature: between(0, 2),
+  top_p: z.number().gt(0).max(1).nullish(),
+  // 0 and −1 keep every token (vLLM).
+  top_k: z.int().min(-1).nullish(),
+  min_p: between(0, 1),
+  presence_penalty: between(-2, 2),
+  frequency_penalty: between(-2, 2),
+  repetition_penalty: z.number().gt(0).max(10).nullish(),
+  logit_bias: z.record(z.string(), z.unknown()).nullish(),
+  min_tokens: count(0),
+  ignore_eos: z.boolean().nullish(),
+  max_tokens: count(1),
+  max_completion_tokens: count(1),
+  stop: z.union([stopString, z.array(stopString).max(maxStopStrings)]).nullish(),
+  stop_token_ids: z.array(z.int().min(0)).max(maxStopTokens).nullish(),
+  include_stop_str_in_output: z.boolean().nullish(),
+  // int64; a number beyond 2^53 is taken as JSON parsed it, which is the same each time.
+  seed: z
+    .number()
+    .min(-(2 ** 63))
+    .max(2 ** 63)
+    .refine(Number.isInteger, { error: 'must be a whole number' })
+    .nullish(),
+  n: z.number().nullish(),
+  stream: z.boolean().nullish(),
+  stream_options: z
+    .object({
+      include_usage: z.boolean().nullish(),
+      continuous_usage_stats: z.boolean().nullish(),
+      include_obfuscation: z.boolean().nullish(),
+    })
+    .nullish(),
+}
+
+export type SamplingFields = z.infer<z.ZodObject<typeof samplingFields>>
+
+/** A field's error, in one line: the field, the rule and the value. */
+export const fieldError = (error: z.ZodError, body: unknown): ServerError => {
+  const issue = deepest(error.issues[0] as z.core.$ZodIssue)
+  const path = issue.path.map(String)
+  const param = path.join('.')
+  const value = path.reduce<unknown>(
+    (at, key) =>
+      typeof at === 'object' && at !== null && Object.hasOwn(at, key)
+        ? (at as Record<string, unknown>)[key]
+        : undefined,
+    body,
+  )
+  const got = value === undefined ? '' : `; got ${quote(value)}`
+  return new ServerError('invalid_value', `${param}: ${issue.message}${got}`, { param })
+}
+
+/** Of a union's branches, the one that went furthest into the value says what is wrong. */
+const deepest = (issue: z.core.$ZodIssue): z.core.$ZodIssue => {
+  if (issue.code !== 'invalid_union') return issue
+  const inner = issue.errors
+    .map((branch) => branch[0])
+    .filter((candidate) => candidate !== undefined && candidate.code !== 'invalid_type')[0]
+  return inner === undefined ? issue : deepest({ ...inner, path: [...issue.path, ...inner.path] })
+}
+
+const invalid = (param: string, message: string) =>
+  new ServerError('invalid_value', `${param} ${message}`, { param })
+
+/** Fields that contradict each other. */
+export const checkTogether = (fields: SamplingFields): void => {
+  const n = fields.n ?? 1
+  if (!Number.isInteger(n) || n < 1 || n > maxChoices) {
+    throw new ServerError(
+      'unsupported_value',
+      `n must be a whole number from 1 to ${maxChoices}; got ${n}`,
+      { param: 'n' },
+    )
+  }
+  if (fields.stream_options && !fields.stream) {
+    throw invalid('stream_options', 'is only allowed with "stream": true')
+  }
+  const { max_tokens: older, max_completion_tokens: newer } = fields
+  if (older != null && newer != null && older !== newer) {
+    throw invalid(
+      'max_completion_tokens',
+      `and max_tokens must agree; got ${newer} and ${older}; send one of them`,
+    )
+  }
+  const maxTokens = older ?? newer
+  if (maxTokens != null && (fields.min_tokens ?? 0) > maxTokens) {
+    throw invalid('min_tokens', `must be ≤ max_tokens; got ${fields.min_tokens} and ${maxTokens}`)
+  }
+}
+
+/** Keys are token ids of this model, values biases; every wrong key is named. */
+const parseLogitBias = (
+  bias: Readonly<Record<string, unknown>> | null | undefined,
+  vocabSize: number,
+): Array<readonly [number, number]> => {
+  const entries = Object.entries(bias ?? {})
+  if (entries.length > maxBiasedTokens) {
+    throw invalid('logit_bias', `may hold ${maxBiasedTokens} tokens; got ${entries.length}`)
+  }
+  const isToken = (key: string) => /^\d{1,9}$/.test(key) && Number(key) < vocabSize
+  const isBias = (value: unknown) => typeof value === 'number' && Math.abs(value) <= 100
+  const wrong = entries.filter(([key, value]) => !isToken(key) || !isBias(value))
+  if (wrong.length > 0) {
+    throw invalid(
+      'logit_bias',
+      `must map token ids from 0 to ${vocabSize - 1} to numbers from -100 to 100; wrong: ${wrong
+        .map(([key]) => quote(key))
+        .join(', ')}`,
+    )
+  }
+  return entries.map(([key, value]) => [Number(key), value as number])
+}
+
+export const resolveMaxTokens = (fields: SamplingFields, model: ModelInfo): number | null => {
+  const maxTokens = fields.max_tokens ?? fields.max_completion_tokens ?? null
+  if (maxTokens === null || maxTokens <= model.maxContext) return maxTokens
+  const param = fields.max_tokens == null ? 'max_completion_tokens' : 'max_tokens'
+  throw invalid(param, `must be ≤ ${model.maxContext} for this model; got ${maxTokens}`)
+}
+
+/** What the engine gets: every default resolved from the checkpoint's own. */
+export const resolveSampling = (
+  fields: SamplingFields,
+  model: ModelInfo,
+  randomSeed: () => bigint = () => randomBytes(8).readBigInt64LE(),
+): SamplingParams => {
+  const { defaults, vocabSize } = model
+  const wrong = fields.stop_token_ids?.find((id) => id >= vocabSize)
+  if (wrong !== undefined) {
+    throw invalid('stop_token_ids', `must be token ids below ${vocabSize}; got ${wrong}`)
+  }
+  return {
+    temperature: fields.temperature ?? defaults.temperature,
+    topP: fields.top_p ?? defaults.topP,
+    topK: Math.max(0, fields.top_k ?? defaults.topK),
+    minP: fields.min_p ?? 0,
+    presencePenalty: fields.presence_penalty ?? 0,
+    frequencyPenalty: fields.frequency_penalty ?? 0,
+    repetitionPenalty: fields.repetition_penalty ?? 1,
+    logitBias: parseLogitBias(fields.logit_bias, vocabSize),
+    minTokens: fields.min_tokens ?? 0,
+    ignoreEos: fields.ignore_eos ?? false,
+    stop: typeof fields.stop === 'string' ? [fields.stop] : (fields.stop ?? []),
+    stopTokenIds: fields.stop_token_ids ?? [],
+    includeStopInOutput: fields.include_stop_str_in_output ?? false,
+    seed: fields.seed == null ? randomSeed() : BigInt.asIntN(64, BigInt(fields.seed)),
+  }
+}

@@ -1,0 +1,155 @@
+// One request from submission to its single terminal event, whatever happens: the engine ends it, the
+// client goes, the deadline passes, the server stops, the engine breaks its promise. Ticket, timers,
+// metrics and the engine's slot are all given back in one `finally`.
+
+import type { Generation } from '../contracts/engine.ts'
+import { type GenerationEvent, type GenerationTiming, isTerminal } from '../contracts/generation.ts'
+import type { Logger } from '../contracts/logger.ts'
+import type { Observer } from '../contracts/observer.ts'
+import type { ErrorBody } from '../errors.ts'
+import type { Ticket } from './admission.ts'
+import type { Clock } from './context.ts'
+
+export interface RunOptions {
+  readonly generation: Generation
+  readonly ticket: Ticket
+  /** Aborted when the client's connection closes. */
+  readonly client: AbortSignal
+  readonly deadlineMs: number
+  readonly n: number
+  readonly maxTokens: number | null
+  readonly observer: Observer
+  readonly logger: Logger
+  readonly clock: Clock
+}
+
+export type AcceptedEvent = Extract<GenerationEvent, { kind: 'accepted' }>
+
+/** Ids of the applied adapters as one metric label. */
+export const adapterLabel = (adapters: AcceptedEvent['adapters']): string =>
+  adapters.length === 0
+    ? 'none'
+    : adapters
+        .map(({ id }) => id)
+        .sort()
+        .join('+')
+
+type Ending = Extract<GenerationEvent, { kind: 'failed' | 'cancelled' }>
+
+const failed = (code: ErrorBody['code'], message: string): Ending => ({
+  kind: 'failed',
+  error: { code, message },
+})
+
+export async function* superviseRun(options: RunOptions): AsyncGenerator<GenerationEvent> {
+  const { generation, ticket, client, deadlineMs, observer, logger, clock } = options
+  const tally = createTally(options)
+
+  // 1. Whatever ends the run from outside resolves `ended`, once.
+  let end: (ending: Ending) => void = () => {}
+  const ended = new Promise<Ending>((resolve) => {
+    end = resolve
+  })
+  const onClientGone = () => end({ kind: 'cancelled' })
+  const onStop = () => end(failed('shutting_down', 'the server is shutting down'))
+  const deadline = setTimeout(
+    () => end(failed('timeout', `the request took longer than ${deadlineMs / 1000} s`)),
+    deadlineMs,
+  )
+  if (client.aborted) onClientGone()
+  if (ticket.stop.aborted) onStop()
+  client.addEventListener('abort', onClientGone)
+  ticket.stop.addEventListener('abort', onStop)
+
+  // 2. The engine's events pass through until one is terminal; an ending from outside overtakes them.
+  let last: GenerationEvent = { kind: 'cancelled' }
+  const startMs = clock.monotonicMs()
+  try {
+    const events = generation.events[Symbol.asyncIterator]()
+    for (;;) {
+      last = await Promise.race([nextEvent(events, logger), ended])
+      tally.count(last, clock.monotonicMs() - startMs)
+      yield last
+      if (isTerminal(last)) return
+    }
+  } finally {
+    // 3. Reached also when the reader stops reading: then the last event is not terminal.
+    clearTimeout(deadline)
+    client.removeEventListener('abort', onClientGone)
+    ticket.stop.removeEventListener('abort', onStop)
+    if (last.kind !== 'done') generation.cancel()
+    ticket.release()
+    observer.requestFinished(
+      tally.finish(isTerminal(last) ? last : { kind: 'cancelled' }, clock.monotonicMs() - startMs),
+    )
+  }
+}
+
+/** An engine that throws or falls silent is a bug of ours; its request still ends. */
+const nextEvent = async (
+  events: AsyncIterator<GenerationEvent>,
+  logger: Logger,
+): Promise<GenerationEvent> => {
+  try {
+    const { done, value } = await events.next()
+    if (!done) return value
+    logger.error({}, 'a generation ended without a terminal event')
+  } catch (error) {
+    logger.error({ err: error }, 'a generation threw')
+  }
+  return failed('server_error', 'the engine failed on this request; it was logged')
+}
+
+/** Counts what the metrics want to know about one request. */
+const createTally = (options: RunOptions) => {
+  const { observer, n, maxTokens } = options
+  let adapter = 'none'
+  let promptTokens = 0
+  let cachedTokens = 0
+  let completionTokens = 0
+  let outcome = 'stop'
+  let timing: GenerationTiming | undefined
+  // Choice → when its last token came.
+  const lastTokenMs = new Map<number, number>()
+
+  const countTokens = (index: number, numTokens: number, nowMs: number) => {
+    completionTokens += numTokens
+    if (numTokens === 0) return
+    const previousMs = lastTokenMs.get(index)
+    if (lastTokenMs.size === 0) observer.firstToken({ adapter, seconds: nowMs / 1000 })
+    if (previousMs !== undefined) {
+      observer.interToken({ adapter, seconds: (nowMs - previousMs) / 1000 / numTokens })
+    }
+    lastTokenMs.set(index, nowMs)
+  }
+
+  return {
+    count(event: GenerationEvent, nowMs: number) {
+      if (event.kind === 'accepted') {
+        adapter = adapterLabel(event.adapters)
+        promptTokens = event.promptTokens
+        cachedTokens = event.cachedTokens
+      } else if (event.kind === 'delta') countTokens(event.index, event.numTokens, nowMs)
+      else if (event.kind === 'choice_finished' && event.reason === 'length') outcome = 'length'
+      else if (event.kind === 'done') timing = event.timing
+    },
+    finish(ending: GenerationEvent, e2eMs: number) {
+      const seconds = (ms: number | undefined) => (ms === undefined ? null : ms / 1000)
+      if (ending.kind === 'failed') outcome = ending.error.code
+      else if (ending.kind === 'cancelled') outcome = 'abort'
+      return {
+        adapter,
+        outcome,
+        promptTokens,
+        cachedTokens,
+        completionTokens,
+        maxTokens,
+        n,
+        e2eSeconds: e2eMs / 1000,
+        queueSeconds: seconds(timing?.queueMs),
+        prefillSeconds: seconds(timing?.prefillMs),
+        decodeSeconds: seconds(timing?.decodeMs),
+      }
+    },
+  }
+}

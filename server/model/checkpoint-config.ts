@@ -1,0 +1,208 @@
+// config.json and generation_config.json of a Hugging Face checkpoint → ModelConfig and
+// GenerationDefaults. Defaults are those of transformers; what the graph cannot do is refused
+// with the name of the field.
+
+import { z } from 'zod'
+import type {
+  Architecture,
+  GenerationDefaults,
+  Llama3RopeScaling,
+  ModelConfig,
+} from '../contracts/checkpoint.ts'
+import { ServerError } from '../errors.ts'
+
+const size = z.int().positive().max(16_777_216)
+const tokenIds = z.union([z.int().nonnegative(), z.array(z.int().nonnegative())]).nullish()
+const rope = z.looseObject({
+  rope_type: z.string().nullish(),
+  /** The older name of rope_type. */
+  type: z.string().nullish(),
+  rope_theta: z.number().positive().nullish(),
+  factor: z.number().positive().nullish(),
+  low_freq_factor: z.number().positive().nullish(),
+  high_freq_factor: z.number().positive().nullish(),
+  original_max_position_embeddings: z.int().positive().nullish(),
+  partial_rotary_factor: z.number().nullish(),
+})
+type Rope = z.infer<typeof rope>
+
+const configSchema = z.looseObject({
+  architectures: z.array(z.string()).nullish(),
+  model_type: z.string().nullish(),
+  hidden_size: size.default(4096),
+  intermediate_size: size.nullish(),
+  num_hidden_layers: size.max(1000).default(32),
+  num_attention_heads: size.default(32),
+  num_key_value_heads: size.nullish(),
+  head_dim: size.nullish(),
+  vocab_size: size.nullish(),
+  max_position_embeddings: size.nullish(),
+  rms_norm_eps: z.number().positive().default(1e-6),
+  hidden_act: z.string().default('silu'),
+  tie_word_embeddings: z.boolean().default(false),
+  attention_bias: z.boolean().nullish(),
+  mlp_bias: z.boolean().nullish(),
+  rope_theta: z.number().positive().nullish(),
+  rope_scaling: rope.nullish(),
+  rope_parameters: rope.nullish(),
+  partial_rotary_factor: z.number().nullish(),
+  use_sliding_window: z.boolean().nullish(),
+  sliding_window: z.int().nullish(),
+  max_window_layers: z.int().nullish(),
+  layer_types: z.array(z.string()).nullish(),
+  quantization_config: z.unknown().optional(),
+  eos_token_id: tokenIds,
+})
+type RawConfig = z.infer<typeof configSchema>
+
+const generationSchema = z.looseObject({
+  eos_token_id: tokenIds,
+  do_sample: z.boolean().nullish(),
+  temperature: z.number().min(0).nullish(),
+  top_p: z.number().positive().max(1).nullish(),
+  top_k: z.int().nonnegative().nullish(),
+})
+
+const familyDefaults = {
+  Qwen2ForCausalLM: { vocabSize: 151936, intermediateSize: 22016, maxPosition: 32768, kvHeads: 32 },
+  LlamaForCausalLM: { vocabSize: 32000, intermediateSize: 11008, maxPosition: 2048, kvHeads: null },
+} as const satisfies Record<Architecture, object>
+
+const architectureOfModelType: Readonly<Record<string, Architecture>> = {
+  qwen2: 'Qwen2ForCausalLM',
+  llama: 'LlamaForCausalLM',
+}
+
+export function parseModelConfig(json: unknown): ModelConfig {
+  const raw = parse(configSchema, json, 'config.json')
+  const architecture = findArchitecture(raw)
+  refuseUnsupported(raw, architecture)
+  const family = familyDefaults[architecture]
+  const isLlama = architecture === 'LlamaForCausalLM'
+  const numHeads = raw.num_attention_heads
+  const config: ModelConfig = {
+    architecture,
+    hiddenSize: raw.hidden_size,
+    intermediateSize: raw.intermediate_size ?? family.intermediateSize,
+    numLayers: raw.num_hidden_layers,
+    numHeads,
+    numKvHeads: raw.num_key_value_heads ?? family.kvHeads ?? numHeads,
+    headDim: raw.head_dim ?? Math.floor(raw.hidden_size / numHeads),
+    vocabSize: raw.vocab_size ?? family.vocabSize,
+    maxPosition: raw.max_position_embeddings ?? family.maxPosition,
+    ...readRope(raw),
+    rmsNormEps: raw.rms_norm_eps,
+    tieWordEmbeddings: raw.tie_word_embeddings,
+    qkvBias: isLlama ? raw.attention_bias === true : true,
+    outputBias: isLlama && raw.attention_bias === true,
+    mlpBias: isLlama && raw.mlp_bias === true,
+  }
+  checkHeads(config, raw)
+  return config
+}
+
+export function parseGenerationDefaults(
+  generationJson: unknown | null,
+  configJson: unknown,
+): GenerationDefaults {
+  const own = parse(generationSchema, generationJson ?? {}, 'generation_config.json')
+  const eos = own.eos_token_id ?? parse(configSchema, configJson, 'config.json').eos_token_id
+  // do_sample false says that the checkpoint is meant for greedy search, so its numbers mean nothing.
+  const samples = own.do_sample !== false
+  return {
+    eosTokenIds: [...new Set(eos === null || eos === undefined ? [] : [eos].flat())],
+    temperature: (samples ? own.temperature : null) ?? 1,
+    topP: (samples ? own.top_p : null) ?? 1,
+    topK: (samples ? own.top_k : null) ?? 0,
+  }
+}
+
+function findArchitecture(raw: RawConfig): Architecture {
+  const named = raw.architectures?.[0] ?? architectureOfModelType[raw.model_type ?? '']
+  if (named === 'Qwen2ForCausalLM' || named === 'LlamaForCausalLM') return named
+  return unsupported(
+    'architectures',
+    `is ${JSON.stringify(named ?? null)}; Qwen2ForCausalLM and LlamaForCausalLM are supported`,
+  )
+}
+
+function refuseUnsupported(raw: RawConfig, architecture: Architecture): void {
+  if (raw.hidden_act !== 'silu') unsupported('hidden_act', `is "${raw.hidden_act}"; only silu is`)
+  if (raw.quantization_config !== undefined && raw.quantization_config !== null) {
+    unsupported('quantization_config', 'is set; use the unquantised checkpoint and --weights')
+  }
+  if ((raw.partial_rotary_factor ?? 1) !== 1) {
+    unsupported('partial_rotary_factor', `is ${raw.partial_rotary_factor}; only 1 is`)
+  }
+  if (architecture === 'Qwen2ForCausalLM' && usesSlidingWindow(raw)) {
+    unsupported('use_sliding_window', 'is active; only full attention is')
+  }
+}
+
+/** A window as long as the context hides nothing. */
+function usesSlidingWindow(raw: RawConfig): boolean {
+  const maxPosition = raw.max_position_embeddings ?? familyDefaults.Qwen2ForCausalLM.maxPosition
+  if ((raw.sliding_window ?? 4096) >= maxPosition) return false
+  if (raw.layer_types) return raw.layer_types.some((kind) => kind !== 'full_attention')
+  if (raw.use_sliding_window !== true || raw.sliding_window === null) return false
+  return (raw.max_window_layers ?? 28) < raw.num_hidden_layers
+}
+
+/** transformers 5 writes everything into rope_parameters; before, rope_theta and rope_scaling. */
+function readRope(raw: RawConfig): { ropeTheta: number; ropeScaling: Llama3RopeScaling | null } {
+  const field = raw.rope_parameters ? 'rope_parameters' : 'rope_scaling'
+  const settings = raw.rope_parameters ?? raw.rope_scaling ?? {}
+  const ropeTheta = settings.rope_theta ?? raw.rope_theta ?? 10_000
+  if ((settings.partial_rotary_factor ?? 1) !== 1) {
+    unsupported(`${field}.partial_rotary_factor`, `is ${settings.partial_rotary_factor}; only 1 is`)
+  }
+  const nested = Object.entries(settings).find(([, value]) => isObject(value))
+  if (nested) unsupported(`${field}.${nested[0]}`, 'is set; one rope for all layers is')
+  const kind = settings.rope_type ?? settings.type ?? 'default'
+  if (kind === 'default') return { ropeTheta, ropeScaling: null }
+  if (kind === 'llama3') return { ropeTheta, ropeScaling: readLlama3(settings, field) }
+  return unsupported(`${field}.rope_type`, `is "${kind}"; default and llama3 are`)
+}
+
+function readLlama3(settings: Rope, field: string): Llama3RopeScaling {
+  const need = (name: keyof Rope & string): number => {
+    const value = settings[name]
+    if (typeof value === 'number') return value
+    throw new ServerError('invalid_checkpoint', `config.json: ${field}.${name} is missing.`)
+  }
+  return {
+    kind: 'llama3',
+    factor: need('factor'),
+    lowFreqFactor: need('low_freq_factor'),
+    highFreqFactor: need('high_freq_factor'),
+    originalMaxPosition: need('original_max_position_embeddings'),
+  }
+}
+
+function checkHeads(config: ModelConfig, raw: RawConfig): void {
+  const { hiddenSize, numHeads, numKvHeads, headDim } = config
+  const broken = (message: string): never => {
+    throw new ServerError('invalid_checkpoint', `config.json: ${message}.`)
+  }
+  if (!raw.head_dim && hiddenSize % numHeads !== 0) {
+    broken(`hidden_size ${hiddenSize} is no multiple of num_attention_heads ${numHeads}`)
+  }
+  if (numHeads % numKvHeads !== 0) {
+    broken(`num_attention_heads ${numHeads} is no multiple of num_key_value_heads ${numKvHeads}`)
+  }
+  if (headDim % 2 !== 0) broken(`head_dim ${headDim} is odd`)
+}
+
+function parse<T>(schema: z.ZodType<T>, json: unknown, file: string): T {
+  const result = schema.safeParse(json)
+  if (result.success) return result.data
+  const issue = result.error.issues[0]!
+  const field = issue.path.length > 0 ? ` ${issue.path.join('.')}:` : ''
+  throw new ServerError('invalid_checkpoint', `${file}:${field} ${issue.message}.`)
+}
+
+function unsupported(field: string, clause: string): never {
+  throw new ServerError('unsupported_checkpoint', `config.json: ${field} ${clause} supported.`)
+}
+
+const isObject = (value: unknown): boolean => typeof value === 'object' && value !== null

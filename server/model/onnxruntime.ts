@@ -1,0 +1,170 @@
+// ONNX Runtime's C API, called through koffi from the shared library that the npm package carries.
+// The function table is append-only ABI; an entry's place is its order in the public header
+// onnxruntime_c_api.h. Pointers travel as plain numbers (addresses stay below 2^53).
+// Only this file and session.ts know that ONNX Runtime and koffi exist.
+
+import { existsSync, readdirSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { dirname, join } from 'node:path'
+import koffi from 'koffi'
+
+/** Address of something native. */
+export type Pointer = number
+
+const apiVersion = 22
+const pathType = process.platform === 'win32' ? 'str16' : 'str'
+const p = 'uint64'
+const out = 'uint64' // address of native scratch that receives a pointer
+
+// name → [place in the table, result type, argument types]
+const table = {
+  GetErrorMessage: [2, 'str', [p]],
+  CreateEnv: [3, p, ['int', 'str', out]],
+  DisableTelemetryEvents: [6, p, [p]],
+  CreateSession: [7, p, [p, pathType, p, out]],
+  CreateSessionOptions: [10, p, [out]],
+  SetSessionGraphOptimizationLevel: [23, p, [p, 'int']],
+  SetIntraOpNumThreads: [24, p, [p, 'int']],
+  SetInterOpNumThreads: [25, p, [p, 'int']],
+  CreateRunOptions: [39, p, [out]],
+  CreateTensorWithDataAsOrtValue: [49, p, [p, p, 'size_t', p, 'size_t', 'int', out]],
+  CreateCpuMemoryInfo: [69, p, ['int', 'int', out]],
+  AllocatorAlloc: [75, p, [p, 'size_t', out]],
+  AllocatorFree: [76, p, [p, p]],
+  GetAllocatorWithDefaultOptions: [78, p, [out]],
+  ReleaseStatus: [93, 'void', [p]],
+  ReleaseSession: [95, 'void', [p]],
+  ReleaseValue: [96, 'void', [p]],
+  ReleaseRunOptions: [97, 'void', [p]],
+  ReleaseSessionOptions: [100, 'void', [p]],
+  AddSessionConfigEntry: [130, p, [p, 'str', 'str']],
+  RunWithBinding: [133, p, [p, p, p]],
+  CreateIoBinding: [134, p, [p, out]],
+  ReleaseIoBinding: [135, 'void', [p]],
+  BindInput: [136, p, [p, 'str', p]],
+  BindOutput: [137, p, [p, 'str', p]],
+  GetBuildInfoString: [254, 'str', []],
+} as const satisfies Record<string, readonly [number, string, readonly string[]]>
+
+type Name = keyof typeof table
+type NativeFunction = ((...args: unknown[]) => unknown) & {
+  async: (...args: unknown[]) => void
+}
+
+function libraryPath(): string {
+  const require = createRequire(import.meta.url)
+  const packageRoot = dirname(require.resolve('onnxruntime-node/package.json'))
+  const folder = join(packageRoot, 'bin', 'napi-v6', process.platform, process.arch)
+  const isLibrary = (name: string) =>
+    /^(lib)?onnxruntime(\.so\.1|\.[\d.]+\.dylib|\.dll)$/.test(name)
+  const file = existsSync(folder) ? readdirSync(folder).find(isLibrary) : undefined
+  if (file === undefined) {
+    throw new Error(
+      `onnxruntime-node carries no library for ${process.platform}-${process.arch}; ` +
+        'reinstall the npm packages on this machine (npm ci)',
+    )
+  }
+  return join(folder, file)
+}
+
+function loadFunctions(): Record<Name, NativeFunction> {
+  const library = koffi.load(libraryPath())
+  // OrtApiBase { const OrtApi* (*GetApi)(uint32_t); const char* (*GetVersionString)(); }
+  const base = library.func('OrtGetApiBase', p, [])() as Pointer
+  const [getApiAddress] = new BigUint64Array(koffi.view(BigInt(base), 16))
+  const getApi = koffi.decode(getApiAddress, koffi.proto(p, ['uint32'])) as NativeFunction
+  const api = getApi(apiVersion) as Pointer
+  if (api === 0) throw new Error(`ONNX Runtime does not offer version ${apiVersion} of its C API`)
+  const entries = new BigUint64Array(koffi.view(BigInt(api), 8 * 300))
+  const functions = Object.entries(table).map(([name, [place, result, args]]) => [
+    name,
+    koffi.decode(entries[place], koffi.proto(result, [...args])),
+  ])
+  return Object.fromEntries(functions) as Record<Name, NativeFunction>
+}
+
+let loaded: Record<Name, NativeFunction> | undefined
+
+function functions(): Record<Name, NativeFunction> {
+  if (loaded === undefined) {
+    loaded = loadFunctions()
+    // A slot off in the table would call a different function: this one says who it is.
+    const info = String(loaded.GetBuildInfoString())
+    if (!info.includes('ORT Build Info')) throw new Error('ONNX Runtime: unexpected function table')
+  }
+  return loaded
+}
+
+/** A failed call of ONNX Runtime, with its own words. */
+export class OnnxRuntimeError extends Error {
+  override readonly name = 'OnnxRuntimeError'
+}
+
+function check(name: Name, status: Pointer): void {
+  if (status === 0) return
+  const api = functions()
+  const message = String(api.GetErrorMessage(status))
+  api.ReleaseStatus(status)
+  throw new OnnxRuntimeError(`${name}: ${message}`)
+}
+
+/** Calls a function that returns a status; throws OnnxRuntimeError. */
+export function call(name: Name, ...args: unknown[]): void {
+  check(name, functions()[name](...args) as Pointer)
+}
+
+/** The same on a worker thread, so that the event loop goes on. */
+export function callAsync(name: Name, ...args: unknown[]): Promise<void> {
+  const native = functions()[name]
+  return new Promise((resolve, reject) => {
+    native.async(...args, (error: Error | null, status: Pointer) => {
+      if (error) return reject(error)
+      try {
+        check(name, status)
+        resolve()
+      } catch (failure) {
+        reject(failure)
+      }
+    })
+  })
+}
+
+export function release(name: Extract<Name, `Release${string}`>, pointer: Pointer): void {
+  functions()[name](pointer)
+}
+
+// Native scratch: small typed arrays live on V8's moving heap, so out-parameters and shapes do not.
+const scratchBytes = 8 * 32
+let scratch: { readonly address: Pointer; readonly words: BigInt64Array } | undefined
+
+function getScratch() {
+  if (scratch === undefined) {
+    const memory = koffi.alloc('uint8', scratchBytes)
+    const address = Number(koffi.address(memory))
+    scratch = {
+      address,
+      words: new BigInt64Array(koffi.view(BigInt(address), scratchBytes)),
+    }
+  }
+  return scratch
+}
+
+/** Calls a function whose last parameter is an out-pointer and returns what it wrote. */
+export function create(name: Name, ...args: unknown[]): Pointer {
+  const { address, words } = getScratch()
+  words[0] = 0n
+  call(name, ...args, address)
+  return Number(words[0])
+}
+
+/** Writes a shape to scratch for the next call (words 1…) and returns its address. */
+export function nativeShape(dims: readonly number[]): Pointer {
+  const { address, words } = getScratch()
+  for (const [i, dim] of dims.entries()) words[i + 1] = BigInt(dim)
+  return address + 8
+}
+
+/** Native memory as an ArrayBuffer; valid until that memory is freed. */
+export function viewMemory(address: Pointer, bytes: number): ArrayBuffer {
+  return koffi.view(BigInt(address), bytes)
+}
