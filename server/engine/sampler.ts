@@ -78,8 +78,7 @@ function adjustLogits(input: SamplerInput): Float32Array {
     const seen = new Set([...promptTokens, ...outputCounts.keys()])
     for (const id of seen) {
       const logit = logits[id] ?? 0
-      logits[id] =
-        logit > 0 ? logit / params.repetitionPenalty : logit * params.repetitionPenalty
+      logits[id] = logit > 0 ? logit / params.repetitionPenalty : logit * params.repetitionPenalty
     }
   }
   for (const [id, count] of counts ? outputCounts : []) {

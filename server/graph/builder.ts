@@ -74,7 +74,12 @@ export function createGraphBuilder() {
     },
 
     /** Adds a node and returns its first output's name. */
-    node(name: string, op: string, nodeInputs: readonly string[], options: NodeOptions = {}): string {
+    node(
+      name: string,
+      op: string,
+      nodeInputs: readonly string[],
+      options: NodeOptions = {},
+    ): string {
       const { domain = '', attributes = {}, outputs: names = [name] } = options
       nodes.push({ name, op, domain, inputs: nodeInputs, outputs: names, attributes })
       return names[0] ?? name

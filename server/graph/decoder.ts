@@ -274,10 +274,12 @@ function adapted(
   const spread = graph.node(`${address}/a/unsqueeze`, 'Unsqueeze', [rowA, one])
   const x = graph.node(`${address}/x`, 'Unsqueeze', [input, two])
   const product = graph.node(`${address}/product`, 'Mul', [x, spread])
-  const activation = graph.node(`${address}/activation`, 'ReduceSum', [
-    product,
-    graph.constant('int64', [-1]),
-  ], { attributes: { keepdims: 0 } })
+  const activation = graph.node(
+    `${address}/activation`,
+    'ReduceSum',
+    [product, graph.constant('int64', [-1])],
+    { attributes: { keepdims: 0 } },
+  )
   const scales = graph.node(`${address}/scales`, 'Unsqueeze', ['adapter_scales', one])
   const scaled = graph.node(`${address}/scaled`, 'Mul', [activation, scales])
   const delta = graph.node(`${address}/delta`, 'MatMul', [scaled, rowB])

@@ -1,8 +1,10 @@
 // A graph as ONNX bytes. Weights are not in them: each names an offset and a length in one file
 // beside the model, so that large models never pass through protobuf.
 
-import { onnx } from 'onnx-proto'
+import onnxProto, { type onnx as Onnx } from 'onnx-proto'
 import type { Attribute, Constant, Graph, Node, TensorType, ValueInfo } from './builder.ts'
+
+const { onnx } = onnxProto // a CommonJS module
 
 /** Offsets at which weights start; memory-mapped files want whole pages. */
 const alignment = 4096
@@ -53,7 +55,7 @@ export function encodeModel(graph: Graph, placements: readonly WeightPlacement[]
   return onnx.ModelProto.encode(model).finish()
 }
 
-function encodeNode(node: Node): onnx.INodeProto {
+function encodeNode(node: Node): Onnx.INodeProto {
   return {
     name: node.name,
     opType: node.op,
@@ -64,7 +66,7 @@ function encodeNode(node: Node): onnx.INodeProto {
   }
 }
 
-function encodeAttribute(name: string, value: Attribute): onnx.IAttributeProto {
+function encodeAttribute(name: string, value: Attribute): Onnx.IAttributeProto {
   const types = onnx.AttributeProto.AttributeType
   if (typeof value === 'number') return { name, type: types.INT, i: value }
   if (typeof value === 'string') return { name, type: types.STRING, s: Buffer.from(value) }
@@ -72,12 +74,12 @@ function encodeAttribute(name: string, value: Attribute): onnx.IAttributeProto {
   return { name, type: types.INTS, ints: [...value] }
 }
 
-function encodeValue({ name, type, dims }: ValueInfo): onnx.IValueInfoProto {
+function encodeValue({ name, type, dims }: ValueInfo): Onnx.IValueInfoProto {
   const dim = dims.map((d) => (typeof d === 'number' ? { dimValue: d } : { dimParam: d }))
   return { name, type: { tensorType: { elemType: dataTypes[type], shape: { dim } } } }
 }
 
-function encodeWeight({ name, dims, offset, bytes }: WeightPlacement): onnx.ITensorProto {
+function encodeWeight({ name, dims, offset, bytes }: WeightPlacement): Onnx.ITensorProto {
   return {
     name,
     dims: [...dims],
@@ -91,7 +93,7 @@ function encodeWeight({ name, dims, offset, bytes }: WeightPlacement): onnx.ITen
   }
 }
 
-function encodeConstant({ name, type, dims, values }: Constant): onnx.ITensorProto {
+function encodeConstant({ name, type, dims, values }: Constant): Onnx.ITensorProto {
   const base = { name, dims: [...dims], dataType: dataTypes[type] }
   if (type === 'float32') return { ...base, floatData: [...values] }
   if (type === 'int32') return { ...base, int32Data: [...values] }

@@ -69,6 +69,8 @@ export interface RequestVariables {
   logFields: Record<string, unknown>
   /** Set once the engine has said what it really applies. */
   applied: readonly AppliedAdapter[] | undefined
+  /** A stream's end, with its outcome for the log; unset when the response is complete at once. */
+  ended: Promise<string> | undefined
 }
 
 export type RequestContext = Context<{ Variables: RequestVariables }>

@@ -15,21 +15,23 @@ export class SlowReaderError extends Error {
 
 /**
  * Runs `produce` with a writer and closes the stream when it ends, however it ends: it is the
- * producer's task to have sent its last event. `onGone` tells that the reader left or was too slow.
+ * producer's task to have sent its last event. `onGone` tells that the reader left or was too slow;
+ * `disconnect` closes the connection of one that is too slow.
  */
 export const streamEvents = (options: {
   readonly limits: StreamLimits
   readonly produce: (writer: EventWriter) => Promise<void>
   readonly onGone: () => void
+  readonly disconnect: () => void
 }): ReadableStream<Uint8Array> => {
-  const { limits, produce, onGone } = options
+  const { limits, produce, onGone, disconnect } = options
   const encoder = new TextEncoder()
   let wake: (() => void) | undefined
   let isGone = false
 
   const hasRoom = (controller: ReadableStreamDefaultController) => (controller.desiredSize ?? 0) > 0
 
-  const waitForRoom = async (controller: ReadableStreamDefaultController): Promise<void> => {
+  const waitForRoom = async (): Promise<void> => {
     let timer: NodeJS.Timeout | undefined
     const isSlow = await new Promise<boolean>((resolve) => {
       wake = () => resolve(false)
@@ -50,7 +52,7 @@ export const streamEvents = (options: {
         if (isGone) throw new SlowReaderError('the client is gone')
         write(`data: ${typeof data === 'string' ? data : JSON.stringify(data)}\n\n`)
         keepAlive.refresh()
-        if (!hasRoom(controller)) await waitForRoom(controller)
+        if (!hasRoom(controller)) await waitForRoom()
         if (isGone) throw new SlowReaderError('the client is gone')
       },
     }
@@ -59,10 +61,12 @@ export const streamEvents = (options: {
         await produce(writer)
         if (!isGone) controller.close()
       } catch (error) {
-        // Only writes fail here, and they fail because nobody reads.
+        // Only writes fail here, and they fail because nobody reads. The connection goes first: its
+        // close cancels this stream, which says less than an error would on the way out.
+        onGone()
+        disconnect()
         if (!isGone) controller.error(error)
         isGone = true
-        onGone()
       } finally {
         clearInterval(keepAlive)
       }

@@ -92,6 +92,8 @@ const nextEvent = async (
 ): Promise<GenerationEvent> => {
   try {
     const { done, value } = await events.next()
+    // Nobody here asked for it: who cancels also ends the run from outside, which comes first.
+    if (!done && value.kind === 'cancelled') return failed('server_error', 'the engine stopped')
     if (!done) return value
     logger.error({}, 'a generation ended without a terminal event')
   } catch (error) {

@@ -1,0 +1,60 @@
+// How much KV cache and adapter bank the engine takes, decided once before anything is allocated.
+
+import { freemem } from 'node:os'
+import type { ModelConfig } from '../contracts/checkpoint.ts'
+import type { EngineOptions } from '../contracts/engine.ts'
+import { ServerError } from '../errors.ts'
+
+const float32Bytes = 4
+/** Share of the free memory that the KV cache may take when --kv-memory is not given. */
+const kvShare = 0.5
+const bankBytes = 256 * 2 ** 20
+const maxSlots = 1025
+const minSlots = 33
+
+export interface MemoryPlan {
+  /** KV positions per row: the longest context that is served. */
+  readonly capacity: number
+  /** Bank slots, slot 0 (the base) included. */
+  readonly slots: number
+  readonly bytes: { readonly weights: number; readonly kv: number; readonly bank: number }
+}
+
+export function planMemory(input: {
+  config: ModelConfig
+  options: EngineOptions
+  numParameters: number
+}): MemoryPlan {
+  const { config, options, numParameters } = input
+  if (options.maxContext !== null && options.maxContext > config.maxPosition) {
+    throw new ServerError(
+      'invalid_config',
+      `--max-context must be at most ${config.maxPosition} for this model; got ${options.maxContext}.`,
+    )
+  }
+  const asked = options.maxContext ?? config.maxPosition
+  const weights = numParameters * float32Bytes
+  const tokenBytes = 2 * config.numLayers * config.numKvHeads * config.headDim * float32Bytes
+  const budget = options.kvMemoryBytes ?? Math.max(0, freemem() - weights) * kvShare
+  const affordable = Math.floor(budget / (tokenBytes * options.maxBatch))
+  const capacity = Math.min(asked, affordable)
+  if (capacity < 16 || (options.maxContext !== null && capacity < options.maxContext)) {
+    throw new ServerError(
+      'invalid_config',
+      `The KV cache does not fit: ${options.maxBatch} rows of ${asked} tokens take ` +
+        `${mebibytes(tokenBytes * options.maxBatch * asked)} MiB and ${mebibytes(budget)} MiB may be used. ` +
+        'Lower --max-context or --max-batch, or raise --kv-memory.',
+    )
+  }
+  const slotBytes = config.numLayers * (config.hiddenSize + config.intermediateSize) * float32Bytes
+  const slots = Math.min(maxSlots, Math.max(minSlots, Math.floor(bankBytes / slotBytes)))
+  return {
+    capacity,
+    slots,
+    bytes: { weights, kv: tokenBytes * options.maxBatch * capacity, bank: slots * slotBytes },
+  }
+}
+
+function mebibytes(bytes: number): number {
+  return Math.ceil(bytes / 2 ** 20)
+}

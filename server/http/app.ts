@@ -1,0 +1,171 @@
+// The application as a pure function from Request to Response: who may ask, what is asked, by which
+// route, and one log line and one measurement for each request. Sockets are server.ts's.
+
+import { randomUUID } from 'node:crypto'
+import { Hono } from 'hono'
+import { routePath } from 'hono/route'
+import type { EngineClient } from '../contracts/engine.ts'
+import type { Logger } from '../contracts/logger.ts'
+import type { Observer } from '../contracts/observer.ts'
+import { ServerError } from '../errors.ts'
+import { createAdapterList } from './adapter-list.ts'
+import { adapterHeader } from './applied-adapters.ts'
+import { type Admission, createAdmission } from './admission.ts'
+import { createAuthenticate } from './auth.ts'
+import { completionRoutes } from './completion-routes.ts'
+import {
+  type Clock,
+  defaultStreamLimits,
+  type HttpConfig,
+  type RequestContext,
+  type RequestVariables,
+  type Route,
+  type Services,
+  type StreamLimits,
+  systemClock,
+} from './context.ts'
+import { errorResponse, toServerError } from './error-response.ts'
+import { modelRoutes } from './model-routes.ts'
+import { createCheckHost, createCors } from './origin.ts'
+import { type MetricsPage, operationRoutes } from './operation-routes.ts'
+import { tokenizeRoutes } from './tokenize-routes.ts'
+
+export interface AppOptions {
+  readonly engine: EngineClient
+  readonly config: HttpConfig
+  readonly observer: Observer
+  readonly logger: Logger
+  readonly metrics: MetricsPage
+  readonly version: string
+  readonly clock?: Clock
+  readonly streamLimits?: StreamLimits
+}
+
+export type HonoApp = Hono<{ Variables: RequestVariables }>
+
+export interface App {
+  readonly hono: HonoApp
+  readonly routes: readonly Route[]
+  readonly admission: Admission
+}
+
+export const createApp = (options: AppOptions): App => {
+  const { engine, config, observer, logger, clock = systemClock } = options
+  const admission = createAdmission({
+    maxRunning: config.maxBatch,
+    maxWaiting: config.maxQueue,
+    monotonicMs: clock.monotonicMs,
+  })
+  const services: Services = {
+    engine,
+    config,
+    observer,
+    logger,
+    clock,
+    admission,
+    adapters: createAdapterList({ engine, monotonicMs: clock.monotonicMs }),
+    streamLimits: options.streamLimits ?? defaultStreamLimits,
+  }
+  const routes: readonly Route[] = [
+    ...completionRoutes(services),
+    ...modelRoutes(services),
+    ...tokenizeRoutes(services),
+    ...operationRoutes(services, { ...options, routes: () => routes }),
+  ]
+
+  const hono: HonoApp = new Hono()
+  hono.use(requestFrame(services))
+  hono.use(gates(config))
+  for (const [path, ofPath] of groupByPath(routes)) {
+    for (const route of ofPath) hono.on(route.method, path, route.handle)
+    hono.all(path, methodNotAllowed(ofPath))
+  }
+  hono.notFound((context) => {
+    throw new ServerError('not_found', `no route ${context.req.method} at this path`)
+  })
+  hono.onError((error, context) =>
+    errorResponse(toServerError(error, logger, context.get('requestId'))),
+  )
+  return { hono, routes, admission }
+}
+
+const groupByPath = (routes: readonly Route[]): ReadonlyMap<string, readonly Route[]> => {
+  const paths = new Map<string, Route[]>()
+  for (const route of routes) paths.set(route.path, [...(paths.get(route.path) ?? []), route])
+  return paths
+}
+
+const methodNotAllowed = (ofPath: readonly Route[]) => {
+  const methods = ofPath.flatMap(({ method }) => (method === 'GET' ? ['GET', 'HEAD'] : [method]))
+  return (): Response => {
+    throw new ServerError('method_not_allowed', `this path answers ${methods.join(', ')} only`, {
+      headers: { allow: methods.join(', ') },
+    })
+  }
+}
+
+const saneRequestId = /^[A-Za-z0-9._-]{1,128}$/
+const knownMethods = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'])
+
+/** Outermost: the request's id, its log line and its measurement, whatever happens inside. */
+const requestFrame = (services: Services) => {
+  const { config, logger, observer, clock, admission } = services
+  const cors = createCors(config.corsOrigins)
+  return async function requestFrame(context: RequestContext, next: () => Promise<void>) {
+    const startMs = clock.monotonicMs()
+    const given = context.req.header('x-request-id') ?? ''
+    const requestId = saneRequestId.test(given) ? given : `req-${randomUUID()}`
+    context.set('requestId', requestId)
+    await next()
+    const headers = { 'x-request-id': requestId, ...cors.headers(context.req.header('origin')) }
+    for (const [name, value] of Object.entries(headers)) context.res.headers.set(name, value)
+    if (context.res.status >= 400 && context.res.status < 500 && context.res.status !== 429) {
+      // The official clients retry 408 and 409 by themselves otherwise.
+      context.res.headers.set('x-should-retry', 'false')
+    }
+    if (admission.isDraining) context.res.headers.set('connection', 'close')
+
+    const path = routePath(context, -1)
+    const route = path === '*' || path === '/*' ? 'unmatched' : path
+    const { status } = context.res
+    const finish = (outcome?: string) => {
+      const ms = clock.monotonicMs() - startMs
+      const { method } = context.req
+      const label = knownMethods.has(method) ? method : 'other'
+      observer.httpResponse({ route, method: label, status, seconds: ms / 1000 })
+      const applied = context.get('applied')
+      const fields = {
+        requestId,
+        method: label,
+        // What came stays readable where no route says it; JSON escapes what it may hide.
+        route: route === 'unmatched' ? context.req.path.slice(0, 128) : route,
+        status,
+        ms: Math.round(ms),
+        ...(applied === undefined ? {} : { adapter: adapterHeader(applied) }),
+        ...(outcome === undefined ? {} : { outcome }),
+        ...context.get('logFields'),
+      }
+      const isProbe = route.startsWith('/health') || route === '/metrics'
+      if (isProbe) logger.debug(fields, 'request')
+      else logger.info(fields, 'request')
+    }
+    const ended = context.get('ended')
+    if (ended === undefined) finish()
+    else void ended.then(finish)
+  }
+}
+
+/** Who may come in: the Host header, the origin, the key; before anything is read or matched. */
+const gates = (config: HttpConfig) => {
+  const checkHost = createCheckHost({ bound: config.host, allowed: config.allowedHosts })
+  const cors = createCors(config.corsOrigins)
+  const authenticate = createAuthenticate(config.apiKey)
+  return async function gates(context: RequestContext, next: () => Promise<void>) {
+    const { pathname, host } = new URL(context.req.url)
+    checkHost(context.req.header('host') ?? host)
+    const preflight = cors.preflight(context.req.raw)
+    if (preflight !== undefined) return preflight
+    authenticate(pathname, context.req.header('authorization'))
+    return next()
+  }
+}

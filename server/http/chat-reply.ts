@@ -1,0 +1,148 @@
+// The answer of POST /v1/chat/completions. The thought is `reasoning` and `reasoning_content` (see
+// --reasoning-field), what follows </think> is `content`. When </think> never came, everything is
+// thought and `content` is null.
+
+import type { FinishReason, GenerationEvent, TokenLogprobs } from '../contracts/generation.ts'
+import { adapterField } from './applied-adapters.ts'
+import type { HttpConfig } from './context.ts'
+import { createChunkUsage, type Reply, type ReplyHead, type StreamOptions } from './reply.ts'
+
+export interface ChatReplyOptions extends ReplyHead {
+  readonly reasoningField: HttpConfig['reasoningField']
+  readonly logprobs: boolean
+  readonly stream: StreamOptions
+}
+
+interface Choice {
+  reasoning: string
+  content: string
+  hasContent: boolean
+  logprobs: TokenLogprobs[]
+  finish: { reason: FinishReason; stopReason: string | number | null } | undefined
+}
+
+type Delta = Extract<GenerationEvent, { kind: 'delta' }>
+
+export const createChatReply = (options: ChatReplyOptions): Reply => {
+  const { id, created, model, n, logprobs } = options
+  const usage = createChunkUsage(options.stream)
+  const choices = Array.from(
+    { length: n },
+    (): Choice => ({
+      reasoning: '',
+      content: '',
+      hasContent: false,
+      logprobs: [],
+      finish: undefined,
+    }),
+  )
+  let adapter: ReturnType<typeof adapterField> = []
+
+  const isHidden = (delta: Delta) =>
+    delta.section === 'reasoning' && options.reasoningField === 'none'
+
+  const collect = (event: GenerationEvent): void => {
+    usage.count(event)
+    if (event.kind === 'accepted') adapter = adapterField(event.adapters)
+    if (event.kind === 'choice_finished') {
+      const { reason, stopReason } = event
+      ;(choices[event.index] as Choice).finish = { reason, stopReason }
+    }
+    if (event.kind !== 'delta') return
+    const choice = choices[event.index] as Choice
+    if (event.section === 'content') choice.hasContent = true
+    choice[event.section] += event.text
+    if (!isHidden(event)) choice.logprobs.push(...(event.logprobs ?? []))
+  }
+
+  const chunk = (index: number, delta: object, rest: object = {}) => ({
+    id,
+    object: 'chat.completion.chunk',
+    created,
+    model,
+    choices: [{ index, delta, logprobs: null, finish_reason: null, ...rest }],
+    ...usage.onChunk(),
+  })
+
+  const deltaChunks = (event: Delta): object[] => {
+    const shown =
+      event.section === 'content'
+        ? { content: event.text }
+        : thought(event.text, options.reasoningField)
+    const tokens = logprobs && event.logprobs ? { logprobs: chatLogprobs(event.logprobs) } : {}
+    const isEmpty = event.text === '' && !(logprobs && event.logprobs?.length)
+    return isHidden(event) || isEmpty ? [] : [chunk(event.index, shown, tokens)]
+  }
+
+  return {
+    chunks(event) {
+      collect(event)
+      switch (event.kind) {
+        case 'accepted':
+          // The role comes once for each choice, the adapter once for the stream.
+          return choices.map((_, index) => {
+            const first = chunk(index, { role: 'assistant', content: '' })
+            return index === 0 ? { ...first, adapter } : first
+          })
+        case 'delta':
+          return deltaChunks(event)
+        case 'choice_finished':
+          return [
+            chunk(event.index, {}, { finish_reason: event.reason, stop_reason: event.stopReason }),
+          ]
+        case 'done':
+          return options.stream.includeUsage
+            ? [{ ...chunk(0, {}), choices: [], usage: usage.usage() }]
+            : []
+        case 'failed':
+        case 'cancelled':
+          return []
+      }
+    },
+    body: () => ({
+      id,
+      object: 'chat.completion',
+      created,
+      model,
+      choices: choices.map((choice, index) => ({
+        index,
+        message: {
+          role: 'assistant',
+          content: choice.hasContent || choice.reasoning === '' ? choice.content : null,
+          refusal: null,
+          ...thought(choice.reasoning === '' ? null : choice.reasoning, options.reasoningField),
+        },
+        logprobs: logprobs ? chatLogprobs(choice.logprobs) : null,
+        finish_reason: choice.finish?.reason ?? null,
+        stop_reason: choice.finish?.stopReason ?? null,
+      })),
+      usage: usage.usage(),
+      adapter,
+    }),
+  }
+}
+
+const thought = (text: string | null, field: HttpConfig['reasoningField']): object => {
+  switch (field) {
+    case 'both':
+      return { reasoning: text, reasoning_content: text }
+    case 'none':
+      return {}
+    default:
+      return { [field]: text }
+  }
+}
+
+const chatLogprobs = (tokens: readonly TokenLogprobs[]) => ({
+  content: tokens.map(({ token, logprob, bytes, top }) => ({
+    token,
+    logprob,
+    bytes,
+    top_logprobs: top.map((other) => ({
+      token: other.token,
+      logprob: other.logprob,
+      bytes: other.bytes,
+    })),
+  })),
+  refusal: null,
+})

@@ -1,0 +1,91 @@
+// POST /v1/chat/completions and POST /v1/completions.
+
+import type { JsonObject } from './body.ts'
+import { readJsonObject } from './body.ts'
+import { createChatReply } from './chat-reply.ts'
+import { parseChat } from './chat-request.ts'
+import { createCompletionReply } from './completion-reply.ts'
+import { parseCompletion } from './completion-request.ts'
+import type { RequestContext, Route, Services } from './context.ts'
+import type { StreamOptions } from './reply.ts'
+import { requireModel, resolveTarget } from './request-target.ts'
+import { replyId, runGeneration } from './run-generation.ts'
+import type { SamplingFields } from './sampling-fields.ts'
+
+const streamOptions = (fields: SamplingFields): StreamOptions => ({
+  includeUsage: fields.stream_options?.include_usage ?? false,
+  continuousUsage: fields.stream_options?.continuous_usage_stats ?? false,
+})
+
+const logUnknown = (context: RequestContext, names: readonly string[]) => {
+  if (names.length > 0) context.set('logFields', { unknownFields: names })
+}
+
+export const completionRoutes = (services: Services): readonly Route[] => {
+  const { config, clock } = services
+
+  /** What both routes do before they differ. */
+  const begin = async (context: RequestContext): Promise<JsonObject> => {
+    services.admission.requireOpen()
+    const body = await readJsonObject(context.req.raw, config.maxBody)
+    requireModel(services)
+    return body
+  }
+
+  return [
+    {
+      method: 'POST',
+      path: '/v1/chat/completions',
+      summary: 'Answer a chat, as one body or as server-sent events',
+      async handle(context) {
+        const body = await begin(context)
+        const { fields, request, unknown } = parseChat(body, requireModel(services))
+        logUnknown(context, unknown)
+        const { adapters, modelName } = await resolveTarget(context, services, fields)
+        const id = replyId('chatcmpl')
+        const reply = createChatReply({
+          id,
+          created: clock.unixSeconds(),
+          model: modelName,
+          n: request.n,
+          logprobs: request.topLogprobs !== null,
+          reasoningField: fields.include_reasoning === false ? 'none' : config.reasoningField,
+          stream: streamOptions(fields),
+        })
+        const requests = [{ ...request, adapters }]
+        return runGeneration(context, services, {
+          id,
+          requests,
+          stream: fields.stream ?? false,
+          reply,
+        })
+      },
+    },
+    {
+      method: 'POST',
+      path: '/v1/completions',
+      summary: 'Continue one or several prompts, as one body or as server-sent events',
+      async handle(context) {
+        const body = await begin(context)
+        const { fields, requests, unknown } = parseCompletion(body, requireModel(services))
+        logUnknown(context, unknown)
+        const { adapters, modelName } = await resolveTarget(context, services, fields)
+        const id = replyId('cmpl')
+        const reply = createCompletionReply({
+          id,
+          created: clock.unixSeconds(),
+          model: modelName,
+          n: (fields.n ?? 1) * requests.length,
+          logprobs: fields.logprobs != null,
+          stream: streamOptions(fields),
+        })
+        return runGeneration(context, services, {
+          id,
+          requests: requests.map((request) => ({ ...request, adapters })),
+          stream: fields.stream ?? false,
+          reply,
+        })
+      },
+    },
+  ]
+}

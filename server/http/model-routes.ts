@@ -1,0 +1,86 @@
+// What the server has: GET /v1/models (base and adapters, as vLLM lists them) and GET /v1/adapters.
+// `root` is a logical name; paths of the machine stay on the machine.
+
+import type { AdapterSummary } from '../contracts/adapter.ts'
+import type { ModelInfo } from '../contracts/engine.ts'
+import { ServerError } from '../errors.ts'
+import type { Route, Services } from './context.ts'
+import { quote } from './error-response.ts'
+import { requireModel } from './request-target.ts'
+
+const modelEntry = (model: ModelInfo) => ({
+  id: model.id,
+  object: 'model',
+  created: model.created,
+  owned_by: 'dutyfree',
+  root: model.id,
+  parent: null as string | null,
+  max_model_len: model.maxContext,
+  permission: [],
+})
+
+const adapterEntry = (adapter: AdapterSummary, model: ModelInfo) => ({
+  ...modelEntry(model),
+  id: adapter.id,
+  root: `adapters/${adapter.id}`,
+  parent: model.id as string | null,
+})
+
+export const modelRoutes = (services: Services): readonly Route[] => {
+  const listModels = async () => {
+    const model = requireModel(services)
+    const adapters = await services.adapters.read()
+    return [
+      modelEntry(model),
+      // A broken folder can serve nobody; GET /v1/adapters says why.
+      ...adapters
+        .filter(({ state }) => state !== 'invalid')
+        .map((adapter) => adapterEntry(adapter, model)),
+    ]
+  }
+  const listAdapters = async (id: string | undefined) => {
+    requireModel(services)
+    return services.adapters.read(id === undefined ? [] : [id])
+  }
+  const find = <T extends { readonly id: string }>(
+    entries: readonly T[],
+    id: string | undefined,
+    what: string,
+  ): T => {
+    const entry = entries.find((candidate) => candidate.id === id)
+    if (entry !== undefined) return entry
+    throw new ServerError('model_not_found', `the ${what} ${quote(id)} does not exist`)
+  }
+
+  return [
+    {
+      method: 'GET',
+      path: '/v1/models',
+      summary: 'The base model and its adapters',
+      handle: async () => Response.json({ object: 'list', data: await listModels() }),
+    },
+    {
+      method: 'GET',
+      path: '/v1/models/:id',
+      summary: 'One model',
+      handle: async (context) =>
+        Response.json(find(await listModels(), context.req.param('id'), 'model')),
+    },
+    {
+      method: 'GET',
+      path: '/v1/adapters',
+      summary: 'The adapters with state, digest, rank and provenance',
+      handle: async () =>
+        Response.json({ object: 'list', data: await listAdapters(undefined) }),
+    },
+    {
+      method: 'GET',
+      path: '/v1/adapters/:id',
+      summary: 'One adapter',
+      async handle(context) {
+        const id = context.req.param('id')
+        return Response.json(find(await listAdapters(id), id, 'adapter'))
+      },
+    },
+  ]
+}

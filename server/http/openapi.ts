@@ -1,0 +1,140 @@
+// The OpenAPI document, derived: paths from the route table, bodies from the zod schemas that parse
+// them. Fields parsed by hand (messages, prompt, adapters) are described here.
+
+import { z } from 'zod'
+import { chatSchema } from './chat-request.ts'
+import { completionSchema } from './completion-request.ts'
+import type { Route } from './context.ts'
+import { openPaths } from './auth.ts'
+
+const adapterShape = {
+  description: 'A name, {id|name, scale}, or a list of up to 4; "none" is the base model',
+  oneOf: [
+    { type: 'string' },
+    {
+      type: 'object',
+      properties: {
+        id: { type: 'string' },
+        name: { type: 'string' },
+        scale: { type: 'number', minimum: 0, maximum: 4 },
+      },
+    },
+    { type: 'array', maxItems: 4 },
+  ],
+}
+
+const message = {
+  type: 'object',
+  required: ['role', 'content'],
+  properties: {
+    role: { enum: ['system', 'developer', 'user', 'assistant'] },
+    content: {
+      oneOf: [
+        { type: 'string' },
+        {
+          type: 'array',
+          items: {
+            type: 'object',
+            required: ['type', 'text'],
+            properties: { type: { const: 'text' }, text: { type: 'string' } },
+          },
+        },
+      ],
+    },
+  },
+}
+
+const handParsed: Readonly<Record<string, object>> = {
+  adapter: adapterShape,
+  adapter_id: adapterShape,
+  lora: adapterShape,
+  messages: { type: 'array', minItems: 1, maxItems: 10_000, items: message },
+  prompt: {
+    oneOf: [
+      { type: 'string' },
+      { type: 'array', items: { type: 'string' } },
+      { type: 'array', items: { type: 'integer' } },
+      { type: 'array', items: { type: 'array', items: { type: 'integer' } } },
+    ],
+  },
+  n: { type: 'integer', minimum: 1, maximum: 16 },
+}
+
+const bodySchema = (schema: z.ZodObject, required: readonly string[]): object => {
+  const { properties = {} } = z.toJSONSchema(schema, { io: 'input', unrepresentable: 'any' })
+  return { type: 'object', required, properties: { ...properties, ...pick(properties) } }
+}
+
+const pick = (properties: object): Record<string, object> =>
+  Object.fromEntries(Object.entries(handParsed).filter(([field]) => field in properties))
+
+const bodies: Readonly<Record<string, () => object>> = {
+  '/v1/chat/completions': () => bodySchema(chatSchema, ['model', 'messages']),
+  '/v1/completions': () => bodySchema(completionSchema, ['model', 'prompt']),
+}
+
+const errorResponse = {
+  description: 'An error',
+  content: {
+    'application/json': {
+      schema: {
+        type: 'object',
+        properties: {
+          error: {
+            type: 'object',
+            properties: {
+              message: { type: 'string' },
+              type: { type: 'string' },
+              param: { type: ['string', 'null'] },
+              code: { type: 'string' },
+            },
+          },
+        },
+      },
+    },
+  },
+}
+
+const adapterQuery = {
+  name: 'adapter',
+  in: 'query',
+  description: 'name[:strength], a comma list of them, or none',
+  schema: { type: 'string' },
+}
+
+const operation = (route: Route): object => {
+  const schema = bodies[route.path]?.() ?? { type: 'object' }
+  const params = [...route.path.matchAll(/:(\w+)/g)].map(([, name]) => ({
+    name,
+    in: 'path',
+    required: true,
+    schema: { type: 'string' },
+  }))
+  return {
+    summary: route.summary,
+    parameters: route.path in bodies ? [...params, adapterQuery] : params,
+    ...(route.method === 'POST'
+      ? { requestBody: { required: true, content: { 'application/json': { schema } } } }
+      : {}),
+    ...(openPaths.has(route.path) ? { security: [] } : {}),
+    responses: { 200: { description: 'OK' }, default: errorResponse },
+  }
+}
+
+export const openApiDocument = (options: {
+  readonly routes: readonly Route[]
+  readonly version: string
+}): object => {
+  const paths: Record<string, Record<string, object>> = {}
+  for (const route of options.routes) {
+    const path = route.path.replace(/:(\w+)/g, '{$1}')
+    paths[path] = { ...paths[path], [route.method.toLowerCase()]: operation(route) }
+  }
+  return {
+    openapi: '3.1.0',
+    info: { title: 'dutyfree', version: options.version },
+    components: { securitySchemes: { bearer: { type: 'http', scheme: 'bearer' } } },
+    security: [{ bearer: [] }],
+    paths,
+  }
+}

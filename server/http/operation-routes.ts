@@ -1,0 +1,54 @@
+// For those who run the server: health, metrics, and what the API is.
+// /health is vLLM's: it means ready. Kubernetes asks /health/live (restart me) and /health/ready.
+
+import { ServerError } from '../errors.ts'
+import type { RequestContext, Route, Services } from './context.ts'
+import { openApiDocument } from './openapi.ts'
+import { requireModel } from './request-target.ts'
+
+export interface MetricsPage {
+  readonly contentType: string
+  render(): Promise<string>
+}
+
+export const operationRoutes = (
+  services: Services,
+  options: {
+    readonly metrics: MetricsPage
+    readonly version: string
+    /** All routes, these included; read when asked. */
+    readonly routes: () => readonly Route[]
+  },
+): readonly Route[] => {
+  const ready = () => {
+    services.admission.requireOpen()
+    requireModel(services)
+    const { state } = services.engine
+    if (state === 'ready') return Response.json({ status: 'ready' })
+    throw new ServerError('model_loading', `the engine is ${state}; try again soon`, {
+      headers: { 'retry-after': '1' },
+    })
+  }
+  const get = (
+    path: string,
+    summary: string,
+    handle: (context: RequestContext) => Response | Promise<Response>,
+  ): Route => ({ method: 'GET', path, summary, handle })
+
+  return [
+    get('/health/live', 'The process answers', () => Response.json({ status: 'live' })),
+    get('/health/ready', 'Requests are served now', ready),
+    get('/health', 'The same as /health/ready', ready),
+    get(
+      '/metrics',
+      'Prometheus metrics',
+      async () =>
+        new Response(await options.metrics.render(), {
+          headers: { 'content-type': options.metrics.contentType },
+        }),
+    ),
+    get('/openapi.json', 'This document', () =>
+      Response.json(openApiDocument({ routes: options.routes(), version: options.version })),
+    ),
+  ]
+}

@@ -1,0 +1,37 @@
+// What the two completion routes have in common: a reply takes the engine's events and turns them
+// into stream chunks, or into one body at the end. It is pure: no clock, no socket.
+
+import type { GenerationEvent } from '../contracts/generation.ts'
+import { createUsageCount } from './usage.ts'
+
+export interface Reply {
+  /** The chunks this event is worth in a stream; failures and the end marker are the route's. */
+  chunks(event: GenerationEvent): readonly object[]
+  /** The whole answer, after `done`. */
+  body(): object
+}
+
+export interface ReplyHead {
+  readonly id: string
+  readonly created: number
+  /** The model as the request named it. */
+  readonly model: string
+  readonly n: number
+}
+
+export interface StreamOptions {
+  /** One last chunk with `choices: []` and the usage; null on all others. */
+  readonly includeUsage: boolean
+  /** The usage so far on every chunk (vLLM). */
+  readonly continuousUsage: boolean
+}
+
+/** Adds `usage` to chunks as the stream options want it. */
+export const createChunkUsage = (options: StreamOptions) => {
+  const count = createUsageCount()
+  return {
+    ...count,
+    onChunk: () =>
+      options.includeUsage ? { usage: options.continuousUsage ? count.usage() : null } : {},
+  }
+}

@@ -1,0 +1,52 @@
+// Which model and adapters a request is for: its body and query against what the engine has.
+
+import type { AdapterSummary } from '../contracts/adapter.ts'
+import type { ModelInfo } from '../contracts/engine.ts'
+import { ServerError } from '../errors.ts'
+import { type AdapterChoice, chooseAdapters, mentionedNames } from './adapter-choice.ts'
+import type { RequestContext, Services } from './context.ts'
+
+/** The loaded model; until there is one, nothing can be answered. */
+export const requireModel = (services: Services): ModelInfo => {
+  const { model } = services.engine
+  if (model !== undefined) return model
+  throw new ServerError('model_loading', 'the model is still loading; try again soon', {
+    headers: { 'retry-after': '1' },
+  })
+}
+
+const defaultScales = (adapters: readonly AdapterSummary[]): ReadonlyMap<string, number> =>
+  new Map(adapters.map(({ id, defaultScale }) => [id, defaultScale]))
+
+interface TargetFields {
+  readonly model: string
+  readonly adapter?: unknown
+  readonly adapter_id?: unknown
+  readonly lora?: unknown
+}
+
+export const resolveTarget = async (
+  context: RequestContext,
+  services: Services,
+  fields: TargetFields,
+): Promise<AdapterChoice & { readonly modelName: string }> => {
+  const { config, adapters } = services
+  const { id: baseId } = requireModel(services)
+  const named = {
+    query: context.req.queries('adapter') ?? [],
+    model: fields.model,
+    adapter: fields.adapter,
+    adapter_id: fields.adapter_id,
+    lora: fields.lora,
+  }
+  const operators = [config.requireAdapter?.id, config.defaultAdapter?.id]
+  const names = mentionedNames(named, baseId)
+  const list = await adapters.read([...names, ...operators.filter((id) => id !== undefined)])
+  const choice = chooseAdapters(named, {
+    baseId,
+    known: defaultScales(list),
+    defaultAdapter: config.defaultAdapter,
+    required: config.requireAdapter,
+  })
+  return { ...choice, modelName: fields.model === '' ? baseId : fields.model }
+}

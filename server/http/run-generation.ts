@@ -1,0 +1,139 @@
+// From a parsed request to its response: admission, submission, then either one body or a stream.
+// Headers wait for the engine's `accepted`, so that whatever it refuses has its own status.
+
+import { randomUUID } from 'node:crypto'
+import type { GenerateRequest, GenerationEvent } from '../contracts/generation.ts'
+import { ServerError } from '../errors.ts'
+import { adapterHeader } from './applied-adapters.ts'
+import type { RequestContext, Services } from './context.ts'
+import { openAIError } from './error-response.ts'
+import { type EventWriter, streamEvents } from './event-stream.ts'
+import { groupGenerations } from './generation-group.ts'
+import type { Reply } from './reply.ts'
+import { superviseRun } from './supervised-run.ts'
+
+export interface GenerationJob {
+  /** Of the reply; the engine's requests are numbered under it. */
+  readonly id: string
+  /** One per prompt; all with the same n. */
+  readonly requests: ReadonlyArray<Omit<GenerateRequest, 'id'>>
+  readonly stream: boolean
+  readonly reply: Reply
+}
+
+export const replyId = (prefix: 'chatcmpl' | 'cmpl'): string =>
+  `${prefix}-${randomUUID().replaceAll('-', '')}`
+
+/** No one reads it; the log and the metrics do (nginx's "client closed request"). */
+const clientGone = () => new Response(null, { status: 499 })
+
+export const runGeneration = async (
+  context: RequestContext,
+  services: Services,
+  job: GenerationJob,
+): Promise<Response> => {
+  const { engine, admission, observer, logger, clock, config } = services
+  const [first] = job.requests
+  if (first === undefined) throw new Error('a job has at least one prompt')
+
+  // 1. In, and off to the engine.
+  const ticket = admission.enter({ numPrompts: job.requests.length })
+  const client = new AbortController()
+  context.req.raw.signal.addEventListener('abort', () => client.abort(), { once: true })
+  if (context.req.raw.signal.aborted) client.abort()
+  const generations = job.requests.map((request, i) =>
+    engine.submit({ ...request, id: job.requests.length === 1 ? job.id : `${job.id}-${i}` }),
+  )
+  const events = superviseRun({
+    generation: groupGenerations(generations, first.n, job.id),
+    ticket,
+    client: client.signal,
+    deadlineMs: config.requestTimeout,
+    n: first.n * job.requests.length,
+    maxTokens: first.maxTokens,
+    observer,
+    logger,
+    clock,
+  })
+
+  // 2. The engine says what it will do, or why not.
+  const { value: accepted } = await events.next()
+  if (accepted?.kind === 'failed') throw ServerError.from(accepted.error)
+  if (accepted?.kind !== 'accepted') {
+    await events.return(undefined)
+    observer.clientDisconnected('before_response')
+    return clientGone()
+  }
+  context.set('applied', accepted.adapters)
+  const headers = { 'x-adapter': adapterHeader(accepted.adapters) }
+
+  // 3. One body …
+  if (!job.stream) {
+    job.reply.chunks(accepted)
+    const ending = await collect(events, job.reply)
+    if (ending.kind === 'failed') throw ServerError.from(ending.error)
+    if (ending.kind === 'done') return Response.json(job.reply.body(), { headers })
+    observer.clientDisconnected('before_response')
+    return clientGone()
+  }
+
+  // 4. … or a stream, whose last event is [DONE] also after an error.
+  let isClientGone = false
+  const onGone = () => {
+    if (!isClientGone) observer.clientDisconnected('mid_stream')
+    isClientGone = true
+    client.abort()
+  }
+  let ended: (outcome: string) => void = () => {}
+  context.set('ended', new Promise((resolve) => (ended = resolve)))
+  const produce = async (writer: EventWriter) => {
+    let outcome = 'cancelled'
+    try {
+      for (const chunk of job.reply.chunks(accepted)) await writer.send(chunk)
+      for await (const event of events) {
+        for (const chunk of job.reply.chunks(event)) await writer.send(chunk)
+        outcome = event.kind
+        if (event.kind !== 'failed') continue
+        outcome = event.error.code
+        await writer.send(openAIError(ServerError.from(event.error)))
+      }
+      if (outcome === 'cancelled') onGone()
+      else await writer.send('[DONE]')
+    } finally {
+      // Also when the very first write failed and the loop was never entered.
+      await events.return(undefined)
+      ended(outcome)
+    }
+  }
+  const body = streamEvents({
+    limits: services.streamLimits,
+    produce,
+    onGone,
+    disconnect: () => outgoing(context)?.destroy(),
+  })
+  return new Response(body, {
+    headers: {
+      ...headers,
+      'content-type': 'text/event-stream; charset=utf-8',
+      'cache-control': 'no-cache',
+      // nginx would gather the events otherwise.
+      'x-accel-buffering': 'no',
+    },
+  })
+}
+
+const collect = async (
+  events: AsyncIterable<GenerationEvent>,
+  reply: Reply,
+): Promise<GenerationEvent> => {
+  let last: GenerationEvent = { kind: 'cancelled' }
+  for await (const event of events) {
+    reply.chunks(event)
+    last = event
+  }
+  return last
+}
+
+/** Node's response object, where the request came over a socket. */
+const outgoing = (context: RequestContext): { destroy(): unknown } | undefined =>
+  (context.env as { outgoing?: { destroy(): unknown } } | undefined)?.outgoing

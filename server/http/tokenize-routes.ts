@@ -1,0 +1,93 @@
+// POST /tokenize and POST /detokenize, in vLLM's shapes.
+
+import { z } from 'zod'
+import type { TokenizeInput } from '../contracts/engine.ts'
+import { ServerError } from '../errors.ts'
+import { readJsonObject } from './body.ts'
+import { parseTokens } from './completion-request.ts'
+import type { Route, Services } from './context.ts'
+import { rejectUnsupported } from './field-rules.ts'
+import { parseMessages, wellFormed } from './messages.ts'
+import { checkPromptSize } from './prompt-size.ts'
+import { requireModel, resolveTarget } from './request-target.ts'
+import { fieldError } from './sampling-fields.ts'
+
+const tokenizeSchema = z.object({
+  model: z.string().max(1024).nullish(),
+  prompt: z.string().nullish(),
+  messages: z.unknown(),
+  add_special_tokens: z.boolean().nullish(),
+  add_generation_prompt: z.boolean().nullish(),
+  return_token_strs: z.boolean().nullish(),
+})
+
+const detokenizeSchema = z.object({
+  model: z.string().max(1024).nullish(),
+  tokens: z.unknown(),
+})
+
+type TokenizeFields = z.infer<typeof tokenizeSchema>
+
+const tokenizeInput = (fields: TokenizeFields): TokenizeInput => {
+  if ((fields.prompt == null) === (fields.messages == null)) {
+    throw new ServerError('invalid_value', 'send either prompt or messages', { param: 'prompt' })
+  }
+  if (fields.prompt != null) {
+    return {
+      kind: 'text',
+      text: wellFormed(fields.prompt),
+      addSpecialTokens: fields.add_special_tokens ?? true,
+    }
+  }
+  return {
+    kind: 'messages',
+    messages: parseMessages(fields.messages),
+    addGenerationPrompt: fields.add_generation_prompt ?? true,
+  }
+}
+
+export const tokenizeRoutes = (services: Services): readonly Route[] => {
+  const { engine, config } = services
+  return [
+    {
+      method: 'POST',
+      path: '/tokenize',
+      summary: 'The tokens of a text or of a chat after its template',
+      async handle(context) {
+        const body = await readJsonObject(context.req.raw, config.maxBody)
+        const model = requireModel(services)
+        // Here, unlike in a chat, the template's ending is the caller's choice.
+        const { add_generation_prompt: _choice, ...others } = body
+        rejectUnsupported(others)
+        const parsed = tokenizeSchema.safeParse(body)
+        if (!parsed.success) throw fieldError(parsed.error, body)
+        await resolveTarget(context, services, { model: parsed.data.model ?? '' })
+        const input = tokenizeInput(parsed.data)
+        checkPromptSize(input, input.kind === 'text' ? 'prompt' : 'messages', model)
+        const { tokens, tokenStrings } = await engine.tokenize(input)
+        return Response.json({
+          count: tokens.length,
+          max_model_len: model.maxContext,
+          tokens,
+          token_strs: parsed.data.return_token_strs ? tokenStrings : null,
+        })
+      },
+    },
+    {
+      method: 'POST',
+      path: '/detokenize',
+      summary: 'The text of a list of tokens',
+      async handle(context) {
+        const body = await readJsonObject(context.req.raw, config.maxBody)
+        const model = requireModel(services)
+        const parsed = detokenizeSchema.safeParse(body)
+        if (!parsed.success) throw fieldError(parsed.error, body)
+        await resolveTarget(context, services, { model: parsed.data.model ?? '' })
+        const { tokens } = parsed.data
+        const isEmpty = Array.isArray(tokens) && tokens.length === 0
+        const ids = isEmpty ? [] : parseTokens(tokens, 'tokens', model)
+        return Response.json({ prompt: ids.length === 0 ? '' : await engine.detokenize(ids) })
+      },
+    },
+  ]
+}
