@@ -1,0 +1,164 @@
+// The socket side: Node's HTTP server with its limits, listening, and the two ways to stop.
+// What Node itself refuses (broken or slow or oversized headers) gets the same error shape as the rest.
+
+import { createServer, type Server, STATUS_CODES } from 'node:http'
+import type { AddressInfo, Socket } from 'node:net'
+import { getRequestListener, RequestError } from '@hono/node-server'
+import type { Logger } from '../contracts/logger.ts'
+import { ServerError } from '../errors.ts'
+import type { App } from './app.ts'
+import { errorResponse, openAIError, toServerError } from './error-response.ts'
+
+export interface SocketLimits {
+  readonly headersTimeoutMs: number
+  /** Headers and body together. */
+  readonly requestTimeoutMs: number
+  /** Longer than load balancers keep idle connections, so that they close first. */
+  readonly keepAliveTimeoutMs: number
+  readonly maxHeaderBytes: number
+  /** How often Node looks for slow requests. */
+  readonly checkingIntervalMs: number
+}
+
+export const defaultSocketLimits: SocketLimits = {
+  headersTimeoutMs: 15_000,
+  requestTimeoutMs: 60_000,
+  keepAliveTimeoutMs: 75_000,
+  maxHeaderBytes: 16 * 1024,
+  checkingIntervalMs: 2_000,
+}
+
+export interface HttpServer {
+  /** Rejects with ServerError invalid_config when the port cannot be had. */
+  listen(): Promise<{ readonly url: string; readonly port: number }>
+  /**
+   * New requests get 503 and running ones finish; after `timeoutMs`, or when `force` aborts, they end
+   * in an error. Resolves when the last connection is closed.
+   */
+  drain(options: { timeoutMs: number; force: AbortSignal }): Promise<'finished' | 'aborted'>
+}
+
+export const createHttpServer = (options: {
+  readonly app: App
+  readonly host: string
+  readonly port: number
+  readonly logger: Logger
+  readonly limits?: SocketLimits
+}): HttpServer => {
+  const { app, host, port, logger, limits = defaultSocketLimits } = options
+  const listener = getRequestListener(app.hono.fetch, {
+    overrideGlobalObjects: false,
+    errorHandler: (error) => errorResponse(asRequestError(error, logger)),
+  })
+  const server = createServer(
+    {
+      maxHeaderSize: limits.maxHeaderBytes,
+      headersTimeout: limits.headersTimeoutMs,
+      requestTimeout: limits.requestTimeoutMs,
+      keepAliveTimeout: limits.keepAliveTimeoutMs,
+      connectionsCheckingInterval: limits.checkingIntervalMs,
+    },
+    (incoming, outgoing) => void listener(incoming, outgoing),
+  )
+  server.on('clientError', answerClientError)
+
+  return {
+    listen: () => listen(server, host, port),
+    async drain({ timeoutMs, force }) {
+      app.admission.drain()
+      const outcome = await raceDrain(app.admission.whenIdle(), timeoutMs, force)
+      // The terminal error of each stream still has to be written before its connection closes.
+      if (outcome === 'aborted') app.admission.stopAll()
+      await closeServer(server)
+      return outcome
+    },
+  }
+}
+
+const listen = (server: Server, host: string, port: number) =>
+  new Promise<{ url: string; port: number }>((resolve, reject) => {
+    server.once('error', (error: NodeJS.ErrnoException) => {
+      const reasons: Record<string, string> = {
+        EADDRINUSE: 'is in use; choose another --port or stop the process that holds it',
+        EACCES: 'may not be bound by this user; choose a --port above 1023',
+        EADDRNOTAVAIL: 'is no address of this machine; choose another --host',
+        ENOTFOUND: 'is no address of this machine; choose another --host',
+      }
+      const reason = reasons[error.code ?? ''] ?? `cannot be bound: ${error.message}`
+      reject(new ServerError('invalid_config', `${host}:${port} ${reason}`, { cause: error }))
+    })
+    server.listen(port, host, () => {
+      const { port: bound } = server.address() as AddressInfo
+      const shown = host.includes(':') ? `[${host}]` : host
+      resolve({ url: `http://${shown}:${bound}`, port: bound })
+    })
+  })
+
+const raceDrain = async (
+  idle: Promise<void>,
+  timeoutMs: number,
+  force: AbortSignal,
+): Promise<'finished' | 'aborted'> => {
+  let timer: NodeJS.Timeout | undefined
+  const over = new Promise<'aborted'>((resolve) => {
+    timer = setTimeout(() => resolve('aborted'), timeoutMs)
+    if (force.aborted) resolve('aborted')
+    force.addEventListener('abort', () => resolve('aborted'), { once: true })
+  })
+  try {
+    return await Promise.race([idle.then(() => 'finished' as const), over])
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
+/** Answers under way get a second to be written; what is still open then is cut. */
+const closeServer = (server: Server): Promise<void> =>
+  new Promise((resolve) => {
+    const cut = setTimeout(() => server.closeAllConnections(), 1000)
+    server.close(() => {
+      clearTimeout(cut)
+      resolve()
+    })
+    server.closeIdleConnections()
+  })
+
+/** What the adapter between Node and fetch refuses: a target or Host that is no URL. */
+const asRequestError = (error: unknown, logger: Logger): ServerError => {
+  if (!(error instanceof RequestError)) return toServerError(error, logger, 'none')
+  return /host/i.test(error.message)
+    ? new ServerError('invalid_request', 'the Host header is missing or not valid')
+    : new ServerError('not_found', 'no route at this path')
+}
+
+const answerClientError = (error: NodeJS.ErrnoException, socket: Socket): void => {
+  const answered = (socket as { _httpMessage?: { headersSent?: boolean } })._httpMessage
+  if (!socket.writable || error.code === 'ECONNRESET' || answered?.headersSent) {
+    socket.destroy()
+    return
+  }
+  const { status, answer } = clientErrorAnswer(error.code)
+  const body = JSON.stringify(answer)
+  socket.end(
+    [
+      `HTTP/1.1 ${status} ${STATUS_CODES[status]}`,
+      'content-type: application/json',
+      `content-length: ${Buffer.byteLength(body)}`,
+      'connection: close',
+      '',
+      body,
+    ].join('\r\n'),
+  )
+}
+
+const clientErrorAnswer = (code: string | undefined) => {
+  const of = (error: ServerError) => ({ status: error.status, answer: openAIError(error) })
+  switch (code) {
+    case 'HPE_HEADER_OVERFLOW':
+      return of(new ServerError('headers_too_large', 'the headers are too large; send fewer'))
+    case 'ERR_HTTP_REQUEST_TIMEOUT':
+      return of(new ServerError('request_timeout', 'the request took too long to arrive'))
+    default:
+      return of(new ServerError('invalid_request', 'the request is not valid HTTP'))
+  }
+}
