@@ -155,7 +155,7 @@ export function createEngineClient({
   function start(): void {
     isHung = false
     lastHeard = performance.now()
-    whenGone = Promise.withResolvers()
+    whenGone = createDeferred<void>()
     child = fork(entry, { serialization: 'advanced' })
     child.on('message', receive)
     child.once('exit', onExit)

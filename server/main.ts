@@ -1,0 +1,72 @@
+// The composition root: flags → logger → metrics → engine → application → socket, and the way back.
+//   node dist/server/main.js [--flags]   (npm start builds first)
+
+import { existsSync, readFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { pino } from 'pino'
+import { type Config, engineOptions, parseCommand, renderHelp } from './config.ts'
+import type { EngineClient } from './contracts/engine.ts'
+import type { Logger } from './contracts/logger.ts'
+import { createEngineClient } from './engine/client.ts'
+import { ServerError } from './errors.ts'
+import { serve } from './serve.ts'
+import { createMetrics } from './metrics/registry.ts'
+
+/** package.json is above server/ and above dist/server/. */
+const readVersion = (): string => {
+  let folder = dirname(fileURLToPath(import.meta.url))
+  while (!existsSync(join(folder, 'package.json'))) folder = dirname(folder)
+  return JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8')).version
+}
+
+const checkModelFolder = (model: string, given: string): void => {
+  if (existsSync(join(model, 'config.json'))) return
+  throw new ServerError(
+    'invalid_config',
+    `--model must be a checkpoint folder with a config.json; got ${JSON.stringify(given)}`,
+  )
+}
+
+const main = async (): Promise<void> => {
+  const command = parseCommand(process.argv.slice(2), process.env)
+  if (command.kind === 'help') return void process.stdout.write(renderHelp())
+  if (command.kind === 'version') return void process.stdout.write(`${readVersion()}\n`)
+  const { config } = command
+  const options = engineOptions(config, process.cwd())
+  checkModelFolder(options.model, config.model)
+
+  const logger: Logger = pino({ level: config.logLevel, base: null }, pino.destination(2))
+  const metrics = createMetrics()
+  const engine = createEngineClient({ options, observer: metrics, logger })
+  await serve({
+    config,
+    engine,
+    metrics,
+    logger,
+    version: readVersion(),
+    onReady: () => checkOperatorsAdapters(config, engine),
+  })
+}
+
+/** An adapter that every request shall run with must exist before the first one comes. */
+const checkOperatorsAdapters = async (config: Config, engine: EngineClient): Promise<void> => {
+  const wanted = { 'require-adapter': config.requireAdapter, 'default-adapter': config.defaultAdapter }
+  const adapters = await engine.listAdapters()
+  for (const [flag, ref] of Object.entries(wanted)) {
+    const found = adapters.find(({ id }) => id === ref?.id)
+    if (ref === null || (found !== undefined && found.state !== 'invalid')) continue
+    const why = found?.error?.message ?? 'there is no such folder'
+    throw new ServerError('invalid_config', `--${flag} "${ref.id}" cannot be used: ${why}`)
+  }
+}
+
+// Nothing that an engine left open may hold the process up.
+const exit = () => process.exit(0)
+
+main().then(exit, (error: unknown) => {
+  // One line for what an operator can act on; the stack only for what is our bug.
+  const line = error instanceof ServerError ? error.message : (error as Error).stack
+  process.stderr.write(`dutyfree: ${line}\n`)
+  process.exit(1)
+})

@@ -1,0 +1,167 @@
+// tokenizer.json and tokenizer_config.json, checked for what we can run: byte-level BPE as the
+// Qwen2 and Llama 3 families use it. Anything that would encode differently from the reference
+// is refused by name.
+
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { z } from 'zod'
+import { ServerError } from '../errors.ts'
+import { readJson } from './checkpoint.ts'
+
+const addedToken = z.looseObject({
+  id: z.int().nonnegative(),
+  content: z.string().min(1),
+  single_word: z.boolean().default(false),
+  special: z.boolean().default(false),
+})
+
+const component = z.looseObject({ type: z.string() })
+type Component = z.infer<typeof component>
+
+const tokenizerSchema = z.looseObject({
+  added_tokens: z.array(addedToken).default([]),
+  normalizer: component.nullable(),
+  pre_tokenizer: component.nullable(),
+  post_processor: component.nullable(),
+  decoder: component.nullable(),
+  model: z.looseObject({
+    type: z.string(),
+    // 150,000 entries: their types are checked where they are read.
+    vocab: z.custom<Record<string, number>>((value) => typeof value === 'object' && value !== null),
+    merges: z.array(z.unknown()),
+    byte_fallback: z.boolean().nullish(),
+    continuing_subword_prefix: z.string().nullish(),
+    end_of_word_suffix: z.string().nullish(),
+  }),
+})
+
+const namedToken = z.union([z.string(), z.looseObject({ content: z.string() })]).nullish()
+const configSchema = z.looseObject({
+  bos_token: namedToken,
+  eos_token: namedToken,
+  pad_token: namedToken,
+  unk_token: namedToken,
+  added_tokens_decoder: z.record(z.string(), addedToken.omit({ id: true })).nullish(),
+  chat_template: z
+    .union([z.string(), z.array(z.looseObject({ name: z.string(), template: z.string() }))])
+    .nullish(),
+})
+
+export type TokenizerJson = z.infer<typeof tokenizerSchema>
+export type TokenizerConfig = z.infer<typeof configSchema>
+
+export function readTokenizerJson(dir: string, config: TokenizerConfig): TokenizerJson {
+  const json = parse(tokenizerSchema, readJson(join(dir, 'tokenizer.json')), 'tokenizer.json')
+  refuseUnsupported(json)
+  // transformers adds what tokenizer_config.json names and tokenizer.json lacks.
+  const known = new Set(json.added_tokens.map((token) => token.content))
+  for (const [id, token] of Object.entries(config.added_tokens_decoder ?? {})) {
+    if (!known.has(token.content)) json.added_tokens.push({ ...token, id: Number(id) } as never)
+  }
+  return json
+}
+
+export function readTokenizerConfig(dir: string): TokenizerConfig {
+  const path = join(dir, 'tokenizer_config.json')
+  return parse(configSchema, existsSync(path) ? readJson(path) : {}, 'tokenizer_config.json')
+}
+
+/** bos_token, eos_token, … as text. */
+export function namedTokens(config: TokenizerConfig): Record<string, string> {
+  const names = ['bos_token', 'eos_token', 'pad_token', 'unk_token'] as const
+  const texts = names.map((name) => {
+    const token = config[name]
+    return [name, typeof token === 'object' && token !== null ? token.content : token] as const
+  })
+  return Object.fromEntries(
+    texts.filter((entry): entry is [(typeof names)[number], string] => Boolean(entry[1])),
+  )
+}
+
+export interface PromptFrame {
+  readonly prefix: readonly string[]
+  readonly suffix: readonly string[]
+}
+
+/** The special tokens around a plain prompt. add_bos_token or add_eos_token, where given, decide. */
+export function readPromptFrame(json: TokenizerJson, config: TokenizerConfig): PromptFrame {
+  if ('add_bos_token' in config || 'add_eos_token' in config) {
+    const { bos_token: bos, eos_token: eos } = namedTokens(config)
+    return {
+      prefix: config.add_bos_token === true && bos ? [bos] : [],
+      suffix: config.add_eos_token === true && eos ? [eos] : [],
+    }
+  }
+  let frame: PromptFrame = { prefix: [], suffix: [] }
+  for (const processor of flatten(json.post_processor, 'processors')) {
+    if (processor.type === 'ByteLevel') continue
+    if (processor.type !== 'TemplateProcessing') {
+      unsupported(`post_processor ${processor.type}`)
+    }
+    const own = parse(templateSchema, processor, 'tokenizer.json: post_processor')
+    const texts = own.single.map((item) => ('Sequence' in item ? null : item.SpecialToken.id))
+    const at = texts.indexOf(null)
+    frame = {
+      prefix: [...(texts.slice(0, at) as string[]), ...frame.prefix],
+      suffix: [...frame.suffix, ...(texts.slice(at + 1) as string[])],
+    }
+  }
+  return frame
+}
+
+const templateSchema = z.looseObject({
+  single: z
+    .array(
+      z.union([
+        z.object({ Sequence: z.looseObject({ id: z.literal('A') }) }),
+        z.object({ SpecialToken: z.looseObject({ id: z.string() }) }),
+      ]),
+    )
+    .refine((items) => items.filter((item) => 'Sequence' in item).length === 1),
+})
+
+function refuseUnsupported(json: TokenizerJson): void {
+  const { model } = json
+  if (model.type !== 'BPE') unsupported(`model ${model.type}`)
+  if (model.byte_fallback) unsupported('model.byte_fallback (SentencePiece)')
+  if (model.continuing_subword_prefix) unsupported('model.continuing_subword_prefix')
+  if (model.end_of_word_suffix) unsupported('model.end_of_word_suffix')
+  for (const step of flatten(json.normalizer, 'normalizers')) {
+    if (step.type !== 'NFC') unsupported(`normalizer ${step.type}`)
+  }
+  const splits = flatten(json.pre_tokenizer, 'pretokenizers')
+  if (splits.at(-1)?.type !== 'ByteLevel') unsupported('a pre_tokenizer that is not ByteLevel')
+  for (const step of splits) {
+    if (step.add_prefix_space === true) unsupported('pre_tokenizer add_prefix_space')
+    const isKnown =
+      step.type === 'ByteLevel' ||
+      step.type === 'Digits' ||
+      (step.type === 'Split' && step.behavior === 'Isolated' && step.invert !== true)
+    if (!isKnown) unsupported(`pre_tokenizer ${step.type} ${step.behavior ?? ''}`.trim())
+  }
+  const single = json.added_tokens.find((token) => token.single_word)
+  if (single) unsupported('an added token with single_word')
+}
+
+/** A component, or the parts of a Sequence of them. */
+function flatten(value: Component | null, partsKey: string): Component[] {
+  if (value === null) return []
+  if (value.type !== 'Sequence') return [value]
+  const parts = parse(z.array(component), value[partsKey], 'tokenizer.json')
+  return parts.flatMap((part) => flatten(part, partsKey))
+}
+
+function unsupported(what: string): never {
+  throw new ServerError(
+    'unsupported_checkpoint',
+    `tokenizer.json: ${what} is not supported; byte-level BPE (Qwen2, Llama 3) is.`,
+  )
+}
+
+function parse<T>(schema: z.ZodType<T>, json: unknown, file: string): T {
+  const result = schema.safeParse(json)
+  if (result.success) return result.data
+  const issue = result.error.issues[0]!
+  const field = issue.path.length > 0 ? ` ${issue.path.join('.')}:` : ''
+  throw new ServerError('invalid_checkpoint', `${file}:${field} ${issue.message}.`)
+}

@@ -1,0 +1,89 @@
+// Runs the front over an engine until a signal ends it. Apart from main.ts so that a test can run the
+// very same thing over a fake engine in a child process.
+
+import { createApp } from './http/app.ts'
+import type { HttpConfig } from './http/context.ts'
+import { createHttpServer } from './http/server.ts'
+import type { EngineClient, ModelInfo } from './contracts/engine.ts'
+import type { Logger } from './contracts/logger.ts'
+import type { Metrics } from './metrics/registry.ts'
+
+export interface ServeOptions {
+  readonly config: HttpConfig & { readonly port: number; readonly drainTimeout: number }
+  readonly engine: EngineClient
+  readonly metrics: Metrics
+  readonly logger: Logger
+  readonly version: string
+  /** Last checks; what it throws ends the process. */
+  readonly onReady?: (model: ModelInfo) => Promise<void>
+}
+
+/** Resolves when the process may exit with code 0; rejects with ServerError when it cannot serve. */
+export const serve = async (options: ServeOptions): Promise<void> => {
+  const { config, engine, metrics, logger, version } = options
+  const app = createApp({ engine, config, observer: metrics, metrics, logger, version })
+  const server = createHttpServer({ app, host: config.host, port: config.port, logger })
+  const signals = listenForSignals()
+
+  // 1. The port first: health checks answer while the model loads.
+  const { url } = await server.listen().catch(async (error: unknown) => {
+    await engine.close({ force: true })
+    throw error
+  })
+  logger.info({ url }, 'listening')
+  const firstSignal = signals.first.then(() => 'signal' as const)
+  try {
+    const started = await Promise.race([startEngine(options, url), firstSignal])
+    // 2. Serve until the first signal.
+    if (started !== 'signal') await firstSignal
+  } catch (error) {
+    await engine.close({ force: true })
+    throw error
+  }
+
+  // 3. Running requests finish; a second signal or --drain-timeout ends them.
+  logger.info({ inFlight: app.admission.numInFlight }, 'shutting down')
+  const outcome = await server.drain({
+    timeoutMs: config.drainTimeout,
+    force: signals.second,
+  })
+  await engine.close({ force: outcome === 'aborted' || engine.state !== 'ready' })
+  logger.info({ outcome }, 'stopped')
+  signals.close()
+}
+
+const startEngine = async (options: ServeOptions, url: string): Promise<'ready'> => {
+  const { engine, logger, onReady } = options
+  const model = await engine.ready()
+  await onReady?.(model)
+  logger.info({ url, model: model.id, device: model.device, weights: model.weights }, 'ready')
+  if (process.stdout.isTTY) process.stdout.write(`dutyfree: ${model.id} is ready on ${url}\n`)
+  return 'ready'
+}
+
+/** Ctrl-C under `npm start` arrives twice, from the terminal and from the parent: that is one signal. */
+const sameSignalMs = 300
+
+const listenForSignals = () => {
+  const second = new AbortController()
+  let firstMs: number | undefined
+  let onFirst: () => void = () => {}
+  const first = new Promise<void>((resolve) => {
+    onFirst = resolve
+  })
+  const onSignal = () => {
+    const nowMs = performance.now()
+    if (firstMs !== undefined && nowMs - firstMs > sameSignalMs) second.abort()
+    firstMs ??= nowMs
+    onFirst()
+  }
+  const names = ['SIGINT', 'SIGTERM'] as const
+  for (const name of names) process.on(name, onSignal)
+  return {
+    first,
+    second: second.signal,
+    close() {
+      for (const name of names) process.off(name, onSignal)
+    },
+  }
+}
