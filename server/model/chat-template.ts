@@ -129,8 +129,8 @@ function createProtection(specialTexts: readonly string[]) {
     const pattern = isAnswer ? inAnswer : inAnyText
     if (pattern) text = markSpecial(text, pattern)
     if (isAnswer && text.includes(thoughtEnd)) text = separate(text)
-    // A combining mark must not join with the template's last character ("＞" + U+0338).
-    return text.replace(/(?<=^|[\s>])(?=\p{M})/gu, mark)
+    // A combining mark must not join with what the template puts before it (">" + U+0338).
+    return text.replace(/(?:^|<\/think>)\s*(?=\p{M})/gu, (start) => start + mark)
   }
 }
 
