@@ -10,8 +10,8 @@ import type { EngineClient } from './contracts/engine.ts'
 import type { Logger } from './contracts/logger.ts'
 import { createEngineClient } from './engine/client.ts'
 import { ServerError } from './errors.ts'
-import { serve } from './serve.ts'
 import { createMetrics } from './metrics/registry.ts'
+import { serve } from './serve.ts'
 
 /** package.json is above server/ and above dist/server/. */
 const readVersion = (): string => {
@@ -51,7 +51,10 @@ const main = async (): Promise<void> => {
 
 /** An adapter that every request shall run with must exist before the first one comes. */
 const checkOperatorsAdapters = async (config: Config, engine: EngineClient): Promise<void> => {
-  const wanted = { 'require-adapter': config.requireAdapter, 'default-adapter': config.defaultAdapter }
+  const wanted = {
+    'require-adapter': config.requireAdapter,
+    'default-adapter': config.defaultAdapter,
+  }
   const adapters = await engine.listAdapters()
   for (const [flag, ref] of Object.entries(wanted)) {
     const found = adapters.find(({ id }) => id === ref?.id)

@@ -1,11 +1,11 @@
 // Runs the front over an engine until a signal ends it. Apart from main.ts so that a test can run the
 // very same thing over a fake engine in a child process.
 
+import type { EngineClient, ModelInfo } from './contracts/engine.ts'
+import type { Logger } from './contracts/logger.ts'
 import { createApp } from './http/app.ts'
 import type { HttpConfig } from './http/context.ts'
 import { createHttpServer } from './http/server.ts'
-import type { EngineClient, ModelInfo } from './contracts/engine.ts'
-import type { Logger } from './contracts/logger.ts'
 import type { Metrics } from './metrics/registry.ts'
 
 export interface ServeOptions {

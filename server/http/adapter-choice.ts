@@ -99,10 +99,7 @@ const parseEntry = (param: string, value: unknown): AdapterRef => {
 const parseList = (param: string, values: readonly unknown[]): Place => {
   if (values.length === 1 && values[0] === 'none') return { param, refs: [] }
   if (values.length > maxAdaptersPerRequest) {
-    throw invalid(
-      param,
-      `may name at most ${maxAdaptersPerRequest} adapters; got ${values.length}`,
-    )
+    throw invalid(param, `may name at most ${maxAdaptersPerRequest} adapters; got ${values.length}`)
   }
   const refs = values.map((value, i) =>
     parseEntry(values.length === 1 ? param : `${param}.${i}`, value),

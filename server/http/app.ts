@@ -9,8 +9,8 @@ import type { Logger } from '../contracts/logger.ts'
 import type { Observer } from '../contracts/observer.ts'
 import { ServerError } from '../errors.ts'
 import { createAdapterList } from './adapter-list.ts'
-import { adapterHeader } from './applied-adapters.ts'
 import { type Admission, createAdmission } from './admission.ts'
+import { adapterHeader } from './applied-adapters.ts'
 import { createAuthenticate } from './auth.ts'
 import { completionRoutes } from './completion-routes.ts'
 import {
@@ -26,8 +26,8 @@ import {
 } from './context.ts'
 import { errorResponse, toServerError } from './error-response.ts'
 import { modelRoutes } from './model-routes.ts'
-import { createCheckHost, createCors } from './origin.ts'
 import { type MetricsPage, operationRoutes } from './operation-routes.ts'
+import { createCheckHost, createCors } from './origin.ts'
 import { tokenizeRoutes } from './tokenize-routes.ts'
 
 export interface AppOptions {

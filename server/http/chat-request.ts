@@ -18,7 +18,7 @@ import {
 
 export const chatSchema = z.object({
   ...samplingFields,
-  messages: z.unknown(),
+  messages: z.unknown().optional(),
   logprobs: z.boolean().nullish(),
   top_logprobs: z.int().min(0).max(maxTopLogprobs).nullish(),
   include_reasoning: z.boolean().nullish(),

@@ -66,9 +66,7 @@ export const createCompletionReply = (
         return [chunk(index, '', { finish_reason: reason, stop_reason: stopReason })]
       }
       case 'done':
-        return options.stream.includeUsage
-          ? [{ ...head, choices: [], usage: usage.usage() }]
-          : []
+        return options.stream.includeUsage ? [{ ...head, choices: [], usage: usage.usage() }] : []
       case 'accepted':
       case 'failed':
       case 'cancelled':

@@ -22,7 +22,7 @@ const maxPrompts = 128
 
 export const completionSchema = z.object({
   ...samplingFields,
-  prompt: z.unknown(),
+  prompt: z.unknown().optional(),
   logprobs: z.int().min(0).max(maxTopLogprobs).nullish(),
   add_special_tokens: z.literal(true).nullish(),
 })
@@ -61,7 +61,10 @@ export const parseTokens = (value: unknown, param: string, model: ModelInfo): nu
 const parsePrompts = (value: unknown, model: ModelInfo): readonly Prompt[] => {
   if (typeof value === 'string') return [{ kind: 'text', text: wellFormed(value) }]
   if (!Array.isArray(value) || value.length === 0) {
-    throw wrong('prompt', `must be a string, a list of strings or of token ids; got ${quote(value)}`)
+    throw wrong(
+      'prompt',
+      `must be a string, a list of strings or of token ids; got ${quote(value)}`,
+    )
   }
   if (typeof value[0] === 'number') {
     return [{ kind: 'tokens', tokens: parseTokens(value, 'prompt', model) }]

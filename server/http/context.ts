@@ -1,5 +1,6 @@
 // What every route gets to work with, and what a request carries on its way through the middleware.
 
+import type { Context } from 'hono'
 import type { Config } from '../config.ts'
 import type { AppliedAdapter } from '../contracts/adapter.ts'
 import type { EngineClient } from '../contracts/engine.ts'
@@ -7,7 +8,6 @@ import type { Logger } from '../contracts/logger.ts'
 import type { Observer } from '../contracts/observer.ts'
 import type { AdapterList } from './adapter-list.ts'
 import type { Admission } from './admission.ts'
-import type { Context } from 'hono'
 
 export interface Clock {
   /** Milliseconds that never jump; for durations. */

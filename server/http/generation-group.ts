@@ -67,12 +67,16 @@ async function* race(
     return labelled
   }
   const pending = new Map(iterators.map((_, source) => [source, next(source)]))
-  while (pending.size > 0) {
-    const { source, result } = await Promise.race(pending.values())
-    pending.delete(source)
-    if (result.done) continue
-    // After its terminal event a generation has nothing more to say.
-    if (!isTerminal(result.value)) pending.set(source, next(source))
-    yield { event: result.value, source }
+  try {
+    while (pending.size > 0) {
+      const { source, result } = await Promise.race(pending.values())
+      pending.delete(source)
+      if (result.done) continue
+      // After its terminal event a generation has nothing more to say.
+      if (!isTerminal(result.value)) pending.set(source, next(source))
+      yield { event: result.value, source }
+    }
+  } finally {
+    for (const iterator of iterators) void iterator.return?.().catch(() => {})
   }
 }

@@ -66,10 +66,7 @@ const parseMessage = (message: unknown, param: string): ChatMessage => {
   }
   const known = typeof role === 'string' && Object.hasOwn(roles, role) ? roles[role] : undefined
   if (known === undefined) {
-    throw wrong(
-      `${param}.role`,
-      `must be system, developer, user or assistant; got ${quote(role)}`,
-    )
+    throw wrong(`${param}.role`, `must be system, developer, user or assistant; got ${quote(role)}`)
   }
   // `reasoning` and `reasoning_content` of earlier answers are accepted; the template drops thoughts.
   return { role: known, content: wellFormed(parseContent(content, `${param}.content`)) }

@@ -70,8 +70,7 @@ export const modelRoutes = (services: Services): readonly Route[] => {
       method: 'GET',
       path: '/v1/adapters',
       summary: 'The adapters with state, digest, rank and provenance',
-      handle: async () =>
-        Response.json({ object: 'list', data: await listAdapters(undefined) }),
+      handle: async () => Response.json({ object: 'list', data: await listAdapters(undefined) }),
     },
     {
       method: 'GET',

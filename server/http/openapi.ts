@@ -2,10 +2,10 @@
 // them. Fields parsed by hand (messages, prompt, adapters) are described here.
 
 import { z } from 'zod'
+import { openPaths } from './auth.ts'
 import { chatSchema } from './chat-request.ts'
 import { completionSchema } from './completion-request.ts'
 import type { Route } from './context.ts'
-import { openPaths } from './auth.ts'
 
 const adapterShape = {
   description: 'A name, {id|name, scale}, or a list of up to 4; "none" is the base model',

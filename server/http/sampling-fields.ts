@@ -24,9 +24,9 @@ const stopString = z.string().min(1).max(maxStopLength)
 
 export const samplingFields = {
   model: z.string().max(modelNameLength),
-  adapter: z.unknown(),
-  adapter_id: z.unknown(),
-  lora: z.unknown(),
+  adapter: z.unknown().optional(),
+  adapter_id: z.unknown().optional(),
+  lora: z.unknown().optional(),
   temperature: between(0, 2),
   top_p: z.number().gt(0).max(1).nullish(),
   // 0 and −1 keep every token (vLLM).

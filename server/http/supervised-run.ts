@@ -1,6 +1,6 @@
 // One request from submission to its single terminal event, whatever happens: the engine ends it, the
 // client goes, the deadline passes, the server stops, the engine breaks its promise. Ticket, timers,
-// metrics and the engine's slot are all given back in one `finally`.
+// metrics and the engine's slot are all given back in one place.
 
 import type { Generation } from '../contracts/engine.ts'
 import { type GenerationEvent, type GenerationTiming, isTerminal } from '../contracts/generation.ts'
@@ -61,27 +61,35 @@ export async function* superviseRun(options: RunOptions): AsyncGenerator<Generat
   client.addEventListener('abort', onClientGone)
   ticket.stop.addEventListener('abort', onStop)
 
-  // 2. The engine's events pass through until one is terminal; an ending from outside overtakes them.
+  // 2. Everything is given back once, before the terminal event is handed out: who got it need not
+  //    come back. A reader that stops earlier leaves the last event not terminal.
   let last: GenerationEvent = { kind: 'cancelled' }
+  let isOver = false
   const startMs = clock.monotonicMs()
-  try {
-    const events = generation.events[Symbol.asyncIterator]()
-    for (;;) {
-      last = await Promise.race([nextEvent(events, logger), ended])
-      tally.count(last, clock.monotonicMs() - startMs)
-      yield last
-      if (isTerminal(last)) return
-    }
-  } finally {
-    // 3. Reached also when the reader stops reading: then the last event is not terminal.
+  const events = generation.events[Symbol.asyncIterator]()
+  const finish = () => {
+    if (isOver) return
+    isOver = true
     clearTimeout(deadline)
     client.removeEventListener('abort', onClientGone)
     ticket.stop.removeEventListener('abort', onStop)
     if (last.kind !== 'done') generation.cancel()
+    void events.return?.().catch(() => {})
     ticket.release()
-    observer.requestFinished(
-      tally.finish(isTerminal(last) ? last : { kind: 'cancelled' }, clock.monotonicMs() - startMs),
-    )
+    const ending: GenerationEvent = isTerminal(last) ? last : { kind: 'cancelled' }
+    observer.requestFinished(tally.finish(ending, clock.monotonicMs() - startMs))
+  }
+
+  // 3. The engine's events pass through until one is terminal; an ending from outside overtakes them.
+  try {
+    while (!isOver) {
+      last = await Promise.race([nextEvent(events, logger), ended])
+      tally.count(last, clock.monotonicMs() - startMs)
+      if (isTerminal(last)) finish()
+      yield last
+    }
+  } finally {
+    finish()
   }
 }
 

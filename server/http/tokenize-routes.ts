@@ -15,7 +15,7 @@ import { fieldError } from './sampling-fields.ts'
 const tokenizeSchema = z.object({
   model: z.string().max(1024).nullish(),
   prompt: z.string().nullish(),
-  messages: z.unknown(),
+  messages: z.unknown().optional(),
   add_special_tokens: z.boolean().nullish(),
   add_generation_prompt: z.boolean().nullish(),
   return_token_strs: z.boolean().nullish(),
@@ -23,7 +23,7 @@ const tokenizeSchema = z.object({
 
 const detokenizeSchema = z.object({
   model: z.string().max(1024).nullish(),
-  tokens: z.unknown(),
+  tokens: z.unknown().optional(),
 })
 
 type TokenizeFields = z.infer<typeof tokenizeSchema>

@@ -22,9 +22,7 @@ export interface Metrics extends Observer {
   render(): Promise<string>
 }
 
-export const createMetrics = (
-  options: { readonly unixSeconds?: () => number } = {},
-): Metrics => {
+export const createMetrics = (options: { readonly unixSeconds?: () => number } = {}): Metrics => {
   const { unixSeconds = () => Date.now() / 1000 } = options
   const registry = new Registry()
   const metrics = new Map(

@@ -1,0 +1,487 @@
+// What good requests get: bodies, chunks and headers, in-process over the fake engine.
+
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import {
+  accepted,
+  answer,
+  createFakeEngine,
+  delta,
+  digestOf,
+  done,
+  failed,
+  finished,
+  hang,
+} from './support/fake-engine.ts'
+import { createFront, goodChat, parseEvents, readJson, until } from './support/front.ts'
+
+const chat = '/v1/chat/completions'
+const completions = '/v1/completions'
+
+// biome-ignore lint/suspicious/noExplicitAny: a test asserts on whatever came
+const chunksOf = async (response: Response): Promise<any[]> => parseEvents(await response.text())
+
+describe('a chat answer', () => {
+  it('holds thought, content, usage and what was applied', async () => {
+    const front = createFront()
+    const response = await front.post(`${chat}?adapter=safety-r1:0.5,terse`, goodChat)
+    const digest = digestOf('safety-r1').slice(0, 12)
+    const second = digestOf('terse').slice(0, 12)
+    assert.equal(
+      response.headers.get('x-adapter'),
+      `safety-r1@${digest};scale=0.5, terse@${second};scale=0.5`,
+    )
+    const body = await readJson(response)
+    assert.match(body.id, /^chatcmpl-[0-9a-f]{32}$/)
+    assert.equal(body.object, 'chat.completion')
+    assert.equal(body.model, 'tiny')
+    assert.deepEqual(body.choices, [
+      {
+        index: 0,
+        message: {
+          role: 'assistant',
+          content: 'Hello there 🙂',
+          refusal: null,
+          reasoning: 'Let me think.',
+          reasoning_content: 'Let me think.',
+        },
+        logprobs: null,
+        finish_reason: 'stop',
+        stop_reason: null,
+      },
+    ])
+    assert.deepEqual(body.usage, {
+      prompt_tokens: 7,
+      completion_tokens: 4,
+      total_tokens: 11,
+      prompt_tokens_details: { cached_tokens: 2 },
+      completion_tokens_details: { reasoning_tokens: 2 },
+    })
+    assert.deepEqual(body.adapter, [
+      { id: 'safety-r1', digest, scale: 0.5 },
+      { id: 'terse', digest: second, scale: 0.5 },
+    ])
+  })
+
+  it('says none when the base answered', async () => {
+    const response = await createFront().post(chat, goodChat)
+    assert.equal(response.headers.get('x-adapter'), 'none')
+    assert.deepEqual((await readJson(response)).adapter, [])
+  })
+
+  it('content is null when </think> never came', async () => {
+    const script = async function* (request: Parameters<typeof accepted>[0]) {
+      yield accepted(request)
+      yield delta(0, 'reasoning', 'endless')
+      yield finished(0, { reason: 'length' as const })
+      yield done
+    }
+    const front = createFront({ engine: createFakeEngine({ script }) })
+    const { choices } = await readJson(await front.post(chat, goodChat))
+    assert.equal(choices[0].message.content, null)
+    assert.equal(choices[0].message.reasoning, 'endless')
+    assert.equal(choices[0].finish_reason, 'length')
+  })
+
+  it('hides the thought, its logprobs too, when include_reasoning is false', async () => {
+    const body = { ...goodChat, include_reasoning: false, logprobs: true }
+    const { choices } = await readJson(await createFront().post(chat, body))
+    assert.equal('reasoning' in choices[0].message, false)
+    assert.equal('reasoning_content' in choices[0].message, false)
+    assert.equal(choices[0].logprobs.content.length, 2)
+  })
+
+  for (const field of ['reasoning', 'reasoning_content'] as const) {
+    it(`--reasoning-field ${field} sends that one only`, async () => {
+      const front = createFront({ config: { reasoningField: field } })
+      const { message } = (await readJson(await front.post(chat, goodChat))).choices[0]
+      const fields = Object.keys(message).filter((key) => key.startsWith('reasoning'))
+      assert.deepEqual(fields, [field])
+    })
+  }
+
+  it('gives logprobs in OpenAI’s shape', async () => {
+    const body = { ...goodChat, logprobs: true, top_logprobs: 2 }
+    const { choices } = await readJson(await createFront().post(chat, body))
+    assert.equal(choices[0].logprobs.content.length, 4)
+    assert.deepEqual(choices[0].logprobs.content[2], {
+      token: 'Hello',
+      logprob: -0.25,
+      bytes: [72, 101, 108, 108, 111],
+      top_logprobs: [
+        { token: 'Hello', logprob: -0.25, bytes: [72, 101, 108, 108, 111] },
+        { token: '?', logprob: -1.5, bytes: [63] },
+      ],
+    })
+  })
+
+  it('resolves defaults from the checkpoint and passes everything else through', async () => {
+    const front = createFront()
+    await front.post(chat, { ...goodChat, seed: 5, stop: 'x', max_tokens: 9, top_k: -1, n: 2 })
+    const [request] = front.engine.requests
+    assert.deepEqual(request?.sampling, {
+      temperature: 0.6,
+      topP: 0.95,
+      topK: 0,
+      minP: 0,
+      presencePenalty: 0,
+      frequencyPenalty: 0,
+      repetitionPenalty: 1,
+      logitBias: [],
+      minTokens: 0,
+      ignoreEos: false,
+      stop: ['x'],
+      stopTokenIds: [],
+      includeStopInOutput: false,
+      seed: 5n,
+    })
+    assert.equal(request?.maxTokens, 9)
+    assert.equal(request?.n, 2)
+    assert.equal(request?.topLogprobs, null)
+    assert.equal(request?.splitReasoning, true)
+  })
+
+  it('without a seed two requests get different ones', async () => {
+    const front = createFront()
+    await front.post(chat, goodChat)
+    await front.post(chat, goodChat)
+    const [first, second] = front.engine.requests
+    // Two random 64-bit numbers are equal once in 10^19.
+    assert.notEqual(first?.sampling.seed, second?.sampling.seed)
+  })
+})
+
+describe('a chat stream', () => {
+  it('is one id, one role per choice, the adapter once, and ends in [DONE]', async () => {
+    const body = { ...goodChat, stream: true, n: 2, adapter: 'safety-r1' }
+    const response = await createFront().post(chat, body)
+    assert.equal(response.headers.get('content-type'), 'text/event-stream; charset=utf-8')
+    assert.match(response.headers.get('x-adapter') ?? '', /^safety-r1@[0-9a-f]{12};scale=1$/)
+    const events = await chunksOf(response)
+    assert.equal(events.at(-1), '[DONE]')
+    const chunks = events.slice(0, -1)
+    assert.equal(new Set(chunks.map(({ id }) => id)).size, 1)
+    assert.ok(chunks.every((chunk) => !('usage' in chunk)))
+    assert.deepEqual(
+      chunks.map((chunk) => 'adapter' in chunk),
+      chunks.map((_, i) => i === 0),
+    )
+    for (const index of [0, 1]) {
+      const ofChoice = chunks.map(({ choices }) => choices[0]).filter((c) => c.index === index)
+      assert.deepEqual(
+        ofChoice.map(({ delta }) => delta.role),
+        ['assistant', ...Array(ofChoice.length - 1).fill(undefined)],
+      )
+      assert.deepEqual(
+        ofChoice.map(({ finish_reason }) => finish_reason),
+        [...Array(ofChoice.length - 1).fill(null), 'stop'],
+      )
+      assert.deepEqual(ofChoice.at(-1).delta, {})
+      const text = (field: string) => ofChoice.map(({ delta }) => delta[field] ?? '').join('')
+      assert.equal(text('reasoning'), 'Let me think.')
+      assert.equal(text('reasoning_content'), 'Let me think.')
+      assert.equal(text('content'), 'Hello there 🙂')
+    }
+  })
+
+  it('63 sends usage only when asked, last, with no choices', async () => {
+    const body = { ...goodChat, stream: true, stream_options: { include_usage: true } }
+    const chunks = (await chunksOf(await createFront().post(chat, body))).slice(0, -1)
+    assert.ok(chunks.slice(0, -1).every(({ usage }) => usage === null))
+    assert.deepEqual(chunks.at(-1).choices, [])
+    assert.equal(chunks.at(-1).usage.total_tokens, 11)
+  })
+
+  it('continuous_usage_stats counts on every chunk', async () => {
+    const stream_options = { include_usage: true, continuous_usage_stats: true }
+    const body = { ...goodChat, stream: true, stream_options }
+    const chunks = (await chunksOf(await createFront().post(chat, body))).slice(0, -1)
+    const counts = chunks.map(({ usage }) => usage.completion_tokens)
+    assert.deepEqual(counts, [0, 1, 2, 3, 4, 4, 4])
+  })
+
+  it('an error before `accepted` has its own status', async () => {
+    const script = async function* () {
+      yield failed('context_length_exceeded', 'the prompt has 600 tokens, the context is 512')
+    }
+    const front = createFront({ engine: createFakeEngine({ script }) })
+    const response = await front.post(chat, { ...goodChat, stream: true })
+    assert.equal(response.status, 400)
+    assert.equal((await readJson(response)).error.code, 'context_length_exceeded')
+  })
+
+  it('60 an error after the headers is one event, then [DONE]', async () => {
+    const script = async function* (request: Parameters<typeof accepted>[0]) {
+      yield accepted(request)
+      yield delta(0, 'content', 'Hel')
+      yield failed('engine_crashed', 'the engine stopped')
+    }
+    const front = createFront({ engine: createFakeEngine({ script }) })
+    const events = await chunksOf(await front.post(chat, { ...goodChat, stream: true }))
+    assert.equal(events.at(-1), '[DONE]')
+    assert.deepEqual(events.at(-2), {
+      error: {
+        message: 'the engine stopped',
+        type: 'server_error',
+        param: null,
+        code: 'engine_crashed',
+      },
+    })
+    assert.equal(events.filter((event) => event.error).length, 1)
+    const requests = 'dutyfree_requests_total{adapter="none",outcome="engine_crashed"}'
+    assert.equal(await front.metric(requests), 1)
+  })
+
+  it('a stream whose engine says nothing more ends in an error, not in silence', async () => {
+    const script = async function* (request: Parameters<typeof accepted>[0]) {
+      yield accepted(request)
+      throw new Error('broken promise')
+    }
+    const front = createFront({ engine: createFakeEngine({ script }) })
+    const events = await chunksOf(await front.post(chat, { ...goodChat, stream: true }))
+    assert.equal(events.at(-2).error.code, 'server_error')
+    assert.equal(events.at(-1), '[DONE]')
+  })
+
+  it('fills silence with comments', async () => {
+    const front = createFront({
+      engine: createFakeEngine({ script: hang({ accept: true }) }),
+      streamLimits: { keepAliveMs: 5, maxBufferedBytes: 10_000, slowReaderMs: 1000 },
+    })
+    const response = await front.post(chat, { ...goodChat, stream: true })
+    const reader = response.body!.getReader()
+    let text = ''
+    while (!text.includes(': keep-alive\n\n: keep-alive')) {
+      text += Buffer.from((await reader.read()).value!).toString()
+    }
+    await reader.cancel()
+    await until(1000, 'generation cancelled', () => front.engine.cancelled.length === 1)
+  })
+})
+
+describe('deadlines and places', () => {
+  it('66 a request past its deadline is 504 and its generation is cancelled', async () => {
+    const engine = createFakeEngine({ script: hang({ accept: true }) })
+    const front = createFront({ engine, config: { requestTimeout: 20 } })
+    const response = await front.post(chat, goodChat)
+    assert.equal(response.status, 504)
+    assert.equal((await readJson(response)).error.code, 'timeout')
+    assert.equal(engine.cancelled.length, 1)
+    assert.equal(front.app.admission.numInFlight, 0)
+  })
+
+  it('66 a stream past its deadline ends in an error event', async () => {
+    const engine = createFakeEngine({ script: hang({ accept: true }) })
+    const front = createFront({ engine, config: { requestTimeout: 20 } })
+    const events = await chunksOf(await front.post(chat, { ...goodChat, stream: true }))
+    assert.equal(events.at(-2).error.code, 'timeout')
+    assert.equal(events.at(-1), '[DONE]')
+  })
+
+  it('64 a full queue is 429 with Retry-After, and room comes back', async () => {
+    const engine = createFakeEngine({ script: hang({ accept: true }) })
+    const front = createFront({ engine, config: { maxBatch: 1, maxQueue: 1 } })
+    const client = new AbortController()
+    const stream = { ...goodChat, stream: true }
+    const held = [
+      await front.post(chat, stream, { signal: client.signal }),
+      await front.post(chat, stream, { signal: client.signal }),
+    ]
+    assert.ok(held.every(({ status }) => status === 200))
+    const refused = await front.post(chat, stream)
+    assert.equal(refused.status, 429)
+    assert.equal((await readJson(refused)).error.code, 'rate_limit_exceeded')
+    assert.ok(Number(refused.headers.get('retry-after')) >= 1)
+    client.abort()
+    await until(1000, 'room', () => front.app.admission.numInFlight === 0)
+    engine.script = answer
+    assert.equal((await front.post(chat, goodChat)).status, 200)
+    assert.equal(engine.cancelled.length, 2)
+  })
+
+  it('57 a client that goes before the answer frees its place', async () => {
+    const engine = createFakeEngine({ script: hang({ accept: false }) })
+    const front = createFront({ engine })
+    const client = new AbortController()
+    const pending = front.post(chat, goodChat, { signal: client.signal })
+    await until(1000, 'submission', () => engine.requests.length === 1)
+    client.abort()
+    await pending.catch(() => {})
+    assert.equal(engine.cancelled.length, 1)
+    assert.equal(front.app.admission.numInFlight, 0)
+    const gone = 'dutyfree_client_disconnects_total{stage="before_response"}'
+    assert.equal(await front.metric(gone), 1)
+  })
+
+  it('while draining new requests are 503 and the connection closes', async () => {
+    const front = createFront()
+    front.app.admission.drain()
+    const response = await front.post(chat, goodChat)
+    assert.equal(response.status, 503)
+    assert.equal((await readJson(response)).error.code, 'shutting_down')
+    assert.equal(response.headers.get('connection'), 'close')
+    assert.equal((await front.request('/health/ready')).status, 503)
+    assert.equal((await front.request('/health/live')).status, 200)
+  })
+
+  it('stopping ends a running stream in an error event', async () => {
+    const engine = createFakeEngine({ script: hang({ accept: true }) })
+    const front = createFront({ engine })
+    const response = await front.post(chat, { ...goodChat, stream: true })
+    front.app.admission.stopAll()
+    const events = await chunksOf(response)
+    assert.equal(events.at(-2).error.code, 'shutting_down')
+    assert.equal(events.at(-1), '[DONE]')
+    assert.equal(engine.cancelled.length, 1)
+  })
+})
+
+describe('plain completions', () => {
+  it('several prompts are several engine requests, numbered i · n + j', async () => {
+    const front = createFront()
+    const body = { model: 'tiny', prompt: ['a', 'b'], n: 2, seed: 3 }
+    const answer = await readJson(await front.post(completions, body))
+    assert.match(answer.id, /^cmpl-/)
+    assert.equal(answer.object, 'text_completion')
+    assert.deepEqual(
+      answer.choices.map((choice: { index: number; text: string }) => [choice.index, choice.text]),
+      [0, 1, 2, 3].map((index) => [index, 'Hello there 🙂']),
+    )
+    assert.equal(answer.usage.prompt_tokens, 14)
+    assert.equal(answer.usage.completion_tokens, 16)
+    assert.deepEqual(
+      front.engine.requests.map(({ prompt }) => prompt),
+      [
+        { kind: 'text', text: 'a' },
+        { kind: 'text', text: 'b' },
+      ],
+    )
+    assert.ok(front.engine.requests.every(({ splitReasoning }) => !splitReasoning))
+    assert.ok(front.engine.requests.every(({ sampling }) => sampling.seed === 3n))
+  })
+
+  it('takes one list of tokens and lists of them', async () => {
+    const front = createFront()
+    await front.post(completions, { model: 'tiny', prompt: [1, 2] })
+    await front.post(completions, { model: 'tiny', prompt: [[1], [2, 3]] })
+    assert.deepEqual(
+      front.engine.requests.map(({ prompt }) => prompt),
+      [[1, 2], [1], [2, 3]].map((tokens) => ({ kind: 'tokens', tokens })),
+    )
+  })
+
+  it('gives logprobs in the legacy shape', async () => {
+    const body = { model: 'tiny', prompt: 'a', logprobs: 2 }
+    const { choices } = await readJson(await createFront().post(completions, body))
+    assert.deepEqual(choices[0].logprobs, {
+      tokens: ['Hello', ' there 🙂'],
+      token_logprobs: [-0.25, -0.25],
+      top_logprobs: [
+        { Hello: -0.25, '?': -1.5 },
+        { ' there 🙂': -0.25, '?': -1.5 },
+      ],
+      text_offset: [0, 5],
+    })
+  })
+
+  it('streams several prompts under one id with one [DONE]', async () => {
+    const body = { model: 'tiny', prompt: ['a', 'b'], stream: true, adapter: 'terse' }
+    const events = await chunksOf(await createFront().post(completions, body))
+    assert.equal(events.filter((event) => event === '[DONE]').length, 1)
+    const chunks = events.slice(0, -1)
+    assert.equal(new Set(chunks.map(({ id }) => id)).size, 1)
+    assert.deepEqual(
+      chunks.map((chunk) => 'adapter' in chunk),
+      chunks.map((_, i) => i === 0),
+    )
+    for (const index of [0, 1]) {
+      const ofChoice = chunks.map(({ choices }) => choices[0]).filter((c) => c.index === index)
+      assert.equal(ofChoice.map(({ text }) => text).join(''), 'Hello there 🙂')
+      assert.equal(ofChoice.at(-1).finish_reason, 'stop')
+    }
+  })
+
+  it('one failing prompt ends the whole request and cancels the others', async () => {
+    const engine = createFakeEngine({
+      script: async function* (request, signal) {
+        if (request.id.endsWith('-0')) yield failed('invalid_value', 'no')
+        else yield* hang({ accept: true })(request, signal)
+      },
+    })
+    const front = createFront({ engine })
+    const response = await front.post(completions, { model: 'tiny', prompt: ['a', 'b'] })
+    assert.equal(response.status, 400)
+    await until(1000, 'the other cancelled', () => engine.cancelled.length === 1)
+    await until(1000, 'no generation left', () => engine.numRunning === 0)
+    assert.equal(front.app.admission.numInFlight, 0)
+  })
+})
+
+describe('models, adapters, tokens', () => {
+  it('lists base and usable adapters with root and parent, and no paths', async () => {
+    const front = createFront()
+    const { data } = await readJson(await front.request('/v1/models'))
+    assert.deepEqual(
+      data.map((model: { id: string; parent: string; root: string }) => [
+        model.id,
+        model.parent,
+        model.root,
+      ]),
+      [
+        ['tiny', null, 'tiny'],
+        ['safety-r1', 'tiny', 'adapters/safety-r1'],
+        ['terse', 'tiny', 'adapters/terse'],
+      ],
+    )
+    const one = await readJson(await front.request('/v1/models/safety-r1'))
+    assert.equal(one.id, 'safety-r1')
+    assert.equal(one.max_model_len, 512)
+  })
+
+  it('shows why an adapter is broken', async () => {
+    const adapter = await readJson(await createFront().request('/v1/adapters/broken'))
+    assert.equal(adapter.state, 'invalid')
+    assert.equal(adapter.error.code, 'invalid_adapter')
+  })
+
+  it('finds a new adapter at the first request that names it', async () => {
+    const front = createFront()
+    const named = { ...goodChat, adapter: 'new' }
+    assert.equal((await front.post(chat, named)).status, 404)
+    const [first] = front.engine.adapters
+    front.engine.adapters = [...front.engine.adapters, { ...first!, id: 'new' }]
+    assert.equal((await front.post(chat, named)).status, 200)
+  })
+
+  it('tokenizes and detokenizes in vLLM’s shapes', async () => {
+    const front = createFront()
+    const there = await front.post('/tokenize', { prompt: 'ab', return_token_strs: true })
+    assert.deepEqual(await readJson(there), {
+      count: 2,
+      max_model_len: 512,
+      tokens: [97, 98],
+      token_strs: ['a', 'b'],
+    })
+    const chatted = await front.post('/tokenize', { ...goodChat, add_generation_prompt: false })
+    assert.equal((await readJson(chatted)).count, 2)
+    const back = await front.post('/detokenize', { model: 'tiny', tokens: [97, 98] })
+    assert.deepEqual(await readJson(back), { prompt: 'ab' })
+    assert.deepEqual(await readJson(await front.post('/detokenize', { tokens: [] })), {
+      prompt: '',
+    })
+  })
+
+  it('openapi.json holds exactly the routes there are', async () => {
+    const front = createFront()
+    const { paths } = await readJson(await front.request('/openapi.json'))
+    const listed = Object.entries(paths).flatMap(([path, operations]) =>
+      Object.keys(operations as object).map((method) => `${method.toUpperCase()} ${path}`),
+    )
+    const routes = front.app.routes.map(
+      ({ method, path }) => `${method} ${path.replace(/:(\w+)/g, '{$1}')}`,
+    )
+    assert.deepEqual(listed.sort(), routes.sort())
+    const chatBody = paths[chat].post.requestBody.content['application/json'].schema
+    assert.equal(chatBody.properties.temperature !== undefined, true)
+  })
+})

@@ -1,0 +1,595 @@
+// The cases of the bad-input catalogue that concern the front, as a table: request, status, code,
+// param. After each one the next good request works, and the error body tells nothing it should not.
+
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import { createFakeEngine } from './support/fake-engine.ts'
+import { createFront, goodChat, readJson, userMessage } from './support/front.ts'
+
+const chat = '/v1/chat/completions'
+const completions = '/v1/completions'
+
+interface Row {
+  readonly name: string
+  readonly path?: string
+  readonly init?: RequestInit
+  /** Merged into a good chat body. */
+  readonly fields?: Record<string, unknown>
+  /** The whole body: text as it is, anything else as JSON. */
+  readonly body?: unknown
+  readonly status: number
+  readonly code?: string
+  readonly param?: string
+}
+
+const bad = (
+  name: string,
+  fields: Record<string, unknown>,
+  param: string,
+  code = 'invalid_value',
+) => ({ name, fields, status: 400, code, param }) satisfies Row
+const unsupported = (name: string, fields: Record<string, unknown>) =>
+  bad(name, fields, Object.keys(fields)[0] as string, 'unsupported_parameter')
+const messages = (name: string, value: unknown, param: string, code?: string) =>
+  bad(name, { messages: value }, param, code)
+const content = (name: string, value: unknown, param: string, code?: string) =>
+  messages(name, [{ role: 'user', content: value }], param, code)
+const whole = (name: string, body: unknown, code: string, init?: RequestInit): Row => ({
+  name,
+  body,
+  status: 400,
+  code,
+  ...(init ? { init } : {}),
+})
+
+const deep = (levels: number) => `${'['.repeat(levels)}${']'.repeat(levels)}`
+const bytes = (text: string, ...tail: number[]) => Buffer.from([...Buffer.from(text), ...tail])
+
+const http: readonly Row[] = [
+  whole('1 an empty body', '', 'invalid_json'),
+  whole('2 broken JSON', '{"model": "tiny", ', 'invalid_json'),
+  whole('3 a string', '"text"', 'invalid_request'),
+  whole('3 a list', '[]', 'invalid_request'),
+  whole('3 a number', '42', 'invalid_request'),
+  whole('3 null', 'null', 'invalid_request'),
+  {
+    name: '4 text/plain',
+    status: 415,
+    code: 'unsupported_media_type',
+    init: { headers: { 'content-type': 'text/plain' } },
+  },
+  {
+    name: '4 a form',
+    status: 415,
+    code: 'unsupported_media_type',
+    init: { headers: { 'content-type': 'application/x-www-form-urlencoded' } },
+  },
+  {
+    name: '5 gzip',
+    status: 415,
+    code: 'unsupported_media_type',
+    init: { headers: { 'content-encoding': 'gzip' } },
+  },
+  {
+    name: '6 Content-Length over the limit',
+    status: 413,
+    code: 'request_too_large',
+    init: { headers: { 'content-length': '200001' } },
+  },
+  {
+    name: '7 a body over the limit',
+    fields: { messages: [{ role: 'user', content: 'x'.repeat(200_001) }] },
+    status: 413,
+    code: 'request_too_large',
+  },
+  whole('11 nested 50 k deep', `{"model":"tiny","x":${deep(50_000)}}`, 'invalid_json'),
+  whole('11 nested 65 deep in messages', `{"model":"tiny","messages":${deep(65)}}`, 'invalid_json'),
+  whole(
+    '13 invalid UTF-8',
+    bytes('{"model":"tiny","messages":[{"role":"user","content":"', 0xff, 0x22, 0x7d, 0x5d, 0x7d),
+    'invalid_json',
+  ),
+  { name: '16 an unknown route', path: '/v1/nothing', status: 404, code: 'not_found' },
+  { name: '16 the root', path: '/', init: { method: 'GET' }, status: 404, code: 'not_found' },
+  { name: '17 GET on chat', init: { method: 'GET' }, status: 405, code: 'method_not_allowed' },
+  {
+    name: '17 DELETE on models',
+    path: '/v1/models',
+    init: { method: 'DELETE' },
+    status: 405,
+    code: 'method_not_allowed',
+  },
+  {
+    name: '19 ..%2f in a model id',
+    path: '/v1/models/..%2f..%2fetc%2fpasswd',
+    init: { method: 'GET' },
+    status: 404,
+    code: 'model_not_found',
+  },
+  {
+    name: '19 %00 in an adapter id',
+    path: '/v1/adapters/a%00b',
+    init: { method: 'GET' },
+    status: 404,
+    code: 'model_not_found',
+  },
+  {
+    name: '19 an encoded backslash',
+    path: '/v1/%5c..%5cx',
+    init: { method: 'GET' },
+    status: 404,
+    code: 'not_found',
+  },
+  {
+    name: '20 a rebound Host',
+    init: { headers: { host: 'evil.example:8000' } },
+    status: 403,
+    code: 'host_not_allowed',
+  },
+]
+
+const chatFields: readonly Row[] = [
+  messages('28 messages missing', undefined, 'messages'),
+  messages('28 messages []', [], 'messages'),
+  messages('28 messages null', null, 'messages'),
+  messages('28 messages a string', 'hello', 'messages'),
+  messages('28 messages [123]', [123], 'messages.0'),
+  messages('28 messages [{}]', [{}], 'messages.0.role'),
+  messages('29 an unknown role', [{ role: 'robot', content: 'x' }], 'messages.0.role'),
+  messages('29 role 123', [{ role: 123, content: 'x' }], 'messages.0.role'),
+  messages('29 role __proto__', [{ role: '__proto__', content: 'x' }], 'messages.0.role'),
+  messages(
+    '29 a tool message',
+    [userMessage, { role: 'tool', content: 'x', tool_call_id: 'a' }],
+    'messages.1.role',
+    'unsupported_value',
+  ),
+  messages(
+    '29 tool calls',
+    [{ role: 'assistant', content: 'x', tool_calls: [{}] }],
+    'messages.0.tool_calls',
+    'unsupported_value',
+  ),
+  content('30 content 123', 123, 'messages.0.content'),
+  content('30 content null', null, 'messages.0.content'),
+  content('30 no parts', [], 'messages.0.content'),
+  content('30 a part without text', [{ type: 'text' }], 'messages.0.content.0.text'),
+  content(
+    '31 an image part',
+    [{ type: 'image_url', image_url: { url: 'http://169.254.169.254/' } }],
+    'messages.0.content.0.type',
+    'unsupported_content',
+  ),
+  content(
+    '31 an audio part',
+    [
+      { type: 'text', text: 'a' },
+      { type: 'input_audio', input_audio: {} },
+    ],
+    'messages.0.content.1.type',
+    'unsupported_content',
+  ),
+  content(
+    '31 a file part',
+    [{ type: 'file', file: {} }],
+    'messages.0.content.0.type',
+    'unsupported_content',
+  ),
+  messages('32 12 k wrong messages', Array(12_000).fill(1), 'messages'),
+  messages('32 9 k wrong messages', Array(9_000).fill(1), 'messages.0'),
+  bad('35 model missing', { model: undefined }, 'model'),
+  bad('35 model a number', { model: 5 }, 'model'),
+  {
+    name: '35 an unknown model',
+    fields: { model: 'gpt-4o' },
+    status: 404,
+    code: 'model_not_found',
+    param: 'model',
+  },
+  bad('35 a model name of 2 kB', { model: 'm'.repeat(2048) }, 'model'),
+  {
+    name: '36 an unknown adapter',
+    fields: { adapter: 'nope' },
+    status: 404,
+    code: 'model_not_found',
+    param: 'adapter',
+  },
+  {
+    name: '36 an unknown adapter in the query',
+    path: `${chat}?adapter=nope`,
+    status: 404,
+    code: 'model_not_found',
+    param: 'adapter',
+  },
+  bad('37 temperature -1', { temperature: -1 }, 'temperature'),
+  bad('37 temperature 2.1', { temperature: 2.1 }, 'temperature'),
+  bad('37 temperature "x"', { temperature: 'x' }, 'temperature'),
+  whole(
+    '37 temperature NaN',
+    '{"model":"tiny","messages":[{"role":"user","content":"x"}],"temperature":NaN}',
+    'invalid_json',
+  ),
+  whole(
+    '37 temperature 1e999',
+    '{"model":"tiny","messages":[{"role":"user","content":"x"}],"temperature":1e999}',
+    'invalid_value',
+  ),
+  bad('38 top_p 0', { top_p: 0 }, 'top_p'),
+  bad('38 top_p 1.1', { top_p: 1.1 }, 'top_p'),
+  bad('38 top_k -2', { top_k: -2 }, 'top_k'),
+  bad('38 min_p 1.5', { min_p: 1.5 }, 'min_p'),
+  bad('39 max_tokens 0', { max_tokens: 0 }, 'max_tokens'),
+  bad('39 max_tokens -1', { max_tokens: -1 }, 'max_tokens'),
+  bad('39 max_tokens 1.5', { max_tokens: 1.5 }, 'max_tokens'),
+  bad('39 max_tokens 1e9', { max_tokens: 1e9 }, 'max_tokens'),
+  bad('39 max_completion_tokens 1e9', { max_completion_tokens: 1e9 }, 'max_completion_tokens'),
+  bad(
+    '40 both limits, different',
+    { max_tokens: 5, max_completion_tokens: 6 },
+    'max_completion_tokens',
+  ),
+  bad('40 min_tokens over max_tokens', { max_tokens: 5, min_tokens: 6 }, 'min_tokens'),
+  bad('41 n 0', { n: 0 }, 'n', 'unsupported_value'),
+  bad('41 n 17', { n: 17 }, 'n', 'unsupported_value'),
+  bad('41 n 1.5', { n: 1.5 }, 'n', 'unsupported_value'),
+  bad('41 n "2"', { n: '2' }, 'n'),
+  bad('41 best_of 2', { best_of: 2 }, 'best_of', 'unsupported_value'),
+  bad('42 five stop strings', { stop: ['a', 'b', 'c', 'd', 'e'] }, 'stop'),
+  bad('42 an empty stop string', { stop: [''] }, 'stop.0'),
+  bad('42 an empty stop', { stop: '' }, 'stop'),
+  bad('42 a stop of 100 kB', { stop: 's'.repeat(100_000) }, 'stop'),
+  bad('42 stop 5', { stop: 5 }, 'stop'),
+  bad('42 a stop token outside the vocabulary', { stop_token_ids: [1000] }, 'stop_token_ids'),
+  bad('43 logit_bias outside the vocabulary', { logit_bias: { 1000: 1 } }, 'logit_bias'),
+  bad('43 logit_bias by a word', { logit_bias: { word: 1 } }, 'logit_bias'),
+  bad('43 logit_bias of text', { logit_bias: { 5: 'x' } }, 'logit_bias'),
+  bad('43 logit_bias of 101', { logit_bias: { 5: 101 } }, 'logit_bias'),
+  bad('43 logit_bias a list', { logit_bias: [1] }, 'logit_bias'),
+  bad('44 seed 2^64', { seed: 2 ** 64 }, 'seed'),
+  bad('44 seed 1.5', { seed: 1.5 }, 'seed'),
+  bad('44 seed "1"', { seed: '1' }, 'seed'),
+  bad('45 presence_penalty 2.1', { presence_penalty: 2.1 }, 'presence_penalty'),
+  bad('45 frequency_penalty -2.1', { frequency_penalty: -2.1 }, 'frequency_penalty'),
+  bad('45 repetition_penalty 0', { repetition_penalty: 0 }, 'repetition_penalty'),
+  bad('46 top_logprobs 21', { logprobs: true, top_logprobs: 21 }, 'top_logprobs'),
+  bad('46 top_logprobs without logprobs', { top_logprobs: 2 }, 'top_logprobs'),
+  bad('46 logprobs 3 in a chat', { logprobs: 3 }, 'logprobs'),
+  unsupported('47 tools', { tools: [{ type: 'function' }] }),
+  unsupported('47 functions', { functions: [{ name: 'f' }] }),
+  unsupported('47 a required tool', { tool_choice: 'required' }),
+  unsupported('47 json_schema', { response_format: { type: 'json_schema', json_schema: {} } }),
+  unsupported('47 json_object', { response_format: { type: 'json_object' } }),
+  unsupported('47 guided_json', { guided_json: {} }),
+  unsupported('47 guided_regex', { guided_regex: 'a+' }),
+  unsupported('47 structured_outputs', { structured_outputs: { regex: 'a+' } }),
+  unsupported('48 chat_template', { chat_template: '{{ 1 }}' }),
+  unsupported('48 chat_template_kwargs', { chat_template_kwargs: { enable_thinking: false } }),
+  unsupported('48 echo', { echo: true }),
+  unsupported('48 prompt_logprobs', { prompt_logprobs: 1 }),
+  unsupported('48 cache_salt', { cache_salt: 'x' }),
+  unsupported('48 store', { store: true }),
+  unsupported('48 no thought wanted', { reasoning_effort: 'none' }),
+  bad(
+    '49 stream_options without stream',
+    { stream_options: { include_usage: true } },
+    'stream_options',
+  ),
+  bad('50 stream "yes"', { stream: 'yes' }, 'stream'),
+  bad(
+    '52 a prompt over the context',
+    { messages: [{ role: 'user', content: 'ab '.repeat(60_000) }] },
+    'messages',
+    'context_length_exceeded',
+  ),
+  bad('56 scale "x"', { adapter: { id: 'safety-r1', scale: 'x' } }, 'adapter.scale'),
+  bad('56 scale 1e9', { adapter: { id: 'safety-r1', scale: 1e9 } }, 'adapter.scale'),
+  bad('56 scale -1e9', { adapter: { id: 'safety-r1', scale: -1e9 } }, 'adapter.scale'),
+  {
+    name: '56 scale NaN in the query',
+    path: `${chat}?adapter=safety-r1:NaN`,
+    status: 400,
+    code: 'invalid_value',
+    param: 'adapter',
+  },
+  {
+    name: '56 CRLF in the query',
+    path: `${chat}?adapter=a%0d%0aX:1`,
+    status: 400,
+    code: 'invalid_value',
+    param: 'adapter',
+  },
+]
+
+const completion = (
+  name: string,
+  fields: Record<string, unknown>,
+  param: string,
+  code = 'invalid_value',
+): Row => ({
+  name,
+  path: completions,
+  body: { model: 'tiny', prompt: 'Hi', ...fields },
+  status: 400,
+  code,
+  param,
+})
+
+const otherRoutes: readonly Row[] = [
+  completion('28 prompt missing', { prompt: undefined }, 'prompt'),
+  completion('28 prompt {}', { prompt: {} }, 'prompt'),
+  completion('28 prompt []', { prompt: [] }, 'prompt'),
+  completion('28 prompt [[]]', { prompt: [[]] }, 'prompt.0'),
+  completion('28 a token outside the vocabulary', { prompt: [1, 1000] }, 'prompt'),
+  completion('28 a negative token', { prompt: [[-1]] }, 'prompt.0'),
+  completion('28 half a token', { prompt: [1, 1.5] }, 'prompt'),
+  completion('28 text among tokens', { prompt: [1, 'x'] }, 'prompt'),
+  completion('28 129 prompts', { prompt: Array(129).fill('x') }, 'prompt'),
+  completion('46 logprobs 21', { logprobs: 21 }, 'logprobs'),
+  completion('47 suffix', { suffix: 'x' }, 'suffix', 'unsupported_parameter'),
+  completion('47 echo', { echo: true }, 'echo', 'unsupported_parameter'),
+  completion(
+    '52 more tokens than the context',
+    { prompt: Array(513).fill(1) },
+    'prompt',
+    'context_length_exceeded',
+  ),
+  {
+    name: 'tokenize without a text',
+    path: '/tokenize',
+    body: {},
+    status: 400,
+    code: 'invalid_value',
+    param: 'prompt',
+  },
+  {
+    name: 'tokenize with both',
+    path: '/tokenize',
+    body: { prompt: 'a', messages: [userMessage] },
+    status: 400,
+    code: 'invalid_value',
+    param: 'prompt',
+  },
+  {
+    name: 'detokenize "x"',
+    path: '/detokenize',
+    body: { tokens: 'x' },
+    status: 400,
+    code: 'invalid_value',
+    param: 'tokens',
+  },
+  {
+    name: 'detokenize an unknown id',
+    path: '/detokenize',
+    body: { tokens: [5000] },
+    status: 400,
+    code: 'invalid_value',
+    param: 'tokens',
+  },
+  {
+    name: 'tokenize for an unknown model',
+    path: '/tokenize',
+    body: { model: 'x', prompt: 'a' },
+    status: 404,
+    code: 'model_not_found',
+    param: 'model',
+  },
+]
+
+const bodyOf = ({ body, fields, init }: Row): RequestInit['body'] => {
+  if (init?.method === 'GET') return null
+  if (typeof body === 'string' || body instanceof Uint8Array) return body as string
+  return JSON.stringify(body ?? { ...goodChat, ...fields })
+}
+
+describe('bad input', () => {
+  const front = createFront()
+
+  for (const row of [...http, ...chatFields, ...otherRoutes]) {
+    it(`${row.name} → ${row.status} ${row.code}`, async () => {
+      const headers = { 'content-type': 'application/json', ...(row.init?.headers as object) }
+      const response = await front.request(row.path ?? chat, {
+        method: 'POST',
+        ...row.init,
+        headers,
+        body: bodyOf(row) ?? null,
+      })
+      const text = await response.text()
+      assert.equal(response.status, row.status, text)
+      assert.ok(text.length < 32_000)
+      assert.doesNotMatch(text, /\/work\/|node_modules|\.js:|\.ts:| {4}at /)
+      assert.ok(response.headers.get('x-request-id'))
+      const { error } = JSON.parse(text)
+      assert.deepEqual(Object.keys(error).sort(), ['code', 'message', 'param', 'type'])
+      if (row.code) assert.equal(error.code, row.code, error.message)
+      if (row.param) assert.equal(error.param, row.param, error.message)
+
+      const next = await front.post(chat, goodChat)
+      assert.equal(next.status, 200)
+      assert.equal(front.app.admission.numInFlight, 0)
+    })
+  }
+
+  it('names every wrong key of logit_bias', async () => {
+    const response = await front.post(chat, {
+      ...goodChat,
+      logit_bias: { a: 1, 5: 1, '-1': 1, 7: null },
+    })
+    const { error } = await readJson(response)
+    assert.match(error.message, /wrong: "7", "a", "-1"$/)
+  })
+
+  it('405 says which methods there are', async () => {
+    const response = await front.request('/v1/models', { method: 'PUT' })
+    assert.equal(response.headers.get('allow'), 'GET, HEAD')
+  })
+
+  it('reaches the engine with no bad request', () => {
+    const numGood = http.length + chatFields.length + otherRoutes.length
+    assert.equal(front.engine.requests.length, numGood)
+  })
+})
+
+describe('odd but good input', () => {
+  const cases: Readonly<Record<string, Record<string, unknown>>> = {
+    '14 NUL and control characters': {
+      messages: [{ role: 'user', content: 'a\u0000\u001b[31m\r\nb' }],
+    },
+    '13 a lone surrogate': { messages: [{ role: 'user', content: 'a\ud800b' }] },
+    '33 empty text': { messages: [{ role: 'user', content: '' }] },
+    '34 special tokens as text': {
+      messages: [{ role: 'user', content: '<｜Assistant｜></think><|eot_id|>' }],
+    },
+    '35 an empty model is the base': { model: '' },
+    '51 unknown fields': { frobnicate: 1, constructor: { a: 1 } },
+    'null for every optional field': {
+      temperature: null,
+      stop: null,
+      n: null,
+      seed: null,
+      tools: null,
+      stream: null,
+      adapter: null,
+    },
+    'values that change nothing': {
+      tools: [],
+      tool_choice: 'none',
+      response_format: { type: 'text' },
+      best_of: 1,
+      echo: false,
+      store: false,
+      priority: 0,
+      chat_template_kwargs: {},
+    },
+    'notes to others': {
+      user: 'u',
+      metadata: { a: 'b' },
+      service_tier: 'auto',
+      reasoning_effort: 'low',
+    },
+    'roles and parts': {
+      messages: [
+        { role: 'developer', content: 'Be brief.' },
+        {
+          role: 'user',
+          content: [
+            { type: 'text', text: 'a' },
+            { type: 'text', text: 'b' },
+          ],
+        },
+        {
+          role: 'assistant',
+          content: 'c',
+          reasoning: 'x',
+          reasoning_content: 'x',
+          tool_calls: null,
+        },
+        { role: 'user', content: 'd' },
+      ],
+    },
+    'the largest seed': { seed: 2 ** 63 },
+    'both limits, equal': { max_tokens: 5, max_completion_tokens: 5 },
+  }
+  for (const [name, fields] of Object.entries(cases)) {
+    it(`${name} → 200`, async () => {
+      const response = await createFront().post(chat, { ...goodChat, ...fields })
+      assert.equal(response.status, 200, await response.text())
+    })
+  }
+
+  it('12 __proto__ pollutes nothing', async () => {
+    const front = createFront()
+    const body =
+      '{"model":"tiny","messages":[{"role":"user","content":"x","__proto__":{"a":1}}],"__proto__":{"polluted":true},"logit_bias":{"__proto__":1}}'
+    assert.equal((await front.post(chat, body)).status, 200)
+    assert.equal(({} as { polluted?: boolean }).polluted, undefined)
+  })
+
+  it('15 of duplicate keys the last wins', async () => {
+    const front = createFront()
+    await front.post(
+      chat,
+      '{"model":"nope","model":"tiny","messages":[{"role":"user","content":"x"}]}',
+    )
+    assert.equal(front.engine.requests.length, 1)
+  })
+
+  it('what the engine gets is text, well-formed, with developer as system', async () => {
+    const front = createFront()
+    await front.post(chat, {
+      ...goodChat,
+      messages: [
+        { role: 'developer', content: 'x' },
+        { role: 'user', content: 'a\ud800b' },
+      ],
+    })
+    assert.deepEqual(front.engine.requests[0]?.prompt, {
+      kind: 'messages',
+      messages: [
+        { role: 'system', content: 'x' },
+        { role: 'user', content: 'a\uFFFDb' },
+      ],
+    })
+  })
+
+  it('51 unknown fields are logged by name, without their values', async () => {
+    const front = createFront()
+    await front.post(chat, { ...goodChat, frobnicate: 'secret' })
+    const line = front.log.find(({ message }) => message === 'request')
+    assert.deepEqual(line?.fields.unknownFields, ['frobnicate'])
+    assert.doesNotMatch(JSON.stringify(front.log), /secret/)
+  })
+
+  it('18 a request id with line breaks or escapes is replaced', async () => {
+    const front = createFront()
+    for (const id of ['a b', 'x'.repeat(129), '{"level":50}']) {
+      const response = await front.request('/health/live', { headers: { 'x-request-id': id } })
+      assert.match(response.headers.get('x-request-id') ?? '', /^req-[0-9a-f-]{36}$/)
+    }
+    const kept = await front.request('/health/live', { headers: { 'x-request-id': 'mine_1.a' } })
+    assert.equal(kept.headers.get('x-request-id'), 'mine_1.a')
+  })
+})
+
+describe('the engine’s own refusals', () => {
+  it('67 while the model loads: 503 everywhere but live', async () => {
+    const engine = createFakeEngine()
+    engine.model = undefined
+    engine.state = 'loading'
+    const front = createFront({ engine })
+    for (const path of ['/health/ready', '/health', '/v1/models', '/v1/adapters']) {
+      const response = await front.request(path)
+      assert.equal(response.status, 503, path)
+      assert.equal((await readJson(response)).error.code, 'model_loading')
+    }
+    const answer = await front.post(chat, goodChat)
+    assert.equal(answer.status, 503)
+    assert.equal(answer.headers.get('retry-after'), '1')
+    assert.equal((await front.request('/health/live')).status, 200)
+  })
+
+  it('not ready while the engine restarts', async () => {
+    const front = createFront()
+    assert.equal((await front.request('/health/ready')).status, 200)
+    front.engine.state = 'restarting'
+    assert.equal((await front.request('/health/ready')).status, 503)
+  })
+
+  it('an engine that throws is a 500 without detail, logged with its stack', async () => {
+    const engine = createFakeEngine({
+      // biome-ignore lint/correctness/useYield: it throws first
+      script: async function* () {
+        throw new Error('secret detail at /work/x')
+      },
+    })
+    const front = createFront({ engine })
+    const response = await front.post(chat, goodChat)
+    assert.equal(response.status, 500)
+    const text = await response.text()
+    assert.doesNotMatch(text, /secret|work/)
+    assert.equal(JSON.parse(text).error.code, 'server_error')
+    assert.ok(
+      front.log.some(({ level, fields }) => level === 'error' && fields.err instanceof Error),
+    )
+    assert.equal(front.app.admission.numInFlight, 0)
+  })
+})

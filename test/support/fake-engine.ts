@@ -1,0 +1,227 @@
+// A scripted engine: each request is answered by an async generator of events. It keeps the contract
+// honestly: `cancel` ends the stream in `cancelled`, unless it had ended, and is recorded.
+
+import type { AdapterSummary } from '../../server/contracts/adapter.ts'
+import type { EngineClient, EngineState, ModelInfo } from '../../server/contracts/engine.ts'
+import {
+  type GenerateRequest,
+  type GenerationEvent,
+  isTerminal,
+} from '../../server/contracts/generation.ts'
+import { type ErrorBody, ServerError } from '../../server/errors.ts'
+
+export type Script = (
+  request: GenerateRequest,
+  signal: AbortSignal,
+) => AsyncIterable<GenerationEvent>
+
+export const fakeModel: ModelInfo = {
+  id: 'tiny',
+  architecture: 'Qwen2ForCausalLM',
+  vocabSize: 1000,
+  maxContext: 512,
+  numParameters: 1_000_000,
+  weights: 'fp32',
+  device: 'cpu',
+  maxBatch: 8,
+  kvCapacityTokens: 8192,
+  defaults: { temperature: 0.6, topP: 0.95, topK: 0 },
+  created: 1_700_000_000,
+  bytes: { weights: 4_000_000, kv: 1_000_000, bank: 1000 },
+}
+
+const adapter = (id: string, more: Partial<AdapterSummary> = {}): AdapterSummary => ({
+  id,
+  state: 'available',
+  digest: null,
+  rank: 1,
+  targetModules: ['up_proj'],
+  numLayers: 8,
+  defaultScale: 1,
+  description: null,
+  manifest: null,
+  error: null,
+  ...more,
+})
+
+export const digestOf = (id: string): string =>
+  Buffer.from(id.padEnd(32, '.')).toString('hex').slice(0, 64)
+
+export const accepted = (request: GenerateRequest): GenerationEvent => ({
+  kind: 'accepted',
+  promptTokens: 7,
+  cachedTokens: 2,
+  adapters: request.adapters.map(({ id, scale }) => ({
+    id,
+    digest: digestOf(id),
+    scale: scale ?? 1,
+  })),
+})
+
+export const delta = (
+  index: number,
+  section: 'reasoning' | 'content',
+  text: string,
+  topLogprobs: number | null = null,
+): GenerationEvent => {
+  const bytes = [...Buffer.from(text)]
+  const one = { id: 5, token: text, bytes, logprob: -0.25 }
+  const other = { id: 6, token: '?', bytes: [63], logprob: -1.5 }
+  const logprobs =
+    topLogprobs === null ? null : [{ ...one, top: [one, other].slice(0, topLogprobs) }]
+  return { kind: 'delta', index, section, text, numTokens: 1, logprobs }
+}
+
+export const finished = (
+  index: number,
+  more: Partial<Extract<GenerationEvent, { kind: 'choice_finished' }>> = {},
+): GenerationEvent => ({
+  kind: 'choice_finished',
+  index,
+  reason: 'stop',
+  stopReason: null,
+  usage: { completionTokens: 4, reasoningTokens: 2 },
+  ...more,
+})
+
+export const done: GenerationEvent = {
+  kind: 'done',
+  timing: { queueMs: 1, prefillMs: 2, decodeMs: 3 },
+}
+
+export const failed = (code: ErrorBody['code'], message: string): GenerationEvent => ({
+  kind: 'failed',
+  error: { code, message },
+})
+
+/** A short thought and a short answer for each choice. */
+export const answer: Script = async function* (request) {
+  yield accepted(request)
+  for (let index = 0; index < request.n; index++) {
+    if (request.splitReasoning) {
+      yield delta(index, 'reasoning', 'Let me', request.topLogprobs)
+      yield delta(index, 'reasoning', ' think.', request.topLogprobs)
+    }
+    yield delta(index, 'content', 'Hello', request.topLogprobs)
+    yield delta(index, 'content', ' there 🙂', request.topLogprobs)
+    yield finished(index)
+  }
+  yield done
+}
+
+/** Resolves when the generation is cancelled. */
+const untilAborted = (signal: AbortSignal): Promise<void> =>
+  signal.aborted
+    ? Promise.resolve()
+    : new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }))
+
+/** Accepted (if told so), one token of a thought, then silence until it is cancelled. */
+export const hang = (options: { accept: boolean }): Script =>
+  async function* (request, signal) {
+    if (options.accept) {
+      yield accepted(request)
+      yield delta(0, 'reasoning', 'Hmm')
+    }
+    await untilAborted(signal)
+  }
+
+export interface FakeEngine extends EngineClient {
+  state: EngineState
+  model: ModelInfo | undefined
+  script: Script
+  adapters: readonly AdapterSummary[]
+  readonly requests: readonly GenerateRequest[]
+  /** Ids of generations that were cancelled before they had ended. */
+  readonly cancelled: readonly string[]
+  readonly numRunning: number
+  readonly isClosed: boolean
+}
+
+export const createFakeEngine = (options: { script?: Script } = {}): FakeEngine => {
+  const requests: GenerateRequest[] = []
+  const cancelled: string[] = []
+  let numRunning = 0
+  let isClosed = false
+
+  async function* run(
+    request: GenerateRequest,
+    script: Script,
+    signal: AbortSignal,
+  ): AsyncGenerator<GenerationEvent> {
+    numRunning += 1
+    try {
+      for await (const event of script(request, signal)) {
+        if (signal.aborted) break
+        yield event
+        if (isTerminal(event)) return
+      }
+      yield { kind: 'cancelled' }
+    } finally {
+      numRunning -= 1
+    }
+  }
+
+  return {
+    state: 'ready',
+    model: fakeModel,
+    restarts: 0,
+    script: options.script ?? answer,
+    adapters: [
+      adapter('safety-r1'),
+      adapter('terse', { defaultScale: 0.5 }),
+      adapter('broken', {
+        state: 'invalid',
+        error: { code: 'invalid_adapter', message: 'adapter_config.json is missing' },
+      }),
+    ],
+    requests,
+    cancelled,
+    get numRunning() {
+      return numRunning
+    },
+    get isClosed() {
+      return isClosed
+    },
+    submit(request) {
+      requests.push(request)
+      const controller = new AbortController()
+      let hasEnded = false
+      const events = (async function* (script: Script) {
+        try {
+          yield* run(request, script, controller.signal)
+        } finally {
+          hasEnded = true
+        }
+      })(this.script)
+      return {
+        id: request.id,
+        events,
+        cancel() {
+          if (hasEnded || controller.signal.aborted) return
+          cancelled.push(request.id)
+          controller.abort()
+        },
+      }
+    },
+    async tokenize(input) {
+      const text =
+        input.kind === 'text' ? input.text : input.messages.map(({ content }) => content).join('\n')
+      const tokens = [...Buffer.from(text)]
+      return { tokens, tokenStrings: tokens.map((byte) => String.fromCharCode(byte)) }
+    },
+    async detokenize(tokens) {
+      return Buffer.from(tokens).toString()
+    },
+    async listAdapters() {
+      return this.adapters
+    },
+    async ready() {
+      if (this.model !== undefined) return this.model
+      throw new ServerError('invalid_checkpoint', 'there is no model')
+    },
+    async close() {
+      isClosed = true
+      this.state = 'stopped'
+    },
+  }
+}
