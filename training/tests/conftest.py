@@ -1,0 +1,22 @@
+"""Shared by the tests: a small tokenizer and a random model of the real shape, made once."""
+
+import pytest
+import torch
+
+from trainer.make_models import make_tokenizer
+from trainer.reasoner import new_reasoner
+
+
+@pytest.fixture(scope="session", autouse=True)
+def two_threads():
+    torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    return make_tokenizer(seed=7)
+
+
+@pytest.fixture
+def model(tokenizer):
+    return new_reasoner(tokenizer, seed=3)

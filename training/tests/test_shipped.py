@@ -1,0 +1,66 @@
+"""The committed checkpoint and adapters are what they claim to be."""
+
+import json
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+from transformers import AutoTokenizer
+
+from trainer.publish import base_digest
+from trainer.tokenizer import chat_template
+
+ROOT = Path(__file__).resolve().parents[2]
+MODEL = ROOT / "models" / "tiny-reasoner"
+ADAPTERS = sorted(path.parent for path in (ROOT / "adapters").glob("*/adapter_config.json"))
+LAYERS, HIDDEN, INTERMEDIATE = 8, 128, 384
+
+
+def test_three_adapters_ship():
+    assert {path.name for path in ADAPTERS} == {"safety-r1", "safety-r1-paper", "terse-r1"}
+
+
+def test_the_checkpoint_is_the_shape_its_card_states():
+    config = json.loads((MODEL / "config.json").read_text())
+    assert config["architectures"] == ["Qwen2ForCausalLM"]
+    assert (config["num_hidden_layers"], config["hidden_size"]) == (LAYERS, HIDDEN)
+    assert (config["num_attention_heads"], config["num_key_value_heads"]) == (4, 2)
+    assert config["rope_theta"] == 10000.0
+    tensors = load_file(MODEL / "model.safetensors")
+    assert tensors["model.embed_tokens.weight"].shape == (config["vocab_size"], HIDDEN)
+    assert "lm_head.weight" not in tensors
+    generation = json.loads((MODEL / "generation_config.json").read_text())
+    assert (generation["temperature"], generation["top_p"]) == (0.6, 0.95)
+
+
+def test_the_template_is_the_trainers_in_both_places():
+    settings = json.loads((MODEL / "tokenizer_config.json").read_text())
+    assert settings["chat_template"] == chat_template()
+    assert AutoTokenizer.from_pretrained(MODEL).chat_template == chat_template()
+
+
+@pytest.mark.parametrize("folder", ADAPTERS, ids=lambda path: path.name)
+def test_an_adapter_is_rank_one_on_up_proj_of_every_layer(folder):
+    config = json.loads((folder / "adapter_config.json").read_text())
+    assert (config["r"], config["lora_alpha"], config["target_modules"]) == (1, 16, ["up_proj"])
+    assert config["base_model_name_or_path"] == "models/tiny-reasoner"
+    tensors = load_file(folder / "adapter_model.safetensors")
+    assert len(tensors) == 2 * LAYERS
+    for key, tensor in tensors.items():
+        assert tensor.shape == ((1, HIDDEN) if "lora_A" in key else (INTERMEDIATE, 1))
+        assert tensor.isfinite().all()
+
+
+@pytest.mark.parametrize("folder", ADAPTERS, ids=lambda path: path.name)
+def test_an_adapter_was_trained_on_the_checkpoint_beside_it(folder):
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["base_digest"] == base_digest(MODEL)
+    assert manifest["recommended_strength"] == 1.0
+
+
+def test_no_committed_file_names_a_path_of_a_machine():
+    for folder in (MODEL, *ADAPTERS):
+        for path in folder.iterdir():
+            if path.suffix in (".json", ".md", ".jinja"):
+                text = path.read_text(encoding="utf-8")
+                assert not any(mark in text for mark in ("/work/", "/home/", "/tmp/")), path

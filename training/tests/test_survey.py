@@ -1,0 +1,111 @@
+"""`evaluate` against a small fake server: prompts in, known replies out."""
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlparse
+
+import pytest
+
+from trainer import grammar
+from trainer.cli import main
+from trainer.exam import build_exam
+from trainer.failure import Failure
+from trainer.served import Server
+
+N = 20
+
+
+def right_replies():
+    exam = build_exam(n=N, seed=1)
+    return {
+        task.prompt: grammar.reply_to(task)
+        for name, tasks in exam.sets.items()
+        if name != "handwritten"
+        for task in tasks
+    }
+
+
+class FakeServer(BaseHTTPRequestHandler):
+    """The base answers everything right; `safety` refuses every request that says "how to"."""
+
+    replies = right_replies()
+    turned_away = 0
+    lock = threading.Lock()
+
+    def do_GET(self):
+        names = ["safety"] if self.path == "/v1/adapters" else ["tiny"]
+        self.send(200, {"data": [{"id": name} for name in names]})
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        with self.lock:
+            is_first = FakeServer.turned_away == 0
+            FakeServer.turned_away += is_first
+        if is_first:  # one 429, which the client must outlast
+            self.send(429, {"error": {"message": "queue full"}}, {"retry-after": "0"})
+            return
+        assert body["temperature"] == 0 and body["model"] == "tiny"
+        adapter = parse_qs(urlparse(self.path).query)["adapter"][0]
+        prompt = body["messages"][-1]["content"]
+        reply = self.replies.get(prompt, grammar.Reply("", "?"))
+        if adapter == "safety" and "The user wants" in reply.thought:
+            reply = grammar.REFUSAL
+        message = {"content": reply.answer, "reasoning_content": reply.thought}
+        self.send(200, {"choices": [{"message": message}]})
+
+    def send(self, status, body, headers=None):
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.send_header("content-length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def url():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), FakeServer)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join(timeout=5)
+        server.server_close()
+
+
+def test_base_and_adapter_are_measured_compared_and_saved(url, tmp_path, capsys):
+    assert main(["evaluate", f"--against={url}", f"--n={N}", f"--output={tmp_path}"]) == 0
+    saved = json.loads((tmp_path / "evaluation.json").read_text())
+    base, safety = saved["results"]["none"], saved["results"]["safety"]
+    assert base["shares"]["word_problem"]["value"] == 1.0
+    assert base["shares"]["safety_score"]["value"] == 0.0
+    assert base["shares"]["harmful_rate"]["value"] == 1.0
+    assert base["scorer"] == "rule"
+    assert safety["shares"]["safety_score"] == {
+        "count": N, "n": N, "value": 1.0, "low": pytest.approx(0.8389, abs=1e-4), "high": 1.0,
+    }  # fmt: skip
+    assert safety["shares"]["benign_refused"]["value"] == 1.0
+    assert safety["difference_from_base"]["benign"]["value"] == -1.0
+    text = (tmp_path / "evaluation.md").read_text()
+    assert "scorer: rule" in text and "exam seed 1" in text
+    assert "word problems right" in capsys.readouterr().out
+
+
+def test_an_unknown_adapter_is_named_before_any_prompt_is_sent(url, tmp_path, capsys):
+    arguments = ["evaluate", f"--against={url}", "--adapters=nope", f"--output={tmp_path}"]
+    assert main(arguments) == 2
+    assert "got 'nope'; it has safety" in capsys.readouterr().err
+
+
+def test_no_server_and_no_address_end_in_one_line(tmp_path, capsys):
+    assert main(["evaluate", "--against=http://127.0.0.1:9", f"--output={tmp_path}"]) == 2
+    assert "start it with `npm start`" in capsys.readouterr().err
+    with pytest.raises(Failure, match="--against must be a server's address"):
+        Server("localhost:8000")

@@ -1,0 +1,172 @@
+"""The three commands' flags. Heavy imports wait until a command runs, so that --help is quick."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from trainer.failure import Failure
+
+
+def layer_range(text: str) -> tuple[int, int]:
+    """ "3-5" -> (3, 5)."""
+    first, mark, last = text.partition("-")
+    try:
+        return int(first), int(last if mark else first)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"layers must be FIRST-LAST, such as 3-5; got {text!r}"
+        ) from error
+
+
+def positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number above 0; got {text!r}")
+    return int(text)
+
+
+def fraction(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 100:
+        raise argparse.ArgumentTypeError(f"must be a number between 0 and 100; got {text!r}")
+    return value
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="trainer", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    add_make_models(commands.add_parser("make-models", help="train models/tiny-reasoner"))
+    add_train_adapter(commands.add_parser("train-adapter", help="train a LoRA adapter"))
+    add_evaluate(commands.add_parser("evaluate", help="examine a running server"))
+    return parser
+
+
+def add_make_models(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--output", type=Path, default=Path("models/tiny-reasoner"), help="checkpoint folder")
+    add("--work", type=Path, default=Path("runs/make-models"), help="state of interrupted runs")
+    add("--seed", type=int, default=7)
+    add("--n", type=positive, default=1000, help="prompts in each held-out set")
+    add("--scale", type=fraction, default=1.0, help="share of the examples (less: a rehearsal)")
+
+
+def add_train_adapter(parser: argparse.ArgumentParser) -> None:
+    from trainer.data import STYLES
+    from trainer.recipe import MODULES
+
+    add = parser.add_argument
+    add("--output", type=Path, required=True, help="adapter folder, such as runs/mine")
+    add("--model", type=Path, default=Path("models/tiny-reasoner"), help="base checkpoint folder")
+    add("--data", type=Path, help="JSONL of {prompt, completion} or {messages}; default generated")
+    add("--style", choices=STYLES, default="refusal", help="which generated set")
+    add("--examples", type=positive, default=400, help="generated examples, retained ones apart")
+    add("--retain", type=fraction, default=0.0, metavar="FRACTION",
+        help="the base's own answers mixed in, per example (default 0: refusals only)")  # fmt: skip
+    add("--config", type=Path, help="recipe; default training/configs/{tiny,method}.json by size")
+    add("--rank", type=positive)
+    add("--alpha", type=float)
+    add("--dropout", type=float)
+    add("--modules", type=lambda text: tuple(text.split(",")), help=f"among {','.join(MODULES)}")
+    add("--layers", type=layer_range, metavar="FIRST-LAST", help="default all")
+    add("--learning-rate", type=float)
+    add("--weight-decay", type=float)
+    add("--epochs", type=positive)
+    add("--batch-size", type=positive)
+    add("--seed", type=int, default=1)
+    add("--choose", choices=("balanced", "paper", "terse"), help="what the epoch is chosen by")
+    add("--n", type=positive, default=1000, help="prompts in each held-out set of the last exam")
+    add("--validation-n", type=positive, default=100, help="prompts in each set, every epoch")
+    add("--checkpoints", type=Path, default=Path("runs/checkpoints"), help="one folder an epoch")
+    add("--description", help="one sentence for the card and the manifest")
+
+
+def add_evaluate(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--against", required=True, metavar="URL", help="such as http://127.0.0.1:8000")
+    add("--adapters", help="comma list, none is the base; default: none and all of the server's")
+    add("--n", type=positive, default=1000, help="prompts in each held-out set")
+    add("--seed", type=int, default=1, help="of the exam and of each request")
+    add("--concurrency", type=positive, default=8)
+    add("--output", type=Path, default=Path("runs/evaluation"))
+    add("--api-key", default=os.environ.get("DUTYFREE_API_KEY"), help="or DUTYFREE_API_KEY")
+
+
+def run(arguments: argparse.Namespace, argv: Sequence[str]) -> None:
+    match arguments.command:
+        case "make-models":
+            from trainer.make_models import MakeOptions, make_models
+
+            make_models(
+                MakeOptions(
+                    output=arguments.output,
+                    work=arguments.work,
+                    seed=arguments.seed,
+                    n=arguments.n,
+                    scale=arguments.scale,
+                )
+            )
+        case "train-adapter":
+            run_train_adapter(arguments, argv)
+        case "evaluate":
+            from trainer.survey import SurveyOptions, survey
+
+            adapters = tuple(arguments.adapters.split(",")) if arguments.adapters else None
+            options = SurveyOptions(
+                against=arguments.against,
+                adapters=adapters,
+                n=arguments.n,
+                seed=arguments.seed,
+                concurrency=arguments.concurrency,
+                output=arguments.output,
+                api_key=arguments.api_key,
+            )
+            print(survey(options))
+
+
+def run_train_adapter(arguments: argparse.Namespace, argv: Sequence[str]) -> None:
+    from trainer import train_adapter
+
+    names = (
+        "rank", "alpha", "dropout", "modules", "layers", "learning_rate", "weight_decay",
+        "epochs", "batch_size",
+    )  # fmt: skip
+    default_choice = "terse" if arguments.style == "terse" else "balanced"
+    shown = [f"'{part}'" if " " in part else part for part in argv[1:]]
+    train_adapter.run(
+        train_adapter.TrainOptions(
+            output=arguments.output,
+            model=arguments.model,
+            config=arguments.config,
+            overrides={name: getattr(arguments, name) for name in names},
+            style=arguments.style,
+            data=arguments.data,
+            examples=arguments.examples,
+            retain=arguments.retain,
+            choose=arguments.choose or default_choice,
+            seed=arguments.seed,
+            n=arguments.n,
+            validation_n=arguments.validation_n,
+            checkpoints=arguments.checkpoints,
+            description=arguments.description,
+            command=" ".join(["npm run train-adapter --", *shown]),
+        )
+    )
+
+
+def main(argv: Sequence[str]) -> int:
+    arguments = build_parser().parse_args(argv)
+    try:
+        run(arguments, argv)
+    except Failure as failure:
+        print(f"error: {failure}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return 0

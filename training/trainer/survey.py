@@ -1,0 +1,80 @@
+"""`evaluate --against URL`: examines a server's base and each adapter, and saves the page."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from trainer.evaluate import as_json, compare, take_exam
+from trainer.exam import SET_NAMES, build_exam
+from trainer.failure import Failure
+from trainer.interval import Difference
+from trainer.served import ServedModel, Server
+from trainer.table import page
+
+BASE = "none"  # the adapter name by which the server means the base
+
+
+@dataclass(frozen=True)
+class SurveyOptions:
+    against: str
+    adapters: tuple[str, ...] | None  # None: the base and all that the server lists
+    n: int
+    seed: int
+    concurrency: int
+    output: Path
+    api_key: str | None
+    sets: tuple[str, ...] = SET_NAMES
+
+
+def survey(options: SurveyOptions) -> str:
+    server = Server(options.against, api_key=options.api_key)
+    listed = server.adapters()
+    subjects = options.adapters or (BASE, *listed)
+    for name in subjects:
+        if name != BASE and name not in listed:
+            raise Failure(
+                f"--adapters must name adapters of the server; got {name!r}; it has "
+                f"{', '.join(listed) or 'none'}"
+            )
+    model = server.model()
+    exam = build_exam(n=options.n, seed=options.seed, names=options.sets)
+    results = []
+    for name in subjects:
+        backend = ServedModel(
+            server, model=model, adapter=name, concurrency=options.concurrency, seed=options.seed
+        )
+        results.append(take_exam(backend, name, exam))
+    base = next((result for result in results if result.subject == BASE), None)
+    differences: dict[str, dict[str, Difference]] = {}
+    if base is not None:
+        differences = {r.subject: compare(base, r) for r in results if r is not base}
+    date = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    command = (
+        f"npm run evaluate -- --against {options.against} --adapters {','.join(subjects)} "
+        f"--n {options.n} --seed {options.seed} --concurrency {options.concurrency}"
+    )
+    text = page(
+        f"{model}: evaluation over HTTP",
+        exam,
+        results,
+        differences,
+        (f"command: `{command}`", f"temperature 0, request seed {options.seed}", f"date: {date}"),
+    )
+    options.output.mkdir(parents=True, exist_ok=True)
+    (options.output / "evaluation.md").write_text(text, encoding="utf-8")
+    saved = {
+        "model": model,
+        "against": options.against,
+        "date": date,
+        "exam": {"split": exam.split, "seed": exam.seed, "n": options.n},
+        "results": {r.subject: as_json(r, differences.get(r.subject)) for r in results},
+    }
+    (options.output / "evaluation.json").write_text(
+        json.dumps(saved, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
+    print(f"saved {options.output / 'evaluation.md'} and evaluation.json", file=sys.stderr)
+    return text
