@@ -67,8 +67,12 @@ function libraryPath(): string {
   return join(folder, file)
 }
 
+// Held for ever: koffi unloads a library whose handle is collected, and the functions below are
+// bare addresses in it.
+let library: ReturnType<typeof koffi.load> | undefined
+
 function loadFunctions(): Record<Name, NativeFunction> {
-  const library = koffi.load(libraryPath())
+  library = koffi.load(libraryPath())
   // OrtApiBase { const OrtApi* (*GetApi)(uint32_t); const char* (*GetVersionString)(); }
   const base = library.func('OrtGetApiBase', p, [])() as Pointer
   const [getApiAddress] = new BigUint64Array(koffi.view(BigInt(base), 16))

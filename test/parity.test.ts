@@ -1,0 +1,172 @@
+// The numeric claims, against transformers + PEFT in float32, generated when the test runs: logits
+// of the base, of each adapter, of half strength and of two adapters together, over prefill and
+// decode, in one batch that mixes them all; and greedy tokens.
+
+import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { after, before, describe, it } from 'node:test'
+import type { Component } from '../server/model/runner.ts'
+import { openSafetensors } from '../server/model/safetensors.ts'
+import { lacksPython, python } from './support/python.ts'
+import { root } from './support/root.ts'
+import { openServedModel } from './support/served-model.ts'
+
+/** float32 sums in another order; logits here are of the order of 10. */
+const tolerance = 1e-3
+
+interface Case {
+  readonly checkpoint: string
+  readonly adapters: Record<string, string>
+  readonly variants: Record<string, Record<string, number>>
+  readonly prompts: number[][]
+  readonly greedyPrompts: number[][]
+  readonly greedy: Record<string, number[][]>
+}
+
+const caseNames = [
+  'qwen2-tied-f32',
+  'qwen2-untied-bf16-sharded',
+  'qwen2-untied-f16',
+  'llama-untied-f16-llama3',
+  'llama-tied-f32-bias-sharded',
+  'llama-headdim-bf16',
+  'tiny-reasoner',
+]
+
+function readCase(folder: string) {
+  const spec: Case = JSON.parse(readFileSync(join(folder, 'case.json'), 'utf8'))
+  const [adapter = ''] = Object.values(spec.adapters)
+  const file = openSafetensors(join(folder, 'expected.safetensors'), { code: 'invalid_checkpoint' })
+  const expected = (variant: string, prompt: number) => file.readFloat32(`${variant}.${prompt}`)
+  return { spec, expected, adapters: dirname(adapter), close: () => file.close() }
+}
+
+function largestDifference(x: Float32Array, y: Float32Array): number {
+  assert.equal(x.length, y.length)
+  let largest = 0
+  for (const [i, value] of x.entries()) {
+    const difference = Math.abs(value - (y[i] as number))
+    if (!(difference <= largest)) largest = difference
+  }
+  return largest
+}
+
+describe('parity with transformers + PEFT', { skip: lacksPython }, () => {
+  let fixtures = ''
+
+  before(() => {
+    fixtures = mkdtempSync(join(tmpdir(), 'dutyfree-parity-'))
+    const adapters = ['terse-r1', 'safety-r1'].map((name) => join(root, 'adapters', name))
+    const script = join(root, 'training', 'tests', 'parity_fixtures.py')
+    const reasoner = join(root, 'models', 'tiny-reasoner')
+    const args = ['--output', fixtures, '--reasoner', reasoner, '--adapters', ...adapters]
+    execFileSync(python, [script, ...args], { stdio: ['ignore', 'ignore', 'pipe'] })
+  })
+  after(() => rmSync(fixtures, { recursive: true, force: true }))
+
+  it('covers every case that the fixtures hold', () => {
+    assert.deepEqual(readdirSync(fixtures).sort(), [...caseNames].sort())
+  })
+
+  for (const name of caseNames) {
+    describe(name, () => {
+      it('gives the same logits for every adapter, all in one batch', async () => {
+        const { spec, expected, adapters, close } = readCase(join(fixtures, name))
+        const model = openServedModel({ checkpoint: spec.checkpoint, adapters })
+        try {
+          const variants = Object.keys(spec.variants)
+          const { vocabSize } = model.config
+          for (const [p, prompt] of spec.prompts.entries()) {
+            const rows: Component[][] = []
+            for (const variant of variants) {
+              rows.push(await model.components(spec.variants[variant] ?? {}))
+            }
+            // Row r runs variant r: five tokens of prefill, the rest forced one by one.
+            const references = variants.map((variant) => expected(variant, p))
+            const split = 5
+            for (const [row, components] of rows.entries()) {
+              const tokens = prompt.slice(0, split)
+              const logits = await model.runner.prefill({ row, tokens, past: 0, components })
+              const want = references[row]!.subarray((split - 1) * vocabSize, split * vocabSize)
+              const difference = largestDifference(logits, want)
+              assert.ok(difference <= tolerance, `${variants[row]} prefill: |Δ| ${difference}`)
+            }
+            for (let position = split; position < prompt.length; position++) {
+              const batch = rows.map((components) => {
+                return { token: prompt[position] as number, past: position, components }
+              })
+              const logits = await model.runner.decode(batch)
+              for (const [row, variant] of variants.entries()) {
+                const got = logits.subarray(row * vocabSize, (row + 1) * vocabSize)
+                const at = position * vocabSize
+                const want = references[row]!.subarray(at, at + vocabSize)
+                const difference = largestDifference(got, want)
+                assert.ok(difference <= tolerance, `${variant} at ${position}: |Δ| ${difference}`)
+              }
+            }
+          }
+        } finally {
+          model.close()
+          close()
+        }
+      })
+
+      it('is a test that can fail: adapters move the logits far beyond the tolerance', () => {
+        const { spec, expected, close } = readCase(join(fixtures, name))
+        for (const variant of Object.keys(spec.variants).filter((key) => key !== 'base')) {
+          const moved = largestDifference(expected(variant, 0), expected('base', 0))
+          assert.ok(moved >= 100 * tolerance, `${variant} moves logits by ${moved} only`)
+        }
+        close()
+      })
+
+      it('catches a flipped sign of an adapter', async () => {
+        const { spec, expected, adapters, close } = readCase(join(fixtures, name))
+        const model = openServedModel({ checkpoint: spec.checkpoint, adapters })
+        try {
+          const components = await model.components(spec.variants.a ?? {})
+          const flipped = components.map(({ slot, scale }) => ({ slot, scale: -scale }))
+          const prompt = spec.prompts[0]!
+          const logits = await model.runner.prefill({
+            row: 0,
+            tokens: prompt,
+            past: 0,
+            components: flipped,
+          })
+          const want = expected('a', 0).subarray(-model.config.vocabSize)
+          assert.ok(largestDifference(logits, want) > 10 * tolerance)
+        } finally {
+          model.close()
+          close()
+        }
+      })
+
+      it('gives the same greedy tokens', async (t) => {
+        const { spec, adapters, close } = readCase(join(fixtures, name))
+        const model = openServedModel({ checkpoint: spec.checkpoint, adapters })
+        let numExcused = 0
+        try {
+          for (const [variant, wanted] of Object.entries(spec.greedy)) {
+            const components = await model.components(spec.variants[variant] ?? {})
+            for (const [i, prompt] of spec.greedyPrompts.entries()) {
+              const want = wanted[i] as number[]
+              const { tokens, gaps } = await model.greedy(prompt, components, want.length)
+              const at = tokens.findIndex((token, step) => token !== want[step])
+              if (at < 0) continue
+              const gap = gaps[at] as number
+              assert.ok(gap < tolerance, `${variant} prompt ${i} token ${at}: top-2 gap ${gap}`)
+              numExcused++
+            }
+          }
+        } finally {
+          model.close()
+          close()
+        }
+        t.diagnostic(`${numExcused} divergences where the two best tokens tie within ${tolerance}`)
+      })
+    })
+  }
+})
