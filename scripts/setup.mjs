@@ -43,10 +43,10 @@ export function installNode() {
 /** Compiles server, tests and benchmarks to dist/; tsc's incremental build makes a repeat cheap. */
 export function build() {
   const tsc = join(root, 'node_modules/typescript/bin/tsc')
-  mustRun(process.execPath, [tsc, '-p', join(root, 'tsconfig.json')], 'build')
+  return run(process.execPath, [tsc, '-p', join(root, 'tsconfig.json')])
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   installNode()
-  build()
+  process.exit(build())
 }

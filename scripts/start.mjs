@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { build, installNode, root } from './setup.mjs'
 
 installNode()
-build()
+if (build() !== 0) process.exit(1)
 const server = spawn(
   process.execPath,
   [join(root, 'dist/server/main.js'), ...process.argv.slice(2)],

@@ -1,0 +1,54 @@
+// npm test: installs what is missing, then every check there is, each with its seconds.
+//   npm test                    everything
+//   npm test -- scheduler http  only the node tests whose file name contains one of these
+
+import { readdirSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
+import { installPython, python } from './python.mjs'
+import { build, installNode, root, run } from './setup.mjs'
+
+const filters = process.argv.slice(2)
+installNode()
+installPython()
+
+const bin = (name) => join(root, 'node_modules', '.bin', name)
+// A test that was renamed must not linger as its old compiled self.
+rmSync(join(root, 'dist'), { recursive: true, force: true })
+
+function nodeTests() {
+  const folder = join(root, 'dist', 'test')
+  const files = readdirSync(folder).filter((name) => name.endsWith('.test.js'))
+  const chosen = files.filter((name) => !filters.length || filters.some((f) => name.includes(f)))
+  return run(process.execPath, [
+    '--test',
+    '--test-reporter=spec',
+    '--test-concurrency=2',
+    ...chosen.map((name) => join(folder, name)),
+  ])
+}
+
+const training = join(root, 'training')
+const all = [
+  ['build (tsc)', build],
+  ['format and lint (biome)', () => run(bin('biome'), ['ci', '--error-on-warnings', '.'])],
+  ['node tests', nodeTests],
+  ['lint (ruff)', () => run(python, ['-m', 'ruff', 'check', training])],
+  ['format (ruff)', () => run(python, ['-m', 'ruff', 'format', '--check', training])],
+  ['pytest', () => run(python, ['-m', 'pytest', '-q', training])],
+]
+const steps = filters.length ? all.filter(([name]) => /build|node/.test(name)) : all
+
+const results = []
+for (const [name, step] of steps) {
+  console.log(`\n── ${name}`)
+  const start = performance.now()
+  const failed = step() !== 0
+  results.push({ name, failed, seconds: (performance.now() - start) / 1000 })
+}
+console.log('\n── summary')
+for (const { name, failed, seconds } of results) {
+  console.log(`${failed ? 'FAIL' : 'ok  '} ${seconds.toFixed(1).padStart(7)} s  ${name}`)
+}
+const total = results.reduce((sum, { seconds }) => sum + seconds, 0)
+console.log(`${total.toFixed(1)} s in all`)
+process.exit(results.some(({ failed }) => failed) ? 1 : 0)
