@@ -20,18 +20,33 @@ import type { CallName, Calls, FromEngine, ToEngine } from './protocol.ts'
 // Built from this file's own suffix: tsc rewrites imports but not URLs.
 const entry = new URL(`./process${import.meta.url.slice(-3)}`, import.meta.url)
 
-/** An engine that says nothing for so long is stuck; steps of large models take seconds. */
-const silenceLimitMs = 30_000
-const stepLimitMs = 300_000
-const watchIntervalMs = 5_000
-const firstBackoffMs = 200
-const maxBackoffMs = 30_000
-const healthyAfterMs = 60_000
+/** When an engine counts as stuck, and how fast it is started again. */
+export interface EngineLimits {
+  /** It says nothing for so long (its heart beats every second). */
+  readonly silenceMs: number
+  /** One step takes so long; those of large models take seconds. */
+  readonly stepMs: number
+  readonly watchIntervalMs: number
+  readonly firstBackoffMs: number
+  readonly maxBackoffMs: number
+  /** The backoff starts anew after so long without a failure. */
+  readonly healthyAfterMs: number
+}
+
+const defaultLimits: EngineLimits = {
+  silenceMs: 30_000,
+  stepMs: 300_000,
+  watchIntervalMs: 5_000,
+  firstBackoffMs: 200,
+  maxBackoffMs: 30_000,
+  healthyAfterMs: 60_000,
+}
 
 export interface EngineClientOptions {
   readonly options: EngineOptions
   readonly observer: Observer
   readonly logger: Logger
+  readonly limits?: Partial<EngineLimits>
 }
 
 interface PendingCall {
@@ -44,6 +59,7 @@ export function createEngineClient({
   observer,
   logger,
 }: EngineClientOptions): EngineClient {
+  const limits = { ...defaultLimits, ...given }
   const generations = new Map<string, EventQueue>()
   const calls = new Map<number, PendingCall>()
   let nextCallId = 0
@@ -97,7 +113,7 @@ export function createEngineClient({
         observer.engineStats(message.stats)
         break
       case 'heartbeat':
-        if ((message.stepMs ?? 0) > stepLimitMs) killHung('a step took too long')
+        if ((message.stepMs ?? 0) > limits.stepMs) killHung('a step took too long')
         break
       case 'answer':
         calls.get(message.id)?.resolve(message.value as never)
@@ -146,8 +162,8 @@ export function createEngineClient({
     }
     restarts++
     observer.engineRestarted(isHung ? 'hung' : 'crashed')
-    if (performance.now() - readySince > healthyAfterMs) failuresInARow = 0
-    const backoffMs = Math.min(firstBackoffMs * 2 ** failuresInARow++, maxBackoffMs)
+    if (performance.now() - readySince > limits.healthyAfterMs) failuresInARow = 0
+    const backoffMs = Math.min(limits.firstBackoffMs * 2 ** failuresInARow++, limits.maxBackoffMs)
     setState('restarting')
     restartTimer = setTimeout(start, backoffMs)
   }
@@ -165,8 +181,8 @@ export function createEngineClient({
 
   const watch = setInterval(() => {
     const silentMs = performance.now() - lastHeard
-    if (state === 'ready' && silentMs > silenceLimitMs) killHung(`silent for ${silentMs} ms`)
-  }, watchIntervalMs)
+    if (state === 'ready' && silentMs > limits.silenceMs) killHung(`silent for ${silentMs} ms`)
+  }, limits.watchIntervalMs)
   watch.unref()
   setState('loading')
   start()
