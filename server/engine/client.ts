@@ -58,6 +58,7 @@ export function createEngineClient({
   options,
   observer,
   logger,
+  limits: given,
 }: EngineClientOptions): EngineClient {
   const limits = { ...defaultLimits, ...given }
   const generations = new Map<string, EventQueue>()
