@@ -9,8 +9,8 @@ const anyAddress = new Set(['0.0.0.0', '::', ''])
 
 /** "example.com:80" → "example.com", "[::1]:80" → "::1". */
 const hostName = (host: string): string => {
-  const bracketed = /^\[([^\]]*)\](?::\d*)?$/.exec(host)
-  return (bracketed?.[1] ?? host.replace(/:\d*$/, '')).toLowerCase()
+  const [, name = host] = /^\[([^\]]*)\](?::\d*)?$/.exec(host) ?? /^([^:]*):\d*$/.exec(host) ?? []
+  return name.toLowerCase()
 }
 
 export type CheckHost = (host: string) => void

@@ -126,9 +126,9 @@ const closeServer = (server: Server): Promise<void> =>
 /** What the adapter between Node and fetch refuses: a target or Host that is no URL. */
 const asRequestError = (error: unknown, logger: Logger): ServerError => {
   if (!(error instanceof RequestError)) return toServerError(error, logger, 'none')
-  return /host/i.test(error.message)
-    ? new ServerError('invalid_request', 'the Host header is missing or not valid')
-    : new ServerError('not_found', 'no route at this path')
+  return /request path/i.test(error.message)
+    ? new ServerError('not_found', 'no route at this path')
+    : new ServerError('invalid_request', 'the request target or the Host header is not valid')
 }
 
 const answerClientError = (error: NodeJS.ErrnoException, socket: Socket): void => {

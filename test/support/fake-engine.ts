@@ -187,10 +187,9 @@ export const createFakeEngine = (options: { script?: Script } = {}): FakeEngine 
       const controller = new AbortController()
       let hasEnded = false
       const events = (async function* (script: Script) {
-        try {
-          yield* run(request, script, controller.signal)
-        } finally {
-          hasEnded = true
+        for await (const event of run(request, script, controller.signal)) {
+          if (isTerminal(event)) hasEnded = true
+          yield event
         }
       })(this.script)
       return {

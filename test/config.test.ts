@@ -1,0 +1,144 @@
+// Flags, variables and their texts.
+
+import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import { describe, it } from 'node:test'
+import {
+  type Config,
+  engineOptions,
+  flags,
+  parseCommand,
+  renderFlagTable,
+  renderHelp,
+} from '../server/config.ts'
+import { ServerError } from '../server/errors.ts'
+
+const configOf = (argv: readonly string[], env: Record<string, string> = {}): Config => {
+  const command = parseCommand(argv, env)
+  assert.ok(command.kind === 'serve')
+  return command.config
+}
+
+describe('configuration', () => {
+  it('flags win over variables, variables over defaults, empty variables are unset', () => {
+    assert.equal(configOf([]).port, 8000)
+    assert.equal(configOf([], { DUTYFREE_PORT: '9' }).port, 9)
+    assert.equal(configOf(['--port', '7'], { DUTYFREE_PORT: '9' }).port, 7)
+    assert.equal(configOf([], { DUTYFREE_PORT: '' }).port, 8000)
+  })
+
+  it('takes --flag value and --flag=value', () => {
+    assert.equal(configOf(['--host=a=b']).host, 'a=b')
+    assert.equal(configOf(['--host', '0.0.0.0']).host, '0.0.0.0')
+  })
+
+  it('reads sizes and durations with units', () => {
+    const sizes = { 65536: 65536, '2MB': 2e6, '4GiB': 4 * 2 ** 30, '1.5kB': 1500, '10 KiB': 10240 }
+    for (const [text, bytes] of Object.entries(sizes)) {
+      assert.equal(configOf(['--max-body', text]).maxBody, bytes, text)
+    }
+    const durations = { 600: 600_000, '600s': 600_000, '10m': 600_000, '250ms': 250, '1.5h': 5.4e6 }
+    for (const [text, ms] of Object.entries(durations)) {
+      assert.equal(configOf(['--request-timeout', text]).requestTimeout, ms, text)
+    }
+    assert.equal(configOf(['--drain-timeout', '0']).drainTimeout, 0)
+  })
+
+  it('reads adapters with strengths', () => {
+    const config = configOf(['--require-adapter', 'safety-r1:0.8', '--default-adapter', 'terse'])
+    assert.deepEqual(config.requireAdapter, { id: 'safety-r1', minScale: 0.8 })
+    assert.deepEqual(config.defaultAdapter, { id: 'terse', scale: null })
+  })
+
+  it('splits lists', () => {
+    const config = configOf(['--api-key', 'a, b', '--cors-origins', 'https://a.example,*'])
+    assert.deepEqual(config.apiKey, ['a', 'b'])
+    assert.deepEqual(config.corsOrigins, ['https://a.example', '*'])
+  })
+
+  const wrong: ReadonlyArray<readonly [readonly string[], RegExp]> = [
+    [['--prot', '1'], /^unknown flag "--prot"; see --help$/],
+    [['serve'], /^unknown flag "serve"/],
+    [['--port'], /^--port needs a value/],
+    [['--port', '--host'], /^--port needs a value/],
+    [['--port', '1', '--port', '2'], /^--port is given twice/],
+    [['--port', '65536'], /^--port must be a whole number from 0 to 65535; got "65536"$/],
+    [['--port', '1e3'], /whole number/],
+    [['--max-batch', '0'], /^--max-batch must be a whole number from 1/],
+    [['--max-body', '2XB'], /^--max-body must be a size such as .*; got "2XB"$/],
+    [['--max-body', '0'], /must be a size/],
+    [['--request-timeout', '0'], /above 0/],
+    [['--request-timeout', '1 week'], /must be a duration/],
+    [
+      ['--request-timeout', '25h', '--drain-timeout', '700h'],
+      /^--drain-timeout must be a duration/,
+    ],
+    [['--device', 'cuda'], /^--device "cuda" is not supported by this version; use cpu$/],
+    [['--device', 'tpu'], /^--device must be one of cpu, webgpu, cuda; got "tpu"$/],
+    [
+      ['--weights', 'int4'],
+      /^--weights "int4" is not supported by this version; use auto or fp32$/,
+    ],
+    [['--require-adapter', '../x'], /^--require-adapter must be <name>/],
+    [['--require-adapter', 'a:5'], /strength from 0 to 4/],
+    [['--default-adapter', 'none'], /must be <name>/],
+    [['--cors-origins', 'app.example'], /^--cors-origins must be \*/],
+    [['--log-level', 'loud'], /^--log-level must be one of/],
+    [['--model', ''], /^--model must be a non-empty text/],
+  ]
+  for (const [argv, message] of wrong) {
+    it(`${argv.join(' ')} is one clear line`, () => {
+      assert.throws(
+        () => parseCommand(argv, {}),
+        (error) => {
+          assert.ok(error instanceof ServerError)
+          assert.equal(error.code, 'invalid_config')
+          assert.match(error.message, message)
+          assert.doesNotMatch(error.message, /\n/)
+          return true
+        },
+      )
+    })
+  }
+
+  it('names the variable when that is what is wrong', () => {
+    assert.throws(
+      () => parseCommand([], { DUTYFREE_PORT: 'x' }),
+      /^ServerError: DUTYFREE_PORT must/,
+    )
+  })
+
+  it('never shows a key', () => {
+    assert.throws(
+      () => parseCommand(['--api-key', 'se cret'], {}),
+      (error: Error) => !error.message.includes('cret'),
+    )
+  })
+
+  it('--help names each flag, its default and its meaning', () => {
+    assert.equal(parseCommand(['--port', 'x', '--help'], {}).kind, 'help')
+    assert.equal(parseCommand(['-v'], {}).kind, 'version')
+    const help = renderHelp()
+    for (const flag of flags) {
+      assert.ok(flag.description.length > 0 && flag.value.length > 0, flag.name)
+      assert.ok(help.includes(`--${flag.name} ${flag.value}`), flag.name)
+      assert.ok(help.includes(flag.description), flag.name)
+    }
+  })
+
+  it('paths for the engine are absolute and its name is the folder’s', () => {
+    const options = engineOptions(configOf(['--model', 'models/x']), '/srv')
+    assert.equal(options.model, '/srv/models/x')
+    assert.equal(options.servedModelName, 'x')
+    assert.equal(options.adapters, '/srv/adapters')
+    const named = engineOptions(configOf(['--served-model-name', 'r1']), '/srv')
+    assert.equal(named.servedModelName, 'r1')
+  })
+
+  it('the README’s table is the one rendered here', () => {
+    const readme = readFileSync('README.md', 'utf8')
+    const block = /<!-- flags:begin -->\n(.*?)<!-- flags:end -->/s.exec(readme)?.[1]
+    if (block === undefined) return
+    assert.equal(block.trim(), renderFlagTable())
+  })
+})

@@ -1,0 +1,143 @@
+// Who may call: keys, hosts, origins. Routes are discovered, so a new one cannot be forgotten.
+
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import { openPaths } from '../server/http/auth.ts'
+import { createFront, goodChat, readJson } from './support/front.ts'
+
+const chat = '/v1/chat/completions'
+const bearer = (key: string) => ({ headers: { authorization: `Bearer ${key}` } })
+
+describe('with an API key', () => {
+  const front = createFront({ config: { apiKey: ['first-key', 'second-key'] } })
+  const paths = [...new Set(front.app.hono.routes.map(({ path }) => path))]
+    .filter((path) => path.startsWith('/') && path !== '/*')
+    .map((path) => path.replace(':id', 'tiny'))
+
+  it('discovers every route', () => {
+    assert.ok(paths.includes(chat) && paths.includes('/metrics') && paths.includes('/tokenize'))
+    assert.ok(paths.length >= 12)
+  })
+
+  for (const path of paths.filter((candidate) => !openPaths.has(candidate))) {
+    it(`24 ${path} is 401 without and with a wrong key, whatever the method`, async () => {
+      for (const method of ['GET', 'POST', 'PUT', 'DELETE', 'OPTIONS', 'HEAD']) {
+        for (const init of [{}, bearer('wrong'), bearer('first-kez')]) {
+          const response = await front.request(path, { method, ...init })
+          assert.equal(response.status, 401, method)
+          if (method === 'HEAD') continue
+          const { error } = await readJson(response)
+          assert.equal(error.code, 'invalid_api_key')
+          assert.equal(error.type, 'authentication_error')
+        }
+      }
+    })
+  }
+
+  it('health needs none', async () => {
+    for (const path of openPaths) assert.equal((await front.request(path)).status, 200, path)
+  })
+
+  it('25 no spelling of a path widens the exception', async () => {
+    const spellings = [
+      '/v1/models/',
+      '//v1/models',
+      '/V1/models',
+      '/health/',
+      '//health',
+      '/Health',
+    ]
+    for (const path of [...spellings, '/health/../v1/models', '/health/live/x', '/health%2flive']) {
+      const { status } = await front.request(path)
+      assert.equal(status, 401, path)
+    }
+  })
+
+  it('22 23 the header is "Bearer <key>": scheme in any case, spaces free, nothing else', async () => {
+    const status = async (authorization: string) =>
+      (await front.request('/v1/models', { headers: { authorization } })).status
+    for (const good of ['Bearer first-key', 'bearer second-key', 'BEARER  first-key']) {
+      assert.equal(await status(good), 200, good)
+    }
+    const bad = ['first-key', 'Basic first-key', 'Bearer', 'Bearerfirst-key', 'Bearer first-key x']
+    for (const header of [...bad, 'Bearer First-Key', 'Bearer first-key,second-key']) {
+      assert.equal(await status(header), 401, header)
+    }
+  })
+
+  it('an unknown path is 401 too, so that none can be told apart', async () => {
+    assert.equal((await front.request('/v1/nothing')).status, 401)
+  })
+})
+
+describe('origins', () => {
+  const config = { apiKey: ['k'], corsOrigins: ['https://app.example'] }
+  const preflight = (origin: string, more: Record<string, string> = {}) => ({
+    method: 'OPTIONS',
+    headers: { origin, 'access-control-request-method': 'POST', ...more },
+  })
+
+  it('26 a true preflight from an allowed origin is 204 without a key', async () => {
+    const front = createFront({ config })
+    const response = await front.request(
+      chat,
+      preflight('https://app.example', { 'access-control-request-headers': 'authorization' }),
+    )
+    assert.equal(response.status, 204)
+    assert.equal(response.headers.get('access-control-allow-origin'), 'https://app.example')
+    assert.equal(response.headers.get('access-control-allow-headers'), 'authorization')
+  })
+
+  it('26 another origin is 403, a bare OPTIONS 401', async () => {
+    const front = createFront({ config })
+    assert.equal((await front.request(chat, preflight('https://evil.example'))).status, 403)
+    assert.equal((await front.request(chat, { method: 'OPTIONS' })).status, 401)
+  })
+
+  it('without --cors-origins nothing is a preflight', async () => {
+    const closed = createFront({ config: { apiKey: ['k'] } })
+    assert.equal((await closed.request(chat, preflight('https://app.example'))).status, 401)
+    const open = createFront()
+    assert.equal((await open.request(chat, preflight('https://app.example'))).status, 405)
+  })
+
+  it('answers name the allowed origin, errors too', async () => {
+    const front = createFront({ config })
+    const headers = { origin: 'https://app.example' }
+    for (const init of [{ headers }, { headers: { ...headers, authorization: 'Bearer k' } }]) {
+      const response = await front.request('/v1/models', init)
+      assert.equal(response.headers.get('access-control-allow-origin'), 'https://app.example')
+      assert.equal(response.headers.get('vary'), 'origin')
+    }
+    const other = await front.request('/v1/models', { headers: { origin: 'https://b.example' } })
+    assert.equal(other.headers.get('access-control-allow-origin'), null)
+  })
+})
+
+describe('hosts', () => {
+  const status = async (host: string, config = {}) =>
+    (await createFront({ config }).request('/health/live', { headers: { host } })).status
+
+  it('20 bound and loopback names pass with any port, others do not', async () => {
+    for (const host of ['127.0.0.1', '127.0.0.1:8000', 'localhost:9', 'LOCALHOST', '[::1]:8000']) {
+      assert.equal(await status(host), 200, host)
+    }
+    for (const host of ['evil.example', 'localhost.evil.example:8000', '127.0.0.1.nip.io']) {
+      assert.equal(await status(host), 403, host)
+    }
+  })
+
+  it('bound to every address any host passes, unless hosts are set', async () => {
+    assert.equal(await status('api.example', { host: '0.0.0.0' }), 200)
+    const set = { host: '0.0.0.0', allowedHosts: ['api.example'] }
+    assert.equal(await status('api.example:443', set), 200)
+    assert.equal(await status('evil.example', set), 403)
+    assert.equal(await status('evil.example', { allowedHosts: ['*'] }), 200)
+  })
+
+  it('a good request works with everything set', async () => {
+    const front = createFront({ config: { apiKey: ['k'], allowedHosts: ['api.example'] } })
+    const headers = { host: 'api.example', authorization: 'Bearer k' }
+    assert.equal((await front.post(chat, goodChat, { headers })).status, 200)
+  })
+})

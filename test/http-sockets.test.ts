@@ -1,0 +1,302 @@
+// What only a socket shows: disconnects, slow readers and senders, Node's own limits, draining.
+// Port 0 of 127.0.0.1, a named deadline on each wait, cleanup in `finally`.
+
+import assert from 'node:assert/strict'
+import { type ClientRequest, request as httpRequest, type IncomingMessage } from 'node:http'
+import { connect, type Socket } from 'node:net'
+import { describe, it } from 'node:test'
+import type { SocketLimits } from '../server/http/server.ts'
+import { accepted, createFakeEngine, delta, hang, type Script } from './support/fake-engine.ts'
+import {
+  createFront,
+  type Front,
+  type FrontOptions,
+  goodChat,
+  listen,
+  parseEvents,
+  until,
+  within,
+} from './support/front.ts'
+
+const chat = '/v1/chat/completions'
+const stream = JSON.stringify({ ...goodChat, stream: true })
+const whole = JSON.stringify(goodChat)
+const patience = 5000
+
+/** Runs a test against a listening front and closes it afterwards, whatever happened. */
+const withFront = async (
+  options: FrontOptions & { script?: Script; limits?: Partial<SocketLimits> },
+  test: (context: { front: Front; port: number; url: string }) => Promise<void>,
+) => {
+  const engine = createFakeEngine(options.script ? { script: options.script } : {})
+  const front = createFront({ engine, ...options })
+  const server = await listen(front, options.limits)
+  try {
+    await test({ front, ...server })
+  } finally {
+    await within(patience, 'server closed', server.close())
+  }
+}
+
+/** A request over its own connection. */
+const post = (port: number, body: string, headers: Record<string, string> = {}): ClientRequest => {
+  const request = httpRequest({
+    port,
+    host: '127.0.0.1',
+    path: chat,
+    method: 'POST',
+    agent: false,
+    headers: { 'content-type': 'application/json', ...headers },
+  })
+  request.on('error', () => {})
+  request.end(body)
+  return request
+}
+
+const answerOf = (request: ClientRequest): Promise<IncomingMessage> =>
+  within(
+    patience,
+    'response headers',
+    new Promise((resolve) => request.once('response', (message) => resolve(message))),
+  )
+
+const textOf = async (message: IncomingMessage): Promise<string> => {
+  let text = ''
+  for await (const part of message) text += part
+  return text
+}
+
+/** Sends raw bytes and collects what comes until the server closes. */
+const raw = (port: number, bytes: string): { socket: Socket; closed: Promise<string> } => {
+  const socket = connect(port, '127.0.0.1')
+  let text = ''
+  socket.on('data', (part) => {
+    text += part
+  })
+  socket.on('error', () => {})
+  const closed = new Promise<string>((resolve) => socket.on('close', () => resolve(text)))
+  socket.write(bytes)
+  return { socket, closed: within(patience, 'connection closed by the server', closed) }
+}
+
+const disconnects = (stage: string) => `dutyfree_client_disconnects_total{stage="${stage}"}`
+
+describe('clients that go', () => {
+  it('57 before the first token: the generation is cancelled and counted', () =>
+    withFront({ script: hang({ accept: false }) }, async ({ front, port }) => {
+      const request = post(port, whole)
+      await until(patience, 'submission', () => front.engine.requests.length === 1)
+      request.destroy()
+      await until(patience, 'cancellation', () => front.engine.cancelled.length === 1)
+      await until(patience, 'place given back', () => front.app.admission.numInFlight === 0)
+      await until(patience, 'log line', () => front.log.some(({ fields }) => 'status' in fields))
+      assert.equal(await front.metric(disconnects('before_response')), 1)
+    }))
+
+  it('58 mid-stream: the generation is cancelled and counted', () =>
+    withFront({ script: hang({ accept: true }) }, async ({ front, port }) => {
+      const request = post(port, stream)
+      const response = await answerOf(request)
+      await within(
+        patience,
+        'first bytes',
+        new Promise((resolve) => response.once('data', resolve)),
+      )
+      request.destroy()
+      await until(patience, 'cancellation', () => front.engine.cancelled.length === 1)
+      await until(patience, 'place given back', () => front.app.admission.numInFlight === 0)
+      await until(patience, 'no generation left', () => front.engine.numRunning === 0)
+      assert.equal(await front.metric(disconnects('mid_stream')), 1)
+      const aborted = 'dutyfree_requests_total{adapter="none",outcome="abort"}'
+      assert.equal(await front.metric(aborted), 1)
+    }))
+
+  it('after a complete answer: nothing is counted', () =>
+    withFront({}, async ({ front, port }) => {
+      const request = post(port, stream)
+      assert.equal(parseEvents(await textOf(await answerOf(request))).at(-1), '[DONE]')
+      request.destroy()
+      await until(patience, 'log line', () => front.log.some(({ fields }) => 'status' in fields))
+      assert.equal(await front.metric(disconnects('mid_stream')), 0)
+      assert.deepEqual(front.engine.cancelled, [])
+    }))
+})
+
+describe('slow clients', () => {
+  it('59 one that does not read holds the generation up, then loses it', async () => {
+    let numSent = 0
+    const flood: Script = async function* (request) {
+      yield accepted(request)
+      for (;;) {
+        numSent += 1
+        yield delta(0, 'content', 'x'.repeat(10_000))
+      }
+    }
+    const streamLimits = { keepAliveMs: 60_000, maxBufferedBytes: 50_000, slowReaderMs: 200 }
+    await withFront({ script: flood, streamLimits }, async ({ front, port }) => {
+      const request = post(port, stream)
+      const response = await answerOf(request)
+      response.pause()
+      try {
+        await until(patience, 'cancellation', () => front.engine.cancelled.length === 1)
+        await until(patience, 'place given back', () => front.app.admission.numInFlight === 0)
+        // The sockets of both sides hold a few megabytes; without a bound it would be endless.
+        assert.ok(numSent < 2000, `${numSent} deltas of 10 kB`)
+        assert.equal(await front.metric(disconnects('mid_stream')), 1)
+      } finally {
+        request.destroy()
+      }
+    })
+  })
+
+  it('9 slow headers are 408 and the connection closes', () =>
+    withFront(
+      { limits: { headersTimeoutMs: 100, requestTimeoutMs: 200, checkingIntervalMs: 20 } },
+      async ({ port }) => {
+        const { closed } = raw(port, `POST ${chat} HTTP/1.1\r\nhost: 127.0.0.1\r\n`)
+        const text = await closed
+        assert.match(text, /^HTTP\/1\.1 408 /)
+        assert.match(text, /"code":"request_timeout"/)
+      },
+    ))
+
+  it('9 a slow body is 408 and the connection closes', () =>
+    withFront(
+      { limits: { headersTimeoutMs: 100, requestTimeoutMs: 200, checkingIntervalMs: 20 } },
+      async ({ front, port }) => {
+        const head = `POST ${chat} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n`
+        const { closed } = raw(port, `${head}content-length: 100\r\n\r\n{"model"`)
+        assert.match(await closed, /^HTTP\/1\.1 408 /)
+        assert.equal(front.engine.requests.length, 0)
+      },
+    ))
+})
+
+describe('what Node refuses', () => {
+  it('10 headers over 16 kB are 431', () =>
+    withFront({}, async ({ port }) => {
+      const header = `x-big: ${'x'.repeat(17_000)}\r\n`
+      const { closed } = raw(port, `GET /health HTTP/1.1\r\nhost: 127.0.0.1\r\n${header}\r\n`)
+      const text = await closed
+      assert.match(text, /^HTTP\/1\.1 431 /)
+      assert.match(text, /"code":"headers_too_large"/)
+    }))
+
+  it('what is not HTTP is 400 in the same shape', () =>
+    withFront({}, async ({ port }) => {
+      const text = await raw(port, 'hello\r\n\r\n').closed
+      assert.match(text, /^HTTP\/1\.1 400 /)
+      assert.match(text, /"code":"invalid_request"/)
+    }))
+
+  for (const [path, status] of [
+    ['/v1\\models', 404],
+    ['/..\\..\\etc', 404],
+    ['/v1/models/%00', 404],
+    ['/%2e%2e/%2e%2e/etc/passwd', 404],
+    ['/..%2f..%2fetc', 404],
+  ] as const) {
+    it(`19 ${path} is ${status}`, () =>
+      withFront({}, async ({ port }) => {
+        const head = `GET ${path} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n`
+        const text = await raw(port, head).closed
+        assert.match(text, new RegExp(`^HTTP/1\\.1 ${status} `))
+        assert.match(text, /"error":\{/)
+      }))
+  }
+
+  it('20 a rebound and a broken Host are refused', () =>
+    withFront({}, async ({ port }) => {
+      const get = (host: string) =>
+        raw(port, `GET /health HTTP/1.1\r\nhost: ${host}\r\nconnection: close\r\n\r\n`).closed
+      assert.match(await get(`evil.example:${port}`), /^HTTP\/1\.1 403 .*host_not_allowed/s)
+      assert.match(await get('a b'), /^HTTP\/1\.1 400 .*invalid_request/s)
+      assert.match(await get(`127.0.0.1:${port}`), /^HTTP\/1\.1 200 /)
+    }))
+})
+
+describe('bodies', () => {
+  const head = (more: string) =>
+    `POST ${chat} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n${more}\r\n\r\n`
+
+  it('6 a declared length over the limit is 413 before anything is sent', () =>
+    withFront({}, async ({ port }) => {
+      const text = await raw(port, head('content-length: 999999999')).closed
+      assert.match(text, /^HTTP\/1\.1 413 /)
+      assert.match(text, /connection: close/i)
+    }))
+
+  it('7 a chunked body over the limit is 413 while the client still sends', () =>
+    withFront({}, async ({ front, port }) => {
+      const chunk = 'x'.repeat(0x4000)
+      const { socket, closed } = raw(port, head('transfer-encoding: chunked'))
+      const send = () => {
+        while (socket.writable && socket.write(`4000\r\n${chunk}\r\n`));
+        socket.once('drain', send)
+      }
+      send()
+      assert.match(await closed, /^HTTP\/1\.1 413 /)
+      assert.equal(front.engine.requests.length, 0)
+    }))
+
+  it('8 a body in one-byte chunks is read in bounded memory', () =>
+    withFront({}, async ({ port }) => {
+      const body = JSON.stringify({
+        ...goodChat,
+        messages: [{ role: 'user', content: 'x'.repeat(50_000) }],
+      })
+      const chunks = [...body].map((letter) => `1\r\n${letter}\r\n`).join('')
+      const ending = `${head('transfer-encoding: chunked\r\nconnection: close')}${chunks}0\r\n\r\n`
+      assert.match(await raw(port, ending).closed, /^HTTP\/1\.1 200 /)
+    }))
+})
+
+describe('draining', () => {
+  it('71 running streams finish, new requests are 503, then the server is closed', async () => {
+    let finish: () => void = () => {}
+    const gate = new Promise<void>((resolve) => {
+      finish = resolve
+    })
+    const script: Script = async function* (request) {
+      yield accepted(request)
+      yield delta(0, 'content', 'a')
+      await gate
+      yield delta(0, 'content', 'b')
+      yield {
+        kind: 'choice_finished',
+        index: 0,
+        reason: 'stop',
+        stopReason: null,
+        usage: { completionTokens: 2, reasoningTokens: 0 },
+      }
+      yield { kind: 'done', timing: { queueMs: 0, prefillMs: 0, decodeMs: 0 } }
+    }
+    const front = createFront({ engine: createFakeEngine({ script }) })
+    const { createHttpServer } = await import('../server/http/server.ts')
+    const logger = { debug() {}, info() {}, warn() {}, error() {} }
+    const server = createHttpServer({ app: front.app, host: '127.0.0.1', port: 0, logger })
+    const { port } = await server.listen()
+    const running = await answerOf(post(port, stream))
+    const drained = server.drain({ timeoutMs: patience, force: new AbortController().signal })
+    try {
+      const refused = await answerOf(post(port, whole))
+      assert.equal(refused.statusCode, 503)
+      assert.equal(refused.headers.connection, 'close')
+      assert.match(await textOf(refused), /"shutting_down"/)
+    } finally {
+      finish()
+    }
+    assert.equal(parseEvents(await textOf(running)).at(-1), '[DONE]')
+    assert.equal(await within(patience, 'drain', drained), 'finished')
+  })
+
+  it('71 past the drain time a stream ends in an error event', async () => {
+    const front = createFront({ engine: createFakeEngine({ script: hang({ accept: true }) }) })
+    const server = await listen(front)
+    const running = await answerOf(post(server.port, stream))
+    const [text] = await within(patience, 'abort', Promise.all([textOf(running), server.close()]))
+    const events = parseEvents(text)
+    assert.equal((events.at(-2) as { error: { code: string } }).error.code, 'shutting_down')
+    assert.equal(events.at(-1), '[DONE]')
+  })
+})
