@@ -1,0 +1,124 @@
+// The process: signals, exit codes, and the one line an operator gets. Each test has its own child.
+
+import assert from 'node:assert/strict'
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import type { AddressInfo } from 'node:net'
+import { createServer } from 'node:net'
+import { describe, it } from 'node:test'
+import { goodChat, parseEvents, until, within } from './support/front.ts'
+
+const patience = 15_000
+const folder = new URL('.', import.meta.url).pathname
+// The children are compiled files: nothing else runs on Node 20.
+const fakeServer = `${folder}support/serve-fake.js`
+const mainFile = `${folder}../server/main.js`
+
+interface Child {
+  readonly process: ChildProcess
+  readonly output: { out: string; err: string }
+  readonly exit: Promise<number | null>
+}
+
+const start = (file: string, args: readonly string[]): Child => {
+  const child = spawn(process.execPath, [file, ...args], { stdio: ['ignore', 'pipe', 'pipe'] })
+  const output = { out: '', err: '' }
+  child.stdout.on('data', (part) => {
+    output.out += part
+  })
+  child.stderr.on('data', (part) => {
+    output.err += part
+  })
+  const exit = once(child, 'close').then(([code]) => code as number | null)
+  return { process: child, output, exit }
+}
+
+const withServer = async (test: (child: Child, url: string) => Promise<void>) => {
+  const child = start(fakeServer, ['0'])
+  try {
+    await until(patience, 'ready', () => child.output.out.includes('"message":"ready"'))
+    await test(child, /"url":"([^"]+)"/.exec(child.output.out)?.[1] as string)
+  } finally {
+    child.process.kill('SIGKILL')
+  }
+}
+
+const chat = (url: string, fields: object): Promise<Response> =>
+  fetch(`${url}/v1/chat/completions`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ ...goodChat, ...fields }),
+  })
+
+const exitOf = (child: Child) => within(patience, 'exit', child.exit)
+
+/** What main prints and exits with when it cannot start. */
+const failure = async (args: readonly string[]) => {
+  const child = start(mainFile, args)
+  const code = await exitOf(child)
+  return { code, lines: child.output.err.trim().split('\n') }
+}
+
+describe('the server process', () => {
+  it('71 SIGTERM when idle ends it with 0', () =>
+    withServer(async (child) => {
+      child.process.kill('SIGTERM')
+      assert.equal(await exitOf(child), 0)
+      assert.match(child.output.out, /"message":"stopped"/)
+    }))
+
+  it('71 SIGTERM during a stream drains; a second one ends the stream in an error, exit 0', () =>
+    withServer(async (child, url) => {
+      const running = await chat(url, { stream: true, stop: 'hang' })
+      child.process.kill('SIGTERM')
+      await until(patience, 'drain', () => child.output.out.includes('shutting down'))
+      const refused = await chat(url, {})
+      assert.equal(refused.status, 503)
+      assert.equal(refused.headers.get('connection'), 'close')
+      assert.equal((await fetch(`${url}/health/ready`)).status, 503)
+      // Signals within 300 ms are one (Ctrl-C under npm start); send until the server takes a second.
+      const again = setInterval(() => child.process.kill('SIGTERM'), 100)
+      try {
+        const events = parseEvents(await within(patience, 'stream end', running.text()))
+        assert.equal(events.at(-1), '[DONE]')
+        assert.match(JSON.stringify(events.at(-2)), /"shutting_down"/)
+        assert.equal(await exitOf(child), 0)
+      } finally {
+        clearInterval(again)
+      }
+    }))
+
+  it('72 a port in use is one line and exit 1', async () => {
+    const holder = createServer().listen(0, '127.0.0.1')
+    await once(holder, 'listening')
+    try {
+      const child = start(fakeServer, [String((holder.address() as AddressInfo).port)])
+      assert.equal(await exitOf(child), 1)
+      assert.match(child.output.err, /^127\.0\.0\.1:\d+ is in use; choose another --port .*\n$/)
+    } finally {
+      holder.close()
+    }
+  })
+
+  it('72 a bad flag is one line and exit 1', async () => {
+    const { code, lines } = await failure(['--port', 'x'])
+    assert.equal(code, 1)
+    assert.deepEqual(lines, ['dutyfree: --port must be a whole number from 0 to 65535; got "x"'])
+  })
+
+  it('72 a missing model is one line and exit 1', async () => {
+    const { code, lines } = await failure(['--model', 'no/such/folder'])
+    assert.equal(code, 1)
+    assert.equal(lines.length, 1)
+    assert.match(lines[0] as string, /^dutyfree: --model must be a checkpoint folder .*"no\/such/)
+  })
+
+  it('--version and --help print and exit 0', async () => {
+    const version = start(mainFile, ['--version'])
+    assert.equal(await exitOf(version), 0)
+    assert.match(version.output.out, /^\d+\.\d+\.\d+\n$/)
+    const help = start(mainFile, ['--help'])
+    assert.equal(await exitOf(help), 0)
+    assert.match(help.output.out, /--max-queue <n>/)
+  })
+})
