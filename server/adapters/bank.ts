@@ -1,75 +1,87 @@
-// The bank of rank-1 components: which slots are taken, and the copying of vectors into them. Slot 0
-// is the base model: zeros, never given out. The memory belongs to whoever runs the graph.
+// The adapter bank: slots of rank-1 updates in memory that the graph gathers from, row by row.
+// Slot 0 is the base: zeros, never handed out. Bookkeeping and copies; who may be evicted is the
+// store's business.
 
-/** One rank-1 component over all layers; the scaling alpha/r is folded into b. */
-export interface Rank1Component {
-  /** Per layer a vector [hidden], or null where the layer is not adapted. */
-  readonly a: ReadonlyArray<Float32Array | null>
-  /** Per layer a vector [intermediate], or null. */
-  readonly b: ReadonlyArray<Float32Array | null>
-}
+import type { Component } from './component.ts'
 
 export interface BankOptions {
   readonly numSlots: number
   readonly numLayers: number
   readonly hiddenSize: number
   readonly intermediateSize: number
-  /** Per layer [numSlots × hidden]. */
+  /** Per layer, [numSlots, hidden] and [numSlots, intermediate]; views, written in place. */
   readonly a: readonly Float32Array[]
-  /** Per layer [numSlots × intermediate]. */
   readonly b: readonly Float32Array[]
 }
 
-export type Bank = ReturnType<typeof createBank>
+export interface Bank {
+  readonly numSlots: number
+  readonly numFree: number
+  /** Writes each component into a free slot; null, and nothing written, when there are too few. */
+  allocate(components: readonly Component[]): readonly number[] | null
+  /** The slots may be written again: no row may use them any more. */
+  free(slots: readonly number[]): void
+}
 
-export function createBank(options: BankOptions) {
-  const { numSlots, numLayers, hiddenSize, intermediateSize } = options
-  const free = Array.from({ length: numSlots - 1 }, (_, i) => numSlots - 1 - i)
-  const taken = new Set<number>()
+export function createBank(options: BankOptions): Bank {
+  const { numSlots, numLayers, hiddenSize, intermediateSize, a, b } = options
+  checkViews(options)
   for (let layer = 0; layer < numLayers; layer++) {
-    write(options.a[layer], 0, hiddenSize, null)
-    write(options.b[layer], 0, intermediateSize, null)
+    a[layer]!.fill(0, 0, hiddenSize)
+    b[layer]!.fill(0, 0, intermediateSize)
+  }
+  // Taken from the end, so that low slots go first.
+  const unused = Array.from({ length: numSlots - 1 }, (_, i) => numSlots - 1 - i)
+  const used = new Set<number>()
+
+  const write = (slot: number, component: Component): void => {
+    for (let layer = 0; layer < numLayers; layer++) {
+      const update = component.get(layer)
+      writeRow(a[layer]!, slot, hiddenSize, update?.a)
+      writeRow(b[layer]!, slot, intermediateSize, update?.b)
+    }
   }
 
   return {
+    numSlots,
     get numFree() {
-      return free.length
+      return unused.length
     },
-    /** Slots that any adapter can take, in all. */
-    numSlots: numSlots - 1,
-    /**
-     * Copies components into free slots; null, and nothing written, when there are too few. Free
-     * slots are read by no run, so this is safe while one is under way.
-     */
-    allocate(components: readonly Rank1Component[]): number[] | null {
-      if (components.length > free.length) return null
+    allocate(components) {
+      if (components.length > unused.length) return null
       return components.map((component) => {
-        const slot = free.pop() as number
-        taken.add(slot)
-        for (let layer = 0; layer < numLayers; layer++) {
-          write(options.a[layer], slot, hiddenSize, component.a[layer] ?? null)
-          write(options.b[layer], slot, intermediateSize, component.b[layer] ?? null)
-        }
+        const slot = unused.pop()!
+        used.add(slot)
+        write(slot, component)
         return slot
       })
     },
-    /** Their vectors stay until the slots are given out again: no row refers to them any more. */
-    free(slots: readonly number[]): void {
+    free(slots) {
       for (const slot of slots) {
-        if (!taken.delete(slot)) throw new Error(`bank slot ${slot} is not taken`)
-        free.push(slot)
+        if (!used.delete(slot)) throw new Error(`slot ${slot} is not in use`)
+        unused.push(slot)
       }
     },
   }
 }
 
-function write(
-  target: Float32Array | undefined,
+function writeRow(
+  rows: Float32Array,
   slot: number,
   size: number,
-  vector: Float32Array | null,
+  values: Float32Array | undefined,
 ): void {
-  if (target === undefined) return
-  if (vector === null) target.fill(0, slot * size, (slot + 1) * size)
-  else target.set(vector, slot * size)
+  if (values === undefined) rows.fill(0, slot * size, (slot + 1) * size)
+  else if (values.length === size) rows.set(values, slot * size)
+  else throw new Error(`an update has ${values.length} values, the bank's rows ${size}`)
+}
+
+function checkViews({ numSlots, numLayers, hiddenSize, intermediateSize, a, b }: BankOptions) {
+  const isRight =
+    numSlots >= 1 &&
+    a.length === numLayers &&
+    b.length === numLayers &&
+    a.every((rows) => rows.length === numSlots * hiddenSize) &&
+    b.every((rows) => rows.length === numSlots * intermediateSize)
+  if (!isRight) throw new Error('the bank needs numLayers views of numSlots rows each')
 }

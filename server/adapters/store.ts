@@ -1,19 +1,22 @@
-// Adapters on disk and in the bank: loaded on first use, kept while there is room, the least
-// recently used leaving first. What a running request holds stays until it lets go, even when the
-// folder is replaced meanwhile.
+// The adapters folder and what of it is in the bank. Adapters are read on demand, validated wholly
+// before anything is written, and evicted least recently used first, never while a request uses
+// them. A folder that changed on disk is a new version: requests under way keep the old one.
 
+import { readdirSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { LRUCache } from 'lru-cache'
 import {
   type AdapterRef,
   type AdapterSummary,
   type AppliedAdapter,
-  maxAdapterScale,
+  adapterNamePattern,
 } from '../contracts/adapter.ts'
 import type { ModelConfig } from '../contracts/checkpoint.ts'
-import { ServerError } from '../errors.ts'
+import { type ErrorBody, ServerError } from '../errors.ts'
+import { type AdapterFolder, findAdapterFolder, readFingerprint } from './adapter-folder.ts'
 import type { Bank } from './bank.ts'
-import { fingerprint, listFolders, readManifest } from './files.ts'
-import { type LoadedAdapter, readPeftAdapter } from './peft.ts'
+import { type LoadedAdapter, readPeftAdapter, refuseRank } from './peft.ts'
+import { nameAdapter, summarizeAdapter } from './summary.ts'
 
 export interface AdapterStoreOptions {
   readonly root: string
@@ -22,180 +25,246 @@ export interface AdapterStoreOptions {
   readonly maxRankPerRow: number
 }
 
-/** Adapters held for one request. */
-export interface HeldAdapters {
+/** What a request runs with; slots and scales go together, one pair per rank. */
+export interface AcquiredAdapters {
   readonly applied: readonly AppliedAdapter[]
-  /** One slot and one scale for each rank-1 component. */
   readonly slots: readonly number[]
   readonly scales: readonly number[]
-  /** Idempotent. */
+  /** Idempotent. Afterwards the slots may be written again. */
   release(): void
 }
 
-interface Resident {
-  readonly id: string
+export interface AdapterStore {
+  /** Every adapter folder, by name. Reads names and small JSON files, never tensors. */
+  list(): readonly AdapterSummary[]
+  /** Loads what is not there. All or nothing; rejects with ServerError. */
+  acquire(refs: readonly AdapterRef[]): Promise<AcquiredAdapters>
+  /** Most recently used first. */
+  residentIds(): readonly string[]
+}
+
+/** An adapter that was read, under the state of the folder in which it was read. */
+interface Version {
+  readonly adapter: LoadedAdapter
   readonly fingerprint: string
-  readonly adapter: Omit<LoadedAdapter, 'components'>
+  /** Later reads have higher numbers. */
+  readonly order: number
+}
+
+interface Resident {
+  readonly about: Omit<LoadedAdapter, 'components'>
+  readonly fingerprint: string
+  readonly order: number
   readonly slots: readonly number[]
-  numHolders: number
-  /** Replaced or evicted: leaves the bank with its last holder. */
+  numUsers: number
+  /** No longer found by its name; its slots are freed by the last user. */
   isRetired: boolean
 }
 
-export type AdapterStore = ReturnType<typeof createAdapterStore>
+const maxReadAttempts = 3
+const retryDelayMs = 50
 
-export function createAdapterStore({
-  root,
-  modelConfig,
-  bank,
-  maxRankPerRow,
-}: AdapterStoreOptions) {
-  const residents = new LRUCache<string, Resident>({ max: Math.max(1, bank.numSlots) })
-  const loading = new Map<string, Promise<Resident>>()
-  const failures = new Map<string, { readonly fingerprint: string; readonly error: ServerError }>()
+export function createAdapterStore(options: AdapterStoreOptions): AdapterStore {
+  const { root, modelConfig, bank, maxRankPerRow } = options
+  // Every resident has a slot of its own, so the cache never evicts by itself: only makeRoom does.
+  const residents = new LRUCache<string, Resident>({ max: bank.numSlots })
+  const reading = new Map<string, Promise<Version>>()
+  const failures = new Map<string, { fingerprint: string; error: ErrorBody }>()
+  let numReads = 0
 
-  function retire(resident: Resident): void {
-    if (residents.peek(resident.id) === resident) residents.delete(resident.id)
-    resident.isRetired = true
-    if (resident.numHolders === 0) bank.free(resident.slots)
-  }
+  // ---- Reading ----
 
-  function makeRoom(numSlots: number): void {
-    // From the least recently used on; what is held is passed over.
-    for (const id of [...residents.rkeys()]) {
-      if (bank.numFree >= numSlots) return
-      const resident = residents.peek(id)
-      if (resident !== undefined && resident.numHolders === 0) retire(resident)
-    }
-  }
-
-  async function load(id: string, print: string): Promise<Resident> {
-    const failure = failures.get(id)
-    if (failure?.fingerprint === print) throw failure.error
-    let loaded: LoadedAdapter
-    try {
-      loaded = await readPeftAdapter(root, id, modelConfig)
-    } catch (error) {
-      if (error instanceof ServerError) failures.set(id, { fingerprint: print, error })
-      throw error
-    }
+  function requireFolder(id: string): AdapterFolder {
+    const folder = adapterNamePattern.test(id) ? requireInside(root, id) : null
+    if (folder) return folder
+    retire(id)
     failures.delete(id)
-    if (loaded.rank > maxRankPerRow) throw rankExceeded(loaded.rank)
-    makeRoom(loaded.rank)
-    const slots = bank.allocate(loaded.components)
-    if (slots === null) {
-      throw new ServerError(
-        'adapter_limit',
-        `All ${bank.numSlots} adapter slots are in use by running requests; try again later.`,
-      )
+    throw new ServerError('model_not_found', `There is no adapter "${id.slice(0, 64)}".`, {
+      param: 'adapter',
+    })
+  }
+
+  /** The adapter as it is on disk now: the resident, held already, if that is still true; else read. */
+  async function findOrRead(id: string): Promise<Resident | Version> {
+    const folder = requireFolder(id)
+    const fingerprint = readFingerprint(folder)
+    const resident = residents.get(id)
+    if (resident?.fingerprint === fingerprint) return hold(resident)
+    // Concurrent callers share one read; a rejection is not kept.
+    let read = reading.get(id)
+    if (!read) {
+      read = readVersion(folder).finally(() => reading.delete(id))
+      reading.set(id, read)
     }
-    const { components: _, ...adapter } = loaded
-    const old = residents.peek(id)
-    if (old !== undefined) retire(old)
-    const resident = { id, fingerprint: print, adapter, slots, numHolders: 0, isRetired: false }
-    residents.set(id, resident)
+    return read
+  }
+
+  async function readVersion(folder: AdapterFolder): Promise<Version> {
+    let fingerprint = readFingerprint(folder)
+    for (let attempt = 1; ; attempt++) {
+      const order = ++numReads
+      const result = await readPeftAdapter(folder, { model: modelConfig, maxRank: maxRankPerRow })
+        .then((adapter) => ({ adapter, error: null }))
+        .catch((error: unknown) => ({ adapter: null, error: nameAdapter(folder.id, error) }))
+      const after = readFingerprint(folder)
+      if (after === fingerprint) {
+        if (result.adapter) {
+          failures.delete(folder.id)
+          return { adapter: result.adapter, fingerprint, order }
+        }
+        if (result.error instanceof ServerError) {
+          failures.set(folder.id, { fingerprint, error: result.error.toBody() })
+        }
+        throw result.error
+      }
+      // Somebody writes the folder: what was read may be half of it.
+      if (attempt === maxReadAttempts) {
+        throw nameAdapter(
+          folder.id,
+          new ServerError('invalid_adapter', 'its files are being written; try again.'),
+        )
+      }
+      fingerprint = after
+      await sleep(retryDelayMs)
+    }
+  }
+
+  // ---- The bank. Nothing below waits, so no other request comes between. ----
+
+  function hold(resident: Resident): Resident {
+    resident.numUsers++
     return resident
   }
 
-  /** Concurrent requests for one version share one load; a failed one is not kept. */
-  async function requireResident(id: string): Promise<Resident> {
-    const print = await fingerprint(root, id)
-    const known = residents.get(id)
-    if (known?.fingerprint === print) return known
-    const key = `${id}/${print}`
-    const shared = loading.get(key)
-    if (shared !== undefined) return shared
-    const promise = load(id, print).finally(() => loading.delete(key))
-    loading.set(key, promise)
-    return promise
+  /** Writes a version into the bank, unless the same or a newer one is there by now. */
+  function place({ adapter, fingerprint, order }: Version): Resident {
+    const { components, ...about } = adapter
+    const current = residents.get(about.id)
+    if (current && current.order >= order) return current
+    const slots = makeRoom(components.length) ? bank.allocate(components) : null
+    if (slots === null) {
+      throw new ServerError(
+        'adapter_limit',
+        `There is no room for adapter "${about.id}": running requests use the ${bank.numSlots - 1} slots. Try again.`,
+      )
+    }
+    retire(about.id)
+    const placed = { about, fingerprint, order, slots, numUsers: 0, isRetired: false }
+    residents.set(about.id, placed)
+    return placed
   }
 
-  /** Resident and held: nothing runs between the check and the hold. */
-  async function hold(id: string): Promise<Resident> {
-    for (;;) {
-      const resident = await requireResident(id)
-      if (resident.isRetired) continue
-      resident.numHolders++
-      return resident
+  /** Evicts idle adapters, least recently used first, until `count` slots are free. */
+  function makeRoom(count: number): boolean {
+    const idle = [...residents.rkeys()]
+      .map((id) => residents.peek(id)!)
+      .filter(({ numUsers }) => numUsers === 0)
+    const numIdleSlots = idle.reduce((sum, { slots }) => sum + slots.length, 0)
+    if (bank.numFree + numIdleSlots < count) return false
+    for (const { about } of idle) {
+      if (bank.numFree >= count) break
+      retire(about.id)
+    }
+    return true
+  }
+
+  function retire(id: string): void {
+    const resident = residents.peek(id)
+    if (!resident) return
+    residents.delete(id)
+    resident.isRetired = true
+    if (resident.numUsers === 0) bank.free(resident.slots)
+  }
+
+  function leave(resident: Resident): void {
+    resident.numUsers--
+    if (resident.isRetired && resident.numUsers === 0) bank.free(resident.slots)
+  }
+
+  // ---- What callers see ----
+
+  async function acquire(refs: readonly AdapterRef[]): Promise<AcquiredAdapters> {
+    refuseRepeats(refs)
+    const found: (Resident | Version)[] = []
+    const users: Resident[] = []
+    try {
+      // One after the other: four hostile folders are not held in memory at once.
+      for (const { id } of refs) found.push(await findOrRead(id))
+      checkTotalRank(refs, found)
+      for (const item of found) users.push('slots' in item ? item : hold(place(item)))
+      // A newer version may have come into the bank while the others were read.
+      checkTotalRank(refs, users)
+    } catch (error) {
+      const held = found.filter((item): item is Resident => 'slots' in item)
+      new Set([...held, ...users]).forEach(leave)
+      throw error
+    }
+    const scales = users.map(({ about }, i) => refs[i]!.scale ?? about.manifest.defaultScale)
+    let isReleased = false
+    return {
+      applied: users.map(({ about: { id, digest } }, i) => ({ id, digest, scale: scales[i]! })),
+      slots: users.flatMap(({ slots }) => slots),
+      scales: users.flatMap(({ slots }, i) => slots.map(() => scales[i]!)),
+      release() {
+        if (isReleased) return
+        isReleased = true
+        users.forEach(leave)
+      },
     }
   }
 
-  function letGo(resident: Resident): void {
-    resident.numHolders--
-    if (resident.isRetired && resident.numHolders === 0) bank.free(resident.slots)
+  function checkTotalRank(refs: readonly AdapterRef[], items: readonly (Resident | Version)[]) {
+    const total = items.reduce((sum, item) => sum + describe(item).rank, 0)
+    if (total > maxRankPerRow) {
+      refuseRank(refs.map(({ id }) => id).join(' + '), total, maxRankPerRow)
+    }
   }
 
-  function rankExceeded(rank: number): ServerError {
-    return new ServerError(
-      'adapter_rank_exceeded',
-      `The adapters of one request may have total rank ${maxRankPerRow}; these have ${rank}.`,
-      { param: 'adapter' },
-    )
+  function summarize(id: string): AdapterSummary | null {
+    return summarizeAdapter(root, id, {
+      resident: residents.peek(id),
+      failure: failures.get(id),
+    })
   }
 
   return {
-    /** Holds adapters for a request. Throws ServerError; then nothing is held. */
-    async acquire(refs: readonly AdapterRef[]): Promise<HeldAdapters> {
-      const ids = refs.map(({ id }) => id)
-      if (new Set(ids).size < ids.length) {
-        throw new ServerError('adapter_conflict', 'The same adapter is named twice.', {
-          param: 'adapter',
-        })
+    list() {
+      const names = readNames(root)
+      const summaries: AdapterSummary[] = []
+      for (const id of names.filter((name) => adapterNamePattern.test(name)).sort()) {
+        const summary = summarize(id)
+        if (summary) summaries.push(summary)
       }
-      const held: Resident[] = []
-      const release = () => {
-        for (const resident of held.splice(0)) letGo(resident)
-      }
-      try {
-        for (const id of ids) held.push(await hold(id))
-        const rank = held.reduce((sum, { adapter }) => sum + adapter.rank, 0)
-        if (rank > maxRankPerRow) throw rankExceeded(rank)
-      } catch (error) {
-        release()
-        throw error
-      }
-      const scales = refs.map(({ id, scale }) => scale ?? defaultScale(readManifest(root, id)))
-      return {
-        applied: held.map(({ id, adapter }, i) => ({
-          id,
-          digest: adapter.digest,
-          scale: scales[i] as number,
-        })),
-        slots: held.flatMap(({ slots }) => slots),
-        scales: held.flatMap(({ slots }, i) => slots.map(() => scales[i] as number)),
-        release,
-      }
+      return summaries
     },
-
-    /** Every adapter folder. Reads names and small JSON, never tensors. */
-    list(): AdapterSummary[] {
-      return listFolders(root).map((id) => {
-        const resident = residents.peek(id)
-        const failure = failures.get(id)
-        const manifest = readManifest(root, id)
-        return {
-          id,
-          state: resident ? 'resident' : failure ? 'invalid' : 'available',
-          digest: resident?.adapter.digest ?? null,
-          rank: resident?.adapter.rank ?? null,
-          targetModules: resident?.adapter.targetModules ?? null,
-          numLayers: resident?.adapter.numLayers ?? null,
-          defaultScale: defaultScale(manifest),
-          description: typeof manifest?.description === 'string' ? manifest.description : null,
-          manifest,
-          error: failure ? { code: failure.error.code, message: failure.error.message } : null,
-        }
-      })
-    },
-
-    residentIds(): string[] {
-      return [...residents.keys()]
-    },
+    acquire,
+    residentIds: () => [...residents.keys()],
   }
 }
 
-function defaultScale(manifest: Record<string, unknown> | null): number {
-  const value = manifest?.recommended_strength
-  const isStrength = typeof value === 'number' && value >= 0 && value <= maxAdapterScale
-  return isStrength ? value : 1
+function requireInside(root: string, id: string): AdapterFolder | null {
+  try {
+    return findAdapterFolder(root, id)
+  } catch (error) {
+    throw nameAdapter(id, error)
+  }
+}
+
+function readNames(root: string): string[] {
+  try {
+    return readdirSync(root)
+  } catch {
+    return []
+  }
+}
+
+const describe = (item: Resident | Version): { readonly rank: number } =>
+  'slots' in item ? item.about : item.adapter
+
+function refuseRepeats(refs: readonly AdapterRef[]): void {
+  const repeated = refs.find(({ id }, i) => refs.findIndex((other) => other.id === id) !== i)
+  if (!repeated) return
+  throw new ServerError('adapter_conflict', `Adapter "${repeated.id}" is named twice.`, {
+    param: 'adapter',
+  })
 }

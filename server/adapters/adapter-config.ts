@@ -1,0 +1,163 @@
+// adapter_config.json of a PEFT LoRA folder: which scaling it asks for, and a refusal by name of
+// every PEFT feature that this server does not apply. Tensors, not this file, say which modules
+// are adapted.
+
+import { z } from 'zod'
+import { ServerError } from '../errors.ts'
+import { findDuplicateKey } from '../model/safetensors-header.ts'
+
+export interface AdapterConfig {
+  readonly targetModules: readonly string[] | null
+  /** Rank and scaling of a module ("model.layers.3.mlp.up_proj") once patterns are applied. */
+  rankOf(module: string): number
+  scalingOf(module: string): number
+  /** Largest rank that the config names. */
+  readonly maxRank: number
+  /** Sorted keys, no white space: what the digest covers. */
+  readonly canonicalJson: string
+}
+
+const maxNestingDepth = 32
+
+const pattern = <T extends z.ZodType>(value: T) => z.record(z.string(), value).nullish()
+const rank = z.int().positive()
+const schema = z.looseObject({
+  peft_type: z.string(),
+  r: rank,
+  lora_alpha: z.number(),
+  target_modules: z.union([z.array(z.string()), z.string()]).nullish(),
+  use_rslora: z.boolean().nullish(),
+  rank_pattern: pattern(rank),
+  alpha_pattern: pattern(z.number()),
+  bias: z.string().nullish(),
+  init_lora_weights: z.union([z.boolean(), z.string()]).nullish(),
+})
+
+/** Read above, or without effect on what a trained adapter computes. */
+const harmlessKeys = new Set([
+  ...Object.keys(schema.shape),
+  'auto_mapping',
+  'base_model_name_or_path',
+  'corda_config',
+  'ensure_weight_tying',
+  'eva_config',
+  'exclude_modules',
+  'inference_mode',
+  'layers_pattern',
+  'layers_to_transform',
+  'lora_dropout',
+  'lora_ga_config',
+  'megatron_config',
+  'megatron_core',
+  'peft_version',
+  'qalora_group_size',
+  'revision',
+  'runtime_config',
+  'task_type',
+])
+
+// Other initialisations (pissa, olora, corda, loftq, lora_ga, …) change the base's own weights.
+const harmlessInits = new Set<unknown>([true, false, 'default', 'gaussian', 'eva', 'orthogonal'])
+
+export function parseAdapterConfig(text: string): AdapterConfig {
+  const json = parseObject(text)
+  const canonicalJson = canonicalize(json)
+  const result = schema.safeParse(json)
+  // A config of another kind may lack LoRA's fields: name the kind, not the fields.
+  if (typeof json.peft_type === 'string' && json.peft_type !== 'LORA') {
+    unsupported('peft_type', `"${short(json.peft_type)}"; LORA is supported`)
+  }
+  if (!result.success) {
+    const issue = result.error.issues[0]!
+    return invalid(`${short(issue.path.join('.')) || 'the file'}: ${issue.message}`)
+  }
+  const config = result.data
+  refuseUnsupported(config)
+
+  const ranks = readPattern(config.rank_pattern, 'rank_pattern')
+  const alphas = readPattern(config.alpha_pattern, 'alpha_pattern')
+  const rankOf = (module: string) => findMatch(ranks, module) ?? config.r
+  return {
+    targetModules: Array.isArray(config.target_modules) ? config.target_modules : null,
+    rankOf,
+    scalingOf: (module) => {
+      const alpha = findMatch(alphas, module) ?? config.lora_alpha
+      const r = rankOf(module)
+      return alpha / (config.use_rslora ? Math.sqrt(r) : r)
+    },
+    maxRank: Math.max(config.r, ...ranks.map(([, value]) => value)),
+    canonicalJson,
+  }
+}
+
+function refuseUnsupported(config: z.infer<typeof schema>): void {
+  if (config.bias && config.bias !== 'none') unsupported('bias', `"${short(config.bias)}"`)
+  const init = config.init_lora_weights ?? true
+  if (!harmlessInits.has(init)) {
+    unsupported(
+      'init_lora_weights',
+      `"${short(String(init))}", which changes the base's weights in training`,
+    )
+  }
+  for (const [key, value] of Object.entries(config)) {
+    if (!harmlessKeys.has(key) && isSet(value)) unsupported(short(key), 'set')
+  }
+}
+
+/** PEFT leaves what is not used null, false or empty. */
+function isSet(value: unknown): boolean {
+  if (!value) return false
+  return typeof value !== 'object' || Object.keys(value).length > 0
+}
+
+type Pattern = readonly (readonly [key: string, value: number])[]
+
+/** PEFT takes regular expressions here; names and endings of names are what is used and safe. */
+function readPattern(value: Record<string, number> | null | undefined, field: string): Pattern {
+  const entries = Object.entries(value ?? {})
+  const odd = entries.find(([key]) => !/^[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*$/.test(key))
+  if (odd)
+    unsupported(field, `keyed by a pattern (${short(odd[0])}); use a module's name or ending`)
+  return entries
+}
+
+const findMatch = (entries: Pattern, module: string): number | undefined =>
+  entries.find(([key]) => module === key || module.endsWith(`.${key}`))?.[1]
+
+function parseObject(text: string): Record<string, unknown> {
+  let json: unknown
+  try {
+    json = JSON.parse(text)
+  } catch {
+    return invalid('it is not JSON')
+  }
+  if (typeof json !== 'object' || json === null || Array.isArray(json)) {
+    return invalid('it is not a JSON object')
+  }
+  const repeated = findDuplicateKey(text)
+  if (repeated !== null) invalid(`it has the key ${JSON.stringify(short(repeated))} twice`)
+  return json as Record<string, unknown>
+}
+
+function canonicalize(value: unknown, depth = 0): string {
+  if (depth > maxNestingDepth) invalid(`it is nested deeper than ${maxNestingDepth} levels`)
+  if (Array.isArray(value)) return `[${value.map((item) => canonicalize(item, depth + 1)).join()}]`
+  if (typeof value !== 'object' || value === null) return JSON.stringify(value)
+  const fields = Object.entries(value)
+    .sort(([x], [y]) => (x < y ? -1 : 1))
+    .map(([key, item]) => `${JSON.stringify(key)}:${canonicalize(item, depth + 1)}`)
+  return `{${fields.join()}}`
+}
+
+const short = (text: string): string => (text.length > 80 ? `${text.slice(0, 80)}…` : text)
+
+function invalid(message: string): never {
+  throw new ServerError('invalid_adapter', `adapter_config.json: ${message}.`)
+}
+
+function unsupported(field: string, clause: string): never {
+  throw new ServerError(
+    'unsupported_adapter',
+    `adapter_config.json: ${field} is ${clause}; this server does not support that.`,
+  )
+}

@@ -1,0 +1,155 @@
+// The files of an adapter folder, read so that nothing outside the adapters root is ever opened
+// and a folder that is being written is noticed. Small files are read at once, tensors without
+// blocking.
+
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  openSync,
+  readFileSync,
+  realpathSync,
+  statSync,
+} from 'node:fs'
+import { type FileHandle, open } from 'node:fs/promises'
+import { join, sep } from 'node:path'
+import { ServerError } from '../errors.ts'
+
+export const configFile = 'adapter_config.json'
+export const tensorsFile = 'adapter_model.safetensors'
+export const manifestFile = 'manifest.json'
+
+const maxConfigBytes = 1_000_000
+const maxManifestBytes = 64_000
+const pickles = ['adapter_model.bin', 'adapter_model.pt', 'adapter_model.pth']
+
+export interface AdapterFolder {
+  readonly id: string
+  readonly path: string
+  /** The root without symbolic links; every file must resolve to a place in it. */
+  readonly root: string
+}
+
+/** The folder of that name, or null when there is none. A link that leads out is refused. */
+export function findAdapterFolder(root: string, id: string): AdapterFolder | null {
+  const realRoot = resolve(root)
+  const path = realRoot === null ? null : resolve(join(realRoot, id))
+  if (realRoot === null || path === null) return null
+  if (!path.startsWith(realRoot + sep)) refuseEscape('the folder')
+  return statSync(path).isDirectory() ? { id, path, root: realRoot } : null
+}
+
+/**
+ * Changes whenever one of the files does: size, times and inode of each. Missing files are part
+ * of it, so it never throws.
+ */
+export function readFingerprint({ path }: AdapterFolder): string {
+  const parts = [configFile, tensorsFile, manifestFile].map((name) => {
+    const info = statSync(join(path, name), { bigint: true, throwIfNoEntry: false })
+    return info ? `${info.ino}.${info.size}.${info.mtimeNs}.${info.ctimeNs}` : 'none'
+  })
+  return `${path}:${parts.join(':')}`
+}
+
+export function readConfigText(folder: AdapterFolder): string {
+  const bytes = readSmall(folder, configFile, maxConfigBytes)
+  if (bytes === null) return invalid(`${configFile} is missing`)
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes)
+  } catch {
+    return invalid(`${configFile}: it is not UTF-8`)
+  }
+}
+
+/** null when there is none, or none that can be used. */
+export function readManifestText(folder: AdapterFolder): string | null {
+  try {
+    return readSmall(folder, manifestFile, maxManifestBytes)?.toString('utf8') ?? null
+  } catch {
+    return null
+  }
+}
+
+/** The open tensor file; the caller closes it. */
+export async function openTensors(folder: AdapterFolder): Promise<FileHandle> {
+  const path = resolveInside(folder, tensorsFile)
+  if (path === null) return refuseMissingTensors(folder)
+  const handle = await open(path, openFlags).catch((error) => cannotOpen(tensorsFile, error))
+  if ((await handle.stat()).isFile()) return handle
+  await handle.close()
+  return invalid(`${tensorsFile} is not a regular file`)
+}
+
+/** Fills the buffer from a position in the file; returns how many bytes there were. */
+export async function readFully(
+  handle: FileHandle,
+  buffer: Buffer,
+  position: number,
+): Promise<number> {
+  let done = 0
+  while (done < buffer.length) {
+    const want = Math.min(buffer.length - done, 16 << 20)
+    const { bytesRead } = await handle.read(buffer, done, want, position + done)
+    if (bytesRead === 0) break
+    done += bytesRead
+  }
+  return done
+}
+
+// O_NONBLOCK: a named pipe must not hold a thread. O_NOFOLLOW: links were resolved before.
+const openFlags = constants.O_RDONLY | (constants.O_NONBLOCK ?? 0) | (constants.O_NOFOLLOW ?? 0)
+
+function readSmall(folder: AdapterFolder, name: string, maxBytes: number): Buffer | null {
+  const path = resolveInside(folder, name)
+  if (path === null) return null
+  const fd = openNow(path, name)
+  try {
+    const info = fstatSync(fd)
+    if (!info.isFile()) invalid(`${name} is not a regular file`)
+    if (info.size > maxBytes) invalid(`${name} has more than ${maxBytes} bytes`)
+    return readFileSync(fd)
+  } finally {
+    closeSync(fd)
+  }
+}
+
+function openNow(path: string, name: string): number {
+  try {
+    return openSync(path, openFlags)
+  } catch (error) {
+    return cannotOpen(name, error)
+  }
+}
+
+function refuseMissingTensors({ path }: AdapterFolder): never {
+  const pickle = pickles.find((name) => resolve(join(path, name)) !== null)
+  if (pickle) invalid(`${pickle}: pickle is not accepted; save the adapter as ${tensorsFile}`)
+  return invalid(`${tensorsFile} is missing`)
+}
+
+/** Where the file really is; null when it is missing. */
+function resolveInside({ path, root }: AdapterFolder, name: string): string | null {
+  const real = resolve(join(path, name))
+  if (real !== null && !real.startsWith(root + sep)) refuseEscape(name)
+  return real
+}
+
+function resolve(path: string): string | null {
+  try {
+    return realpathSync(path)
+  } catch {
+    return null
+  }
+}
+
+function cannotOpen(name: string, error: unknown): never {
+  return invalid(`${name} cannot be opened (${(error as NodeJS.ErrnoException).code})`)
+}
+
+function refuseEscape(what: string): never {
+  return invalid(`${what} is a link to a place outside the adapters folder`)
+}
+
+function invalid(message: string): never {
+  throw new ServerError('invalid_adapter', `${message}.`)
+}

@@ -1,0 +1,167 @@
+// The tensors of a PEFT LoRA file: pairs lora_A [r, in] and lora_B [out, r] per adapted module.
+// A plan is made from names and shapes alone, before any weight is read.
+
+import type { ModelConfig } from '../contracts/checkpoint.ts'
+import { ServerError } from '../errors.ts'
+import type { SafetensorsFile } from '../model/safetensors.ts'
+import type { TensorInfo } from '../model/safetensors-header.ts'
+import type { AdapterConfig } from './adapter-config.ts'
+import type { Component, LayerUpdate } from './component.ts'
+
+/** The up projection of one layer, as the file holds it. */
+interface AdaptedLayer {
+  readonly layer: number
+  readonly module: string
+  readonly rank: number
+  readonly keyA: string
+  readonly keyB: string
+}
+
+export interface AdapterPlan {
+  readonly layers: readonly AdaptedLayer[]
+  readonly rank: number
+}
+
+const keyPattern =
+  /^(?:base_model\.model\.)?(model\.layers\.(0|[1-9]\d{0,4})\.((?:self_attn|mlp)\.[a-z_]+))\.lora_([AB])\.weight$/
+const modules = new Map([
+  ['self_attn.q_proj', 'q_proj'],
+  ['self_attn.k_proj', 'k_proj'],
+  ['self_attn.v_proj', 'v_proj'],
+  ['self_attn.o_proj', 'o_proj'],
+  ['mlp.gate_proj', 'gate_proj'],
+  ['mlp.up_proj', 'up_proj'],
+  ['mlp.down_proj', 'down_proj'],
+])
+/** Parts of keys that other PEFT features leave, and the feature. */
+const foreignKeys = [
+  ['lora_embedding_', 'adapted embeddings'],
+  ['lora_magnitude_vector', 'DoRA'],
+  ['.bias', 'biases'],
+  ['modules_to_save', 'modules_to_save'],
+  ['trainable_tokens', 'trainable tokens'],
+] as const
+const floatDtypes = new Set(['F32', 'F16', 'BF16', 'F64'])
+
+export function planTensors(
+  tensors: ReadonlyMap<string, TensorInfo>,
+  config: AdapterConfig,
+  model: ModelConfig,
+): AdapterPlan {
+  const pairs = pairKeys(tensors, model)
+  const layers = [...pairs].map(([module, { layer, A, B }]) => {
+    if (A === undefined) return invalid(B!, 'has no lora_A beside it')
+    if (B === undefined) return invalid(A, 'has no lora_B beside it')
+    const rank = config.rankOf(module)
+    checkTensor(A, tensors.get(A)!, [rank, model.hiddenSize], 0)
+    checkTensor(B, tensors.get(B)!, [model.intermediateSize, rank], 1)
+    return { layer, module, rank, keyA: A, keyB: B }
+  })
+  if (layers.length === 0) {
+    throw new ServerError('invalid_adapter', 'adapter_model.safetensors holds no LoRA tensors.')
+  }
+  return { layers, rank: Math.max(...layers.map(({ rank }) => rank)) }
+}
+
+/** Reads the planned tensors as rank-1 components; the scaling alpha/r is folded into b. */
+export function readComponents(
+  plan: AdapterPlan,
+  file: SafetensorsFile,
+  config: AdapterConfig,
+  model: ModelConfig,
+): readonly Component[] {
+  const { hiddenSize, intermediateSize } = model
+  const components = Array.from({ length: plan.rank }, () => new Map<number, LayerUpdate>())
+  for (const { layer, module, rank, keyA, keyB } of plan.layers) {
+    const scaling = config.scalingOf(module)
+    const matrixA = requireFinite(keyA, file.readFloat32(keyA)) // [rank, hidden]
+    const matrixB = requireFinite(keyB, file.readFloat32(keyB)) // [intermediate, rank]
+    for (let k = 0; k < rank; k++) {
+      const b = new Float32Array(intermediateSize)
+      for (let i = 0; i < intermediateSize; i++) b[i] = scaling * matrixB[i * rank + k]!
+      const a = matrixA.subarray(k * hiddenSize, (k + 1) * hiddenSize)
+      components[k]!.set(layer, { a, b: requireFinite(keyB, b) })
+    }
+  }
+  return components
+}
+
+interface Pair {
+  readonly layer: number
+  A?: string
+  B?: string
+}
+
+/** Module name → its two keys. Refuses every key that is not one of an up_proj of the model. */
+function pairKeys(tensors: ReadonlyMap<string, TensorInfo>, model: ModelConfig): Map<string, Pair> {
+  const pairs = new Map<string, Pair>()
+  const unserved = new Set<string>()
+  for (const key of tensors.keys()) {
+    const match = keyPattern.exec(key)
+    if (!match) return refuseKey(key)
+    const [, module, layerText, path, side] = match as unknown as [
+      string,
+      string,
+      string,
+      string,
+      'A' | 'B',
+    ]
+    const layer = Number(layerText)
+    if (layer >= model.numLayers) {
+      invalid(key, `names layer ${layer}; the model has layers 0 to ${model.numLayers - 1}`)
+    }
+    const name = modules.get(path)
+    if (name === undefined) invalid(key, 'names a module that the model does not have')
+    if (name !== 'up_proj') unserved.add(name!)
+    const pair = pairs.get(module) ?? { layer }
+    if (pair[side] !== undefined) invalid(key, 'is given twice, with and without its prefix')
+    pair[side] = key
+    pairs.set(module, pair)
+  }
+  if (unserved.size > 0) {
+    throw new ServerError(
+      'unsupported_adapter',
+      `The adapter changes ${[...unserved].sort().join(', ')}; only up_proj can be served.`,
+    )
+  }
+  return pairs
+}
+
+function refuseKey(key: string): never {
+  const foreign = foreignKeys.find(([part]) => key.includes(part))
+  if (!foreign) return invalid(key, 'is not a LoRA tensor of this model')
+  throw new ServerError(
+    'unsupported_adapter',
+    `adapter_model.safetensors: ${quote(key)} belongs to a feature that is not supported: ${foreign[1]}.`,
+  )
+}
+
+/** `rankAxis` is the axis of the rank, so that a wrong rank is told from a wrong model. */
+function checkTensor(key: string, tensor: TensorInfo, shape: number[], rankAxis: 0 | 1): void {
+  if (!floatDtypes.has(tensor.dtype)) {
+    invalid(key, `is ${tensor.dtype}; F32, F16, BF16 or F64 is needed`)
+  }
+  if (tensor.shape.join() === shape.join()) return
+  const isOnlyRank = tensor.shape.length === 2 && tensor.shape[1 - rankAxis] === shape[1 - rankAxis]
+  if (isOnlyRank) {
+    invalid(
+      key,
+      `has rank ${tensor.shape[rankAxis]}; adapter_config.json says r=${shape[rankAxis]}`,
+    )
+  }
+  invalid(key, `is [${tensor.shape}]; this model needs [${shape}]`)
+}
+
+function requireFinite(key: string, values: Float32Array): Float32Array {
+  for (const value of values) {
+    if (!Number.isFinite(value)) invalid(key, 'holds NaN or infinite values, as stored or scaled')
+  }
+  return values
+}
+
+function invalid(key: string, clause: string): never {
+  throw new ServerError('invalid_adapter', `adapter_model.safetensors: ${quote(key)} ${clause}.`)
+}
+
+const quote = (key: string): string =>
+  JSON.stringify(key.length > 120 ? `${key.slice(0, 120)}…` : key)

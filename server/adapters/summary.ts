@@ -1,0 +1,79 @@
+// An adapter folder as it is listed: from its name, its small JSON files and what the store knows.
+// Tensors are never read for it.
+
+import type { AdapterSummary } from '../contracts/adapter.ts'
+import { type ErrorBody, ServerError } from '../errors.ts'
+import { parseAdapterConfig } from './adapter-config.ts'
+import {
+  findAdapterFolder,
+  readConfigText,
+  readFingerprint,
+  readManifestText,
+} from './adapter-folder.ts'
+import { parseManifest } from './manifest.ts'
+import type { LoadedAdapter } from './peft.ts'
+
+/** What the store knows, each with the state of the folder in which it was true. */
+export interface KnownOfAdapter {
+  readonly resident:
+    | { readonly fingerprint: string; readonly about: Omit<LoadedAdapter, 'components'> }
+    | undefined
+  readonly failure: { readonly fingerprint: string; readonly error: ErrorBody } | undefined
+}
+
+/** null when there is no folder of that name. */
+export function summarizeAdapter(
+  root: string,
+  id: string,
+  { resident, failure }: KnownOfAdapter,
+): AdapterSummary | null {
+  try {
+    const folder = findAdapterFolder(root, id)
+    if (!folder) return null
+    const config = parseAdapterConfig(readConfigText(folder))
+    const manifest = parseManifest(readManifestText(folder))
+    const fingerprint = readFingerprint(folder)
+    const about = resident?.fingerprint === fingerprint ? resident.about : null
+    const error = failure?.fingerprint === fingerprint ? failure.error : null
+    return {
+      id,
+      state: error ? 'invalid' : about ? 'resident' : 'available',
+      digest: about?.digest ?? null,
+      rank: about?.rank ?? config.maxRank,
+      targetModules: about?.targetModules ?? config.targetModules,
+      numLayers: about?.numLayers ?? null,
+      defaultScale: manifest.defaultScale,
+      description: manifest.description,
+      manifest: manifest.content,
+      error: error && { code: error.code, message: error.message },
+    }
+  } catch (error) {
+    return summarizeInvalid(id, nameAdapter(id, error))
+  }
+}
+
+/** Errors from files say what is wrong; with this they also say in which adapter. */
+export function nameAdapter(id: string, error: unknown): unknown {
+  const isOfFile =
+    error instanceof ServerError &&
+    (error.code === 'invalid_adapter' || error.code === 'unsupported_adapter')
+  if (!isOfFile) return error
+  const message = `Adapter "${id}": ${error.message}`
+  return new ServerError(error.code, message, { param: 'adapter', cause: error })
+}
+
+function summarizeInvalid(id: string, error: unknown): AdapterSummary {
+  if (!(error instanceof ServerError)) throw error
+  return {
+    id,
+    state: 'invalid',
+    digest: null,
+    rank: null,
+    targetModules: null,
+    numLayers: null,
+    defaultScale: 1,
+    description: null,
+    manifest: null,
+    error: { code: error.code, message: error.message },
+  }
+}
