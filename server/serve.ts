@@ -49,7 +49,6 @@ export const serve = async (options: ServeOptions): Promise<void> => {
   })
   await engine.close({ force: outcome === 'aborted' || engine.state !== 'ready' })
   logger.info({ outcome }, 'stopped')
-  signals.close()
 }
 
 const startEngine = async (options: ServeOptions, url: string): Promise<'ready'> => {
@@ -77,13 +76,7 @@ const listenForSignals = () => {
     firstMs ??= nowMs
     onFirst()
   }
-  const names = ['SIGINT', 'SIGTERM'] as const
-  for (const name of names) process.on(name, onSignal)
-  return {
-    first,
-    second: second.signal,
-    close() {
-      for (const name of names) process.off(name, onSignal)
-    },
-  }
+  // Never taken off: a late signal must not turn a clean exit into a death.
+  for (const name of ['SIGINT', 'SIGTERM'] as const) process.on(name, onSignal)
+  return { first, second: second.signal }
 }

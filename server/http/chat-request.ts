@@ -4,12 +4,12 @@ import { z } from 'zod'
 import type { ModelInfo } from '../contracts/engine.ts'
 import type { GenerateRequest } from '../contracts/generation.ts'
 import { ServerError } from '../errors.ts'
+import { fieldError } from './field-error.ts'
 import { rejectUnsupported, unknownFields } from './field-rules.ts'
 import { parseMessages } from './messages.ts'
 import { checkPromptSize } from './prompt-size.ts'
 import {
   checkTogether,
-  fieldError,
   maxTopLogprobs,
   resolveMaxTokens,
   resolveSampling,

@@ -6,12 +6,12 @@ import type { ModelInfo } from '../contracts/engine.ts'
 import type { GenerateRequest, Prompt } from '../contracts/generation.ts'
 import { ServerError } from '../errors.ts'
 import { quote } from './error-response.ts'
+import { fieldError } from './field-error.ts'
 import { rejectUnsupported, unknownFields } from './field-rules.ts'
 import { wellFormed } from './messages.ts'
 import { checkPromptSize } from './prompt-size.ts'
 import {
   checkTogether,
-  fieldError,
   maxTopLogprobs,
   resolveMaxTokens,
   resolveSampling,

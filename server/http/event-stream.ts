@@ -16,13 +16,13 @@ export class SlowReaderError extends Error {
 /**
  * Runs `produce` with a writer and closes the stream when it ends, however it ends: it is the
  * producer's task to have sent its last event. `onGone` tells that the reader left or was too slow;
- * `disconnect` closes the connection of one that is too slow.
+ * `disconnect` closes the connection of one that is too slow; false when there is none.
  */
 export const streamEvents = (options: {
   readonly limits: StreamLimits
   readonly produce: (writer: EventWriter) => Promise<void>
   readonly onGone: () => void
-  readonly disconnect: () => void
+  readonly disconnect: () => boolean
 }): ReadableStream<Uint8Array> => {
   const { limits, produce, onGone, disconnect } = options
   const encoder = new TextEncoder()
@@ -61,11 +61,10 @@ export const streamEvents = (options: {
         await produce(writer)
         if (!isGone) controller.close()
       } catch (error) {
-        // Only writes fail here, and they fail because nobody reads. The connection goes first: its
-        // close cancels this stream, which says less than an error would on the way out.
+        // Only writes fail here, and they fail because nobody reads. Closing the connection cancels
+        // this stream quietly; an error would end up on the console.
         onGone()
-        disconnect()
-        if (!isGone) controller.error(error)
+        if (!isGone && !disconnect()) controller.error(error)
         isGone = true
       } finally {
         clearInterval(keepAlive)

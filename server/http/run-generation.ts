@@ -109,7 +109,7 @@ export const runGeneration = async (
     limits: services.streamLimits,
     produce,
     onGone,
-    disconnect: () => outgoing(context)?.destroy(),
+    disconnect: () => disconnect(context),
   })
   return new Response(body, {
     headers: {
@@ -134,6 +134,9 @@ const collect = async (
   return last
 }
 
-/** Node's response object, where the request came over a socket. */
-const outgoing = (context: RequestContext): { destroy(): unknown } | undefined =>
-  (context.env as { outgoing?: { destroy(): unknown } } | undefined)?.outgoing
+/** Closes the connection, where the request came over one. */
+const disconnect = (context: RequestContext): boolean => {
+  const env = context.env as { outgoing?: { destroy(): unknown } } | undefined
+  env?.outgoing?.destroy()
+  return env?.outgoing !== undefined
+}

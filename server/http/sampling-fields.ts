@@ -40,7 +40,11 @@ export const samplingFields = {
   ignore_eos: z.boolean().nullish(),
   max_tokens: count(1),
   max_completion_tokens: count(1),
-  stop: z.union([stopString, z.array(stopString).max(maxStopStrings)]).nullish(),
+  stop: z
+    .union([stopString, z.array(stopString).max(maxStopStrings)], {
+      error: `must be a string or a list of up to ${maxStopStrings} strings`,
+    })
+    .nullish(),
   stop_token_ids: z.array(z.int().min(0)).max(maxStopTokens).nullish(),
   include_stop_str_in_output: z.boolean().nullish(),
   // int64; a number beyond 2^53 is taken as JSON parsed it, which is the same each time.
@@ -62,31 +66,6 @@ export const samplingFields = {
 }
 
 export type SamplingFields = z.infer<z.ZodObject<typeof samplingFields>>
-
-/** A field's error, in one line: the field, the rule and the value. */
-export const fieldError = (error: z.ZodError, body: unknown): ServerError => {
-  const issue = deepest(error.issues[0] as z.core.$ZodIssue)
-  const path = issue.path.map(String)
-  const param = path.join('.')
-  const value = path.reduce<unknown>(
-    (at, key) =>
-      typeof at === 'object' && at !== null && Object.hasOwn(at, key)
-        ? (at as Record<string, unknown>)[key]
-        : undefined,
-    body,
-  )
-  const got = value === undefined ? '' : `; got ${quote(value)}`
-  return new ServerError('invalid_value', `${param}: ${issue.message}${got}`, { param })
-}
-
-/** Of a union's branches, the one that went furthest into the value says what is wrong. */
-const deepest = (issue: z.core.$ZodIssue): z.core.$ZodIssue => {
-  if (issue.code !== 'invalid_union') return issue
-  const inner = issue.errors
-    .map((branch) => branch[0])
-    .filter((candidate) => candidate !== undefined && candidate.code !== 'invalid_type')[0]
-  return inner === undefined ? issue : deepest({ ...inner, path: [...issue.path, ...inner.path] })
-}
 
 const invalid = (param: string, message: string) =>
   new ServerError('invalid_value', `${param} ${message}`, { param })

@@ -6,11 +6,11 @@ import { ServerError } from '../errors.ts'
 import { readJsonObject } from './body.ts'
 import { parseTokens } from './completion-request.ts'
 import type { Route, Services } from './context.ts'
+import { fieldError } from './field-error.ts'
 import { rejectUnsupported } from './field-rules.ts'
 import { parseMessages, wellFormed } from './messages.ts'
 import { checkPromptSize } from './prompt-size.ts'
 import { requireModel, resolveTarget } from './request-target.ts'
-import { fieldError } from './sampling-fields.ts'
 
 const tokenizeSchema = z.object({
   model: z.string().max(1024).nullish(),

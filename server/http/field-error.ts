@@ -1,0 +1,68 @@
+// A zod error as one line for a client: the field, the rule and the value.
+
+import type { z } from 'zod'
+import { ServerError } from '../errors.ts'
+import { quote } from './error-response.ts'
+
+type Issue = z.core.$ZodIssue
+
+/** Only the first wrong field is told: a million of them must not make a long answer. */
+export const fieldError = (error: z.ZodError, body: unknown): ServerError => {
+  const issue = deepest(error.issues[0] as Issue)
+  const param = issue.path.map(String).join('.')
+  const value = valueAt(body, issue.path)
+  const got = value === undefined ? 'it is missing' : `got ${quote(value)}`
+  return new ServerError('invalid_value', `${param} ${rule(issue)}; ${got}`, { param })
+}
+
+/** Of a union's branches, the one that went furthest into the value says what is wrong. */
+const deepest = (issue: Issue): Issue => {
+  if (issue.code !== 'invalid_union') return issue
+  const branches = issue.errors.map(([first]) => first).filter((first) => first !== undefined)
+  const inner =
+    branches.find(({ path }) => path.length > 0) ??
+    branches.find(({ code }) => code !== 'invalid_type')
+  return inner === undefined ? issue : deepest({ ...inner, path: [...issue.path, ...inner.path] })
+}
+
+const typeNames: Readonly<Record<string, string>> = {
+  array: 'a list',
+  boolean: 'true or false',
+  int: 'a whole number',
+  number: 'a number',
+  object: 'an object',
+  record: 'an object',
+  string: 'a string',
+}
+
+const units: Readonly<Record<string, string>> = { string: ' characters', array: ' entries' }
+
+const rule = (issue: Issue): string => {
+  switch (issue.code) {
+    case 'invalid_type':
+      return `must be ${typeNames[issue.expected] ?? issue.expected}`
+    case 'too_small':
+      return `must ${bound(issue.origin, issue.inclusive === false ? '>' : '≥', issue.minimum)}`
+    case 'too_big':
+      return `must ${bound(issue.origin, issue.inclusive === false ? '<' : '≤', issue.maximum)}`
+    case 'invalid_value':
+      return `must be ${issue.values.map(String).join(' or ')}`
+    default:
+      // Our own messages, written where the rule is.
+      return issue.message
+  }
+}
+
+const bound = (origin: string, sign: string, limit: number | bigint): string => {
+  const unit = units[origin]
+  return unit === undefined ? `be ${sign} ${limit}` : `have ${sign} ${limit}${unit}`
+}
+
+const valueAt = (body: unknown, path: readonly PropertyKey[]): unknown =>
+  path.reduce<unknown>(
+    (at, key) =>
+      typeof at === 'object' && at !== null && Object.hasOwn(at, key)
+        ? (at as Record<PropertyKey, unknown>)[key]
+        : undefined,
+    body,
+  )
