@@ -72,7 +72,7 @@ export function parseAdapterConfig(text: string): AdapterConfig {
     return invalid(`${short(issue.path.join('.')) || 'the file'}: ${issue.message}`)
   }
   const config = result.data
-  refuseUnsupported(config)
+  refuseUnsupported(config, json)
 
   const ranks = readPattern(config.rank_pattern, 'rank_pattern')
   const alphas = readPattern(config.alpha_pattern, 'alpha_pattern')
@@ -90,7 +90,10 @@ export function parseAdapterConfig(text: string): AdapterConfig {
   }
 }
 
-function refuseUnsupported(config: z.infer<typeof schema>): void {
+function refuseUnsupported(
+  config: z.infer<typeof schema>,
+  json: Readonly<Record<string, unknown>>,
+): void {
   if (config.bias && config.bias !== 'none') unsupported('bias', `"${short(config.bias)}"`)
   const init = config.init_lora_weights ?? true
   if (!harmlessInits.has(init)) {
@@ -99,7 +102,7 @@ function refuseUnsupported(config: z.infer<typeof schema>): void {
       `"${short(String(init))}", which changes the base's weights in training`,
     )
   }
-  for (const [key, value] of Object.entries(config)) {
+  for (const [key, value] of Object.entries(json)) {
     if (!harmlessKeys.has(key) && isSet(value)) unsupported(short(key), 'set')
   }
 }

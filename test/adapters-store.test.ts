@@ -1,0 +1,301 @@
+// The store: loading on demand, sharing, eviction, replacement on disk, and what must never happen
+// to a request that is running.
+
+import assert from 'node:assert/strict'
+import { mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { createBank } from '../server/adapters/bank.ts'
+import { createAdapterStore } from '../server/adapters/store.ts'
+import { createTempFolder } from './support/temp-folder.ts'
+import {
+  encodeSafetensors,
+  smallModel,
+  type TestAdapter,
+  upKey,
+  upTensors,
+  writeAdapter,
+} from './support/tensor-files.ts'
+
+const temp = createTempFolder()
+let numRoots = 0
+
+/** A store over a fresh folder with a bank of `slots` slots beside the base's. */
+function createTestStore(adapters: Readonly<Record<string, TestAdapter>> = {}, slots = 8) {
+  const root = join(temp, `store-${++numRoots}`)
+  mkdirSync(root)
+  for (const [id, adapter] of Object.entries(adapters)) writeAdapter(root, id, adapter)
+  const { hiddenSize, intermediateSize, numLayers } = smallModel
+  const numSlots = slots + 1
+  const rows = (size: number) =>
+    Array.from({ length: numLayers }, () => new Float32Array(numSlots * size))
+  const a = rows(hiddenSize)
+  const bank = createBank({
+    numSlots,
+    numLayers,
+    hiddenSize,
+    intermediateSize,
+    a,
+    b: rows(intermediateSize),
+  })
+  const store = createAdapterStore({ root, modelConfig: smallModel, bank, maxRankPerRow: 4 })
+  return {
+    root,
+    bank,
+    store,
+    acquire: (...ids: string[]) => store.acquire(ids.map((id) => ({ id, scale: null }))),
+    /** First row of A of layer 0, as the graph would gather it. */
+    vector: (slot: number) => [...a[0]!.subarray(slot * hiddenSize, (slot + 1) * hiddenSize)],
+  }
+}
+
+const seeded = (seed: number, rank = 1): TestAdapter => ({
+  config: { r: rank },
+  tensors: upTensors({ seed, rank }),
+})
+const vectorOf = (seed: number) => [
+  ...(upTensors({ seed })[upKey(0, 'A')]!.data as Float32Array).subarray(0, 8),
+]
+
+test('A, then B, then A again: the slots hold each one’s own vectors', async () => {
+  const { acquire, vector } = createTestStore({ a: seeded(1), b: seeded(2) }, 1)
+  for (const [id, seed] of [
+    ['a', 1],
+    ['b', 2],
+    ['a', 1],
+  ] as const) {
+    const held = await acquire(id)
+    assert.deepEqual(vector(held.slots[0]!), vectorOf(seed))
+    held.release()
+  }
+})
+
+test('a strength of null is the adapter’s own; ranks give one slot and one scale each', async () => {
+  const { store } = createTestStore({
+    a: { ...seeded(1, 2), manifest: { recommended_strength: 0.5 } },
+    b: seeded(2),
+  })
+  const held = await store.acquire([
+    { id: 'a', scale: null },
+    { id: 'b', scale: 2 },
+  ])
+  assert.equal(new Set(held.slots).size, 3)
+  assert.deepEqual(held.scales, [0.5, 0.5, 2])
+  assert.deepEqual(
+    held.applied.map(({ id, scale }) => [id, scale]),
+    [
+      ['a', 0.5],
+      ['b', 2],
+    ],
+  )
+  assert.match(held.applied[0]!.digest, /^[0-9a-f]{64}$/)
+})
+
+test('no adapters is the base: nothing is held', async () => {
+  const { acquire } = createTestStore()
+  const held = await acquire()
+  assert.deepEqual([held.applied, held.slots, held.scales], [[], [], []])
+  held.release()
+})
+
+test('concurrent requests for one adapter share one load', async () => {
+  const { acquire, bank } = createTestStore({ a: seeded(1) })
+  const all = await Promise.all(Array.from({ length: 20 }, () => acquire('a')))
+  assert.equal(new Set(all.map(({ slots }) => slots[0])).size, 1)
+  assert.equal(bank.numFree, 7)
+})
+
+test('the least recently used idle adapter leaves first', async () => {
+  const { acquire, store } = createTestStore({ a: seeded(1), b: seeded(2), c: seeded(3) }, 2)
+  for (const id of ['a', 'b', 'a', 'c']) (await acquire(id)).release()
+  assert.deepEqual([...store.residentIds()].sort(), ['a', 'c'])
+})
+
+test('an adapter in use is never evicted: with all slots in use a new one is refused', async () => {
+  const { acquire, vector } = createTestStore({ a: seeded(1), b: seeded(2), c: seeded(3) }, 2)
+  const [a, b] = [await acquire('a'), await acquire('b')]
+  await assert.rejects(acquire('c'), { code: 'adapter_limit' })
+  assert.deepEqual(vector(a.slots[0]!), vectorOf(1))
+  b.release()
+  b.release()
+  const c = await acquire('c')
+  assert.deepEqual(vector(a.slots[0]!), vectorOf(1))
+  assert.deepEqual(vector(c.slots[0]!), vectorOf(3))
+})
+
+test('a refused combination holds nothing', async () => {
+  const { acquire, bank } = createTestStore({ a: seeded(1), b: seeded(2), c: seeded(3) }, 2)
+  const a = await acquire('a')
+  await assert.rejects(acquire('b', 'c'), { code: 'adapter_limit' })
+  await assert.rejects(acquire('b', 'missing'), { code: 'model_not_found' })
+  a.release()
+  const both = await acquire('b', 'c')
+  assert.equal(bank.numFree, 0)
+  both.release()
+})
+
+test('a total rank over the limit is refused with both numbers, before anything is written', async () => {
+  const { acquire, bank } = createTestStore({ a: seeded(1, 3), b: seeded(2, 2) })
+  await assert.rejects(acquire('a', 'b'), (error: Error & { code: string }) => {
+    assert.equal(error.code, 'adapter_rank_exceeded')
+    assert.match(error.message, /rank 5.*at most 4/)
+    return true
+  })
+  assert.equal(bank.numFree, 8)
+})
+
+test('unknown and impossible names are 404, the same adapter twice a conflict', async () => {
+  const { acquire } = createTestStore({ a: seeded(1) })
+  for (const id of ['b', '..', '../a', 'a/../a', '__proto__', 'constructor', '', 'x'.repeat(65)]) {
+    await assert.rejects(acquire(id), { code: 'model_not_found' }, id)
+  }
+  await assert.rejects(acquire('a', 'a'), { code: 'adapter_conflict' })
+})
+
+test('a folder replaced on disk serves new requests; those under way keep the old version', async () => {
+  const { acquire, root, vector, bank } = createTestStore({ a: seeded(1) })
+  const old = await acquire('a')
+  writeAdapter(root, 'a.new', seeded(2))
+  renameSync(join(root, 'a'), join(root, 'a.old'))
+  renameSync(join(root, 'a.new'), join(root, 'a'))
+  const fresh = await acquire('a')
+  assert.notEqual(fresh.applied[0]!.digest, old.applied[0]!.digest)
+  assert.deepEqual(vector(old.slots[0]!), vectorOf(1))
+  assert.deepEqual(vector(fresh.slots[0]!), vectorOf(2))
+  assert.equal(bank.numFree, 6)
+  old.release()
+  assert.equal(bank.numFree, 7)
+  fresh.release()
+  assert.equal(bank.numFree, 7)
+})
+
+test('a deleted folder is 404 at once; a request under way keeps it, then its slot is free', async () => {
+  const { acquire, root, bank, vector } = createTestStore({ a: seeded(1) })
+  const held = await acquire('a')
+  rmSync(join(root, 'a'), { recursive: true })
+  await assert.rejects(acquire('a'), { code: 'model_not_found' })
+  assert.deepEqual(vector(held.slots[0]!), vectorOf(1))
+  held.release()
+  assert.equal(bank.numFree, 8)
+})
+
+test('a half-written folder is refused, then served when it is whole', async () => {
+  const { acquire, root, store } = createTestStore()
+  const bytes = encodeSafetensors(upTensors())
+  writeAdapter(root, 'a', { tensors: bytes.subarray(0, bytes.length / 2) })
+  await assert.rejects(acquire('a'), { code: 'invalid_adapter' })
+  assert.equal(store.list()[0]!.state, 'invalid')
+  writeAdapter(root, 'a')
+  const held = await acquire('a')
+  assert.equal(held.slots.length, 1)
+  assert.equal(store.list()[0]!.state, 'resident')
+})
+
+test('a folder that keeps changing while it is read is never served as a mixture', async () => {
+  const { acquire, root } = createTestStore({ a: seeded(1) })
+  const digests = new Map<string, number>()
+  for (const seed of [1, 2]) {
+    writeAdapter(root, `copy-${seed}`, seeded(seed))
+    digests.set((await acquire(`copy-${seed}`)).applied[0]!.digest, seed)
+  }
+  let isWriting = true
+  const writer = (async () => {
+    for (let i = 0; isWriting; i++) {
+      writeFileSync(
+        join(root, 'a', 'adapter_model.safetensors'),
+        encodeSafetensors(upTensors({ seed: 1 + (i % 2) }), { format: 'pt' }),
+      )
+      await sleep(1)
+    }
+  })()
+  for (let i = 0; i < 10; i++) {
+    const held = await acquire('a').catch((error: { code: string }) => error)
+    if ('code' in held) assert.equal(held.code, 'invalid_adapter')
+    else {
+      assert.ok(digests.has(held.applied[0]!.digest))
+      held.release()
+    }
+  }
+  isWriting = false
+  await writer
+})
+
+test('50 bad loads beside good ones: every good one succeeds', async () => {
+  const { acquire } = createTestStore({ good: seeded(1), bad: { tensors: Buffer.alloc(3) } })
+  const results = await Promise.allSettled(
+    Array.from({ length: 100 }, (_, i) => acquire(i % 2 ? 'good' : 'bad')),
+  )
+  assert.ok(results.every(({ status }, i) => status === (i % 2 ? 'fulfilled' : 'rejected')))
+})
+
+test('the list names each folder and its state, reads no tensors and says what is wrong', async () => {
+  const { acquire, root, store } = createTestStore({
+    a: { ...seeded(1), manifest: { description: 'refuses', recommended_strength: 0.8 } },
+    broken: { config: 'no' },
+    'tensors-broken': { tensors: Buffer.alloc(3) },
+  })
+  writeAdapter(root, '.hidden')
+  writeAdapter(root, 'bad name')
+  writeFileSync(join(root, 'README.md'), 'not a folder')
+  symlinkSync(temp, join(root, 'escape'))
+  const find = (id: string) => store.list().find((summary) => summary.id === id)!
+  assert.deepEqual(
+    store.list().map(({ id, state }) => [id, state]),
+    [
+      ['a', 'available'],
+      ['broken', 'invalid'],
+      ['escape', 'invalid'],
+      ['tensors-broken', 'available'],
+    ],
+  )
+  assert.deepEqual([find('a').digest, find('a').rank, find('a').defaultScale], [null, 1, 0.8])
+  assert.match(find('broken').error!.message, /^Adapter "broken": .*not JSON/)
+  const { digest } = (await acquire('a')).applied[0]!
+  assert.deepEqual(
+    [find('a').state, find('a').digest, find('a').numLayers],
+    ['resident', digest, 3],
+  )
+  await assert.rejects(acquire('tensors-broken'), { code: 'invalid_adapter' })
+  assert.equal(find('tensors-broken').state, 'invalid')
+})
+
+test('a missing adapters folder is an empty one', async () => {
+  const { root, store, acquire } = createTestStore()
+  rmSync(root, { recursive: true })
+  assert.deepEqual(store.list(), [])
+  await assert.rejects(acquire('a'), { code: 'model_not_found' })
+})
+
+test('random use never gives a request slots with another adapter’s vectors', async () => {
+  const ids = ['a', 'b', 'c', 'd', 'e']
+  const { acquire, vector, bank, root } = createTestStore(
+    Object.fromEntries(ids.map((id, i) => [id, seeded(i + 1)])),
+    3,
+  )
+  const held: { slot: number; seed: number; release: () => void }[] = []
+  const seeds = new Map(ids.map((id, i) => [id, i + 1]))
+  let state = 1
+  const random = (below: number) => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0
+    return Math.floor((state / 2 ** 32) * below)
+  }
+  for (let step = 0; step < 400; step++) {
+    const id = ids[random(ids.length)]!
+    if (random(12) === 0) {
+      seeds.set(id, 100 + step)
+      writeAdapter(root, id, seeded(100 + step))
+    } else if (random(2) === 0 && held.length > 0) {
+      held.splice(random(held.length), 1)[0]!.release()
+    } else {
+      const got = await acquire(id).catch((error: { code: string }) => error)
+      if ('code' in got) assert.equal(got.code, 'adapter_limit')
+      else held.push({ slot: got.slots[0]!, seed: seeds.get(id)!, release: got.release })
+    }
+    for (const { slot, seed } of held) assert.deepEqual(vector(slot), vectorOf(seed))
+  }
+  for (const { release } of held) release()
+  // No slot was lost: three adapters fit at once again.
+  await acquire('a', 'b', 'c')
+  assert.equal(bank.numFree, 0)
+})

@@ -1,0 +1,294 @@
+// Checkpoints: what config.json means in each of its layouts, and one clear line for what is wrong.
+
+import assert from 'node:assert/strict'
+import { mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import type { ModelConfig } from '../server/contracts/checkpoint.ts'
+import { openCheckpoint } from '../server/model/checkpoint.ts'
+import { parseGenerationDefaults, parseModelConfig } from '../server/model/checkpoint-config.ts'
+import { expectedTensors } from '../server/model/checkpoint-tensors.ts'
+import { createTempFolder } from './support/temp-folder.ts'
+import { encodeSafetensors, pseudoRandom, type TestTensor } from './support/tensor-files.ts'
+
+const temp = createTempFolder()
+const qwen = {
+  architectures: ['Qwen2ForCausalLM'],
+  hidden_size: 8,
+  intermediate_size: 12,
+  num_hidden_layers: 2,
+  num_attention_heads: 2,
+  num_key_value_heads: 1,
+  vocab_size: 16,
+  max_position_embeddings: 64,
+  rms_norm_eps: 1e-5,
+  tie_word_embeddings: true,
+}
+const llama = { ...qwen, architectures: ['LlamaForCausalLM'] }
+const llama3 = {
+  rope_type: 'llama3',
+  factor: 8,
+  low_freq_factor: 1,
+  high_freq_factor: 4,
+  original_max_position_embeddings: 8192,
+}
+const llama3Scaling = {
+  kind: 'llama3',
+  factor: 8,
+  lowFreqFactor: 1,
+  highFreqFactor: 4,
+  originalMaxPosition: 8192,
+}
+
+test('Qwen2: biases on q, k and v; sizes as given; transformers’ defaults otherwise', () => {
+  assert.deepEqual(parseModelConfig(qwen), {
+    architecture: 'Qwen2ForCausalLM',
+    hiddenSize: 8,
+    intermediateSize: 12,
+    numLayers: 2,
+    numHeads: 2,
+    numKvHeads: 1,
+    headDim: 4,
+    vocabSize: 16,
+    maxPosition: 64,
+    ropeTheta: 10000,
+    ropeScaling: null,
+    rmsNormEps: 1e-5,
+    tieWordEmbeddings: true,
+    qkvBias: true,
+    outputBias: false,
+    mlpBias: false,
+  } satisfies ModelConfig)
+})
+
+test('Llama: biases, head_dim and key-value heads follow the config', () => {
+  const config = parseModelConfig({
+    ...llama,
+    attention_bias: true,
+    mlp_bias: true,
+    head_dim: 6,
+    num_key_value_heads: undefined,
+  })
+  assert.deepEqual(
+    [config.qkvBias, config.outputBias, config.mlpBias, config.headDim, config.numKvHeads],
+    [true, true, true, 6, 2],
+  )
+  assert.equal(parseModelConfig(llama).qkvBias, false)
+})
+
+test('rope is read from the older layout and from transformers 5’s', () => {
+  const older = parseModelConfig({ ...llama, rope_theta: 5e5, rope_scaling: llama3 })
+  const newer = parseModelConfig({ ...llama, rope_parameters: { ...llama3, rope_theta: 5e5 } })
+  assert.deepEqual([older.ropeTheta, older.ropeScaling], [5e5, llama3Scaling])
+  assert.deepEqual(newer, older)
+  const plain = parseModelConfig({ ...qwen, rope_theta: 1e6, rope_scaling: null })
+  assert.deepEqual([plain.ropeTheta, plain.ropeScaling], [1e6, null])
+  const named = parseModelConfig({
+    ...qwen,
+    rope_parameters: { rope_type: 'default', rope_theta: 7 },
+  })
+  assert.equal(named.ropeTheta, 7)
+})
+
+test('a sliding window is refused only where it would hide something', () => {
+  const windowed = { ...qwen, use_sliding_window: true, sliding_window: 32 }
+  assert.ok(parseModelConfig({ ...windowed, max_window_layers: 2 }))
+  assert.ok(parseModelConfig({ ...windowed, use_sliding_window: false, max_window_layers: 0 }))
+  assert.ok(parseModelConfig({ ...windowed, sliding_window: 64, max_window_layers: 0 }))
+  assert.ok(parseModelConfig({ ...qwen, sliding_window: null, layer_types: ['full_attention'] }))
+})
+
+const unsupported: readonly (readonly [string, object, RegExp])[] = [
+  ['another architecture', { ...qwen, architectures: ['MistralForCausalLM'] }, /Mistral/],
+  ['another activation', { ...qwen, hidden_act: 'gelu' }, /hidden_act is "gelu"/],
+  ['quantised weights', { ...qwen, quantization_config: { bits: 4 } }, /quantization_config/],
+  ['half a rotation', { ...llama, partial_rotary_factor: 0.5 }, /partial_rotary_factor/],
+  [
+    'rope per kind of layer',
+    { ...llama, rope_parameters: { full_attention: {} } },
+    /full_attention/,
+  ],
+  [
+    'a window',
+    { ...qwen, use_sliding_window: true, sliding_window: 32, max_window_layers: 1 },
+    /use_sliding_window/,
+  ],
+  [
+    'a windowed layer',
+    { ...qwen, sliding_window: 32, layer_types: ['full_attention', 'sliding_attention'] },
+    /use_sliding_window/,
+  ],
+  ...['linear', 'dynamic', 'yarn', 'longrope'].flatMap((kind) => [
+    [
+      `${kind} rope`,
+      { ...llama, rope_scaling: { type: kind, factor: 2 } },
+      /rope_scaling\.rope_type/,
+    ] as const,
+    [
+      `${kind} rope, newer`,
+      { ...llama, rope_parameters: { rope_type: kind, factor: 2 } },
+      /rope_parameters\.rope_type/,
+    ] as const,
+  ]),
+]
+for (const [title, config, says] of unsupported) {
+  test(`not supported: ${title}`, () => {
+    assert.throws(() => parseModelConfig(config), { code: 'unsupported_checkpoint', message: says })
+  })
+}
+
+const invalid: readonly (readonly [string, unknown, RegExp])[] = [
+  ['a list', [], /config\.json/],
+  ['a size as text', { ...qwen, hidden_size: '8' }, /hidden_size/],
+  ['no layers', { ...qwen, num_hidden_layers: 0 }, /num_hidden_layers/],
+  ['heads that do not divide', { ...qwen, num_attention_heads: 3 }, /no multiple/],
+  ['groups that do not divide', { ...qwen, num_key_value_heads: 3, hidden_size: 8 }, /no multiple/],
+  ['an odd head', { ...llama, head_dim: 3 }, /odd/],
+  [
+    'llama3 rope without a factor',
+    { ...llama, rope_scaling: { ...llama3, factor: null } },
+    /factor is missing/,
+  ],
+]
+for (const [title, config, says] of invalid) {
+  test(`invalid: ${title}`, () => {
+    assert.throws(() => parseModelConfig(config), { code: 'invalid_checkpoint', message: says })
+  })
+}
+
+test('generation defaults: the checkpoint’s, unless it is meant for greedy search', () => {
+  const r1 = { do_sample: true, temperature: 0.6, top_p: 0.95, eos_token_id: [1, 2, 1] }
+  assert.deepEqual(parseGenerationDefaults(r1, qwen), {
+    eosTokenIds: [1, 2],
+    temperature: 0.6,
+    topP: 0.95,
+    topK: 0,
+  })
+  const greedy = { ...r1, do_sample: false, top_k: 20, eos_token_id: 3 }
+  assert.deepEqual(parseGenerationDefaults(greedy, qwen), {
+    eosTokenIds: [3],
+    temperature: 1,
+    topP: 1,
+    topK: 0,
+  })
+  assert.deepEqual(parseGenerationDefaults(null, { ...qwen, eos_token_id: 9 }).eosTokenIds, [9])
+  assert.deepEqual(parseGenerationDefaults({ top_k: 20 }, qwen).topK, 20)
+})
+
+// ---- Folders ----
+
+let numFolders = 0
+
+function tensorsOf(config: object): Record<string, TestTensor> {
+  let seed = 0
+  return Object.fromEntries(
+    [...expectedTensors(parseModelConfig(config))].map(([name, shape]) => [
+      name,
+      {
+        shape,
+        data: pseudoRandom(
+          shape.reduce((x, y) => x * y),
+          ++seed,
+        ),
+      },
+    ]),
+  )
+}
+
+function createFolder(config: object, tensors = tensorsOf(config)): string {
+  const dir = join(temp, `checkpoint-${++numFolders}`)
+  mkdirSync(dir)
+  writeFileSync(join(dir, 'config.json'), JSON.stringify(config))
+  writeFileSync(join(dir, 'model.safetensors'), encodeSafetensors(tensors))
+  return dir
+}
+
+/** The same weights in two files with an index. */
+function shard(dir: string, tensors: Record<string, TestTensor>, weightMap = {}): void {
+  const names = Object.keys(tensors)
+  const map: Record<string, string> = {}
+  for (const part of [1, 2]) {
+    const own = names.filter((_, i) => i % 2 === part - 1)
+    const file = `model-0000${part}-of-00002.safetensors`
+    for (const name of own) map[name] = file
+    const picked = Object.fromEntries(own.map((name) => [name, tensors[name]!]))
+    writeFileSync(join(dir, file), encodeSafetensors(picked))
+  }
+  rmSync(join(dir, 'model.safetensors'), { force: true })
+  const index = { metadata: {}, weight_map: { ...map, ...weightMap } }
+  writeFileSync(join(dir, 'model.safetensors.index.json'), JSON.stringify(index))
+}
+
+test('a checkpoint in one file and the same in shards read alike', () => {
+  const tensors = tensorsOf({ ...qwen, tie_word_embeddings: false })
+  const dir = createFolder({ ...qwen, tie_word_embeddings: false }, tensors)
+  const one = openCheckpoint(dir)
+  const values = [...one.tensors.read('lm_head.weight')]
+  assert.deepEqual(values, [...(tensors['lm_head.weight']!.data as Float32Array)])
+  assert.deepEqual(one.tensors.shape('lm_head.weight'), [16, 8])
+  assert.equal(one.files.length, 2)
+  assert.ok(Math.abs(one.created - Date.now() / 1000) < 60)
+  one.close()
+  shard(dir, tensors)
+  const many = openCheckpoint(dir)
+  assert.deepEqual([...many.tensors.read('lm_head.weight')], values)
+  assert.equal(many.numParameters, one.numParameters)
+  assert.equal(many.files.length, 4)
+  many.close()
+})
+
+test('tied embeddings need no lm_head; harmless extras are ignored', () => {
+  const tensors = tensorsOf(qwen)
+  assert.equal(tensors['lm_head.weight'], undefined)
+  tensors['model.layers.0.self_attn.rotary_emb.inv_freq'] = {
+    shape: [2],
+    data: new Float32Array(2),
+  }
+  const checkpoint = openCheckpoint(createFolder(qwen, tensors))
+  assert.equal(checkpoint.tensors.has('lm_head.weight'), false)
+  checkpoint.close()
+})
+
+test('every wrong tensor is named with both shapes', () => {
+  const tensors = tensorsOf(qwen)
+  tensors['model.norm.weight'] = { shape: [9], data: new Float32Array(9) }
+  delete tensors['model.layers.1.mlp.up_proj.weight']
+  assert.throws(() => openCheckpoint(createFolder(qwen, tensors)), {
+    code: 'invalid_checkpoint',
+    message: /up_proj\.weight is missing; model\.norm\.weight is \[9\], config\.json says \[8\]/,
+  })
+  const integers = tensorsOf(qwen)
+  integers['model.norm.weight'] = { shape: [8], dtype: 'I32', data: Buffer.alloc(32) }
+  assert.throws(() => openCheckpoint(createFolder(qwen, integers)), /model\.norm\.weight is I32/)
+})
+
+test('a tensor that the graph would leave out is refused', () => {
+  const tensors = tensorsOf(qwen)
+  tensors['model.layers.0.self_attn.q_norm.weight'] = { shape: [4], data: new Float32Array(4) }
+  assert.throws(() => openCheckpoint(createFolder(qwen, tensors)), {
+    code: 'unsupported_checkpoint',
+    message: /q_norm/,
+  })
+})
+
+test('an index that lies, or leads out of the folder, is refused', () => {
+  const refuse = (weightMap: object, says: RegExp) => {
+    const dir = createFolder(qwen)
+    shard(dir, tensorsOf(qwen), weightMap)
+    assert.throws(() => openCheckpoint(dir), { code: 'invalid_checkpoint', message: says })
+  }
+  refuse({ x: '../x.safetensors' }, /beside the index/)
+  refuse({ x: '/etc/passwd' }, /beside the index/)
+  refuse({ x: 5 }, /beside the index/)
+  refuse({ x: 'model-9.safetensors' }, /model-9\.safetensors: it is missing/)
+  refuse({ x: 'model-00001-of-00002.safetensors' }, /does not hold "x"/)
+})
+
+test('what is missing is said in one line', () => {
+  const dir = createFolder(qwen)
+  renameSync(join(dir, 'model.safetensors'), join(dir, 'pytorch_model.bin'))
+  assert.throws(() => openCheckpoint(dir), /pickle/)
+  assert.throws(() => openCheckpoint(join(temp, 'nowhere')), /config\.json is missing/)
+  writeFileSync(join(dir, 'config.json'), '{')
+  assert.throws(() => openCheckpoint(dir), /config\.json: it is not JSON/)
+})
