@@ -28,7 +28,7 @@ const tokenizerSchema = z.looseObject({
     type: z.string(),
     // 150,000 entries: their types are checked where they are read.
     vocab: z.custom<Record<string, number>>((value) => typeof value === 'object' && value !== null),
-    merges: z.array(z.unknown()),
+    merges: z.custom<readonly (string | readonly [string, string])[]>(Array.isArray),
     byte_fallback: z.boolean().nullish(),
     continuing_subword_prefix: z.string().nullish(),
     end_of_word_suffix: z.string().nullish(),
