@@ -1,0 +1,247 @@
+// A model for engine tests: its tokens are bytes, its cache is a list of tokens per row, and what
+// it says is a function of that cache. A row that is mixed up, moved wrongly or overwritten
+// therefore says something else. It checks what the real runner takes for granted.
+
+import assert from 'node:assert/strict'
+import {
+  type GenerateRequest,
+  type GenerationEvent,
+  isTerminal,
+  type SamplingParams,
+} from '../../server/contracts/generation.ts'
+import { createDeferred } from '../../server/engine/deferred.ts'
+import { createLoop, type StepRunner } from '../../server/engine/loop.ts'
+import {
+  createSequence,
+  type Sequence,
+  type SequenceOptions,
+  type TokenText,
+} from '../../server/engine/sequence.ts'
+import { within } from './deadline.ts'
+import { createRandomNumbers } from './random-numbers.ts'
+
+export const eos = 256
+export const thoughtEnd = 257
+export const vocabSize = 260
+
+const specials = new Map([
+  [eos, '<eos>'],
+  [thoughtEnd, '</think>'],
+  [258, '<pad>'],
+])
+
+/** Ids 0–255 are the bytes. */
+export const byteTokenizer: TokenText = {
+  tokenBytes: (id) => Buffer.from(specials.get(id) ?? Buffer.from([id])),
+  isSpecial: (id) => specials.has(id),
+  tokenText: (id) => Buffer.from(specials.get(id) ?? Buffer.from([id])).toString(),
+}
+
+export const bytesOf = (text: string): number[] => [...Buffer.from(text)]
+
+type Components = Sequence['components']
+/** The model's answer to what a row's cache holds. */
+export type Logits = (context: readonly number[], components: Components) => Float32Array
+
+/** All the weight on one token. */
+export function certain(token: number): Float32Array {
+  const logits = new Float32Array(vocabSize)
+  logits[token] = 50
+  return logits
+}
+
+/** Says the reply of the prompt that the context begins with, then the end token. */
+export function replying(replies: Readonly<Record<string, readonly number[] | string>>): Logits {
+  const scripts = Object.entries(replies).map(([prompt, reply]) => ({
+    prompt: bytesOf(prompt),
+    reply: typeof reply === 'string' ? bytesOf(reply) : reply,
+  }))
+  return (context) => {
+    const script = scripts.find(({ prompt }) => prompt.every((byte, i) => context[i] === byte))
+    assert.ok(script, `no reply is scripted for "${Buffer.from(context)}"`)
+    return certain(script.reply[context.length - script.prompt.length] ?? eos)
+  }
+}
+
+/** Logits that change with every token of the context and with the adapters; never the end token. */
+export const chaotic: Logits = (context, components) => {
+  let seed = 7
+  for (const token of context) seed = (Math.imul(seed, 31) + token) | 0
+  for (const { slot, scale } of components) seed = (Math.imul(seed, 37) + slot * 101 + scale) | 0
+  const random = createRandomNumbers(seed)
+  const logits = Float32Array.from({ length: vocabSize }, () => 8 * random())
+  logits.fill(-20, eos)
+  return logits
+}
+
+export interface ScriptedModelOptions {
+  readonly rows: number
+  readonly capacity: number
+  readonly maxChunk: number
+  readonly logits: Logits
+  /** Called before each run; may throw, or return a promise to wait for. */
+  readonly beforeRun?: (run: { kind: 'prefill' | 'decode'; rows: number }) => unknown
+}
+
+export function createScriptedModel({ beforeRun, ...options }: ScriptedModelOptions): StepRunner {
+  const cache: number[][] = Array.from({ length: options.rows }, () => [])
+  const output = new Float32Array(options.rows * vocabSize)
+
+  const append = (row: number, past: number, tokens: readonly number[]): number[] => {
+    const context = cache[row]
+    assert.ok(context, `row ${row} of ${options.rows}`)
+    assert.ok(context.length >= past, `row ${row} holds ${context.length} positions, not ${past}`)
+    assert.ok(past + tokens.length <= options.capacity, `row ${row} beyond its capacity`)
+    context.splice(past, Number.POSITIVE_INFINITY, ...tokens)
+    return context
+  }
+
+  return {
+    async prefill({ row, tokens, past, components }) {
+      assert.ok(tokens.length > 0 && tokens.length <= options.maxChunk, `${tokens.length} tokens`)
+      await beforeRun?.({ kind: 'prefill', rows: 1 })
+      output.set(options.logits(append(row, past, tokens), components))
+      return output.subarray(0, vocabSize)
+    },
+    async decode(batch) {
+      assert.ok(batch.length > 0 && batch.length <= options.rows)
+      await beforeRun?.({ kind: 'decode', rows: batch.length })
+      for (const [row, { token, past, components }] of batch.entries()) {
+        output.set(options.logits(append(row, past, [token]), components), row * vocabSize)
+      }
+      return output.subarray(0, batch.length * vocabSize)
+    },
+    copyRow(from, to, length) {
+      cache[to] = (cache[from] ?? []).slice(0, length)
+    },
+  }
+}
+
+/** Greedy, 16 tokens, no stop: overrides say what a test is about. */
+export function createRequest({
+  sampling = {},
+  ...fields
+}: Omit<Partial<GenerateRequest>, 'sampling'> & {
+  readonly sampling?: Partial<SamplingParams>
+} = {}): GenerateRequest {
+  return {
+    id: 'request',
+    prompt: { kind: 'text', text: 'hi' },
+    adapters: [],
+    n: 1,
+    maxTokens: 16,
+    topLogprobs: null,
+    splitReasoning: false,
+    ...fields,
+    sampling: {
+      temperature: 0,
+      topP: 1,
+      topK: 0,
+      minP: 0,
+      presencePenalty: 0,
+      frequencyPenalty: 0,
+      repetitionPenalty: 1,
+      logitBias: [],
+      minTokens: 0,
+      ignoreEos: false,
+      stop: [],
+      stopTokenIds: [],
+      includeStopInOutput: false,
+      seed: 0n,
+      ...sampling,
+    },
+  }
+}
+
+export function createTestSequence(
+  request: GenerateRequest,
+  overrides: Partial<SequenceOptions> = {},
+): Sequence {
+  return createSequence({
+    request,
+    index: 0,
+    promptTokens: request.prompt.kind === 'text' ? bytesOf(request.prompt.text) : [0],
+    components: [],
+    tokenizer: byteTokenizer,
+    eosTokenIds: [eos],
+    startsInReasoning: false,
+    maxTokens: request.maxTokens ?? 16,
+    ...overrides,
+  })
+}
+
+export interface TestLoopOptions extends Partial<ScriptedModelOptions> {
+  /** Changes the runner under the loop. */
+  readonly wrap?: (runner: StepRunner) => StepRunner
+}
+
+export interface SubmitOptions {
+  readonly components?: Components
+  readonly startsInReasoning?: boolean
+}
+
+/** The real loop over a scripted model. */
+export function createTestLoop({ wrap = (runner) => runner, ...given }: TestLoopOptions = {}) {
+  const options = { rows: 4, capacity: 64, maxChunk: 4, logits: chaotic, ...given }
+  const told = new Map<string, GenerationEvent[]>()
+  const ends = new Map<string, ReturnType<typeof createDeferred<void>>>()
+  const releases = new Map<string, number>()
+  let clock = 0
+  const loop = createLoop({
+    runner: wrap(createScriptedModel(options)),
+    rows: options.rows,
+    capacity: options.capacity,
+    vocabSize,
+    maxChunk: options.maxChunk,
+    publish: (events) => {
+      for (const [id, event] of events) {
+        told.get(id)?.push(event)
+        if (isTerminal(event)) ends.get(id)?.resolve()
+      }
+    },
+    now: () => ++clock,
+  })
+  return {
+    loop,
+    submit(request: GenerateRequest, { components = [], startsInReasoning }: SubmitOptions = {}) {
+      const { id } = request
+      told.set(id, [])
+      ends.set(id, createDeferred())
+      releases.set(id, 0)
+      const sequences = Array.from({ length: request.n }, (_, index) =>
+        createTestSequence(request, {
+          index,
+          components,
+          startsInReasoning: startsInReasoning ?? false,
+        }),
+      )
+      loop.submit({
+        id,
+        sequences,
+        adapterIds: [],
+        release: () => releases.set(id, (releases.get(id) ?? 0) + 1),
+      })
+    },
+    /** All events of a request, once it has ended and the loop is idle or at its next step. */
+    async ended(id: string): Promise<GenerationEvent[]> {
+      await within(10_000, `end of ${id}`, ends.get(id)?.promise ?? Promise.reject(id))
+      return told.get(id) ?? []
+    },
+    events: (id: string): readonly GenerationEvent[] => told.get(id) ?? [],
+    numReleases: (id: string): number => releases.get(id) ?? 0,
+  }
+}
+
+/** One choice's text of one section. */
+export function textOf(
+  events: readonly GenerationEvent[],
+  { index = 0, section = 'content' }: { index?: number; section?: 'content' | 'reasoning' } = {},
+): string {
+  return events
+    .map((event) =>
+      event.kind === 'delta' && event.index === index && event.section === section
+        ? event.text
+        : '',
+    )
+    .join('')
+}
