@@ -16,16 +16,23 @@ export interface StopMatch {
   readonly stop: string | null
 }
 
-/** Finds the first of several stop strings in a stream, also when it is split over pieces. */
+/**
+ * Finds the first of several stop strings to be complete in a stream, the longest of those that are
+ * complete together. However the stream is cut into pieces, the outcome is the same.
+ */
 export function createStopMatcher(stops: readonly string[], includeStop: boolean) {
   let held = ''
   return {
     push(piece: string): StopMatch {
       held += piece
       let first: { at: number; stop: string } | undefined
+      let firstEnd = Number.POSITIVE_INFINITY
       for (const stop of stops) {
         const at = held.indexOf(stop)
-        if (at >= 0 && (first === undefined || at < first.at)) first = { at, stop }
+        const end = at + stop.length
+        if (at < 0 || end > firstEnd || (end === firstEnd && at >= first!.at)) continue
+        first = { at, stop }
+        firstEnd = end
       }
       if (first !== undefined) {
         const end = first.at + (includeStop ? first.stop.length : 0)
