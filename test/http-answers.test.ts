@@ -336,6 +336,39 @@ describe('deadlines and places', () => {
   })
 })
 
+describe('a required adapter', () => {
+  const config = { requireAdapter: { id: 'safety-r1', minScale: 0.8 } }
+
+  it('is applied to silent requests on both routes, and said', async () => {
+    const front = createFront({ config })
+    const answers = [
+      await front.post(chat, goodChat),
+      await front.post(completions, { model: 'tiny', prompt: 'a' }),
+    ]
+    for (const response of answers) {
+      assert.match(response.headers.get('x-adapter') ?? '', /^safety-r1@[0-9a-f]{12};scale=1$/)
+    }
+  })
+
+  it('cannot be switched off, weakened or replaced', async () => {
+    const front = createFront({ config })
+    const attempts = [
+      ['?adapter=none', {}],
+      ['?adapter=safety-r1:0', {}],
+      ['', { adapter: { id: 'safety-r1', scale: 0.5 } }],
+      ['', { model: 'terse' }],
+      ['', { model: 'tiny:none' }],
+      ['', { lora: [{ id: 'terse', scale: 1 }] }],
+    ] as const
+    for (const [query, fields] of attempts) {
+      const response = await front.post(`${chat}${query}`, { ...goodChat, ...fields })
+      assert.equal(response.status, 403)
+      assert.equal((await readJson(response)).error.code, 'adapter_required')
+    }
+    assert.equal(front.engine.requests.length, 0)
+  })
+})
+
 describe('plain completions', () => {
   it('several prompts are several engine requests, numbered i · n + j', async () => {
     const front = createFront()

@@ -40,9 +40,7 @@ export const createAdmission = (options: {
 
   const requireOpen = () => {
     if (!draining) return
-    throw new ServerError('shutting_down', 'the server is shutting down; send the request again', {
-      headers: { 'retry-after': '1' },
-    })
+    throw new ServerError('shutting_down', 'the server is shutting down; send the request again')
   }
 
   return {

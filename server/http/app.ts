@@ -11,7 +11,7 @@ import { ServerError } from '../errors.ts'
 import { createAdapterList } from './adapter-list.ts'
 import { type Admission, createAdmission } from './admission.ts'
 import { adapterHeader } from './applied-adapters.ts'
-import { createAuthenticate } from './auth.ts'
+import { createAuthenticate, openPaths } from './auth.ts'
 import { completionRoutes } from './completion-routes.ts'
 import {
   type Clock,
@@ -75,7 +75,7 @@ export const createApp = (options: AppOptions): App => {
 
   const hono: HonoApp = new Hono()
   hono.use(requestFrame(services))
-  hono.use(gates(config))
+  hono.use(gates(services))
   for (const [path, ofPath] of groupByPath(routes)) {
     for (const route of ofPath) hono.on(route.method, path, route.handle)
     hono.all(path, methodNotAllowed(ofPath))
@@ -155,8 +155,11 @@ const requestFrame = (services: Services) => {
   }
 }
 
+/** Probes and scrapes go on until the end; /health/ready says 503 by itself. */
+const answersWhileDraining = (path: string) => openPaths.has(path) || path === '/metrics'
+
 /** Who may come in: the Host header, the origin, the key; before anything is read or matched. */
-const gates = (config: HttpConfig) => {
+const gates = ({ config, admission }: Services) => {
   const checkHost = createCheckHost({ bound: config.host, allowed: config.allowedHosts })
   const cors = createCors(config.corsOrigins)
   const authenticate = createAuthenticate(config.apiKey)
@@ -166,6 +169,7 @@ const gates = (config: HttpConfig) => {
     const preflight = cors.preflight(context.req.raw)
     if (preflight !== undefined) return preflight
     authenticate(pathname, context.req.header('authorization'))
+    if (!answersWhileDraining(pathname)) admission.requireOpen()
     return next()
   }
 }

@@ -58,7 +58,7 @@ export const createCompletionReply = (
         if (event.text === '' && tokens.length === 0) return []
         const choice = choices[event.index] as Choice
         const shown = tokens.length > 0 ? legacyLogprobs(tokens, choice.offset) : null
-        choice.offset += tokens.reduce((sum, { token }) => sum + token.length, 0)
+        choice.offset += tokens.reduce((sum, { token }) => sum + numCodePoints(token), 0)
         return [chunk(event.index, event.text, { logprobs: shown })]
       }
       case 'choice_finished': {
@@ -94,6 +94,9 @@ export const createCompletionReply = (
   }
 }
 
+/** As OpenAI and vLLM count: Python's characters, not UTF-16 units. */
+const numCodePoints = (text: string): number => [...text].length
+
 const legacyLogprobs = (tokens: readonly TokenLogprobs[], offset: number) => {
   let at = offset
   return {
@@ -104,7 +107,7 @@ const legacyLogprobs = (tokens: readonly TokenLogprobs[], offset: number) => {
     ),
     text_offset: tokens.map(({ token }) => {
       const start = at
-      at += token.length
+      at += numCodePoints(token)
       return start
     }),
   }

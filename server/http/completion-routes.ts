@@ -26,7 +26,6 @@ export const completionRoutes = (services: Services): readonly Route[] => {
 
   /** What both routes do before they differ. */
   const begin = async (context: RequestContext): Promise<JsonObject> => {
-    services.admission.requireOpen()
     const body = await readJsonObject(context.req.raw, config.maxBody)
     requireModel(services)
     return body

@@ -36,7 +36,6 @@ export const toServerError = (error: unknown, logger: Logger, requestId: string)
   return new ServerError('server_error', 'the server failed on this request; it was logged')
 }
 
-/** `x-should-retry` is read by the official clients: no retry cures a wrong request. */
 export const errorResponse = (
   error: ServerError,
   headers: Readonly<Record<string, string>> = {},
@@ -47,6 +46,7 @@ export const errorResponse = (
     headers: {
       'content-type': 'application/json',
       ...(closes ? { connection: 'close' } : {}),
+      ...(error.status === 503 ? { 'retry-after': '1' } : {}),
       ...error.headers,
       ...headers,
     },

@@ -25,9 +25,7 @@ export const operationRoutes = (
     requireModel(services)
     const { state } = services.engine
     if (state === 'ready') return Response.json({ status: 'ready' })
-    throw new ServerError('model_loading', `the engine is ${state}; try again soon`, {
-      headers: { 'retry-after': '1' },
-    })
+    throw new ServerError('model_loading', `the engine is ${state}; try again soon`)
   }
   const get = (
     path: string,

@@ -10,9 +10,7 @@ import type { RequestContext, Services } from './context.ts'
 export const requireModel = (services: Services): ModelInfo => {
   const { model } = services.engine
   if (model !== undefined) return model
-  throw new ServerError('model_loading', 'the model is still loading; try again soon', {
-    headers: { 'retry-after': '1' },
-  })
+  throw new ServerError('model_loading', 'the model is still loading; try again soon')
 }
 
 const defaultScales = (adapters: readonly AdapterSummary[]): ReadonlyMap<string, number> =>
