@@ -4,9 +4,21 @@
 import { homedir } from 'node:os'
 import { basename, join, resolve } from 'node:path'
 import { z } from 'zod'
-import { adapterNamePattern, maxAdapterScale } from './contracts/adapter.ts'
 import type { EngineOptions } from './contracts/engine.ts'
 import { ServerError } from './errors.ts'
+import {
+  adapterStrength,
+  apiKeys,
+  integer,
+  list,
+  oneOf,
+  origins,
+  parseDuration,
+  parseSize,
+  positiveDuration,
+  requiredAdapter,
+  text,
+} from './flag-values.ts'
 
 interface FlagText {
   /** What --help and the README show between the flag and its meaning. */
@@ -37,99 +49,6 @@ const flag = <T>(parse: (text: string) => T, text: FlagText) =>
 /** A flag that always has a value, because it has a default. */
 const setting = <T>(parse: (text: string) => T, text: FlagText & { readonly default: string }) =>
   flag(parse, text).transform((value) => value as T)
-
-const fail = (rule: string, got: string): never => {
-  throw new Error(`must be ${rule}; got ${JSON.stringify(got.slice(0, 80))}`)
-}
-
-const text = (value: string): string => (value === '' ? fail('a non-empty text', value) : value)
-
-const integer = (min: number, max: number) => (value: string) => {
-  const number = /^\d{1,15}$/.test(value) ? Number(value) : Number.NaN
-  return number >= min && number <= max
-    ? number
-    : fail(`a whole number from ${min} to ${max}`, value)
-}
-
-const oneOf =
-  <const T extends string>(all: readonly T[], supported: readonly T[] = all) =>
-  (value: string): T => {
-    const known = all.find((choice) => choice === value)
-    if (known === undefined) return fail(`one of ${all.join(', ')}`, value)
-    if (supported.includes(known)) return known
-    throw new Error(
-      `${JSON.stringify(value)} is not supported by this version; use ${supported.join(' or ')}`,
-    )
-  }
-
-const sizeUnits: Record<string, number> = {
-  '': 1,
-  B: 1,
-  kB: 1e3,
-  KB: 1e3,
-  MB: 1e6,
-  GB: 1e9,
-  KiB: 2 ** 10,
-  MiB: 2 ** 20,
-  GiB: 2 ** 30,
-}
-/** "2MB", "4GiB", "65536": bytes. */
-export const parseSize = (value: string): number => {
-  const match = /^(\d+(?:\.\d+)?) ?([A-Za-z]*)$/.exec(value)
-  const unit = match === null ? undefined : sizeUnits[match[2] as string]
-  const bytes = unit === undefined ? Number.NaN : Math.floor(Number(match?.[1]) * unit)
-  return bytes >= 1 && Number.isSafeInteger(bytes)
-    ? bytes
-    : fail('a size such as 65536, 2MB or 4GiB', value)
-}
-
-const durationUnits: Record<string, number> = { ms: 1, '': 1e3, s: 1e3, m: 60e3, h: 3600e3 }
-/** "600", "600s", "10m", "250ms": milliseconds. */
-export const parseDuration = (value: string): number => {
-  const match = /^(\d+(?:\.\d+)?) ?(ms|s|m|h|)$/.exec(value)
-  const ms = match === null ? Number.NaN : Number(match[1]) * (durationUnits[match[2] ?? ''] ?? 0)
-  // Node's timers hold at most 2^31 − 1 ms.
-  return ms >= 0 && ms <= 2_147_483_647
-    ? Math.floor(ms)
-    : fail('a duration up to 24 days such as 600, 600s or 10m', value)
-}
-const positiveDuration = (value: string): number =>
-  parseDuration(value) || fail('a duration above 0 such as 600, 600s or 10m', value)
-
-const list = (value: string): readonly string[] => {
-  const items = value.split(',').map((item) => item.trim())
-  return items.some((item) => item === '') ? fail('a comma list without empty items', value) : items
-}
-
-const apiKeys = (value: string): readonly string[] => {
-  const keys = value.split(',').map((item) => item.trim())
-  // The keys themselves never appear in an error line.
-  if (keys.every((key) => /^[\x21-\x7e]{1,512}$/.test(key))) return keys
-  throw new Error('must be 1–512 printable ASCII characters without spaces; commas separate keys')
-}
-
-const origins = (value: string): readonly string[] => {
-  for (const origin of list(value)) {
-    if (origin !== '*' && !/^https?:\/\/[^/\s]+$/.test(origin)) {
-      fail('* or a comma list of origins such as https://app.example.com', value)
-    }
-  }
-  return list(value)
-}
-
-const adapterStrength = (value: string): { id: string; scale: number | null } => {
-  const [id = '', scale, ...rest] = value.split(':')
-  const rule = `<name>[:<strength>] with a strength from 0 to ${maxAdapterScale}`
-  if (!adapterNamePattern.test(id) || id === 'none' || rest.length > 0) return fail(rule, value)
-  if (scale === undefined) return { id, scale: null }
-  const number = /^\d+(\.\d+)?$/.test(scale) ? Number(scale) : Number.NaN
-  return number <= maxAdapterScale ? { id, scale: number } : fail(rule, value)
-}
-
-const requiredAdapter = (value: string): { id: string; minScale: number | null } => {
-  const { id, scale } = adapterStrength(value)
-  return { id, minScale: scale }
-}
 
 const cacheRoot = process.env.XDG_CACHE_HOME || join(homedir(), '.cache')
 

@@ -25,7 +25,7 @@ const rooms: readonly Room[] = [
   { name: 'contracts', holds: /^contracts\//, ours: /^errors$/, packages: /^zod$/ },
   {
     name: 'config',
-    holds: /^config$/,
+    holds: /^(config|flag-values)$/,
     ours: new RegExp(`^(${shared})`),
     packages: /^(zod|node:(os|path))$/,
   },

@@ -139,6 +139,7 @@ describe('configuration', () => {
     const readme = readFileSync('README.md', 'utf8')
     const block = /<!-- flags:begin -->\n(.*?)<!-- flags:end -->/s.exec(readme)?.[1]
     if (block === undefined) return
-    assert.equal(block.trim(), renderFlagTable())
+    const command = `node -e "import('./dist/server/config.js').then((m) => console.log(m.renderFlagTable()))"`
+    assert.equal(block.trim(), renderFlagTable(), `put there what this prints: ${command}`)
   })
 })
