@@ -49,6 +49,12 @@ export interface EngineClientOptions {
   readonly limits?: Partial<EngineLimits>
 }
 
+/** An engine in a child process of this one. */
+export interface LocalEngineClient extends EngineClient {
+  /** The engine process of the moment; another one after a restart. */
+  readonly pid: number | undefined
+}
+
 interface PendingCall {
   readonly resolve: (value: never) => void
   readonly reject: (error: ServerError) => void
@@ -59,7 +65,7 @@ export function createEngineClient({
   observer,
   logger,
   limits: given,
-}: EngineClientOptions): EngineClient {
+}: EngineClientOptions): LocalEngineClient {
   const limits = { ...defaultLimits, ...given }
   const generations = new Map<string, EventQueue>()
   const calls = new Map<number, PendingCall>()
@@ -175,8 +181,14 @@ export function createEngineClient({
     whenGone = createDeferred<void>()
     child = fork(entry, { serialization: 'advanced' })
     child.on('message', receive)
-    child.once('exit', onExit)
-    child.once('error', (error) => logger.error({ error: error.message }, 'engine process'))
+    const started = child
+    started.once('exit', (code, signal) => {
+      // Its last words may come after 'exit'; they come before 'disconnect'.
+      if (started.connected) started.once('disconnect', () => onExit(code, signal))
+      else onExit(code, signal)
+    })
+    // Each message to a process that has just died is an error of its own.
+    child.on('error', (error) => logger.error({ error: error.message }, 'engine process'))
     send({ kind: 'start', options })
   }
 
@@ -212,6 +224,9 @@ export function createEngineClient({
     },
     get restarts() {
       return restarts
+    },
+    get pid() {
+      return child.pid
     },
     ready: () => whenReady.promise,
 

@@ -6,7 +6,8 @@ import { type OpenEngine, openEngine } from './engine.ts'
 import { type FromEngine, heartbeatMs, type ToEngine } from './protocol.ts'
 
 function send(message: FromEngine): void {
-  if (process.connected) process.send?.(message)
+  // A front that goes between the question and the writing is no error: 'disconnect' follows.
+  if (process.connected) process.send?.(message, () => {})
 }
 
 function toBody(error: unknown) {

@@ -1,0 +1,462 @@
+// The engine process for real: models/tiny-reasoner behind IPC, killed, stopped and misused. Every
+// request ends in exactly one terminal event, and the next one works.
+
+import assert from 'node:assert/strict'
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { after, before, describe, it } from 'node:test'
+import type { EngineOptions, EngineState, Generation } from '../server/contracts/engine.ts'
+import { type GenerationEvent, isTerminal } from '../server/contracts/generation.ts'
+import type { Observer } from '../server/contracts/observer.ts'
+import { createEngineClient, type EngineLimits } from '../server/engine/client.ts'
+import { createDeferred } from '../server/engine/deferred.ts'
+import { openCheckpoint } from '../server/model/checkpoint.ts'
+import { within } from './support/deadline.ts'
+import { root } from './support/root.ts'
+import { createRequest, textOf } from './support/scripted-model.ts'
+import { createTempFolder } from './support/temp-folder.ts'
+import { upTensors, writeAdapter } from './support/tensor-files.ts'
+
+/** Loading the model included, on a busy machine. */
+const patience = 60_000
+const reasoner = join(root, 'models', 'tiny-reasoner')
+const temp = createTempFolder()
+const adapters = join(temp, 'adapters')
+
+const engineOptions: EngineOptions = {
+  model: reasoner,
+  servedModelName: 'tiny-reasoner',
+  adapters,
+  device: 'cpu',
+  weights: 'auto',
+  maxBatch: 2,
+  maxContext: 1024,
+  kvMemoryBytes: 64 * 2 ** 20,
+  threads: 1,
+  cacheDir: join(temp, 'cache'),
+}
+
+/** A client and what it told its observer. */
+function startClient(options: Partial<EngineOptions> = {}, limits: Partial<EngineLimits> = {}) {
+  const states: EngineState[] = []
+  const restartReasons: string[] = []
+  const waits: { state: EngineState; resolve: () => void }[] = []
+  const ignore = () => {}
+  const observer: Observer = {
+    httpResponse: ignore,
+    clientDisconnected: ignore,
+    firstToken: ignore,
+    interToken: ignore,
+    requestFinished: ignore,
+    engineStats: ignore,
+    engineReady: ignore,
+    engineState(state) {
+      states.push(state)
+      for (const wait of waits) if (wait.state === state) wait.resolve()
+    },
+    engineRestarted: (reason) => restartReasons.push(reason),
+  }
+  const client = createEngineClient({
+    options: { ...engineOptions, ...options },
+    observer,
+    logger: { debug: ignore, info: ignore, warn: ignore, error: ignore },
+    limits: { firstBackoffMs: 10, ...limits },
+  })
+  return {
+    client,
+    states,
+    restartReasons,
+    /** Resolves at the next change to that state; call it before what causes the change. */
+    next(state: EngineState): Promise<void> {
+      const { promise, resolve } = createDeferred<void>()
+      waits.push({ state, resolve })
+      return within(patience, `state ${state}`, promise)
+    },
+    ready: () => within(patience, 'ready engine', client.ready()),
+  }
+}
+
+let numRequests = 0
+type RequestFields = NonNullable<Parameters<typeof createRequest>[0]>
+
+const newRequest = (fields: RequestFields = {}) =>
+  createRequest({
+    id: `request ${numRequests++}`,
+    prompt: { kind: 'messages', messages: [{ role: 'user', content: 'What is 12 + 30?' }] },
+    maxTokens: 12,
+    ...fields,
+  })
+
+/** So long that it cannot end by itself while a test looks at it. */
+const endless = (fields: RequestFields = {}) =>
+  newRequest({ maxTokens: 900, sampling: { ignoreEos: true }, ...fields })
+
+function collect({ id, events }: Generation): Promise<GenerationEvent[]> {
+  const read = async () => {
+    const all: GenerationEvent[] = []
+    for await (const event of events) all.push(event)
+    return all
+  }
+  return within(patience, `end of ${id}`, read())
+}
+
+/** Reads until an event that fits; reading goes on in `rest`. */
+async function readUntil(generation: Generation, kind: GenerationEvent['kind']) {
+  const iterator = generation.events[Symbol.asyncIterator]()
+  const seen: GenerationEvent[] = []
+  const read = async () => {
+    for (;;) {
+      const { value, done } = await iterator.next()
+      if (done) return
+      seen.push(value)
+      if (value.kind === kind) return
+    }
+  }
+  await within(patience, `${kind} of ${generation.id}`, read())
+  assert.equal(seen.at(-1)?.kind, kind, JSON.stringify(seen.at(-1)))
+  return {
+    async rest(): Promise<GenerationEvent[]> {
+      const drain = async () => {
+        for (;;) {
+          const { value, done } = await iterator.next()
+          if (done) return
+          seen.push(value)
+        }
+      }
+      await within(patience, `end of ${generation.id}`, drain())
+      return seen
+    },
+  }
+}
+
+function assertFailed(events: readonly GenerationEvent[], code: string): string {
+  const end = events.at(-1)
+  assert.ok(end?.kind === 'failed', `ends in ${end?.kind}`)
+  assert.equal(end.error.code, code)
+  assert.equal(events.filter(isTerminal).length, 1)
+  return end.error.message
+}
+
+before(() => {
+  const checkpoint = openCheckpoint(reasoner)
+  const { config: model } = checkpoint
+  checkpoint.close()
+  const layers = Array.from({ length: model.numLayers }, (_, layer) => layer)
+  const tensors = upTensors({ rank: 2, layers, seed: 3, model })
+  writeAdapter(adapters, 'strong', { config: { r: 2, lora_alpha: 8 }, tensors })
+  writeAdapter(adapters, 'broken', { config: '{' })
+})
+
+describe('an engine process', () => {
+  let engine: ReturnType<typeof startClient>
+
+  before(async () => {
+    engine = startClient()
+    await engine.ready()
+  })
+  after(() => engine.client.close({ force: true }))
+
+  it('says what it serves', async () => {
+    const model = await engine.ready()
+    assert.equal(model.id, 'tiny-reasoner')
+    assert.equal(model.architecture, 'Qwen2ForCausalLM')
+    assert.equal(model.maxContext, 1024)
+    assert.ok(model.numParameters > 1e6)
+    assert.deepEqual(engine.states, ['loading', 'ready'])
+    assert.equal(engine.client.state, 'ready')
+    assert.deepEqual(engine.client.model, model)
+  })
+
+  it('answers: accepted, then text, then the end of the choice, then done', async () => {
+    const events = await collect(engine.client.submit(newRequest()))
+    assert.ok(events[0]?.kind === 'accepted')
+    assert.ok(events[0].promptTokens > 5)
+    assert.deepEqual(events[0].adapters, [])
+    assert.notEqual(textOf(events), '')
+    const [choice, end] = events.slice(-2)
+    assert.ok(choice?.kind === 'choice_finished' && end?.kind === 'done')
+    assert.ok(choice.usage.completionTokens <= 12)
+  })
+
+  it('applies an adapter, says which, and switches back', async () => {
+    const base = textOf(await collect(engine.client.submit(newRequest())))
+    const strong = newRequest({ adapters: [{ id: 'strong', scale: null }] })
+    const events = await collect(engine.client.submit(strong))
+    assert.ok(events[0]?.kind === 'accepted')
+    assert.equal(events[0].adapters[0]?.id, 'strong')
+    assert.match(events[0].adapters[0]?.digest ?? '', /^[0-9a-f]{64}$/)
+    assert.notEqual(textOf(events), base)
+    assert.equal(textOf(await collect(engine.client.submit(newRequest()))), base)
+    const off = newRequest({ adapters: [{ id: 'strong', scale: 0 }] })
+    assert.equal(textOf(await collect(engine.client.submit(off))), base)
+  })
+
+  it('gives the same tokens for the same seed alone and in company', async () => {
+    const seeded = () => newRequest({ maxTokens: 40, sampling: { temperature: 1, seed: 11n } })
+    const alone = textOf(await collect(engine.client.submit(seeded())))
+    const others = [1n, 2n, 3n].map((seed) =>
+      engine.client.submit(
+        newRequest({
+          maxTokens: 40,
+          adapters: [{ id: 'strong', scale: 1 }],
+          sampling: { temperature: 1, seed },
+        }),
+      ),
+    )
+    const it = engine.client.submit(seeded())
+    const [got] = await Promise.all([it, ...others].map(collect))
+    assert.equal(textOf(got ?? []), alone)
+  })
+
+  it('cancels before the first token: a request that waits for a row', async () => {
+    const running = [endless(), endless()].map((request) => engine.client.submit(request))
+    const reads = await Promise.all(running.map((generation) => readUntil(generation, 'delta')))
+    const waiting = engine.client.submit(endless())
+    const read = await readUntil(waiting, 'accepted')
+    waiting.cancel()
+    waiting.cancel()
+    assert.deepEqual(
+      (await read.rest()).map(({ kind }) => kind),
+      ['accepted', 'cancelled'],
+    )
+    for (const generation of running) generation.cancel()
+    for (const { rest } of reads) assert.equal((await rest()).at(-1)?.kind, 'cancelled')
+  })
+
+  it('cancels mid-stream, and its row is free for the next', async () => {
+    const generation = engine.client.submit(endless())
+    const { rest } = await readUntil(generation, 'delta')
+    generation.cancel()
+    const events = await rest()
+    assert.equal(events.at(-1)?.kind, 'cancelled')
+    assert.equal(events.filter(isTerminal).length, 1)
+    assert.ok(events.length < 900)
+    generation.cancel()
+    assert.equal((await collect(engine.client.submit(newRequest()))).at(-1)?.kind, 'done')
+  })
+
+  it('cancels at once, however early: a request ends once and the next one works', async () => {
+    for (let i = 0; i < 20; i++) {
+      const generation = engine.client.submit(endless())
+      generation.cancel()
+      const events = await collect(generation)
+      assert.equal(events.at(-1)?.kind, 'cancelled')
+    }
+    assert.equal((await collect(engine.client.submit(newRequest()))).at(-1)?.kind, 'done')
+  })
+
+  it('refuses an unknown adapter and a broken one, before accepting', async () => {
+    const unknown = newRequest({ adapters: [{ id: 'no-such', scale: null }] })
+    const events = await collect(engine.client.submit(unknown))
+    assert.equal(events.length, 1)
+    assert.match(assertFailed(events, 'model_not_found'), /no-such/)
+    const broken = newRequest({ adapters: [{ id: 'broken', scale: null }] })
+    assertFailed(await collect(engine.client.submit(broken)), 'invalid_adapter')
+  })
+
+  it('refuses a prompt beyond the context with both numbers, and one that leaves no room', async () => {
+    const tokens = new Array<number>(1500).fill(5)
+    const long = newRequest({ prompt: { kind: 'tokens', tokens }, maxTokens: null })
+    const message = assertFailed(
+      await collect(engine.client.submit(long)),
+      'context_length_exceeded',
+    )
+    assert.match(message, /1024/)
+    assert.match(message, /1500/)
+    const full = { kind: 'tokens', tokens: tokens.slice(0, 1020) } as const
+    const tooMany = newRequest({ prompt: full, maxTokens: 5 })
+    assertFailed(await collect(engine.client.submit(tooMany)), 'context_length_exceeded')
+    const fits = await collect(engine.client.submit(newRequest({ prompt: full, maxTokens: 4 })))
+    assert.equal(fits.at(-1)?.kind, 'done')
+  })
+
+  it('fills the context to its last position and ends by length', async () => {
+    const tokens = new Array<number>(1000).fill(5)
+    const request = endless({ prompt: { kind: 'tokens', tokens }, maxTokens: null })
+    const events = await collect(engine.client.submit(request))
+    const end = events.at(-2)
+    assert.ok(end?.kind === 'choice_finished')
+    assert.equal(end.reason, 'length')
+    assert.equal(end.usage.completionTokens, 24)
+  })
+
+  it('refuses an empty prompt', async () => {
+    const empty = newRequest({ prompt: { kind: 'tokens', tokens: [] } })
+    assertFailed(await collect(engine.client.submit(empty)), 'invalid_value')
+  })
+
+  it('lives through a token id that the model does not have', async () => {
+    const odd = newRequest({ prompt: { kind: 'tokens', tokens: [5, 999_999] } })
+    const events = await collect(engine.client.submit(odd))
+    assert.equal(events.at(-1)?.kind, 'failed')
+    assert.equal((await collect(engine.client.submit(newRequest()))).at(-1)?.kind, 'done')
+    assert.equal(engine.client.restarts, 0)
+  })
+
+  it('tokenizes, detokenizes and lists adapters beside running requests', async () => {
+    const running = engine.client.submit(endless())
+    const { rest } = await readUntil(running, 'delta')
+    const text = 'A duck 🦆 costs 12.'
+    const asked = engine.client.tokenize({ kind: 'text', text, addSpecialTokens: false })
+    const { tokens, tokenStrings } = await within(patience, 'tokenize', asked)
+    assert.equal(tokens.length, tokenStrings.length)
+    const back = await within(patience, 'detokenize', engine.client.detokenize(tokens))
+    assert.equal(back, text)
+    const list = await within(patience, 'adapters', engine.client.listAdapters())
+    assert.deepEqual(
+      list.map(({ id, state }) => [id, state]),
+      [
+        ['broken', 'invalid'],
+        ['strong', 'resident'],
+      ],
+    )
+    running.cancel()
+    await rest()
+  })
+})
+
+describe('an engine process that dies', () => {
+  it('fails its running requests once, is started again, and answers the next request', async () => {
+    const engine = startClient()
+    try {
+      await engine.ready()
+      const running = engine.client.submit(endless())
+      const waiting = [endless(), endless()].map((request) => engine.client.submit(request))
+      const { rest } = await readUntil(running, 'delta')
+      const restarting = engine.next('restarting')
+      const ready = engine.next('ready')
+      const firstPid = engine.client.pid as number
+      process.kill(firstPid, 'SIGKILL')
+      // It is not known to be gone yet: these are sent to nobody, and end all the same.
+      const late = Array.from({ length: 5 }, () => engine.client.submit(newRequest()))
+      const question = engine.client.tokenize({ kind: 'text', text: 'x', addSpecialTokens: false })
+      await assert.rejects(within(patience, 'tokenize', question), { code: 'engine_crashed' })
+      assertFailed(await rest(), 'engine_crashed')
+      for (const generation of [...waiting, ...late]) {
+        assertFailed(await collect(generation), 'engine_crashed')
+      }
+      await restarting
+      const meanwhile = engine.client.state
+      assert.ok(meanwhile === 'restarting' || meanwhile === 'ready')
+      await ready
+      assert.notEqual(engine.client.pid, firstPid)
+      assert.equal((await collect(engine.client.submit(newRequest()))).at(-1)?.kind, 'done')
+      assert.equal(engine.client.restarts, 1)
+      assert.deepEqual(engine.restartReasons, ['crashed'])
+      assert.deepEqual(engine.states, ['loading', 'ready', 'restarting', 'ready'])
+    } finally {
+      await engine.client.close({ force: true })
+    }
+  })
+
+  it('refuses requests while it restarts', async () => {
+    const engine = startClient({}, { firstBackoffMs: patience, maxBackoffMs: patience })
+    try {
+      await engine.ready()
+      const restarting = engine.next('restarting')
+      process.kill(engine.client.pid as number, 'SIGKILL')
+      await restarting
+      assertFailed(await collect(engine.client.submit(newRequest())), 'model_loading')
+      await assert.rejects(engine.client.listAdapters(), { code: 'model_loading' })
+    } finally {
+      await engine.client.close()
+    }
+  })
+
+  it('is killed and started again when it falls silent', async () => {
+    // A heart beats each second; four seconds of silence are a stuck process here.
+    const engine = startClient({}, { silenceMs: 4_000, watchIntervalMs: 50 })
+    try {
+      await engine.ready()
+      const running = engine.client.submit(endless())
+      const { rest } = await readUntil(running, 'delta')
+      const ready = engine.next('ready')
+      process.kill(engine.client.pid as number, 'SIGSTOP')
+      assertFailed(await rest(), 'engine_crashed')
+      await ready
+      assert.equal(engine.restartReasons[0], 'hung')
+      assert.equal((await collect(engine.client.submit(newRequest()))).at(-1)?.kind, 'done')
+    } finally {
+      await engine.client.close({ force: true })
+    }
+  })
+})
+
+describe('an engine process that cannot start', () => {
+  for (const [title, prepare, code] of [
+    ['a folder without a checkpoint', () => {}, 'invalid_checkpoint'],
+    [
+      'a config that is not JSON',
+      (dir: string) => writeFileSync(join(dir, 'config.json'), '{'),
+      'invalid_checkpoint',
+    ],
+    [
+      'a model of another kind',
+      (dir: string) =>
+        writeFileSync(join(dir, 'config.json'), '{"architectures":["BertForMaskedLM"]}'),
+      'unsupported_checkpoint',
+    ],
+  ] as const) {
+    it(`says why: ${title}`, async () => {
+      const model = join(temp, `bad-${title.replaceAll(' ', '-')}`)
+      mkdirSync(model)
+      prepare(model)
+      const engine = startClient({ model })
+      const stopped = engine.next('stopped')
+      try {
+        await assert.rejects(engine.ready(), (error: { code?: string; message?: string }) => {
+          assert.equal(error.code, code, error.message)
+          assert.doesNotMatch(error.message ?? '', /ended while loading/)
+          return true
+        })
+        await stopped
+        assertFailed(await collect(engine.client.submit(newRequest())), 'shutting_down')
+        assert.equal(engine.client.restarts, 0)
+      } finally {
+        await engine.client.close()
+      }
+    })
+  }
+
+  it('says so when it is killed while it loads', async () => {
+    const engine = startClient()
+    try {
+      process.kill(engine.client.pid as number, 'SIGKILL')
+      await assert.rejects(engine.ready(), { code: 'invalid_checkpoint' })
+    } finally {
+      await engine.client.close()
+    }
+  })
+})
+
+describe('closing', () => {
+  it('lets running requests end, and takes no more', async () => {
+    const engine = startClient()
+    await engine.ready()
+    const running = engine.client.submit(newRequest({ maxTokens: 60 }))
+    const { rest } = await readUntil(running, 'delta')
+    const closed = engine.client.close()
+    assertFailed(await collect(engine.client.submit(newRequest())), 'shutting_down')
+    assert.equal((await rest()).at(-1)?.kind, 'done')
+    await within(patience, 'close', closed)
+    assert.equal(engine.client.state, 'stopped')
+    await within(patience, 'second close', engine.client.close())
+    assert.equal(engine.client.restarts, 0)
+  })
+
+  it('by force ends running requests at once', async () => {
+    const engine = startClient()
+    await engine.ready()
+    const running = engine.client.submit(endless())
+    const { rest } = await readUntil(running, 'delta')
+    await within(patience, 'close', engine.client.close({ force: true }))
+    assertFailed(await rest(), 'shutting_down')
+  })
+
+  it('ends the wait for an engine that is still loading', async () => {
+    const engine = startClient()
+    const ready = assert.rejects(engine.ready(), { code: 'shutting_down' })
+    await within(patience, 'close', engine.client.close())
+    await ready
+  })
+})
