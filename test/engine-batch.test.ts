@@ -31,7 +31,8 @@ function writeUpAdapter(dir: string, id: string, rank: number, seed: number, lay
 
 type Model = ReturnType<typeof openServedModel>
 
-const open = (): Model => openServedModel({ checkpoint: reasoner, adapters, rows, capacity })
+const open = (threads = 1): Model =>
+  openServedModel({ checkpoint: reasoner, adapters, rows, capacity, threads })
 
 /** A sequence whose tokens are all given beforehand. */
 interface Forced {
@@ -254,6 +255,34 @@ describe('a batch on the real model', () => {
     }
     t.diagnostic(`largest difference ${largest}`)
     assert.ok(largest < 1e-4, `largest difference ${largest}`)
+  })
+
+  it('is the same with another number of threads', async () => {
+    const other = open(2)
+    try {
+      const batch = await Promise.all(
+        sequences.map(async (sequence) => {
+          return { sequence, components: await other.components(sequence.strengths) }
+        }),
+      )
+      for (const [row, { sequence, components }] of batch.entries()) {
+        const { prompt: tokens } = sequence
+        const logits = await other.runner.prefill({ row, tokens, past: 0, components })
+        assertSameBits(logits, want(sequence, 0), `${sequence.name} prefilled`)
+      }
+      const logits = await other.runner.decode(
+        batch.map(({ sequence: { prompt, rest }, components }) => {
+          return { token: rest[0] as number, past: prompt.length, components }
+        }),
+      )
+      const { vocabSize } = other.config
+      for (const [row, { sequence }] of batch.entries()) {
+        const got = logits.subarray(row * vocabSize, (row + 1) * vocabSize)
+        assertSameBits(got, want(sequence, 1), sequence.name)
+      }
+    } finally {
+      other.close()
+    }
   })
 
   it('strength 0 equals the base', async () => {

@@ -14,6 +14,7 @@ export interface ServedModelOptions {
   readonly adapters: string
   readonly rows?: number
   readonly capacity?: number
+  readonly threads?: number
 }
 
 export function openServedModel({
@@ -21,6 +22,7 @@ export function openServedModel({
   adapters,
   rows = 8,
   capacity = 256,
+  threads = 1,
 }: ServedModelOptions) {
   const cacheDir = mkdtempSync(join(tmpdir(), 'dutyfree-test-'))
   const checkpoint = openCheckpoint(dir)
@@ -37,7 +39,7 @@ export function openServedModel({
   const runner = createRunner({
     graphPath,
     config,
-    threads: 1,
+    threads,
     rows,
     capacity,
     slots,

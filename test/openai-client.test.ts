@@ -1,0 +1,251 @@
+// The official openai package against the real server with models/tiny-reasoner: nothing faked.
+
+import assert from 'node:assert/strict'
+import { join } from 'node:path'
+import { after, before, describe, it } from 'node:test'
+import OpenAI from 'openai'
+import { openCheckpoint } from '../server/model/checkpoint.ts'
+import { within } from './support/deadline.ts'
+import { type RealServer, startServer } from './support/real-server.ts'
+import { root } from './support/root.ts'
+import { createTempFolder } from './support/temp-folder.ts'
+import { upTensors, writeAdapter } from './support/tensor-files.ts'
+
+const patience = 60_000
+const model = 'tiny-reasoner'
+const messages = [{ role: 'user' as const, content: 'What is 12 + 30?' }]
+const temp = createTempFolder()
+const adapters = join(temp, 'adapters')
+
+type Chat = OpenAI.ChatCompletionCreateParamsNonStreaming
+
+describe('the openai package on the real server', () => {
+  let server: RealServer
+  let client: OpenAI
+
+  before(async () => {
+    const checkpoint = openCheckpoint(join(root, 'models', 'tiny-reasoner'))
+    const { config } = checkpoint
+    checkpoint.close()
+    const layers = Array.from({ length: config.numLayers }, (_, layer) => layer)
+    for (const [id, seed] of [
+      ['loud', 1],
+      ['odd', 2],
+    ] as const) {
+      const tensors = upTensors({ layers, seed, model: config })
+      writeAdapter(adapters, id, { config: { lora_alpha: 6 }, tensors })
+    }
+    const cache = join(temp, 'cache')
+    const limits = ['--max-batch', '2', '--threads', '1', '--kv-memory', '256MiB']
+    server = await startServer(['--adapters', adapters, '--cache-dir', cache, ...limits])
+    client = new OpenAI({
+      baseURL: `${server.url}/v1`,
+      apiKey: 'unused',
+      maxRetries: 0,
+      timeout: patience,
+    })
+  })
+  after(async () => {
+    assert.equal(await server?.stop(), 0)
+  })
+
+  /** The adapter that an answer says was applied. The package keeps fields it does not know. */
+  const adapterOf = (answer: object) =>
+    (answer as { adapter?: { id: string; digest: string; scale: number }[] }).adapter
+
+  /** Thought and answer of a chat, greedy unless said otherwise. */
+  async function chat(fields: Partial<Chat> & Record<string, unknown> = {}) {
+    const body: Chat = { model, messages, temperature: 0, max_tokens: 48, ...fields }
+    const answer = await client.chat.completions.create(body)
+    const texts = answer.choices.map(({ message }) => {
+      const { reasoning_content: thought } = message as { reasoning_content?: string | null }
+      return `${thought ?? ''}</think>${message.content ?? ''}`
+    })
+    return { answer, texts, text: texts[0] ?? '' }
+  }
+
+  /** The APIError a call is rejected with. */
+  async function errorOf(call: Promise<unknown>): Promise<InstanceType<typeof OpenAI.APIError>> {
+    const error = await call.then(
+      () => assert.fail('expected an error'),
+      (reason: unknown) => reason,
+    )
+    assert.ok(error instanceof OpenAI.APIError, String(error))
+    return error
+  }
+
+  async function metric(series: string): Promise<number> {
+    const page = await (await fetch(`${server.url}/metrics`)).text()
+    const line = page.split('\n').find((candidate) => candidate.startsWith(series))
+    return Number(line?.split(' ').at(-1) ?? Number.NaN)
+  }
+
+  it('chats: thought and answer apart, usage that adds up, the adapter attested', async () => {
+    const { answer } = await chat({ max_tokens: 400 })
+    const [choice] = answer.choices
+    assert.equal(choice?.finish_reason, 'stop')
+    assert.ok(choice?.message.content)
+    assert.doesNotMatch(choice.message.content, /think>/)
+    const { reasoning_content: thought } = choice.message as { reasoning_content?: string }
+    assert.ok(thought && thought.length > 0)
+    const usage = answer.usage as OpenAI.CompletionUsage
+    assert.equal(usage.total_tokens, usage.prompt_tokens + usage.completion_tokens)
+    const reasoningTokens = usage.completion_tokens_details?.reasoning_tokens ?? 0
+    assert.ok(reasoningTokens > 0 && reasoningTokens < usage.completion_tokens)
+    assert.deepEqual(adapterOf(answer), [])
+    assert.match(answer._request_id ?? '', /./)
+  })
+
+  it('streams what it answers at once, with usage at the end', async () => {
+    const { text, answer } = await chat()
+    const stream = await client.chat.completions.create({
+      model,
+      messages,
+      temperature: 0,
+      max_tokens: 48,
+      stream: true,
+      stream_options: { include_usage: true },
+    })
+    let thought = ''
+    let content = ''
+    let usage: OpenAI.CompletionUsage | null | undefined
+    const ends: (string | null)[] = []
+    for await (const chunk of stream) {
+      usage = chunk.usage ?? usage
+      for (const { delta, finish_reason } of chunk.choices) {
+        thought += (delta as { reasoning_content?: string }).reasoning_content ?? ''
+        content += delta.content ?? ''
+        if (finish_reason !== null) ends.push(finish_reason)
+      }
+    }
+    assert.equal(`${thought}</think>${content}`, text)
+    assert.deepEqual(usage, answer.usage)
+    assert.deepEqual(ends, [answer.choices[0]?.finish_reason])
+  })
+
+  it('gives n choices, each of its own', async () => {
+    const { texts, answer } = await chat({ n: 4, temperature: 2, top_p: 1, seed: 3 })
+    assert.deepEqual(
+      answer.choices.map(({ index }) => index),
+      [0, 1, 2, 3],
+    )
+    assert.ok(new Set(texts).size > 1, texts[0])
+  })
+
+  it('gives log-probabilities of every token, the best ones first', async () => {
+    const { answer } = await chat({ logprobs: true, top_logprobs: 5, max_tokens: 12 })
+    const tokens = answer.choices[0]?.logprobs?.content ?? []
+    assert.equal(tokens.length, answer.usage?.completion_tokens)
+    for (const { token, logprob, top_logprobs: top } of tokens) {
+      assert.equal(top.length, 5)
+      assert.equal(top[0]?.token, token, 'greedy takes the best')
+      assert.ok(logprob <= 0 && Math.abs((top[0]?.logprob ?? 1) - logprob) < 1e-9)
+      for (let i = 1; i < 5; i++) assert.ok((top[i]?.logprob ?? 1) <= (top[i - 1]?.logprob ?? 0))
+    }
+  })
+
+  it('ends at a stop string without showing it', async () => {
+    const whole = (await chat()).text.split('</think>')[0] ?? ''
+    const stop = whole.slice(4, 7)
+    const { answer, text } = await chat({ stop: [stop] })
+    assert.equal(answer.choices[0]?.finish_reason, 'stop')
+    assert.equal(text, `${whole.slice(0, whole.indexOf(stop))}</think>`)
+  })
+
+  it('ends by length with finish_reason length', async () => {
+    const { answer } = await chat({ max_tokens: 3 })
+    assert.equal(answer.choices[0]?.finish_reason, 'length')
+    assert.equal(answer.usage?.completion_tokens, 3)
+  })
+
+  it('gives the same text for the same seed, alone and among others', async () => {
+    const seeded = () => chat({ temperature: 2, top_p: 1, seed: 42 })
+    const { text } = await seeded()
+    const others = [1, 2, 3].map((seed) => chat({ temperature: 2, seed, adapter: 'loud' }))
+    const [again, ...rest] = await Promise.all([seeded(), ...others])
+    assert.equal(again.text, text)
+    assert.ok(rest.some((other) => other.text !== text))
+  })
+
+  it('switches adapters per request, by body, model and query, and says which was applied', async () => {
+    const base = await chat()
+    const loud = await chat({ adapter: 'loud' })
+    assert.notEqual(loud.text, base.text)
+    assert.deepEqual(
+      adapterOf(loud.answer)?.map(({ id, scale }) => ({ id, scale })),
+      [{ id: 'loud', scale: 1 }],
+    )
+    assert.match(adapterOf(loud.answer)?.[0]?.digest ?? '', /^[0-9a-f]{12}/)
+    assert.equal((await chat({ model: 'loud' })).text, loud.text)
+    const body: Chat = { model, messages, temperature: 0, max_tokens: 48 }
+    const query = await client.chat.completions.create(body, { query: { adapter: 'loud:0' } })
+    assert.equal(adapterOf(query)?.[0]?.scale, 0)
+    assert.equal(query.choices[0]?.message.content, base.answer.choices[0]?.message.content)
+    assert.notEqual((await chat({ adapter: 'odd' })).text, loud.text)
+    assert.equal((await chat()).text, base.text)
+  })
+
+  it('lists the base and the adapters as models', async () => {
+    const ids: string[] = []
+    for await (const { id } of client.models.list()) ids.push(id)
+    assert.deepEqual(ids.sort(), ['loud', 'odd', 'tiny-reasoner'])
+    assert.equal((await client.models.retrieve('odd')).id, 'odd')
+    const missing = await errorOf(client.models.retrieve('no-such'))
+    assert.ok(missing instanceof OpenAI.NotFoundError)
+  })
+
+  it('completes plain text, several prompts at once, streamed or not', async () => {
+    const fields = { model, temperature: 0, max_tokens: 8 }
+    const answer = await client.completions.create({ ...fields, prompt: ['What is', 'The duck'] })
+    assert.equal(answer.choices.length, 2)
+    for (const { text } of answer.choices) assert.notEqual(text, '')
+    const stream = await client.completions.create({ ...fields, prompt: 'What is', stream: true })
+    let text = ''
+    for await (const chunk of stream) text += chunk.choices[0]?.text ?? ''
+    assert.equal(text, answer.choices[0]?.text)
+  })
+
+  it('throws its own error classes, and the next request works', async () => {
+    const missing = await errorOf(chat({ model: 'no-such' }))
+    assert.ok(missing instanceof OpenAI.NotFoundError)
+    assert.equal(missing.code, 'model_not_found')
+    const adapter = await errorOf(chat({ adapter: 'no-such' }))
+    assert.ok(adapter instanceof OpenAI.NotFoundError)
+    assert.equal(adapter.code, 'model_not_found')
+    const hot = await errorOf(chat({ temperature: 9 }))
+    assert.ok(hot instanceof OpenAI.BadRequestError)
+    assert.equal(hot.param, 'temperature')
+    const content = 'What is 12 + 30? '.repeat(600)
+    const long = await errorOf(chat({ messages: [{ role: 'user', content }] }))
+    assert.ok(long instanceof OpenAI.BadRequestError)
+    assert.equal(long.code, 'context_length_exceeded')
+    assert.match(long.message, /2048/)
+    assert.equal((await chat({ max_tokens: 2 })).answer.choices.length, 1)
+  })
+
+  it('an aborted stream gives its slot back', async () => {
+    // Two rows: both are taken by streams that would run to the end of the context.
+    const start = () =>
+      client.chat.completions.create({
+        model,
+        messages,
+        stream: true,
+        max_tokens: 1900,
+        ignore_eos: true,
+      } as OpenAI.ChatCompletionCreateParamsStreaming)
+    const streams = await Promise.all([start(), start()])
+    for (const stream of streams) {
+      const first = stream[Symbol.asyncIterator]().next()
+      await within(patience, 'first chunk', first)
+    }
+    const generated = () => metric('vllm:generation_tokens_total')
+    const before = await generated()
+    for (const stream of streams) stream.controller.abort()
+    await within(patience, 'chat after the aborts', chat({ max_tokens: 2 }))
+    const isIdle = async () => {
+      while ((await metric('vllm:num_requests_running')) > 0);
+    }
+    await within(patience, 'idle engine', isIdle())
+    assert.ok((await generated()) - before < 2 * 1900, 'the aborted streams ran to their end')
+  })
+})
