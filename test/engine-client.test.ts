@@ -2,7 +2,7 @@
 // request ends in exactly one terminal event, and the next one works.
 
 import assert from 'node:assert/strict'
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { mkdirSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import type { EngineOptions, EngineState, Generation } from '../server/contracts/engine.ts'
@@ -137,13 +137,18 @@ function assertFailed(events: readonly GenerationEvent[], code: string): string 
   return end.error.message
 }
 
-before(() => {
+/** A rank-2 adapter that changes every answer. */
+function writeStrong(folder: string, id: string, seed: number): void {
   const checkpoint = openCheckpoint(reasoner)
   const { config: model } = checkpoint
   checkpoint.close()
   const layers = Array.from({ length: model.numLayers }, (_, layer) => layer)
-  const tensors = upTensors({ rank: 2, layers, seed: 3, model })
-  writeAdapter(adapters, 'strong', { config: { r: 2, lora_alpha: 8 }, tensors })
+  const tensors = upTensors({ rank: 2, layers, seed, model })
+  writeAdapter(folder, id, { config: { r: 2, lora_alpha: 8 }, tensors })
+}
+
+before(() => {
+  writeStrong(adapters, 'strong', 3)
   writeAdapter(adapters, 'broken', { config: '{' })
 })
 
@@ -206,6 +211,30 @@ describe('an engine process', () => {
     const it = engine.client.submit(seeded())
     const [got] = await Promise.all([it, ...others].map(collect))
     assert.equal(textOf(got ?? []), alone)
+  })
+
+  it('a swap mid-stream leaves running rows on the adapter they began with', async () => {
+    writeStrong(adapters, 'changing', 7)
+    writeStrong(join(temp, 'later'), 'changing', 8)
+    const request = () => endless({ maxTokens: 300, adapters: [{ id: 'changing', scale: null }] })
+    const digestOf = ([first]: readonly GenerationEvent[]) =>
+      first?.kind === 'accepted' ? first.adapters[0]?.digest : undefined
+    const old = await collect(engine.client.submit(request()))
+
+    const { rest } = await readUntil(engine.client.submit(request()), 'delta')
+    renameSync(join(adapters, 'changing'), join(temp, 'former'))
+    renameSync(join(temp, 'later', 'changing'), join(adapters, 'changing'))
+    const changed = await collect(engine.client.submit(request()))
+    const running = await rest()
+
+    assert.equal(digestOf(running), digestOf(old))
+    assert.equal(textOf(running), textOf(old))
+    assert.notEqual(digestOf(changed), digestOf(old))
+    assert.notEqual(textOf(changed), textOf(old))
+
+    // Gone from the folder means gone for new requests.
+    renameSync(join(adapters, 'changing'), join(temp, 'gone'))
+    assertFailed(await collect(engine.client.submit(request())), 'model_not_found')
   })
 
   it('cancels before the first token: a request that waits for a row', async () => {
