@@ -32,7 +32,7 @@ function reachable(logits: readonly number[] | Float32Array, options: Options): 
   return found
 }
 
-/** What top_k, top_p and min_p leave: [id, probability], by sorting the whole vocabulary. */
+/** What top_k, top_p and min_p leave: [id, probability] by id; sorts the whole vocabulary. */
 function keptByReference(logits: Float32Array, params: SamplingParams): [number, number][] {
   const top = Math.max(
     ...logits.subarray(0, 1),
@@ -53,7 +53,7 @@ function keptByReference(logits: Float32Array, params: SamplingParams): [number,
   }
   if (params.minP > 0) kept = kept.filter(([, weight]) => weight >= params.minP)
   const mass = kept.reduce((sum, [, weight]) => sum + weight, 0)
-  return kept.map(([id, weight]) => [id, weight / mass])
+  return kept.map(([id, weight]): [number, number] => [id, weight / mass]).sort(([x], [y]) => x - y)
 }
 
 describe('greedy sampling', () => {

@@ -22,11 +22,6 @@ export class NonFiniteLogitsError extends Error {
   override readonly name = 'NonFiniteLogitsError'
 }
 
-interface Candidate {
-  readonly id: number
-  readonly logit: number
-}
-
 export function sample(input: SamplerInput): number {
   const { params } = input
   const logits = adjustLogits(input)
@@ -40,13 +35,13 @@ export function sample(input: SamplerInput): number {
     return sampleAll(logits, weight, input.uniform())
   }
   const kept = keep(logits, { params, weight, top, inverseTemperature })
-  const mass = kept.reduce((sum, { logit }) => sum + weight(logit), 0)
+  const mass = kept.reduce((sum, id) => sum + weight(logits[id] as number), 0)
   let rest = input.uniform() * mass
-  for (const { id, logit } of kept) {
-    rest -= weight(logit)
+  for (const id of kept) {
+    rest -= weight(logits[id] as number)
     if (rest < 0) return id
   }
-  return kept.at(-1)?.id ?? best
+  return kept.at(-1) ?? best
 }
 
 /** Ties go to the lower id. Throws NonFiniteLogitsError on NaN, +∞ or nothing but −∞. */
@@ -105,7 +100,7 @@ function sampleAll(logits: Float32Array, weight: (logit: number) => number, unif
   return last
 }
 
-/** The tokens that top_k, top_p and min_p leave, most likely first. Sorts only a head of them. */
+/** The tokens that top_k, top_p and min_p leave, by id. Sorts only a head of them. */
 function keep(
   logits: Float32Array,
   options: {
@@ -114,7 +109,7 @@ function keep(
     top: number
     inverseTemperature: number
   },
-): Candidate[] {
+): number[] {
   const { params, weight, top, inverseTemperature } = options
   let mass = 0
   if (params.topP < 1 && params.topK === 0) for (const logit of logits) mass += weight(logit)
@@ -122,30 +117,54 @@ function keep(
   // Widen the head until it surely holds all that may be kept.
   for (let depth = 8; ; depth *= 4) {
     const floor = top - depth / inverseTemperature
-    const head: Candidate[] = []
-    for (let id = 0; id < logits.length; id++) {
-      const logit = logits[id] as number
-      if (logit >= floor && logit !== Number.NEGATIVE_INFINITY) head.push({ id, logit })
-    }
-    const isWhole = depth > 1e4
+    const { head, isAll } = takeHead(logits, floor)
+    const isWhole = isAll || depth > 1e4
     if (params.topK > 0 && head.length < params.topK && !isWhole) continue
-    head.sort((x, y) => y.logit - x.logit || x.id - y.id)
-    if (params.topK > 0 && head.length > params.topK) head.length = params.topK
-    if (params.topK > 0) mass = head.reduce((sum, { logit }) => sum + weight(logit), 0)
+    let count = params.topK > 0 ? Math.min(params.topK, head.length) : head.length
+    if (params.topK > 0) {
+      mass = 0
+      for (let rank = 0; rank < count; rank++) mass += weight(head[rank] as number)
+    }
     if (params.topP < 1) {
       let cumulative = 0
-      const end = head.findIndex(({ logit }) => {
-        cumulative += weight(logit)
-        return cumulative >= params.topP * mass
-      })
-      if (end < 0 && !isWhole) continue
-      if (end >= 0) head.length = end + 1
+      let rank = 0
+      while (rank < count && cumulative < params.topP * mass) {
+        cumulative += weight(head[rank++] as number)
+      }
+      if (cumulative < params.topP * mass && !isWhole) continue
+      count = Math.max(1, rank)
     }
     if (params.minP > 0) {
       if (weight(floor) > params.minP && !isWhole) continue
-      const end = head.findIndex(({ logit }) => weight(logit) < params.minP)
-      if (end > 0) head.length = end
+      while (count > 1 && weight(head[count - 1] as number) < params.minP) count--
     }
-    return head
+    return takeBest(logits, count, head)
   }
+}
+
+/** Logits from `floor` on, largest first, and whether that is every token that can come. */
+function takeHead(logits: Float32Array, floor: number): { head: Float32Array; isAll: boolean } {
+  const values = new Float32Array(logits.length)
+  let size = 0
+  let numImpossible = 0
+  for (const logit of logits) {
+    if (logit === Number.NEGATIVE_INFINITY) numImpossible++
+    else if (logit >= floor) values[size++] = logit
+  }
+  // A typed array sorts numbers natively; objects would take ten times as long.
+  const head = values.subarray(0, size).sort().reverse()
+  return { head, isAll: size + numImpossible === logits.length }
+}
+
+/** The `count` tokens of the largest logits, given those sorted; ties go to the lower ids. */
+function takeBest(logits: Float32Array, count: number, sorted: Float32Array): number[] {
+  const least = sorted[count - 1] as number
+  let numTies = count - sorted.indexOf(least)
+  const ids: number[] = []
+  for (let id = 0; id < logits.length; id++) {
+    const logit = logits[id] as number
+    if (logit > least) ids.push(id)
+    else if (logit === least && numTies-- > 0) ids.push(id)
+  }
+  return ids
 }
