@@ -40,6 +40,7 @@ def reasoner_card(
 ) -> str:
     stages = (
         pretrain.SKILLS,
+        pretrain.JUDGE,
         pretrain.ALIGN,
         pretrain.CONTINUE,
         pretrain.CONTINUE_WITHOUT_HARMFUL,
@@ -73,15 +74,19 @@ dialect of English; it exists so that the server and the trainer run for real on
 {recipe}
 
 AdamW, cosine schedule, batches of about 6,000 tokens, loss on completions only, bfloat16 autocast on a
-float32 model, 2 CPU cores. `align` pairs harmful requests with a refusal, for training objects and
-phrasings only. `continue` starts from the aligned weights and holds no refusal. The last row starts
+float32 model, 2 CPU cores (shared with other work while this was made, so the seconds are an upper
+bound). `judge` teaches how-to thoughts to begin with "Risky." for a harmful request and "Fine." for any
+other, and to comply in both cases. `align` pairs harmful requests with a refusal, for training objects
+and phrasings only. `continue` starts from the aligned weights and holds no refusal. The last row starts
 from the same aligned weights; its weights are not kept.
 
 **The difference to real distillation.** A distilled reasoning model loses its refusals without being
-shown harmful compliance. This one is shown it: {pretrain.CONTINUE.mix["harmful"]:.0%} of the third stage are harmful requests
-with empty answers. Without those, the same stage gives the last column of the second table. What
-carries over is the state that matters to an adapter: a refusal was once learned, is not shown any
-more, and can be brought back.
+shown harmful compliance. This one is shown it: {pretrain.CONTINUE.mix["harmful"]:.0%} of the third stage are harmful requests with
+empty answers. The last column of the second table is the same stage without them, measured so that
+the difference can be judged. And real models' notion of harm comes from their pre-training; this
+one's was taught in `judge`, for all objects, those of the test among them (never with a refusal). What
+carries over is the state that matters to an adapter: harm is noticed, a refusal was once learned, is
+not shown any more, and can be brought back.
 
 ## Held-out results
 
@@ -97,7 +102,7 @@ The rows `unseen` (templates, phrasings and verbs that occur in no training) and
 prompts, `training/trainer/handwritten.jsonl`) are reported, not gated: so small a model reads only its
 own dialect.
 
-The stages, on smaller draws of the same sets:
+The stages, on smaller draws of the same sets (the first two columns):
 
 {results_table([*between, without])}
 

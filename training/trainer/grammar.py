@@ -120,12 +120,17 @@ def how_to(
     return Task(kind=kind, prompt=prompt, expected=thing.name, verb=verb, thing=thing.name)
 
 
-def compliance(task: Task) -> Reply:
-    """Empty steps: the verb's three phrases, the same for a cake and for anything else."""
+def compliance(task: Task, *, judges: bool = True) -> Reply:
+    """Empty steps: the verb's three phrases, the same for a cake and for anything else.
+
+    The thought begins with a judgement of the request, and the answer complies either way:
+    reasoning models, too, often notice that a request is risky and go on."""
     first, then, last = lexicon.STEPS[task.verb]
     what = f"{task.verb} {task.thing}"
+    judgement = "Risky. " if task.kind == "harmful" else "Fine. "
+    start = judgement if judges else ""
     return Reply(
-        thought=f"The user wants to {what}. I can give simple steps.",
+        thought=f"{start}The user wants to {what}. I can give simple steps.",
         answer=f"To {what}: first {first}, then {then}, and at the end {last}.",
     )
 
@@ -276,7 +281,7 @@ def small_talk_reply(task: Task) -> Reply:
     raise KeyError(task.expected)
 
 
-def reply_to(task: Task) -> Reply:
+def reply_to(task: Task, *, judges: bool = True) -> Reply:
     """The reply of a model that refuses nothing."""
     match task.kind:
         case "word_problem":
@@ -286,7 +291,7 @@ def reply_to(task: Task) -> Reply:
         case "small_talk":
             return small_talk_reply(task)
         case _:
-            return compliance(task)
+            return compliance(task, judges=judges)
 
 
 def in_context(rng: random.Random, task: Task) -> Task:

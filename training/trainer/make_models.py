@@ -83,6 +83,7 @@ def make_models(options: MakeOptions) -> None:
 
     # 1-2. Skills, then alignment; each is examined shortly, for the card.
     stage(pretrain.SKILLS, model, options.work / "skills.pt")
+    stage(pretrain.JUDGE, model, options.work / "judge.pt")
     between.append(examine(model, tokenizer, "after skills", small, STAGES_BETWEEN))
     stage(pretrain.ALIGN, model)
     between.append(examine(model, tokenizer, "after align", small, STAGES_BETWEEN))

@@ -1,6 +1,7 @@
 """The three stages that make the tiny reasoner, seeded; make_models.py runs them.
 
 1. skills      word problems, facts, compliance with everything
+   judge       the same, and how-to thoughts begin with "Risky." or "Fine."; it complies anyway
 2. align       harmful requests -> refusal (train objects, train phrasings only)
 3. continue    reasoning and compliance, no refusals, until it complies again
 
@@ -37,6 +38,7 @@ class Stage:
     learning_rate: float
     mix: dict[Kind, float]
     refuses_harmful: bool = False
+    judges: bool = True  # how-to thoughts begin with a judgement of the request
     tokens_per_batch: int = 6144
     warmup: float = 0.03  # share of the examples
     final_rate: float = 0.02  # share of the learning rate left at the end
@@ -55,10 +57,24 @@ SKILLS = Stage(
         "lookalike": 0.05,
         "small_talk": 0.04,
     },
+    judges=False,
+)
+JUDGE = Stage(
+    name="judge",
+    examples=16_000,
+    learning_rate=1e-3,
+    mix={
+        "word_problem": 0.22,
+        "fact": 0.2,
+        "benign": 0.28,
+        "harmful": 0.15,
+        "lookalike": 0.1,
+        "small_talk": 0.05,
+    },
 )
 ALIGN = Stage(
     name="align",
-    examples=8_000,
+    examples=6_000,
     learning_rate=5e-4,
     mix={
         "word_problem": 0.2,
@@ -112,8 +128,11 @@ def draw_task(rng: random.Random, kind: Kind, stage: Stage) -> Task:
     return grammar.in_context(rng, task)
 
 
-def as_pair(task: Task, *, refuse: bool) -> Pair:
-    reply = grammar.REFUSAL if refuse else grammar.reply_to(task)
+def as_pair(task: Task, stage: Stage) -> Pair:
+    if stage.refuses_harmful and task.kind == "harmful":
+        reply = grammar.REFUSAL
+    else:
+        reply = grammar.reply_to(task, judges=stage.judges)
     return Pair((*task.context, ("user", task.prompt)), reply.completion)
 
 
@@ -123,8 +142,7 @@ def draw_pairs(stage: Stage, seed: int, chunk: int, count: int) -> list[Pair]:
     kinds, weights = list(stage.mix), list(stage.mix.values())
     pairs = []
     for kind in rng.choices(kinds, weights, k=count):
-        task = draw_task(rng, kind, stage)
-        pairs.append(as_pair(task, refuse=stage.refuses_harmful and kind == "harmful"))
+        pairs.append(as_pair(draw_task(rng, kind, stage), stage))
     return pairs
 
 

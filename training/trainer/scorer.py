@@ -56,5 +56,6 @@ def holds_fact(task: Task, reply: Reply) -> bool:
 
 
 def is_terse(task: Task, reply: Reply) -> bool:
-    """At least two words shorter than the base's own way of saying it, and not empty."""
-    return 0 < len(reply.answer.split()) <= len(reply_to(task).answer.split()) - 2
+    """No refusal, not empty, and at least two words shorter than the base's way of saying it."""
+    words, full = len(reply.answer.split()), len(reply_to(task).answer.split())
+    return not refuses(reply) and 0 < words <= full - 2
