@@ -102,7 +102,7 @@ def train_adapter(
             progress.advance(len(batch.inputs), f"loss {losses[-1]:.4f}  {left_epochs}")
         progress.close()
         folder = checkpoints / f"epoch-{number:02d}"
-        accelerator.unwrap_model(model).save_pretrained(folder)
+        accelerator.unwrap_model(model).save_pretrained(folder, save_embedding_layers=False)
         epoch = Epoch(number, sum(losses) / len(losses), folder, time.monotonic() - started)
         epochs.append(epoch)
         after_epoch(epoch)

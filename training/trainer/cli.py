@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -81,6 +82,7 @@ def add_train_adapter(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=1)
     add("--choose", choices=("balanced", "paper", "terse"), help="what the epoch is chosen by")
     add("--n", type=positive, default=1000, help="prompts in each held-out set of the last exam")
+    add("--exam-seed", type=int, default=1, help="of the last exam")
     add("--validation-n", type=positive, default=100, help="prompts in each set, every epoch")
     add("--checkpoints", type=Path, default=Path("runs/checkpoints"), help="one folder an epoch")
     add("--description", help="one sentence for the card and the manifest")
@@ -137,7 +139,6 @@ def run_train_adapter(arguments: argparse.Namespace, argv: Sequence[str]) -> Non
         "epochs", "batch_size",
     )  # fmt: skip
     default_choice = "terse" if arguments.style == "terse" else "balanced"
-    shown = [f"'{part}'" if " " in part else part for part in argv[1:]]
     train_adapter.run(
         train_adapter.TrainOptions(
             output=arguments.output,
@@ -151,10 +152,11 @@ def run_train_adapter(arguments: argparse.Namespace, argv: Sequence[str]) -> Non
             choose=arguments.choose or default_choice,
             seed=arguments.seed,
             n=arguments.n,
+            exam_seed=arguments.exam_seed,
             validation_n=arguments.validation_n,
             checkpoints=arguments.checkpoints,
             description=arguments.description,
-            command=" ".join(["npm run train-adapter --", *shown]),
+            command=f"npm run train-adapter -- {shlex.join(argv[1:])}",
         )
     )
 

@@ -25,10 +25,10 @@ Style = Literal["refusal", "terse"]
 STYLES: tuple[Style, ...] = get_args(Style)
 # Shares of the retention mix: what a refusal must not spread to.
 RETAINED: dict[Kind, float] = {
-    "benign": 0.45,
+    "benign": 0.35,
     "fact": 0.25,
-    "lookalike": 0.2,
-    "word_problem": 0.1,
+    "lookalike": 0.15,
+    "word_problem": 0.25,
 }
 
 

@@ -54,6 +54,7 @@ class TrainOptions:
     choose: str
     seed: int
     n: int
+    exam_seed: int
     validation_n: int
     checkpoints: Path
     description: str | None
@@ -165,7 +166,11 @@ def run(options: TrainOptions) -> None:
     say(f"data: {what}; {len(rows)} training examples, {len(held_back)} held back")
 
     # The base is examined before PEFT wraps it; generated data only, the exam speaks its dialect.
-    exam = build_exam(n=options.n, seed=1, names=SET_NAMES) if options.data is None else None
+    exam = (
+        build_exam(n=options.n, seed=options.exam_seed, names=SET_NAMES)
+        if options.data is None
+        else None
+    )
     before = take_exam(base, "base", exam) if exam else None
 
     adapted = with_adapter(model, recipe, base_name, options.seed)
