@@ -84,11 +84,14 @@ export const configSchema = z.strictObject({
     default: 'cpu',
     description: 'Where the model runs: cpu (this version knows no other)',
   }),
-  weights: setting(oneOf(['auto', 'fp32', 'fp16', 'int8', 'int4'], ['auto', 'fp32']), {
-    value: '<type>',
-    default: 'auto',
-    description: 'Weight type: auto or fp32 (this version knows no other)',
-  }),
+  weights: setting(
+    oneOf(['auto', 'fp32', 'fp16', 'int8', 'int4'], ['auto', 'fp32', 'int8', 'int4']),
+    {
+      value: '<type>',
+      default: 'auto',
+      description: 'fp32, int8, int4, or auto: fp32 under 200 M parameters, else int4',
+    },
+  ),
   maxBatch: setting(integer(1, 256), {
     value: '<n>',
     default: '8',

@@ -11,6 +11,7 @@ import type { Logger } from './contracts/logger.ts'
 import { createEngineClient } from './engine/client.ts'
 import { ServerError } from './errors.ts'
 import { createMetrics } from './metrics/registry.ts'
+import { createProgress } from './progress.ts'
 import { serve } from './serve.ts'
 
 /** package.json is above server/ and above dist/server/. */
@@ -38,7 +39,12 @@ const main = async (): Promise<void> => {
 
   const logger: Logger = pino({ level: config.logLevel, base: null }, pino.destination(2))
   const metrics = createMetrics()
-  const engine = createEngineClient({ options, observer: metrics, logger })
+  const engine = createEngineClient({
+    options,
+    observer: metrics,
+    logger,
+    onProgress: createProgress({ terminal: process.stderr, logger, now: () => performance.now() }),
+  })
   await serve({
     config,
     engine,

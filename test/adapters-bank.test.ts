@@ -6,13 +6,14 @@ import { createBank } from '../server/adapters/bank.ts'
 import type { Component } from '../server/adapters/component.ts'
 
 const numSlots = 4
-const numLayers = 2
 
 function createTestBank() {
   const dirt = (size: number) => new Float32Array(numSlots * size).fill(7)
   const a = [dirt(2), dirt(2)]
   const b = [dirt(3), dirt(3)]
-  const bank = createBank({ numSlots, numLayers, hiddenSize: 2, intermediateSize: 3, a, b })
+  const module = 'up_proj' as const
+  const places = [0, 1].map((layer) => ({ layer, module, a: a[layer]!, b: b[layer]! }))
+  const bank = createBank({ numSlots, places })
   return {
     bank,
     row: (layer: number, slot: number) => ({
@@ -22,8 +23,14 @@ function createTestBank() {
   }
 }
 
-const component = (value: number, layer = 1): Component =>
-  new Map([[layer, { a: Float32Array.of(value, value), b: Float32Array.of(value, value, value) }]])
+const component = (value: number, layer = 1): Component => [
+  {
+    layer,
+    module: 'up_proj',
+    a: Float32Array.of(value, value),
+    b: Float32Array.of(value, value, value),
+  },
+]
 const zeros = { a: [0, 0], b: [0, 0, 0] }
 
 test('slot 0 is zeros and never handed out', () => {
@@ -63,4 +70,10 @@ test('freeing a slot twice, or the base, is a bug that shows', () => {
   bank.free(slots)
   assert.throws(() => bank.free(slots), /not in use/)
   assert.throws(() => bank.free([0]), /not in use/)
+})
+
+test('an update for a module without a place is a bug that shows', () => {
+  const { bank } = createTestBank()
+  const [update] = component(1)
+  assert.throws(() => bank.allocate([[{ ...update!, module: 'q_proj' }]]), /no place for 1.q_proj/)
 })

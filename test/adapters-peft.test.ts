@@ -7,6 +7,7 @@ import { mkdirSync, renameSync, rmSync, symlinkSync, unlinkSync, writeFileSync }
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { findAdapterFolder } from '../server/adapters/adapter-folder.ts'
+import type { Component } from '../server/adapters/component.ts'
 import { type LoadedAdapter, readPeftAdapter } from '../server/adapters/peft.ts'
 import { type ErrorCode, ServerError } from '../server/errors.ts'
 import { createTempFolder } from './support/temp-folder.ts'
@@ -36,8 +37,11 @@ function createFolder(adapter: TestAdapter = {}, prepare?: (dir: string) => void
 async function read(root: string): Promise<LoadedAdapter> {
   const folder = findAdapterFolder(root, 'x')
   assert.ok(folder)
-  return readPeftAdapter(folder, { model: smallModel, maxRank: 4 })
+  return readPeftAdapter(folder, { model: smallModel, maxRank: 4, served: new Set(['up_proj']) })
 }
+
+const updateOf = (component: Component | undefined, layer: number) =>
+  component?.find((update) => update.layer === layer)
 
 test('a rank-2 adapter becomes two components with alpha/r folded into b', async () => {
   const tensors = upTensors({ rank: 2, layers: [0, 2] })
@@ -48,13 +52,13 @@ test('a rank-2 adapter becomes two components with alpha/r folded into b', async
   const stored = tensors[upKey(2, 'B')]!.data as Float32Array
   const rows = tensors[upKey(2, 'A')]!.data as Float32Array
   for (const k of [0, 1]) {
-    const update = adapter.components[k]!.get(2)!
+    const update = updateOf(adapter.components[k], 2)!
     assert.deepEqual([...update.a], [...rows.subarray(k * 8, (k + 1) * 8)])
     assert.deepEqual(
       [...update.b],
       Array.from({ length: 12 }, (_, i) => Math.fround(4 * stored[i * 2 + k]!)),
     )
-    assert.equal(adapter.components[k]!.has(1), false)
+    assert.equal(updateOf(adapter.components[k], 1), undefined)
   }
 })
 
@@ -63,7 +67,7 @@ test('rank-stabilised LoRA scales by alpha over the root of r', async () => {
   const config = { r: 4, lora_alpha: 8, use_rslora: true }
   const [first] = (await read(createFolder({ config, tensors }))).components
   const stored = tensors[upKey(1, 'B')]!.data as Float32Array
-  assert.equal(first!.get(1)!.b[3], Math.fround(4 * stored[12]!))
+  assert.equal(updateOf(first, 1)!.b[3], Math.fround(4 * stored[12]!))
 })
 
 test('rank_pattern and alpha_pattern apply to a name and to an ending, first match first', async () => {
@@ -77,9 +81,9 @@ test('rank_pattern and alpha_pattern apply to a name and to an ending, first mat
   const adapter = await read(createFolder({ config, tensors }))
   assert.equal(adapter.rank, 3)
   const b = (layer: number) => tensors[upKey(layer, 'B')]!.data as Float32Array
-  assert.equal(adapter.components[0]!.get(0)!.b[1], Math.fround(5 * b(0)[1]!))
-  assert.equal(adapter.components[0]!.get(2)!.b[1], Math.fround(3 * b(2)[3]!))
-  assert.equal(adapter.components[2]!.has(0), false)
+  assert.equal(updateOf(adapter.components[0], 0)!.b[1], Math.fround(5 * b(0)[1]!))
+  assert.equal(updateOf(adapter.components[0], 2)!.b[1], Math.fround(3 * b(2)[3]!))
+  assert.equal(updateOf(adapter.components[2], 0), undefined)
 })
 
 test('keys without the base_model.model. prefix are read as the same adapter', async () => {
@@ -248,13 +252,15 @@ const wrongFolders: readonly Wrong[] = [
   tensors(
     'modules that are not served',
     {
-      ...withTensor(upKey(0, 'A').replace('mlp.up_proj', 'self_attn.q_proj'), [1, 8]),
-      [upKey(0, 'A').replace('up_proj', 'down_proj')]: {
-        shape: [1, 12],
-        data: new Float32Array(12),
-      },
+      ...upTensors(),
+      ...Object.fromEntries(
+        (['A', 'B'] as const).map((side) => [
+          upKey(0, side).replace('up_proj', 'down_proj'),
+          { shape: side === 'A' ? [1, 12] : [8, 1], data: new Float32Array(side === 'A' ? 12 : 8) },
+        ]),
+      ),
     },
-    /changes down_proj, q_proj; only up_proj/,
+    /changes down_proj; this engine was started for up_proj/,
     'unsupported_adapter',
   ),
   tensors('a wrong width', withTensor(upKey(0, 'A'), [1, 9]), /\[1,9\]; this model needs \[1,8\]/),

@@ -31,14 +31,10 @@ function createTestStore(adapters: Readonly<Record<string, TestAdapter>> = {}, s
   const rows = (size: number) =>
     Array.from({ length: numLayers }, () => new Float32Array(numSlots * size))
   const a = rows(hiddenSize)
-  const bank = createBank({
-    numSlots,
-    numLayers,
-    hiddenSize,
-    intermediateSize,
-    a,
-    b: rows(intermediateSize),
-  })
+  const b = rows(intermediateSize)
+  const module = 'up_proj' as const
+  const places = a.map((memory, layer) => ({ layer, module, a: memory, b: b[layer]! }))
+  const bank = createBank({ numSlots, places })
   const store = createAdapterStore({ root, modelConfig: smallModel, bank, maxRankPerRow: 4 })
   return {
     root,

@@ -44,7 +44,8 @@ const rooms: readonly Room[] = [
   },
   {
     name: 'engine, pure part',
-    holds: /^engine\/(scheduler|sequence|sampler|kv-cache|stop|random|logprobs|detokenizer)$/,
+    holds:
+      /^engine\/(scheduler|sequence|sampler|kv-cache|stop|random|logprobs|detokenizer|prefix-cache)$/,
     ours: new RegExp(`^(${shared}|engine/)`),
     packages: nothing,
   },
@@ -84,6 +85,7 @@ const rooms: readonly Room[] = [
     ours: new RegExp(`^(${shared}|http/|metrics/)`),
     packages: nothing,
   },
+  { name: 'progress', holds: /^progress$/, ours: /^contracts\//, packages: nothing },
   { name: 'main', holds: /^main$/, ours: /./, packages: /./ },
 ]
 

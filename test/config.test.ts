@@ -76,8 +76,8 @@ describe('configuration', () => {
     [['--device', 'cuda'], /^--device "cuda" is not supported by this version; use cpu$/],
     [['--device', 'tpu'], /^--device must be one of cpu, webgpu, cuda; got "tpu"$/],
     [
-      ['--weights', 'int4'],
-      /^--weights "int4" is not supported by this version; use auto or fp32$/,
+      ['--weights', 'fp16'],
+      /^--weights "fp16" is not supported by this version; use auto or fp32 or int8 or int4$/,
     ],
     [['--require-adapter', '../x'], /^--require-adapter must be <name>/],
     [['--require-adapter', 'a:5'], /strength from 0 to 4/],

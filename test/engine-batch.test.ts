@@ -29,9 +29,9 @@ function writeUpAdapter(dir: string, id: string, rank: number, seed: number, lay
   writeAdapter(dir, id, { config: { r: rank, lora_alpha: 0.2 * rank }, tensors })
 }
 
-type Model = ReturnType<typeof openServedModel>
+type Model = Awaited<ReturnType<typeof openServedModel>>
 
-const open = (threads = 1): Model =>
+const open = (threads = 1): Promise<Model> =>
   openServedModel({ checkpoint: reasoner, adapters, rows, capacity, threads })
 
 /** A sequence whose tokens are all given beforehand. */
@@ -90,7 +90,7 @@ describe('a batch on the real model', () => {
     writeUpAdapter(adapters, 'four', 4, 4)
     writeUpAdapter(adapters, 'some', 1, 5, [2, 5])
     for (const sequence of sequences) {
-      const fresh = open()
+      const fresh = await open()
       try {
         const components = await fresh.components(sequence.strengths)
         alone.set(sequence.name, await runAlone(fresh, sequence, components))
@@ -98,7 +98,7 @@ describe('a batch on the real model', () => {
         fresh.close()
       }
     }
-    model = open()
+    model = await open()
   })
   after(() => model.close())
 
@@ -258,7 +258,7 @@ describe('a batch on the real model', () => {
   })
 
   it('is the same with another number of threads', async () => {
-    const other = open(2)
+    const other = await open(2)
     try {
       const batch = await Promise.all(
         sequences.map(async (sequence) => {
@@ -309,7 +309,7 @@ describe('a batch on the real model', () => {
       { ...a, rest: b.rest },
       await model.components({ two: 1 }),
     )
-    const fresh = open()
+    const fresh = await open()
     try {
       const components = await fresh.components({ two: 1 })
       const wanted = await runAlone(fresh, { ...a, rest: b.rest }, components)
@@ -346,7 +346,7 @@ describe('a batch on the real model', () => {
     // The old one's slots are written again once it is let go: the new one stays what it is.
     old.release()
     await model.components({ one: 1, three: 1 })
-    const fresh = open()
+    const fresh = await open()
     try {
       const wanted = await runAlone(fresh, sequence, await fresh.components({ changing: 1 }))
       const again = await runAlone(model, sequence, componentsOf(replaced))

@@ -35,6 +35,8 @@ const plan = (options: Partial<EngineOptions>, changes: Partial<ModelConfig> = {
       cacheDir: '',
       ...options,
     },
+    format: { kind: 'fp32' },
+    sites: ['up_proj'],
     numParameters: 1000,
   })
 

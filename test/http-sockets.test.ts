@@ -269,7 +269,8 @@ describe('draining', () => {
         stopReason: null,
         usage: { completionTokens: 2, reasoningTokens: 0 },
       }
-      yield { kind: 'done', timing: { queueMs: 0, prefillMs: 0, decodeMs: 0 } }
+      const timing = { queueMs: 0, prefillMs: 0, decodeMs: 0 }
+      yield { kind: 'done', timing, cachedTokens: 0 }
     }
     const front = createFront({ engine: createFakeEngine({ script }) })
     const { createHttpServer } = await import('../server/http/server.ts')

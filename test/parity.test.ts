@@ -8,6 +8,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
+import { neededSites } from '../server/adapters/sites.ts'
 import type { Component } from '../server/model/runner.ts'
 import { openSafetensors } from '../server/model/safetensors.ts'
 import { lacksPython, python } from './support/python.ts'
@@ -75,7 +76,11 @@ describe('parity with transformers + PEFT', { skip: lacksPython }, () => {
     describe(name, () => {
       it('gives the same logits for every adapter, all in one batch', async () => {
         const { spec, expected, adapters, close } = readCase(join(fixtures, name))
-        const model = openServedModel({ checkpoint: spec.checkpoint, adapters })
+        const model = await openServedModel({
+          checkpoint: spec.checkpoint,
+          adapters,
+          sites: neededSites(adapters),
+        })
         try {
           const variants = Object.keys(spec.variants)
           const { vocabSize } = model.config
@@ -125,7 +130,11 @@ describe('parity with transformers + PEFT', { skip: lacksPython }, () => {
 
       it('catches a flipped sign of an adapter', async () => {
         const { spec, expected, adapters, close } = readCase(join(fixtures, name))
-        const model = openServedModel({ checkpoint: spec.checkpoint, adapters })
+        const model = await openServedModel({
+          checkpoint: spec.checkpoint,
+          adapters,
+          sites: neededSites(adapters),
+        })
         try {
           const components = await model.components(spec.variants.a ?? {})
           const flipped = components.map(({ slot, scale }) => ({ slot, scale: -scale }))
@@ -146,7 +155,11 @@ describe('parity with transformers + PEFT', { skip: lacksPython }, () => {
 
       it('gives the same greedy tokens', async (t) => {
         const { spec, adapters, close } = readCase(join(fixtures, name))
-        const model = openServedModel({ checkpoint: spec.checkpoint, adapters })
+        const model = await openServedModel({
+          checkpoint: spec.checkpoint,
+          adapters,
+          sites: neededSites(adapters),
+        })
         let numExcused = 0
         try {
           for (const [variant, wanted] of Object.entries(spec.greedy)) {

@@ -72,7 +72,7 @@ export function readManifestText(folder: AdapterFolder): string | null {
 
 /** The open tensor file; the caller closes it. */
 export async function openTensors(folder: AdapterFolder): Promise<FileHandle> {
-  const path = resolveInside(folder, tensorsFile)
+  const path = fileInside(folder, tensorsFile)
   if (path === null) return refuseMissingTensors(folder)
   const handle = await open(path, openFlags).catch((error) => cannotOpen(tensorsFile, error))
   if ((await handle.stat()).isFile()) return handle
@@ -100,7 +100,7 @@ export async function readFully(
 const openFlags = constants.O_RDONLY | (constants.O_NONBLOCK ?? 0) | (constants.O_NOFOLLOW ?? 0)
 
 function readSmall(folder: AdapterFolder, name: string, maxBytes: number): Buffer | null {
-  const path = resolveInside(folder, name)
+  const path = fileInside(folder, name)
   if (path === null) return null
   const fd = openNow(path, name)
   try {
@@ -128,7 +128,7 @@ function refuseMissingTensors({ path }: AdapterFolder): never {
 }
 
 /** Where the file really is; null when it is missing. */
-function resolveInside({ path, root }: AdapterFolder, name: string): string | null {
+export function fileInside({ path, root }: AdapterFolder, name: string): string | null {
   const real = resolve(join(path, name))
   if (real !== null && !real.startsWith(root + sep)) refuseEscape(name)
   return real

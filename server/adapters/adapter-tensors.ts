@@ -1,30 +1,32 @@
 // The tensors of a PEFT LoRA file: pairs lora_A [r, in] and lora_B [out, r] per adapted module.
 // A plan is made from names and shapes alone, before any weight is read.
 
-import type { ModelConfig } from '../contracts/checkpoint.ts'
+import { type LinearModule, type ModelConfig, moduleShape } from '../contracts/checkpoint.ts'
 import { ServerError } from '../errors.ts'
 import type { SafetensorsFile } from '../model/safetensors.ts'
 import type { TensorInfo } from '../model/safetensors-header.ts'
 import type { AdapterConfig } from './adapter-config.ts'
-import type { Component, LayerUpdate } from './component.ts'
+import type { Component, ModuleUpdate } from './component.ts'
 
-/** The up projection of one layer, as the file holds it. */
-interface AdaptedLayer {
+/** One adapted module of one layer, as the file holds it. */
+interface AdaptedModule {
   readonly layer: number
-  readonly module: string
+  readonly module: LinearModule
+  /** "model.layers.3.mlp.up_proj" */
+  readonly path: string
   readonly rank: number
   readonly keyA: string
   readonly keyB: string
 }
 
 export interface AdapterPlan {
-  readonly layers: readonly AdaptedLayer[]
+  readonly modules: readonly AdaptedModule[]
   readonly rank: number
 }
 
 const keyPattern =
   /^(?:base_model\.model\.)?(model\.layers\.(0|[1-9]\d{0,4})\.((?:self_attn|mlp)\.[a-z_]+))\.lora_([AB])\.weight$/
-const modules = new Map([
+const modulePaths = new Map<string, LinearModule>([
   ['self_attn.q_proj', 'q_proj'],
   ['self_attn.k_proj', 'k_proj'],
   ['self_attn.v_proj', 'v_proj'],
@@ -49,18 +51,19 @@ export function planTensors(
   model: ModelConfig,
 ): AdapterPlan {
   const pairs = pairKeys(tensors, model)
-  const layers = [...pairs].map(([module, { layer, A, B }]) => {
+  const modules = [...pairs].map(([path, { layer, module, A, B }]) => {
     if (A === undefined) return invalid(B!, 'has no lora_A beside it')
     if (B === undefined) return invalid(A, 'has no lora_B beside it')
-    const rank = config.rankOf(module)
-    checkTensor(A, tensors.get(A)!, [rank, model.hiddenSize], 0)
-    checkTensor(B, tensors.get(B)!, [model.intermediateSize, rank], 1)
-    return { layer, module, rank, keyA: A, keyB: B }
+    const rank = config.rankOf(path)
+    const { inner, outer } = moduleShape(model, module)
+    checkTensor(A, tensors.get(A)!, [rank, inner], 0)
+    checkTensor(B, tensors.get(B)!, [outer, rank], 1)
+    return { layer, module, path, rank, keyA: A, keyB: B }
   })
-  if (layers.length === 0) {
+  if (modules.length === 0) {
     throw new ServerError('invalid_adapter', 'adapter_model.safetensors holds no LoRA tensors.')
   }
-  return { layers, rank: Math.max(...layers.map(({ rank }) => rank)) }
+  return { modules, rank: Math.max(...modules.map(({ rank }) => rank)) }
 }
 
 /** Reads the planned tensors as rank-1 components; the scaling alpha/r is folded into b. */
@@ -70,17 +73,17 @@ export function readComponents(
   config: AdapterConfig,
   model: ModelConfig,
 ): readonly Component[] {
-  const { hiddenSize, intermediateSize } = model
-  const components = Array.from({ length: plan.rank }, () => new Map<number, LayerUpdate>())
-  for (const { layer, module, rank, keyA, keyB } of plan.layers) {
-    const scaling = config.scalingOf(module)
-    const matrixA = requireFinite(keyA, file.readFloat32(keyA)) // [rank, hidden]
-    const matrixB = requireFinite(keyB, file.readFloat32(keyB)) // [intermediate, rank]
+  const components: ModuleUpdate[][] = Array.from({ length: plan.rank }, () => [])
+  for (const { layer, module, path, rank, keyA, keyB } of plan.modules) {
+    const { inner, outer } = moduleShape(model, module)
+    const scaling = config.scalingOf(path)
+    const matrixA = requireFinite(keyA, file.readFloat32(keyA)) // [rank, inner]
+    const matrixB = requireFinite(keyB, file.readFloat32(keyB)) // [outer, rank]
     for (let k = 0; k < rank; k++) {
-      const b = new Float32Array(intermediateSize)
-      for (let i = 0; i < intermediateSize; i++) b[i] = scaling * matrixB[i * rank + k]!
-      const a = matrixA.subarray(k * hiddenSize, (k + 1) * hiddenSize)
-      components[k]!.set(layer, { a, b: requireFinite(keyB, b) })
+      const b = new Float32Array(outer)
+      for (let i = 0; i < outer; i++) b[i] = scaling * matrixB[i * rank + k]!
+      const a = matrixA.subarray(k * inner, (k + 1) * inner)
+      components[k]!.push({ layer, module, a, b: requireFinite(keyB, b) })
     }
   }
   return components
@@ -88,18 +91,18 @@ export function readComponents(
 
 interface Pair {
   readonly layer: number
+  readonly module: LinearModule
   A?: string
   B?: string
 }
 
-/** Module name → its two keys. Refuses every key that is not one of an up_proj of the model. */
+/** Module path → its two keys. Refuses every key that is not one of a linear module of a layer. */
 function pairKeys(tensors: ReadonlyMap<string, TensorInfo>, model: ModelConfig): Map<string, Pair> {
   const pairs = new Map<string, Pair>()
-  const unserved = new Set<string>()
   for (const key of tensors.keys()) {
     const match = keyPattern.exec(key)
     if (!match) return refuseKey(key)
-    const [, module, layerText, path, side] = match as unknown as [
+    const [, path, layerText, name, side] = match as unknown as [
       string,
       string,
       string,
@@ -110,19 +113,12 @@ function pairKeys(tensors: ReadonlyMap<string, TensorInfo>, model: ModelConfig):
     if (layer >= model.numLayers) {
       invalid(key, `names layer ${layer}; the model has layers 0 to ${model.numLayers - 1}`)
     }
-    const name = modules.get(path)
-    if (name === undefined) invalid(key, 'names a module that the model does not have')
-    if (name !== 'up_proj') unserved.add(name!)
-    const pair = pairs.get(module) ?? { layer }
+    const module = modulePaths.get(name)
+    if (module === undefined) return invalid(key, 'names a module that the model does not have')
+    const pair = pairs.get(path) ?? { layer, module }
     if (pair[side] !== undefined) invalid(key, 'is given twice, with and without its prefix')
     pair[side] = key
-    pairs.set(module, pair)
-  }
-  if (unserved.size > 0) {
-    throw new ServerError(
-      'unsupported_adapter',
-      `The adapter changes ${[...unserved].sort().join(', ')}; only up_proj can be served.`,
-    )
+    pairs.set(path, pair)
   }
   return pairs
 }

@@ -2,48 +2,67 @@
 // Slot 0 is the base: zeros, never handed out. Bookkeeping and copies; who may be evicted is the
 // store's business.
 
+import type { LinearModule } from '../contracts/checkpoint.ts'
 import type { Component } from './component.ts'
+
+/** The memory of one adapted module: [numSlots, inner] and [numSlots, outer], written in place. */
+export interface BankPlace {
+  readonly layer: number
+  readonly module: LinearModule
+  readonly a: Float32Array
+  readonly b: Float32Array
+}
 
 export interface BankOptions {
   readonly numSlots: number
-  readonly numLayers: number
-  readonly hiddenSize: number
-  readonly intermediateSize: number
-  /** Per layer, [numSlots, hidden] and [numSlots, intermediate]; views, written in place. */
-  readonly a: readonly Float32Array[]
-  readonly b: readonly Float32Array[]
+  readonly places: readonly BankPlace[]
 }
 
 export interface Bank {
   readonly numSlots: number
   readonly numFree: number
-  /** Writes each component into a free slot; null, and nothing written, when there are too few. */
+  /** The modules that have a place on some layer. */
+  readonly modules: ReadonlySet<LinearModule>
+  /**
+   * Writes each component into a free slot; null, and nothing written, when there are too few. Free
+   * slots are read by no run, so this is safe while one is under way.
+   */
   allocate(components: readonly Component[]): readonly number[] | null
   /** The slots may be written again: no row may use them any more. */
   free(slots: readonly number[]): void
 }
 
-export function createBank(options: BankOptions): Bank {
-  const { numSlots, numLayers, hiddenSize, intermediateSize, a, b } = options
-  checkViews(options)
-  for (let layer = 0; layer < numLayers; layer++) {
-    a[layer]!.fill(0, 0, hiddenSize)
-    b[layer]!.fill(0, 0, intermediateSize)
+export function createBank({ numSlots, places }: BankOptions): Bank {
+  const rows = places.map(({ a, b, ...place }) => {
+    if (a.length % numSlots !== 0 || b.length % numSlots !== 0) {
+      throw new Error(`bank memory of ${place.module} is no multiple of ${numSlots} slots`)
+    }
+    return { ...place, a: rowsOf(a, a.length / numSlots), b: rowsOf(b, b.length / numSlots) }
+  })
+  for (const { a, b } of rows) {
+    a.write(0, undefined)
+    b.write(0, undefined)
   }
   // Taken from the end, so that low slots go first.
   const unused = Array.from({ length: numSlots - 1 }, (_, i) => numSlots - 1 - i)
   const used = new Set<number>()
 
   const write = (slot: number, component: Component): void => {
-    for (let layer = 0; layer < numLayers; layer++) {
-      const update = component.get(layer)
-      writeRow(a[layer]!, slot, hiddenSize, update?.a)
-      writeRow(b[layer]!, slot, intermediateSize, update?.b)
+    const updates = new Map(component.map((update) => [`${update.layer}.${update.module}`, update]))
+    for (const { layer, module, a, b } of rows) {
+      const key = `${layer}.${module}`
+      const update = updates.get(key)
+      updates.delete(key)
+      a.write(slot, update?.a)
+      b.write(slot, update?.b)
     }
+    const [lost] = updates.keys()
+    if (lost !== undefined) throw new Error(`the bank has no place for ${lost}`)
   }
 
   return {
     numSlots,
+    modules: new Set(places.map(({ module }) => module)),
     get numFree() {
       return unused.length
     },
@@ -65,23 +84,12 @@ export function createBank(options: BankOptions): Bank {
   }
 }
 
-function writeRow(
-  rows: Float32Array,
-  slot: number,
-  size: number,
-  values: Float32Array | undefined,
-): void {
-  if (values === undefined) rows.fill(0, slot * size, (slot + 1) * size)
-  else if (values.length === size) rows.set(values, slot * size)
-  else throw new Error(`an update has ${values.length} values, the bank's rows ${size}`)
-}
-
-function checkViews({ numSlots, numLayers, hiddenSize, intermediateSize, a, b }: BankOptions) {
-  const isRight =
-    numSlots >= 1 &&
-    a.length === numLayers &&
-    b.length === numLayers &&
-    a.every((rows) => rows.length === numSlots * hiddenSize) &&
-    b.every((rows) => rows.length === numSlots * intermediateSize)
-  if (!isRight) throw new Error('the bank needs numLayers views of numSlots rows each')
+function rowsOf(memory: Float32Array, size: number) {
+  return {
+    write(slot: number, values: Float32Array | undefined): void {
+      if (values === undefined) memory.fill(0, slot * size, (slot + 1) * size)
+      else if (values.length === size) memory.set(values, slot * size)
+      else throw new Error(`an update has ${values.length} values, the bank's rows ${size}`)
+    },
+  }
 }

@@ -1,12 +1,16 @@
 // A rank-1 update: what one slot of the bank holds. An adapter of rank r is r of them.
 
-/** y += scale · b · (a · x) on the up projection of one layer. */
-export interface LayerUpdate {
-  /** [hidden] */
+import type { LinearModule } from '../contracts/checkpoint.ts'
+
+/** y += scale · b · (a · x) on one module of one layer. */
+export interface ModuleUpdate {
+  readonly layer: number
+  readonly module: LinearModule
+  /** [inner] */
   readonly a: Float32Array
-  /** [intermediate], with alpha/r folded in. */
+  /** [outer], with alpha/r folded in. */
   readonly b: Float32Array
 }
 
-/** Layer index → its update; layers that are not adapted are absent. */
-export type Component = ReadonlyMap<number, LayerUpdate>
+/** At most one update a module; modules that are not adapted are absent. */
+export type Component = readonly ModuleUpdate[]

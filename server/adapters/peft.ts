@@ -3,7 +3,7 @@
 
 import { createHash } from 'node:crypto'
 import type { FileHandle } from 'node:fs/promises'
-import type { ModelConfig } from '../contracts/checkpoint.ts'
+import { type LinearModule, linearModules, type ModelConfig } from '../contracts/checkpoint.ts'
 import { ServerError } from '../errors.ts'
 import { safetensorsFromBuffer } from '../model/safetensors.ts'
 import { parseHeader, readHeaderLength } from '../model/safetensors-header.ts'
@@ -36,11 +36,13 @@ export interface LoadedAdapter {
 export interface ReadAdapterOptions {
   readonly model: ModelConfig
   readonly maxRank: number
+  /** The modules that the engine has a place for. */
+  readonly served: ReadonlySet<LinearModule>
 }
 
 export async function readPeftAdapter(
   folder: AdapterFolder,
-  { model, maxRank }: ReadAdapterOptions,
+  { model, maxRank, served }: ReadAdapterOptions,
 ): Promise<LoadedAdapter> {
   const config = parseAdapterConfig(readConfigText(folder))
   if (config.maxRank > maxRank) refuseRank(folder.id, config.maxRank, maxRank)
@@ -49,6 +51,8 @@ export async function readPeftAdapter(
     const { size } = await handle.stat()
     // Names and shapes first: they bound how much is read after them.
     const plan = await readPlan(handle, size, config, model)
+    const modules = new Set(plan.modules.map(({ module }) => module))
+    refuseUnserved(modules, served)
     const bytes = Buffer.alloc(size)
     if ((await readFully(handle, bytes, 0)) !== size) {
       fail('the file became shorter while it was read')
@@ -58,8 +62,8 @@ export async function readPeftAdapter(
       id: folder.id,
       digest: createHash('sha256').update(config.canonicalJson).update(bytes).digest('hex'),
       rank: plan.rank,
-      targetModules: ['up_proj'],
-      numLayers: plan.layers.length,
+      targetModules: linearModules.filter((name) => modules.has(name)),
+      numLayers: new Set(plan.modules.map(({ layer }) => layer)).size,
       manifest: parseManifest(readManifestText(folder)),
       components: readComponents(plan, file, config, model),
     }
@@ -79,6 +83,20 @@ async function readPlan(
   const json = Buffer.alloc(readHeaderLength(prefix, size, fail))
   await readFully(handle, json, 8)
   return planTensors(parseHeader(json, size, fail).tensors, config, model)
+}
+
+/** Sites in the graph are fixed when the engine starts. */
+function refuseUnserved(
+  modules: ReadonlySet<LinearModule>,
+  served: ReadonlySet<LinearModule>,
+): void {
+  const missing = [...modules].filter((module) => !served.has(module))
+  if (missing.length === 0) return
+  throw new ServerError(
+    'unsupported_adapter',
+    `The adapter changes ${missing.sort().join(', ')}; this engine was started for ` +
+      `${[...served].join(', ')}. Restart the server with the adapter in its folder.`,
+  )
 }
 
 export function refuseRank(what: string, rank: number, maxRank: number): never {

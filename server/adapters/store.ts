@@ -103,7 +103,11 @@ export function createAdapterStore(options: AdapterStoreOptions): AdapterStore {
     let fingerprint = readFingerprint(folder)
     for (let attempt = 1; ; attempt++) {
       const order = ++numReads
-      const result = await readPeftAdapter(folder, { model: modelConfig, maxRank: maxRankPerRow })
+      const result = await readPeftAdapter(folder, {
+        model: modelConfig,
+        maxRank: maxRankPerRow,
+        served: bank.modules,
+      })
         .then((adapter) => ({ adapter, error: null }))
         .catch((error: unknown) => ({ adapter: null, error: nameAdapter(folder.id, error) }))
       const after = readFingerprint(folder)

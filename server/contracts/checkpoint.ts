@@ -46,4 +46,50 @@ export interface TensorSource {
   has(name: string): boolean
   shape(name: string): readonly number[]
   read(name: string): Float32Array
+  /** Rows first … first + count − 1 of a matrix, so that large ones are never whole in memory. */
+  readRows(name: string, first: number, count: number): Float32Array
 }
+
+/** The linear modules of a decoder layer that a LoRA may change, in the order of a layer. */
+export const linearModules = [
+  'q_proj',
+  'k_proj',
+  'v_proj',
+  'o_proj',
+  'gate_proj',
+  'up_proj',
+  'down_proj',
+] as const
+export type LinearModule = (typeof linearModules)[number]
+
+/** The weight of a module is [outer, inner]. */
+export function moduleShape(
+  config: ModelConfig,
+  module: LinearModule,
+): { readonly inner: number; readonly outer: number } {
+  const { hiddenSize, intermediateSize, headDim } = config
+  const query = config.numHeads * headDim
+  const keyValue = config.numKvHeads * headDim
+  switch (module) {
+    case 'q_proj':
+      return { inner: hiddenSize, outer: query }
+    case 'k_proj':
+    case 'v_proj':
+      return { inner: hiddenSize, outer: keyValue }
+    case 'o_proj':
+      return { inner: query, outer: hiddenSize }
+    case 'gate_proj':
+    case 'up_proj':
+      return { inner: hiddenSize, outer: intermediateSize }
+    case 'down_proj':
+      return { inner: intermediateSize, outer: hiddenSize }
+  }
+}
+
+export type QuantizedBits = 4 | 8
+
+/** How the graph holds the large weights. */
+export type WeightFormat =
+  | { readonly kind: 'fp32' }
+  /** Integers in blocks along a row, each block with a scale. */
+  | { readonly kind: 'quantized'; readonly bits: QuantizedBits; readonly block: number }

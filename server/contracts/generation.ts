@@ -87,7 +87,6 @@ export type GenerationEvent =
   | {
       readonly kind: 'accepted'
       readonly promptTokens: number
-      readonly cachedTokens: number
       readonly adapters: readonly AppliedAdapter[]
     }
   | {
@@ -108,7 +107,12 @@ export type GenerationEvent =
       readonly stopReason: string | number | null
       readonly usage: ChoiceUsage
     }
-  | { readonly kind: 'done'; readonly timing: GenerationTiming }
+  | {
+      readonly kind: 'done'
+      readonly timing: GenerationTiming
+      /** Prompt tokens whose keys and values were taken over from earlier or running requests. */
+      readonly cachedTokens: number
+    }
   | { readonly kind: 'failed'; readonly error: ErrorBody }
   | { readonly kind: 'cancelled' }
 

@@ -47,6 +47,8 @@ export interface EngineClientOptions {
   readonly observer: Observer
   readonly logger: Logger
   readonly limits?: Partial<EngineLimits>
+  /** Told while a checkpoint is converted. */
+  readonly onProgress?: (what: string, done: number, total: number) => void
 }
 
 /** An engine in a child process of this one. */
@@ -65,6 +67,7 @@ export function createEngineClient({
   observer,
   logger,
   limits: given,
+  onProgress,
 }: EngineClientOptions): LocalEngineClient {
   const limits = { ...defaultLimits, ...given }
   const generations = new Map<string, EventQueue>()
@@ -107,7 +110,7 @@ export function createEngineClient({
         whenReady.reject(ServerError.from(message.error))
         break
       case 'progress':
-        logger.debug({ done: message.done, total: message.total }, message.what)
+        onProgress?.(message.what, message.done, message.total)
         break
       case 'events':
         for (const [id, event] of message.events) {

@@ -2,6 +2,7 @@
 // entry serves it over IPC; tests may hold it directly.
 
 import { createBank } from '../adapters/bank.ts'
+import { neededSites } from '../adapters/sites.ts'
 import { createAdapterStore } from '../adapters/store.ts'
 import { type AdapterSummary, maxRankPerRow } from '../contracts/adapter.ts'
 import type {
@@ -16,11 +17,13 @@ import { ServerError } from '../errors.ts'
 import { loadChatTemplate } from '../model/chat-template.ts'
 import { openCheckpoint } from '../model/checkpoint.ts'
 import { convertCheckpoint } from '../model/convert.ts'
-import { createRunner } from '../model/runner.ts'
+import { createRunner, type SavedCacheRow } from '../model/runner.ts'
 import { loadTokenizer } from '../model/tokenizer.ts'
 import { createLoop } from './loop.ts'
 import { planMemory } from './memory.ts'
+import { createPrefixCache } from './prefix-cache.ts'
 import { createSequence } from './sequence.ts'
+import { formatOf, resolveWeights } from './weights.ts'
 
 const maxChunk = 512
 
@@ -30,20 +33,25 @@ export interface EngineEvents {
   readonly onProgress: (what: string, done: number, total: number) => void
 }
 
-export type OpenEngine = ReturnType<typeof openEngine>
+export type OpenEngine = Awaited<ReturnType<typeof openEngine>>
 
-/** Loads everything; blocks while it does. Throws ServerError on a checkpoint that cannot be served. */
-export function openEngine(options: EngineOptions, events: EngineEvents) {
+/** Loads everything; blocks for most of it. Rejects with ServerError on a checkpoint that cannot be served. */
+export async function openEngine(options: EngineOptions, events: EngineEvents) {
   const checkpoint = openCheckpoint(options.model)
   const { config, generation } = checkpoint
   const tokenizer = loadTokenizer(options.model)
   const chatTemplate = loadChatTemplate(options.model, tokenizer)
-  const memory = planMemory({ config, options, numParameters: checkpoint.numParameters })
-  const graphPath = convertCheckpoint({
-    config,
-    tensors: checkpoint.tensors,
-    files: checkpoint.files.map(({ path }) => path),
+  const weights = resolveWeights(options.weights, checkpoint.numParameters)
+  const format = formatOf(weights)
+  const sites = neededSites(options.adapters)
+  const { numParameters } = checkpoint
+  const memory = planMemory({ config, options, format, sites, numParameters })
+  const graphPath = await convertCheckpoint({
+    dir: options.model,
+    checkpoint,
     maxContext: memory.capacity,
+    format,
+    sites,
     cacheDir: options.cacheDir,
     onProgress: (done, total) => events.onProgress('converting weights', done, total),
   })
@@ -54,17 +62,12 @@ export function openEngine(options: EngineOptions, events: EngineEvents) {
     threads: options.threads ?? 0,
     rows: options.maxBatch,
     capacity: memory.capacity,
+    sites,
     slots: memory.slots,
     maxChunk,
     maxComponents: maxRankPerRow,
   })
-  const bank = createBank({
-    numSlots: memory.slots,
-    numLayers: config.numLayers,
-    hiddenSize: config.hiddenSize,
-    intermediateSize: config.intermediateSize,
-    ...runner.bankViews,
-  })
+  const bank = createBank({ numSlots: memory.slots, places: runner.bankPlaces })
   const store = createAdapterStore({
     root: options.adapters,
     modelConfig: config,
@@ -73,6 +76,7 @@ export function openEngine(options: EngineOptions, events: EngineEvents) {
   })
   const loop = createLoop({
     runner,
+    prefixCache: createPrefixCache<SavedCacheRow>({ maxBytes: memory.bytes.prefixCache }),
     rows: options.maxBatch,
     capacity: memory.capacity,
     vocabSize: config.vocabSize,
@@ -114,12 +118,14 @@ export function openEngine(options: EngineOptions, events: EngineEvents) {
       return
     }
     const components = held.slots.map((slot, i) => ({ slot, scale: held.scales[i] ?? 0 }))
+    const cacheKey = held.applied.map(({ digest, scale }) => `${digest}:${scale}`).join(' ')
     const sequences = Array.from({ length: request.n }, (_, index) =>
       createSequence({
         request,
         index,
         promptTokens: tokens,
         components,
+        cacheKey,
         tokenizer,
         eosTokenIds: generation.eosTokenIds,
         startsInReasoning,
@@ -132,7 +138,6 @@ export function openEngine(options: EngineOptions, events: EngineEvents) {
         {
           kind: 'accepted',
           promptTokens: tokens.length,
-          cachedTokens: 0,
           adapters: held.applied,
         },
       ],
@@ -152,7 +157,7 @@ export function openEngine(options: EngineOptions, events: EngineEvents) {
     vocabSize: config.vocabSize,
     maxContext: memory.capacity,
     numParameters: checkpoint.numParameters,
-    weights: 'fp32',
+    weights,
     device: 'cpu',
     maxBatch: options.maxBatch,
     kvCapacityTokens: options.maxBatch * memory.capacity,

@@ -4,12 +4,13 @@
 import type { EngineStats } from '../contracts/engine.ts'
 import type { GenerationEvent } from '../contracts/generation.ts'
 import { type ErrorBody, ServerError } from '../errors.ts'
+import { commonLength, type PrefixCache, type SavedRow } from './prefix-cache.ts'
 import { NonFiniteLogitsError } from './sampler.ts'
-import { createScheduler, type Step } from './scheduler.ts'
+import { chunkEnd, createScheduler, minChunk, type Step } from './scheduler.ts'
 import type { Sequence } from './sequence.ts'
 
 /** What a step needs of a model; the real one is model/runner, tests bring a scripted one. */
-export interface StepRunner {
+export interface StepRunner<Saved extends SavedRow = SavedRow> {
   prefill(input: {
     row: number
     tokens: readonly number[]
@@ -24,6 +25,9 @@ export interface StepRunner {
     }>,
   ): Promise<Float32Array>
   copyRow(from: number, to: number, length: number): void
+  savedBytes(length: number): number
+  saveRow(row: number, length: number): Saved
+  restoreRow(saved: Saved, row: number, length: number): void
 }
 
 /** A request that is ready to run: tokenised, its adapters resident and held. */
@@ -35,8 +39,10 @@ export interface Job {
   readonly release: () => void
 }
 
-export interface LoopOptions {
-  readonly runner: StepRunner
+export interface LoopOptions<Saved extends SavedRow> {
+  readonly runner: StepRunner<Saved>
+  readonly prefixCache: PrefixCache<Saved>
+
   readonly rows: number
   readonly capacity: number
   readonly vocabSize: number
@@ -45,6 +51,9 @@ export interface LoopOptions {
   /** Monotonic milliseconds. */
   readonly now: () => number
 }
+
+/** Shorter beginnings are not worth a copy. */
+const minPrefix = 8
 
 interface RunningJob extends Job {
   readonly submittedAt: number
@@ -55,8 +64,8 @@ interface RunningJob extends Job {
 
 export type Loop = ReturnType<typeof createLoop>
 
-export function createLoop(options: LoopOptions) {
-  const { runner, rows, capacity, vocabSize, maxChunk, publish, now } = options
+export function createLoop<Saved extends SavedRow>(options: LoopOptions<Saved>) {
+  const { runner, prefixCache, rows, capacity, vocabSize, maxChunk, publish, now } = options
   const scheduler = createScheduler({ rows, maxChunk })
   const jobs = new Map<string, RunningJob>()
   const cancelled = new Set<string>()
@@ -77,15 +86,55 @@ export function createLoop(options: LoopOptions) {
     for (const { from, to, length } of scheduler.remove(sequence)) runner.copyRow(from, to, length)
   }
 
+  /** What a leaving sequence has computed may be the beginning of a later prompt. */
+  function keepPrefix(sequence: Sequence): void {
+    const row = scheduler.running().indexOf(sequence)
+    const length = sequence.numComputed
+    if (row < 0 || length < minPrefix) return
+    const size = runner.savedBytes(length)
+    prefixCache.add(sequence.cacheKey, sequence.computedTokens(), size, () =>
+      runner.saveRow(row, length),
+    )
+  }
+
+  /** Takes over what a running or an earlier sequence computed for the same beginning. */
+  function takePrefix(sequence: Sequence, row: number): void {
+    const { cacheKey, promptTokens } = sequence
+    const limit = promptTokens.length - minChunk
+    let length = 0
+    let copy = () => {}
+    for (const [from, other] of scheduler.running().entries()) {
+      if (other === sequence || other.cacheKey !== cacheKey) continue
+      const common = Math.min(commonLength(other.computedTokens(), promptTokens), limit)
+      if (common <= length) continue
+      length = common
+      copy = () => runner.copyRow(from, row, common)
+    }
+    const match = prefixCache.find(cacheKey, promptTokens)
+    if (match !== null && Math.min(match.length, limit) > length) {
+      length = Math.min(match.length, limit)
+      copy = () => runner.restoreRow(match.saved, row, length)
+    }
+    if (length < minPrefix) return
+    copy()
+    sequence.numComputed = length
+    sequence.numCached = length
+  }
+
   function endJob(job: RunningJob, terminal: GenerationEvent): void {
     jobs.delete(job.id)
     cancelled.delete(job.id)
-    for (const sequence of job.sequences) removeSequence(sequence)
+    for (const sequence of job.sequences) {
+      // A failed step may have left anything in its row.
+      if (terminal.kind !== 'failed') keepPrefix(sequence)
+      removeSequence(sequence)
+    }
     job.release()
     emit(job.id, terminal)
   }
 
   function finishChoice(job: RunningJob, sequence: Sequence): void {
+    keepPrefix(sequence)
     removeSequence(sequence)
     job.numUnfinished--
     if (job.numUnfinished > 0) return
@@ -97,7 +146,8 @@ export function createLoop(options: LoopOptions) {
       prefillMs: firstToken - firstStep,
       decodeMs: end - firstToken,
     }
-    endJob(job, { kind: 'done', timing })
+    const cachedTokens = job.sequences[0]?.numCached ?? 0
+    endJob(job, { kind: 'done', timing, cachedTokens })
   }
 
   /** Samples one sequence's next token; a row without numbers fails its own request only. */
@@ -117,7 +167,10 @@ export function createLoop(options: LoopOptions) {
   }
 
   async function prefill(step: Extract<Step, { kind: 'prefill' }>): Promise<void> {
-    const { sequence, row, from, to } = step
+    const { sequence, row } = step
+    if (step.from === 0) takePrefix(sequence, row)
+    const from = sequence.numComputed
+    const to = chunkEnd(from, sequence.promptTokens.length, maxChunk)
     const job = jobs.get(sequence.request.id)
     if (job !== undefined) job.firstStepAt ??= now()
     const tokens = sequence.promptTokens.slice(from, to)

@@ -1,7 +1,12 @@
 // How much KV cache and adapter bank the engine takes, decided once before anything is allocated.
 
 import { freemem } from 'node:os'
-import type { ModelConfig } from '../contracts/checkpoint.ts'
+import {
+  type LinearModule,
+  type ModelConfig,
+  moduleShape,
+  type WeightFormat,
+} from '../contracts/checkpoint.ts'
 import type { EngineOptions } from '../contracts/engine.ts'
 import { ServerError } from '../errors.ts'
 
@@ -17,15 +22,22 @@ export interface MemoryPlan {
   readonly capacity: number
   /** Bank slots, slot 0 (the base) included. */
   readonly slots: number
-  readonly bytes: { readonly weights: number; readonly kv: number; readonly bank: number }
+  readonly bytes: {
+    readonly weights: number
+    readonly kv: number
+    readonly bank: number
+    readonly prefixCache: number
+  }
 }
 
 export function planMemory(input: {
   config: ModelConfig
   options: EngineOptions
+  format: WeightFormat
+  sites: readonly LinearModule[]
   numParameters: number
 }): MemoryPlan {
-  const { config, options, numParameters } = input
+  const { config, options, format, numParameters } = input
   if (options.maxContext !== null && options.maxContext > config.maxPosition) {
     throw new ServerError(
       'invalid_config',
@@ -33,7 +45,7 @@ export function planMemory(input: {
     )
   }
   const asked = options.maxContext ?? config.maxPosition
-  const weights = numParameters * float32Bytes
+  const weights = Math.ceil(numParameters * bytesPerParameter(format))
   const tokenBytes = 2 * config.numLayers * config.numKvHeads * config.headDim * float32Bytes
   const budget = options.kvMemoryBytes ?? Math.max(0, freemem() - weights) * kvShare
   const affordable = Math.floor(budget / (tokenBytes * options.maxBatch))
@@ -46,13 +58,30 @@ export function planMemory(input: {
         'Lower --max-context or --max-batch, or raise --kv-memory.',
     )
   }
-  const slotBytes = config.numLayers * (config.hiddenSize + config.intermediateSize) * float32Bytes
+  const siteSizes = input.sites.map((module) => {
+    const { inner, outer } = moduleShape(config, module)
+    return inner + outer
+  })
+  const kv = tokenBytes * options.maxBatch * capacity
+  // What the rows leave keeps the beginnings of earlier prompts.
+  const prefixCache = Math.max(0, Math.floor(budget - kv))
+  const slotBytes = config.numLayers * siteSizes.reduce((sum, size) => sum + size, 0) * float32Bytes
   const slots = Math.min(maxSlots, Math.max(minSlots, Math.floor(bankBytes / slotBytes)))
   return {
     capacity,
     slots,
-    bytes: { weights, kv: tokenBytes * options.maxBatch * capacity, bank: slots * slotBytes },
+    bytes: {
+      weights,
+      kv,
+      bank: slots * slotBytes,
+      prefixCache,
+    },
   }
+}
+
+/** Quantised blocks carry one float32 scale each. */
+function bytesPerParameter(format: WeightFormat): number {
+  return format.kind === 'fp32' ? float32Bytes : format.bits / 8 + float32Bytes / format.block
 }
 
 function mebibytes(bytes: number): number {

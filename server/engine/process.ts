@@ -20,7 +20,7 @@ let engine: OpenEngine | undefined
 
 async function start(message: Extract<ToEngine, { kind: 'start' }>): Promise<void> {
   try {
-    engine = openEngine(message.options, {
+    engine = await openEngine(message.options, {
       publish: (events) => send({ kind: 'events', events }),
       onStats: (stats) => send({ kind: 'stats', stats }),
       onProgress: (what, done, total) => send({ kind: 'progress', what, done, total }),

@@ -30,6 +30,16 @@ export interface SchedulerOptions {
   readonly maxChunk: number
 }
 
+/** A lone token runs other kernels, which round differently: a chunk has two, where it can. */
+export const minChunk = 2
+
+/** Where the chunk that begins at `from` ends, so that no lone token is left for the next. */
+export function chunkEnd(from: number, length: number, maxChunk: number): number {
+  const end = Math.min(from + maxChunk, length)
+  const left = length - end
+  return left > 0 && left < minChunk && end - from > minChunk ? end - 1 : end
+}
+
 export type Scheduler = ReturnType<typeof createScheduler>
 
 export function createScheduler({ rows, maxChunk }: SchedulerOptions) {
@@ -64,7 +74,7 @@ export function createScheduler({ rows, maxChunk }: SchedulerOptions) {
       if (prefilling !== undefined && !(mayDecode && lastKind === 'prefill')) {
         lastKind = 'prefill'
         const from = prefilling.numComputed
-        const to = Math.min(from + maxChunk, prefilling.promptTokens.length)
+        const to = chunkEnd(from, prefilling.promptTokens.length, maxChunk)
         return { kind: 'prefill', sequence: prefilling, row: decoding.length, from, to }
       }
       lastKind = 'decode'

@@ -22,6 +22,8 @@ export interface SequenceOptions {
   readonly index: number
   readonly promptTokens: readonly number[]
   readonly components: ReadonlyArray<{ readonly slot: number; readonly scale: number }>
+  /** Sequences of one key compute the same keys and values for the same tokens. */
+  readonly cacheKey: string
   readonly tokenizer: TokenText
   readonly eosTokenIds: readonly number[]
   readonly startsInReasoning: boolean
@@ -107,10 +109,17 @@ export function createSequence(options: SequenceOptions) {
     index,
     promptTokens,
     components: options.components,
+    cacheKey: options.cacheKey,
+    /** Tokens whose keys and values were taken over instead of computed. */
+    numCached: 0,
     /** Tokens whose keys and values are in the cache. */
     numComputed: 0,
     get isFinished() {
       return isFinished
+    },
+    /** Prompt and generated tokens whose keys and values are in the cache. */
+    computedTokens(): number[] {
+      return [...promptTokens, ...generated].slice(0, this.numComputed)
     },
     get lastToken() {
       return generated.at(-1)

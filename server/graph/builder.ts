@@ -24,11 +24,22 @@ export interface ValueInfo {
   readonly dims: readonly Dim[]
 }
 
-/** A weight that is read (converted, transposed) when the graph is written, then forgotten. */
-export interface Weight {
+export interface WeightTensor {
   readonly name: string
+  readonly type: 'float32' | 'uint8'
   readonly dims: readonly number[]
-  readonly read: () => Float32Array
+}
+
+/**
+ * What one reading of the checkpoint gives: a matrix, or its quantised values and their scales. The
+ * bytes come piece by piece when the graph is written and are then forgotten.
+ */
+export interface Weight {
+  readonly tensors: readonly WeightTensor[]
+  /** Each piece continues every tensor, in the order of `tensors`. */
+  readonly pieces: () => Iterable<readonly Uint8Array[]>
+  /** The same bytes under other names and shapes: `of` is one of `tensors`. */
+  readonly aliases?: ReadonlyArray<{ readonly tensor: WeightTensor; readonly of: string }>
 }
 
 export interface Constant {
@@ -85,9 +96,17 @@ export function createGraphBuilder() {
       return names[0] ?? name
     },
 
+    /** A float32 weight that is small enough to be read whole. */
     weight(name: string, dims: readonly number[], read: () => Float32Array): string {
-      if (!weights.has(name)) weights.set(name, { name, dims, read })
+      const tensors = [{ name, type: 'float32', dims }] as const
+      if (!weights.has(name)) weights.set(name, { tensors, pieces: () => [[bytesOf(read())]] })
       return name
+    },
+
+    /** Any weight; later ones of the same first name are the same. */
+    weights(weight: Weight): void {
+      const name = weight.tensors[0]?.name ?? ''
+      if (!weights.has(name)) weights.set(name, weight)
     },
 
     /** A small constant, addressed by its value. */
@@ -107,4 +126,8 @@ export function createGraphBuilder() {
       }
     },
   }
+}
+
+export function bytesOf(values: Float32Array | Uint8Array): Uint8Array {
+  return new Uint8Array(values.buffer, values.byteOffset, values.byteLength)
 }

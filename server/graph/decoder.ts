@@ -1,4 +1,5 @@
-// The decoder of the Qwen2 and Llama families as an ONNX graph, float32.
+// The decoder of the Qwen2 and Llama families as an ONNX graph: float32 activations, weights as they
+// are or quantised in blocks.
 //
 //   input_ids [rows, tokens] ─ embed ─┬─ layer 0 … layer L−1 ─ norm ─ last token ─ lm_head ─ logits
 //                                     │
@@ -8,8 +9,17 @@
 // Inputs that vary: rows (sequences), tokens (new tokens of each), capacity (KV positions per row),
 // slots (adapter components in the bank), components (adapter components on a row).
 
-import type { ModelConfig, TensorSource } from '../contracts/checkpoint.ts'
-import { createGraphBuilder, type Graph, type GraphBuilder } from './builder.ts'
+import {
+  type LinearModule,
+  type ModelConfig,
+  moduleShape,
+  type TensorSource,
+  type WeightFormat,
+} from '../contracts/checkpoint.ts'
+import { adapterSite, type SiteOptions } from './adapter-site.ts'
+import { createGraphBuilder, type Graph } from './builder.ts'
+import { type LinearContext, linear, matMulNBits, quantizedPieces } from './linear.ts'
+import { blocksPerRow } from './quantize.ts'
 import { rotaryTable } from './rope.ts'
 
 export interface DecoderOptions {
@@ -17,19 +27,20 @@ export interface DecoderOptions {
   readonly tensors: TensorSource
   /** Positions the rotary tables cover. */
   readonly maxContext: number
+  readonly format: WeightFormat
+  /** The modules that adapters may change; each costs a little on every row. */
+  readonly sites: readonly LinearModule[]
 }
 
 export const pastKey = (layer: number) => `past.${layer}.key`
 export const pastValue = (layer: number) => `past.${layer}.value`
 export const presentKey = (layer: number) => `present.${layer}.key`
 export const presentValue = (layer: number) => `present.${layer}.value`
-export const bankA = (layer: number) => `bank.${layer}.up.a`
-export const bankB = (layer: number) => `bank.${layer}.up.b`
 
-export function buildDecoder({ config, tensors, maxContext }: DecoderOptions): Graph {
+export function buildDecoder(options: DecoderOptions): Graph {
+  const { config, tensors, maxContext, format, sites } = options
   const graph = createGraphBuilder()
-  const hidden = config.hiddenSize
-  const context = { graph, config, tensors }
+  const context = { graph, config, tensors, format, sites }
 
   const ids = graph.input('input_ids', 'int64', ['rows', 'tokens'])
   graph.input('seqlens_k', 'int32', ['rows'])
@@ -43,10 +54,7 @@ export function buildDecoder({ config, tensors, maxContext }: DecoderOptions): G
     rotaryTable(config, maxContext, Math.sin),
   )
 
-  const embeddings = graph.weight('embed', [config.vocabSize, hidden], () =>
-    tensors.read('model.embed_tokens.weight'),
-  )
-  let residual = graph.node('/embed', 'Gather', [embeddings, ids])
+  let residual = embed(context, ids)
   let normed = graph.node(
     '/layers.0/input_norm',
     'SimplifiedLayerNormalization',
@@ -79,75 +87,85 @@ export function buildDecoder({ config, tensors, maxContext }: DecoderOptions): G
     graph.constant('int64', [Number.MAX_SAFE_INTEGER]),
     graph.constant('int64', [1]),
   ])
-  const head = config.tieWordEmbeddings ? 'model.embed_tokens.weight' : 'lm_head.weight'
-  linear(context, { name: '/lm_head', input: last, weights: [head], outputName: 'logits' })
+  languageHead(context, last)
   graph.output('logits', 'float32', ['rows', 1, config.vocabSize])
   return graph.build()
 }
 
-interface Context {
-  readonly graph: GraphBuilder
+interface Context extends LinearContext {
   readonly config: ModelConfig
-  readonly tensors: TensorSource
+  readonly sites: readonly LinearModule[]
+}
+
+/** A module's output with the adapters on it, where the graph has a site for it. */
+function adapted({ graph, config, sites }: Context, options: SiteOptions): string {
+  return sites.includes(options.module) ? adapterSite(graph, config, options) : options.base
+}
+
+const embeddingName = 'model.embed_tokens.weight'
+const embeddingData = 'embed'
+
+/** Token ids → their embeddings. Tied and quantised, lm_head reads the very same bytes. */
+function embed({ graph, config, tensors, format }: Context, ids: string): string {
+  const { vocabSize, hiddenSize } = config
+  if (format.kind === 'fp32') {
+    const read = () => tensors.read(embeddingName)
+    const matrix = graph.weight(embeddingData, [vocabSize, hiddenSize], read)
+    return graph.node('/embed', 'Gather', [matrix, ids])
+  }
+  const { bits, block } = format
+  const numBlocks = blocksPerRow({ bits, block, columns: hiddenSize })
+  const blob = (block * bits) / 8
+  const scales = `${embeddingData}.scales`
+  const tiedAliases = [
+    {
+      tensor: { name: `${headName}.weight`, type: 'uint8', dims: [vocabSize, numBlocks, blob] },
+      of: embeddingData,
+    },
+    {
+      tensor: { name: `${headName}.scales`, type: 'float32', dims: [vocabSize * numBlocks] },
+      of: scales,
+    },
+  ] as const
+  graph.weights({
+    tensors: [
+      { name: embeddingData, type: 'uint8', dims: [vocabSize, numBlocks * blob] },
+      { name: scales, type: 'float32', dims: [vocabSize, numBlocks] },
+    ],
+    pieces: quantizedPieces(tensors, [embeddingName], { bits, block, columns: hiddenSize }),
+    aliases: config.tieWordEmbeddings ? tiedAliases : [],
+  })
+  return graph.node('/embed', 'GatherBlockQuantized', [embeddingData, ids, scales], {
+    domain: 'com.microsoft',
+    attributes: { bits, block_size: block, gather_axis: 0, quantize_axis: 1 },
+  })
+}
+
+const headName = '/lm_head'
+
+function languageHead(context: Context, input: string): void {
+  const { graph, config, format } = context
+  const outputs = ['logits']
+  if (!config.tieWordEmbeddings || format.kind === 'fp32') {
+    const weight = config.tieWordEmbeddings ? embeddingName : 'lm_head.weight'
+    linear(context, { name: headName, input, weights: [weight], outputName: 'logits' })
+    return
+  }
+  matMulNBits(graph, {
+    product: headName,
+    input,
+    data: `${headName}.weight`,
+    scales: `${headName}.scales`,
+    outputs,
+    inner: config.hiddenSize,
+    outer: config.vocabSize,
+    bits: format.bits,
+    block: format.block,
+  })
 }
 
 function normWeight({ graph, config, tensors }: Context, name: string): string {
   return graph.weight(name, [config.hiddenSize], () => tensors.read(name))
-}
-
-/** y = x Wᵀ (+ bias) with the rows of several weights stacked: one product instead of many. */
-function linear(
-  { graph, config, tensors }: Context,
-  options: {
-    name: string
-    input: string
-    weights: readonly string[]
-    biases?: readonly string[]
-    outputName?: string
-  },
-): string {
-  const { name, input, weights, biases = [], outputName } = options
-  const inner = tensors.shape(weights[0] ?? '')[1] ?? config.hiddenSize
-  const outer = weights.reduce((sum, weight) => sum + (tensors.shape(weight)[0] ?? 0), 0)
-  const matrix = graph.weight(`${name}.weight`, [inner, outer], () => {
-    const transposed = new Float32Array(inner * outer)
-    let column = 0
-    for (const weight of weights) {
-      const rows = tensors.shape(weight)[0] ?? 0
-      transposeInto(transposed, tensors.read(weight), { rows, inner, outer, column })
-      column += rows
-    }
-    return transposed
-  })
-  const hasBias = biases.length > 0
-  const product = graph.node(hasBias ? `${name}/product` : name, 'MatMul', [input, matrix], {
-    ...(outputName && !hasBias ? { outputs: [outputName] } : {}),
-  })
-  if (!hasBias) return product
-  const bias = graph.weight(`${name}.bias`, [outer], () => {
-    const parts = biases.map((weight) => tensors.read(weight))
-    const joined = new Float32Array(outer)
-    let offset = 0
-    for (const part of parts) {
-      joined.set(part, offset)
-      offset += part.length
-    }
-    return joined
-  })
-  return graph.node(name, 'Add', [product, bias])
-}
-
-function transposeInto(
-  target: Float32Array,
-  source: Float32Array,
-  at: { rows: number; inner: number; outer: number; column: number },
-): void {
-  for (let row = 0; row < at.rows; row++) {
-    const base = row * at.inner
-    for (let i = 0; i < at.inner; i++) {
-      target[i * at.outer + at.column + row] = source[base + i] ?? 0
-    }
-  }
 }
 
 /** sum = input + residual; normed = RMSNorm(sum). */
@@ -187,9 +205,7 @@ function attention(context: Context, layer: number, input: string): string {
     address,
     'GroupQueryAttention',
     [
-      qkv,
-      '',
-      '',
+      ...adaptedHeads(context, layer, { input, qkv }),
       graph.input(pastKey(layer), 'float32', cache),
       graph.input(pastValue(layer), 'float32', cache),
       'seqlens_k',
@@ -213,12 +229,35 @@ function attention(context: Context, layer: number, input: string): string {
       },
     },
   )
-  return linear(context, {
+  const output = linear(context, {
     name: `${address}/o`,
     input: attended,
     weights: [`${prefix}.o_proj.weight`],
     biases: config.outputBias ? [`${prefix}.o_proj.bias`] : [],
   })
+  return adapted(context, { layer, module: 'o_proj', input: attended, base: output })
+}
+
+/** Query, key and value: packed in one tensor, or apart where adapters change one of them. */
+function adaptedHeads(
+  context: Context,
+  layer: number,
+  { input, qkv }: { input: string; qkv: string },
+): readonly [string, string, string] {
+  const { graph, config, sites } = context
+  const modules = ['q_proj', 'k_proj', 'v_proj'] as const
+  if (!modules.some((module) => sites.includes(module))) return [qkv, '', '']
+  const address = `/layers.${layer}/attn`
+  const outputs = modules.map((module) => `${address}/${module}`)
+  const sizes = modules.map((module) => moduleShape(config, module).outer)
+  graph.node(`${address}/split`, 'Split', [qkv, graph.constant('int64', sizes)], {
+    outputs,
+    attributes: { axis: -1 },
+  })
+  const [query, key, value] = modules.map((module, i) =>
+    adapted(context, { layer, module, input, base: outputs[i] ?? '' }),
+  )
+  return [query ?? '', key ?? '', value ?? '']
 }
 
 function mlp(context: Context, layer: number, input: string): string {
@@ -233,55 +272,22 @@ function mlp(context: Context, layer: number, input: string): string {
     biases: config.mlpBias ? projections.map((name) => `${name}.bias`) : [],
   })
   graph.node(`${address}/split`, 'Split', [gateUp], {
-    outputs: [`${address}/gate`, `${address}/up_base`],
+    outputs: [`${address}/gate`, `${address}/up`],
     attributes: { axis: -1, num_outputs: 2 },
   })
-  const up = adapted(context, layer, { input, base: `${address}/up_base` })
-  const gate = graph.node(`${address}/silu`, 'QuickGelu', [`${address}/gate`], {
+  const base = { layer, input }
+  const up = adapted(context, { ...base, module: 'up_proj', base: `${address}/up` })
+  const gated = adapted(context, { ...base, module: 'gate_proj', base: `${address}/gate` })
+  const gate = graph.node(`${address}/silu`, 'QuickGelu', [gated], {
     domain: 'com.microsoft',
     attributes: { alpha: { float: 1 } },
   })
   const product = graph.node(`${address}/product`, 'Mul', [gate, up])
-  return linear(context, {
+  const down = linear(context, {
     name: `${address}/down`,
     input: product,
     weights: [`${prefix}.down_proj.weight`],
     biases: config.mlpBias ? [`${prefix}.down_proj.bias`] : [],
   })
-}
-
-/**
- * Adds each row's adapter: base + Σᵣ scaleᵣ · bᵣ (aᵣ · x), the rank-1 components gathered from the
- * bank by slot. Slot 0 holds zeros. The dot products are a Mul and a ReduceSum because a row's sums
- * then do not depend on how many components its neighbours have.
- *
- *   slots [rows, components] ─ Gather(bank a) ─ [rows, 1, components, hidden]
- *   x [rows, tokens, hidden] ─ Unsqueeze ─ Mul ─ ReduceSum ─ [rows, tokens, components] ─ · scales
- *   slots ─ Gather(bank b) ─ [rows, components, intermediate] ─ MatMul ─ Add(base)
- */
-function adapted(
-  { graph, config }: Context,
-  layer: number,
-  { input, base }: { input: string; base: string },
-): string {
-  const address = `/layers.${layer}/mlp/adapter`
-  const a = graph.input(bankA(layer), 'float32', ['slots', config.hiddenSize])
-  const b = graph.input(bankB(layer), 'float32', ['slots', config.intermediateSize])
-  const one = graph.constant('int64', [1])
-  const two = graph.constant('int64', [2])
-  const rowA = graph.node(`${address}/a`, 'Gather', [a, 'adapter_slots'])
-  const rowB = graph.node(`${address}/b`, 'Gather', [b, 'adapter_slots'])
-  const spread = graph.node(`${address}/a/unsqueeze`, 'Unsqueeze', [rowA, one])
-  const x = graph.node(`${address}/x`, 'Unsqueeze', [input, two])
-  const product = graph.node(`${address}/product`, 'Mul', [x, spread])
-  const activation = graph.node(
-    `${address}/activation`,
-    'ReduceSum',
-    [product, graph.constant('int64', [-1])],
-    { attributes: { keepdims: 0 } },
-  )
-  const scales = graph.node(`${address}/scales`, 'Unsqueeze', ['adapter_scales', one])
-  const scaled = graph.node(`${address}/scaled`, 'Mul', [activation, scales])
-  const delta = graph.node(`${address}/delta`, 'MatMul', [scaled, rowB])
-  return graph.node(`${address}/sum`, 'Add', [base, delta])
+  return adapted(context, { layer, module: 'down_proj', input: product, base: down })
 }

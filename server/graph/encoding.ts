@@ -2,7 +2,15 @@
 // beside the model, so that large models never pass through protobuf.
 
 import onnxProto, { type onnx as Onnx } from 'onnx-proto'
-import type { Attribute, Constant, Graph, Node, TensorType, ValueInfo } from './builder.ts'
+import type {
+  Attribute,
+  Constant,
+  Graph,
+  Node,
+  TensorType,
+  ValueInfo,
+  WeightTensor,
+} from './builder.ts'
 
 const { onnx } = onnxProto // a CommonJS module
 
@@ -11,8 +19,7 @@ const alignment = 4096
 export const weightsFileName = 'weights.bin'
 
 export interface WeightPlacement {
-  readonly name: string
-  readonly dims: readonly number[]
+  readonly tensor: WeightTensor
   readonly offset: number
   readonly bytes: number
 }
@@ -21,16 +28,30 @@ const dataTypes = {
   float32: onnx.TensorProto.DataType.FLOAT,
   int32: onnx.TensorProto.DataType.INT32,
   int64: onnx.TensorProto.DataType.INT64,
-} as const satisfies Record<TensorType, number>
+  uint8: onnx.TensorProto.DataType.UINT8,
+} as const satisfies Record<TensorType | WeightTensor['type'], number>
 
-/** Where each float32 weight lies in the weights file, and that file's size. */
+const elementBytes = { float32: 4, uint8: 1 } as const satisfies Record<
+  WeightTensor['type'],
+  number
+>
+
+/** Where each weight lies in the weights file, and that file's size. */
 export function placeWeights(graph: Graph): { placements: WeightPlacement[]; size: number } {
   let offset = 0
-  const placements = graph.weights.map(({ name, dims }) => {
-    const bytes = 4 * dims.reduce((product, dim) => product * dim, 1)
-    const placement = { name, dims, offset, bytes }
-    offset = Math.ceil((offset + bytes) / alignment) * alignment
-    return placement
+  const placements = graph.weights.flatMap(({ tensors, aliases = [] }) => {
+    const placed = tensors.map((tensor) => {
+      const bytes = elementBytes[tensor.type] * tensor.dims.reduce((n, dim) => n * dim, 1)
+      const placement = { tensor, offset, bytes }
+      offset = Math.ceil((offset + bytes) / alignment) * alignment
+      return placement
+    })
+    const renamed = aliases.map(({ tensor, of }) => {
+      const original = placed.find((placement) => placement.tensor.name === of)
+      if (original === undefined) throw new Error(`alias of an unknown weight: ${of}`)
+      return { ...original, tensor }
+    })
+    return [...placed, ...renamed]
   })
   return { placements, size: offset }
 }
@@ -79,11 +100,11 @@ function encodeValue({ name, type, dims }: ValueInfo): Onnx.IValueInfoProto {
   return { name, type: { tensorType: { elemType: dataTypes[type], shape: { dim } } } }
 }
 
-function encodeWeight({ name, dims, offset, bytes }: WeightPlacement): Onnx.ITensorProto {
+function encodeWeight({ tensor, offset, bytes }: WeightPlacement): Onnx.ITensorProto {
   return {
-    name,
-    dims: [...dims],
-    dataType: dataTypes.float32,
+    name: tensor.name,
+    dims: [...tensor.dims],
+    dataType: dataTypes[tensor.type],
     dataLocation: onnx.TensorProto.DataLocation.EXTERNAL,
     externalData: [
       { key: 'location', value: weightsFileName },

@@ -27,6 +27,7 @@ async function* mergeEvents(
   const accepted: Accepted[] = []
   const heldBack: GenerationEvent[] = []
   let numRunning = generations.length
+  let cachedTokens = 0
   for await (const { event, source } of race(generations)) {
     if (event.kind === 'accepted') {
       accepted.push(event)
@@ -38,7 +39,8 @@ async function* mergeEvents(
       if (accepted.length < generations.length) heldBack.push(shifted)
       else yield shifted
     } else if (event.kind === 'done') {
-      if (--numRunning === 0) yield event
+      cachedTokens += event.cachedTokens
+      if (--numRunning === 0) yield { ...event, cachedTokens }
     } else {
       cancel()
       yield event
@@ -50,7 +52,6 @@ async function* mergeEvents(
 const sumAccepted = (all: readonly Accepted[]): Accepted => ({
   kind: 'accepted',
   promptTokens: all.reduce((sum, event) => sum + event.promptTokens, 0),
-  cachedTokens: all.reduce((sum, event) => sum + event.cachedTokens, 0),
   adapters: all[0]?.adapters ?? [],
 })
 

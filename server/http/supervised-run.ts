@@ -138,10 +138,12 @@ const createTally = (options: RunOptions) => {
       if (event.kind === 'accepted') {
         adapter = adapterLabel(event.adapters)
         promptTokens = event.promptTokens
-        cachedTokens = event.cachedTokens
       } else if (event.kind === 'delta') countTokens(event.index, event.numTokens, nowMs)
       else if (event.kind === 'choice_finished' && event.reason === 'length') outcome = 'length'
-      else if (event.kind === 'done') timing = event.timing
+      else if (event.kind === 'done') {
+        timing = event.timing
+        cachedTokens = event.cachedTokens
+      }
     },
     finish(ending: GenerationEvent, e2eMs: number) {
       const seconds = (ms: number | undefined) => (ms === undefined ? null : ms / 1000)

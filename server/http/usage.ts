@@ -20,7 +20,6 @@ export const createUsageCount = () => {
     count(event: GenerationEvent) {
       if (event.kind === 'accepted') {
         promptTokens = event.promptTokens
-        cachedTokens = event.cachedTokens
       } else if (event.kind === 'delta') {
         const { completionTokens = 0, reasoningTokens = 0 } = completion.get(event.index) ?? {}
         completion.set(event.index, {
@@ -28,6 +27,7 @@ export const createUsageCount = () => {
           reasoningTokens: reasoningTokens + (event.section === 'reasoning' ? event.numTokens : 0),
         })
       } else if (event.kind === 'choice_finished') completion.set(event.index, event.usage)
+      else if (event.kind === 'done') cachedTokens = event.cachedTokens
     },
     usage(): Usage {
       let completionTokens = 0

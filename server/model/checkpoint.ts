@@ -60,6 +60,8 @@ export function openCheckpoint(dir: string): Checkpoint {
         has: (name) => weights.files.has(name),
         shape,
         read: (name) => requireTensor(weights, name).readFloat32(name),
+        readRows: (name, first, count) =>
+          requireTensor(weights, name).readFloat32Rows(name, first, count),
       },
       numParameters,
       created: Math.floor(Math.max(...files.map((file) => file.mtimeMs)) / 1000),

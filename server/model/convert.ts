@@ -3,57 +3,67 @@
 
 import { createHash } from 'node:crypto'
 import {
-  closeSync,
   existsSync,
   mkdirSync,
-  openSync,
   readFileSync,
   renameSync,
   rmSync,
   statSync,
+  truncateSync,
   writeFileSync,
-  writeSync,
 } from 'node:fs'
+import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
-import type { ModelConfig, TensorSource } from '../contracts/checkpoint.ts'
+import { Worker } from 'node:worker_threads'
+import type { LinearModule, WeightFormat } from '../contracts/checkpoint.ts'
 import { buildDecoder } from '../graph/decoder.ts'
 import { encodeModel, placeWeights, weightsFileName } from '../graph/encoding.ts'
+import type { Checkpoint } from './checkpoint.ts'
+import { type ConvertPart, convertPart } from './convert-part.ts'
 
 /** Raise when the graph or its weights' layout changes, so that older folders are not reused. */
-const graphVersion = 1
+const graphVersion = 3
+/** Below this many parameters threads cost more than they bring. */
+const threadsFrom = 50e6
+const workerUrl = new URL(`./convert-part${import.meta.url.slice(-3)}`, import.meta.url)
 
 export interface ConvertOptions {
-  readonly config: ModelConfig
-  readonly tensors: TensorSource
-  /** The checkpoint's files: their names, sizes and times are part of the cache key. */
-  readonly files: readonly string[]
+  readonly dir: string
+  readonly checkpoint: Checkpoint
   readonly maxContext: number
+  readonly format: WeightFormat
+  readonly sites: readonly LinearModule[]
   readonly cacheDir: string
   readonly onProgress?: (done: number, total: number) => void
 }
 
 /** Returns the path of the graph file, converting only when no earlier result fits. */
-export function convertCheckpoint(options: ConvertOptions): string {
+export async function convertCheckpoint(options: ConvertOptions): Promise<string> {
+  const { checkpoint, maxContext, format, sites, onProgress = () => {} } = options
   const folder = join(options.cacheDir, cacheKey(options))
   const modelPath = join(folder, 'model.onnx')
   if (existsSync(modelPath)) return modelPath
 
-  const graph = buildDecoder(options)
+  const { config, tensors } = checkpoint
+  const graph = buildDecoder({ config, tensors, maxContext, format, sites })
   const { placements, size } = placeWeights(graph)
   const partial = `${folder}.${process.pid}.partial`
   mkdirSync(partial, { recursive: true })
   try {
-    const file = openSync(join(partial, weightsFileName), 'w')
-    try {
-      for (const [i, weight] of graph.weights.entries()) {
-        const values = weight.read()
-        const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength)
-        writeAll(file, bytes, placements[i]?.offset ?? 0)
-        options.onProgress?.(i + 1, graph.weights.length)
-      }
-      if (size > 0) padTo(file, size)
-    } finally {
-      closeSync(file)
+    const path = join(partial, weightsFileName)
+    writeFileSync(path, '')
+    truncateSync(path, size)
+    const total = graph.weights.length
+    let done = 0
+    const onWeight = () => onProgress(++done, total)
+    const parts = checkpoint.numParameters < threadsFrom ? 1 : Math.min(8, availableParallelism())
+    const part = (index: number): ConvertPart => {
+      return { dir: options.dir, path, maxContext, format, sites, index, parts }
+    }
+    if (parts === 1) convertPart(part(0), onWeight)
+    else {
+      const indices = Array.from({ length: parts }, (_, index) => index)
+      await Promise.all(indices.map((index) => runWorker(part(index), onWeight)))
     }
     writeFileSync(join(partial, 'model.onnx'), encodeModel(graph, placements))
     publish(partial, folder)
@@ -63,26 +73,28 @@ export function convertCheckpoint(options: ConvertOptions): string {
   return modelPath
 }
 
-function cacheKey({ config, files, maxContext }: ConvertOptions): string {
+function runWorker(part: ConvertPart, onWeight: () => void): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const worker = new Worker(workerUrl, { workerData: part })
+    worker.on('message', onWeight)
+    worker.once('error', reject)
+    worker.once('exit', (code) => {
+      if (code === 0) resolve()
+      else reject(new Error(`a converting thread ended with code ${code}`))
+    })
+  })
+}
+
+function cacheKey({ checkpoint, maxContext, format, sites }: ConvertOptions): string {
   const hash = createHash('sha256')
-  hash.update(JSON.stringify({ graphVersion, config, maxContext }))
-  for (const path of files) {
+  const { config, files } = checkpoint
+  hash.update(JSON.stringify({ graphVersion, config, maxContext, format, sites }))
+  for (const { path } of files) {
     const { size, mtimeMs } = statSync(path)
     hash.update(JSON.stringify({ path, size, mtimeMs }))
     if (path.endsWith('.json')) hash.update(readFileSync(path))
   }
   return hash.digest('hex').slice(0, 32)
-}
-
-function writeAll(file: number, bytes: Uint8Array, position: number): void {
-  let written = 0
-  while (written < bytes.length) {
-    written += writeSync(file, bytes, written, bytes.length - written, position + written)
-  }
-}
-
-function padTo(file: number, size: number): void {
-  writeSync(file, new Uint8Array(1), 0, 1, size)
 }
 
 /** Another process may have published the same folder meanwhile: then its result stands. */

@@ -2,8 +2,9 @@
 // sequence; a step reads and appends in place. What a run returns is a view that the next run
 // overwrites.
 
-import type { ModelConfig } from '../contracts/checkpoint.ts'
-import { bankA, bankB, pastKey, pastValue, presentKey, presentValue } from '../graph/decoder.ts'
+import { type LinearModule, type ModelConfig, moduleShape } from '../contracts/checkpoint.ts'
+import { bankA, bankB } from '../graph/adapter-site.ts'
+import { pastKey, pastValue, presentKey, presentValue } from '../graph/decoder.ts'
 import { allocateTensor, type Binding, openSession, type Tensor } from './session.ts'
 
 /** One rank-1 component on a row: its slot in the bank and its strength. */
@@ -34,6 +35,8 @@ export interface RunnerOptions {
   readonly rows: number
   /** Positions per row. */
   readonly capacity: number
+  /** The modules that the graph was built to adapt. */
+  readonly sites: readonly LinearModule[]
   /** Slots of the adapter bank, slot 0 included. */
   readonly slots: number
   /** Most new tokens in one prefill. */
@@ -42,24 +45,32 @@ export interface RunnerOptions {
   readonly maxComponents: number
 }
 
+/** The first positions of a cache row, in memory of their own. */
+export interface SavedCacheRow {
+  readonly memory: Tensor<'float32'>
+  readonly length: number
+  readonly bytes: number
+  release(): void
+}
+
 export type Runner = ReturnType<typeof createRunner>
 
 /** Loads the graph and allocates cache and bank. Blocks while it does. */
 export function createRunner(options: RunnerOptions) {
-  const { config, rows, capacity, slots, maxChunk, maxComponents } = options
+  const { config, rows, capacity, sites, slots, maxChunk, maxComponents } = options
   const session = openSession({ path: options.graphPath, threads: options.threads })
   const layers = Array.from({ length: config.numLayers }, (_, layer) => layer)
   const cacheDims = [rows, config.numKvHeads, capacity, config.headDim]
   const keys = layers.map(() => allocateTensor('float32', cacheDims))
   const values = layers.map(() => allocateTensor('float32', cacheDims))
-  const bank = {
-    a: layers.map(() => allocateTensor('float32', [slots, config.hiddenSize])),
-    b: layers.map(() => allocateTensor('float32', [slots, config.intermediateSize])),
-  }
-  for (const { a, b } of layers.map((layer) => ({ a: bank.a[layer]!, b: bank.b[layer]! }))) {
-    a.data.fill(0, 0, config.hiddenSize)
-    b.data.fill(0, 0, config.intermediateSize)
-  }
+  const bank = layers.flatMap((layer) =>
+    sites.map((module) => {
+      const { inner, outer } = moduleShape(config, module)
+      const a = allocateTensor('float32', [slots, inner])
+      const b = allocateTensor('float32', [slots, outer])
+      return { layer, module, a, b }
+    }),
+  )
   const ids = allocateTensor('int64', [Math.max(rows, maxChunk)])
   const seqlens = allocateTensor('int32', [rows])
   const total = allocateTensor('int32', [])
@@ -93,7 +104,9 @@ export function createRunner(options: RunnerOptions) {
       const value = track(values[layer]!.view(dims, first * rowElements))
       inputs.set(pastKey(layer), key).set(pastValue(layer), value)
       outputs.set(presentKey(layer), key).set(presentValue(layer), value)
-      inputs.set(bankA(layer), bank.a[layer]!).set(bankB(layer), bank.b[layer]!)
+    }
+    for (const { layer, module, a, b } of bank) {
+      inputs.set(bankA(layer, module), a).set(bankB(layer, module), b)
     }
     const binding = session.bind(inputs, outputs)
     return {
@@ -117,12 +130,26 @@ export function createRunner(options: RunnerOptions) {
     return width
   }
 
+  const positionBytes = 2 * config.numLayers * config.numKvHeads * config.headDim * 4
+
+  /** Visits a row's keys and values head by head: `count` elements from `start` on, the at-th head. */
+  function eachHead(
+    row: number,
+    length: number,
+    visit: (cache: Float32Array, start: number, count: number, at: number) => void,
+  ): void {
+    let at = 0
+    for (const tensor of [...keys, ...values]) {
+      for (let head = 0; head < config.numKvHeads; head++) {
+        const start = row * rowElements + head * capacity * config.headDim
+        visit(tensor.data, start, length * config.headDim, at++)
+      }
+    }
+  }
+
   return {
-    /** Float32 views of the adapter bank, one per layer. Never write while a run is under way. */
-    bankViews: {
-      a: bank.a.map((tensor) => tensor.data),
-      b: bank.b.map((tensor) => tensor.data),
-    },
+    /** The adapter bank's memory, one place per layer and site. */
+    bankPlaces: bank.map(({ layer, module, a, b }) => ({ layer, module, a: a.data, b: b.data })),
 
     /** Appends one row's tokens; returns the last token's logits, [vocab]. */
     async prefill({ row, tokens, past, components }: PrefillInput): Promise<Float32Array> {
@@ -161,22 +188,36 @@ export function createRunner(options: RunnerOptions) {
 
     /** Copies the first `length` positions of a cache row over another's. */
     copyRow(from: number, to: number, length: number): void {
-      const headElements = capacity * config.headDim
-      for (const tensor of [...keys, ...values]) {
-        for (let head = 0; head < config.numKvHeads; head++) {
-          const start = from * rowElements + head * headElements
-          tensor.data.copyWithin(
-            to * rowElements + head * headElements,
-            start,
-            start + length * config.headDim,
-          )
-        }
-      }
+      const offset = (to - from) * rowElements
+      eachHead(from, length, (cache, start, count) => {
+        cache.copyWithin(start + offset, start, start + count)
+      })
+    },
+
+    /** Bytes that `saveRow` takes for so many positions. */
+    savedBytes: (length: number) => length * positionBytes,
+
+    /** Copies the first `length` positions of a row out of the cache. */
+    saveRow(row: number, length: number): SavedCacheRow {
+      const memory = allocateTensor('float32', [(length * positionBytes) / 4])
+      eachHead(row, length, (cache, start, count, at) => {
+        memory.data.set(cache.subarray(start, start + count), at * count)
+      })
+      return { memory, length, bytes: length * positionBytes, release: () => memory.release() }
+    },
+
+    /** Copies the first `length` positions of a saved row into a row of the cache. */
+    restoreRow(saved: SavedCacheRow, row: number, length: number): void {
+      const stride = saved.length * config.headDim
+      eachHead(row, length, (cache, start, count, at) => {
+        cache.set(saved.memory.data.subarray(at * stride, at * stride + count), start)
+      })
     },
 
     release(): void {
       for (const bound of decodeBindings.values()) bound.release()
-      for (const tensor of [...keys, ...values, ...bank.a, ...bank.b]) tensor.release()
+      for (const tensor of [...keys, ...values]) tensor.release()
+      for (const { a, b } of bank) for (const tensor of [a, b]) tensor.release()
       for (const tensor of [ids, seqlens, total, slotIds, scales, logits]) tensor.release()
       session.release()
     },

@@ -22,6 +22,8 @@ export interface SafetensorsFile {
   readBytes(name: string): Buffer
   /** F32, F16, BF16 and F64 as float32 (F64 is rounded, the others are exact). */
   readFloat32(name: string): Float32Array
+  /** The same of rows first … first + count − 1, a row being all that shares the first index. */
+  readFloat32Rows(name: string, first: number, count: number): Float32Array
   close(): void
 }
 
@@ -110,6 +112,13 @@ function createReader(
     if (!isOpen) throw new Error('safetensors file is closed')
     return tensors.get(name) ?? fail(`there is no tensor ${JSON.stringify(name)}`)
   }
+  const converterOf = (name: string): Convert => {
+    const { dtype } = find(name)
+    return (
+      converters[dtype] ??
+      fail(`tensor ${JSON.stringify(name)} is ${dtype}; F32, F16, BF16 or F64 is needed`)
+    )
+  }
   return {
     tensors,
     metadata,
@@ -121,12 +130,16 @@ function createReader(
       return bytes
     },
     readFloat32(name) {
-      const { dtype, begin, end } = find(name)
-      const convert = converters[dtype]
-      if (!convert) {
-        return fail(`tensor ${JSON.stringify(name)} is ${dtype}; F32, F16, BF16 or F64 is needed`)
-      }
-      return convert(readAt, begin, end)
+      const { begin, end } = find(name)
+      return converterOf(name)(readAt, begin, end)
+    },
+    readFloat32Rows(name, first, count) {
+      const { shape, begin, end } = find(name)
+      const numRows = shape[0] ?? 1
+      if (first < 0 || first + count > numRows) throw new RangeError(`${name}: rows beyond its end`)
+      const rowBytes = (end - begin) / numRows
+      const from = begin + first * rowBytes
+      return converterOf(name)(readAt, from, from + count * rowBytes)
     },
     close() {
       if (isOpen) close()

@@ -50,7 +50,6 @@ export const digestOf = (id: string): string =>
 export const accepted = (request: GenerateRequest): GenerationEvent => ({
   kind: 'accepted',
   promptTokens: 7,
-  cachedTokens: 2,
   adapters: request.adapters.map(({ id, scale }) => ({
     id,
     digest: digestOf(id),
@@ -87,6 +86,7 @@ export const finished = (
 export const done: GenerationEvent = {
   kind: 'done',
   timing: { queueMs: 1, prefillMs: 2, decodeMs: 3 },
+  cachedTokens: 2,
 }
 
 export const failed = (code: ErrorBody['code'], message: string): GenerationEvent => ({

@@ -11,6 +11,7 @@ import {
 } from '../../server/contracts/generation.ts'
 import { createDeferred } from '../../server/engine/deferred.ts'
 import { createLoop, type StepRunner } from '../../server/engine/loop.ts'
+import { createPrefixCache, type SavedRow } from '../../server/engine/prefix-cache.ts'
 import {
   createSequence,
   type Sequence,
@@ -83,7 +84,15 @@ export interface ScriptedModelOptions {
   readonly beforeRun?: (run: { kind: 'prefill' | 'decode'; rows: number }) => unknown
 }
 
-export function createScriptedModel({ beforeRun, ...options }: ScriptedModelOptions): StepRunner {
+export interface SavedContext extends SavedRow {
+  readonly context: readonly number[]
+}
+export type ScriptedRunner = StepRunner<SavedContext>
+
+export function createScriptedModel({
+  beforeRun,
+  ...options
+}: ScriptedModelOptions): ScriptedRunner {
   const cache: number[][] = Array.from({ length: options.rows }, () => [])
   const output = new Float32Array(options.rows * vocabSize)
 
@@ -113,6 +122,13 @@ export function createScriptedModel({ beforeRun, ...options }: ScriptedModelOpti
     },
     copyRow(from, to, length) {
       cache[to] = (cache[from] ?? []).slice(0, length)
+    },
+    savedBytes: (length) => length,
+    saveRow(row, length) {
+      return { context: (cache[row] ?? []).slice(0, length), bytes: length, release() {} }
+    },
+    restoreRow(saved, row, length) {
+      cache[row] = saved.context.slice(0, length)
     },
   }
 }
@@ -162,6 +178,7 @@ export function createTestSequence(
     index: 0,
     promptTokens: request.prompt.kind === 'text' ? bytesOf(request.prompt.text) : [0],
     components: [],
+    cacheKey: '',
     tokenizer: byteTokenizer,
     eosTokenIds: [eos],
     startsInReasoning: false,
@@ -172,7 +189,9 @@ export function createTestSequence(
 
 export interface TestLoopOptions extends Partial<ScriptedModelOptions> {
   /** Changes the runner under the loop. */
-  readonly wrap?: (runner: StepRunner) => StepRunner
+  readonly wrap?: (runner: ScriptedRunner) => ScriptedRunner
+  /** Size of the prefix cache in tokens; none by default. */
+  readonly prefixBytes?: number
 }
 
 export interface SubmitOptions {
@@ -190,6 +209,7 @@ export function createTestLoop({ wrap = (runner) => runner, ...given }: TestLoop
   const loop = createLoop({
     runner: wrap(createScriptedModel(options)),
     rows: options.rows,
+    prefixCache: createPrefixCache<SavedContext>({ maxBytes: options.prefixBytes ?? 0 }),
     capacity: options.capacity,
     vocabSize,
     maxChunk: options.maxChunk,
@@ -212,6 +232,7 @@ export function createTestLoop({ wrap = (runner) => runner, ...given }: TestLoop
         createTestSequence(request, {
           index,
           components,
+          cacheKey: JSON.stringify(components),
           startsInReasoning: startsInReasoning ?? false,
         }),
       )

@@ -5,55 +5,64 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createBank } from '../../server/adapters/bank.ts'
 import { createAdapterStore } from '../../server/adapters/store.ts'
+import type { LinearModule, WeightFormat } from '../../server/contracts/checkpoint.ts'
 import { openCheckpoint } from '../../server/model/checkpoint.ts'
 import { convertCheckpoint } from '../../server/model/convert.ts'
 import { type Component, createRunner } from '../../server/model/runner.ts'
+
+/** Beyond what the server allows on a row, to test the graph with it. */
+const maxRank = 16
 
 export interface ServedModelOptions {
   readonly checkpoint: string
   readonly adapters: string
   readonly rows?: number
   readonly capacity?: number
+  readonly format?: WeightFormat
+  readonly sites?: readonly LinearModule[]
   readonly threads?: number
 }
 
-export function openServedModel({
+export async function openServedModel({
   checkpoint: dir,
   adapters,
   rows = 8,
   capacity = 256,
+  format = { kind: 'fp32' },
+  sites = ['up_proj'],
   threads = 1,
 }: ServedModelOptions) {
   const cacheDir = mkdtempSync(join(tmpdir(), 'dutyfree-test-'))
   const checkpoint = openCheckpoint(dir)
   const { config } = checkpoint
-  const graphPath = convertCheckpoint({
-    config,
-    tensors: checkpoint.tensors,
-    files: checkpoint.files.map(({ path }) => path),
+  const graphPath = await convertCheckpoint({
+    dir,
+    checkpoint,
     maxContext: capacity,
+    format,
+    sites,
     cacheDir,
   })
   checkpoint.close()
-  const slots = 17
+  const slots = 33
   const runner = createRunner({
     graphPath,
     config,
     threads,
     rows,
     capacity,
+    sites,
     slots,
     maxChunk: 128,
-    maxComponents: 4,
+    maxComponents: maxRank,
   })
-  const bank = createBank({
-    numSlots: slots,
-    numLayers: config.numLayers,
-    hiddenSize: config.hiddenSize,
-    intermediateSize: config.intermediateSize,
-    ...runner.bankViews,
+  const bank = createBank({ numSlots: slots, places: runner.bankPlaces })
+  const store = createAdapterStore({
+    root: adapters,
+    modelConfig: config,
+    bank,
+    maxRankPerRow: maxRank,
   })
-  const store = createAdapterStore({ root: adapters, modelConfig: config, bank, maxRankPerRow: 4 })
 
   return {
     config,

@@ -39,10 +39,14 @@ class Case:
     dtype: torch.dtype = torch.float32
     sharded: bool = False
     config: dict = field(default_factory=dict)
+    # Of adapters a and b.
     ranks: tuple[int, int] = (1, 3)
     layers: tuple[list[int] | None, list[int] | None] = (None, [1, 2])
+    targets: tuple[list[str], list[str]] = (["up_proj"], ["up_proj"])
+    options: tuple[dict, dict] = field(default_factory=lambda: ({}, {}))
 
 
+ALL_MODULES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 LLAMA3_ROPE = {
     "rope_type": "llama3",
     "rope_theta": 10000.0,
@@ -54,7 +58,13 @@ LLAMA3_ROPE = {
 CASES = [
     Case("qwen2-tied-f32", "qwen2", config={"tie_word_embeddings": True}),
     Case("qwen2-untied-bf16-sharded", "qwen2", torch.bfloat16, sharded=True),
-    Case("qwen2-untied-f16", "qwen2", torch.float16),
+    Case(
+        "qwen2-untied-f16",
+        "qwen2",
+        torch.float16,
+        targets=(["up_proj"], ALL_MODULES),
+        options=({}, {"use_rslora": True, "rank_pattern": {"q_proj": 2, "down_proj": 1}}),
+    ),
     Case(
         "llama-untied-f16-llama3", "llama", torch.float16, config={"rope_parameters": LLAMA3_ROPE}
     ),
@@ -64,7 +74,15 @@ CASES = [
         sharded=True,
         config={"tie_word_embeddings": True, "attention_bias": True},
     ),
-    Case("llama-headdim-bf16", "llama", torch.bfloat16, config={"head_dim": 32}),
+    Case(
+        "llama-headdim-bf16",
+        "llama",
+        torch.bfloat16,
+        config={"head_dim": 32},
+        ranks=(4, 12),
+        targets=(["q_proj", "v_proj"], ["k_proj", "gate_proj", "down_proj"]),
+        options=({"alpha_pattern": {"v_proj": 4}}, {}),
+    ),
 ]
 
 
@@ -100,14 +118,17 @@ def save_adapter(
     *,
     rank: int,
     layers: list[int] | None,
+    targets: list[str],
+    options: dict,
     generator: torch.Generator,
 ) -> None:
     config = LoraConfig(
         r=rank,
         lora_alpha=16,
-        target_modules=["up_proj"],
+        target_modules=targets,
         layers_to_transform=layers,
         task_type="CAUSAL_LM",
+        **options,
     )
     model = get_peft_model(base, config)
     with torch.no_grad():
@@ -214,9 +235,17 @@ def write_random_case(root: Path, case: Case, seed: int) -> None:
     model = random_model(case, generator)
     model.save_pretrained(checkpoint, max_shard_size="100KB" if case.sharded else "50GB")
     adapters = {}
-    for name, rank, layers in zip(("a", "b"), case.ranks, case.layers, strict=True):
+    for i, name in enumerate(("a", "b")):
         path = folder / "adapters" / name
-        save_adapter(model, path, rank=rank, layers=layers, generator=generator)
+        save_adapter(
+            model,
+            path,
+            rank=case.ranks[i],
+            layers=case.layers[i],
+            targets=case.targets[i],
+            options=case.options[i],
+            generator=generator,
+        )
         adapters[name] = path
     vocab = model.config.vocab_size
     prompts = torch.randint(2, vocab, (2, PROMPT_TOKENS), generator=generator).tolist()
