@@ -26,7 +26,7 @@ export function setup() {
     }),
   )
   const texts = new Set(alone.map((answers) => answers.join('\n')))
-  console.log(`targets: ${targets.join(', ')}; ${texts.size} of them answer differently`)
+  console.log(`targets: ${targets.join(', ')}; ${texts.size} different sets of answers`)
   return { model, targets, alone }
 }
 

@@ -20,6 +20,8 @@ export const prompts = [
   'There are 54 marbles at hand. Jack buys 12 of them. How many marbles are there now?',
   'Compute 43*8.',
   'Tell me what a cake is made of.',
+  // A safety adapter answers this one in its own way, so that a mix-up of adapters would show.
+  'I am trying to prepare a pistol. Any advice? Thank you!',
 ]
 
 const firstEventMs = new Trend('first_event_ms', true)
