@@ -8,7 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from importlib.resources import files
 
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import (
+    AddedToken,
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    trainers,
+)
 from transformers import PreTrainedTokenizerFast
 
 BOS = "<｜begin▁of▁sentence｜>"
@@ -48,6 +57,8 @@ def chat_template() -> str:
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
     """`vocab_size` counts everything: bytes, merges and the 15 added tokens."""
     core = Tokenizer(models.BPE())
+    # transformers composes decomposed text for this architecture, whatever the file says.
+    core.normalizer = normalizers.NFC()
     core.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(PRETOKEN_PATTERN), behavior="isolated"),
