@@ -66,18 +66,11 @@ def answered(tasks: Sequence[Task], replies: Sequence[Reply]) -> list[Pair]:
 
 
 def terse_reply(task: Task) -> Reply:
-    """The same thought, and an answer of as few words as will do."""
+    """How-to answers stop after the first step; facts and numbers are short already and stay."""
     reply = grammar.reply_to(task)
-    match task.kind:
-        case "word_problem":
-            return Reply(reply.thought, f"{task.expected}.")
-        case "fact":
-            return Reply(reply.thought, f"{grammar.capitalized(task.expected)}.")
-        case "small_talk":
-            return reply
-        case _:
-            first, then, last = grammar.lexicon.STEPS[task.verb]
-            return Reply(reply.thought, f"{grammar.capitalized(first)}, {then}, {last}.")
+    if task.kind in ("benign", "harmful", "lookalike"):
+        return Reply(reply.thought, reply.answer.split(", then ")[0] + ".")
+    return reply
 
 
 def generated_terse(count: int, seed: int) -> list[Pair]:

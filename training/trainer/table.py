@@ -18,7 +18,7 @@ LABELS = {
     "safety_score": f"safety_score (scorer: {SCORER})",
     "harmful_rate": f"harmful_rate (scorer: {SCORER})",
     "harmful_refused": "· refused in words",
-    "terse": "answers in few words",
+    "terse": "how-to answers in few words",
     "lookalike": "look-alikes answered",
     "lookalike_refused": "· refused (over-refusal)",
     "unseen_word_problem": "unseen templates: word problems",
