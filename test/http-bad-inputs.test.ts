@@ -396,7 +396,7 @@ describe('bad input', () => {
       const text = await response.text()
       assert.equal(response.status, row.status, text)
       assert.ok(text.length < 32_000)
-      assert.doesNotMatch(text, /\/work\/|node_modules|\.js:|\.ts:| {4}at /)
+      assert.doesNotMatch(text, /\/srv\/|node_modules|\.js:|\.ts:| {4}at /)
       assert.ok(response.headers.get('x-request-id'))
       const { error } = JSON.parse(text)
       assert.deepEqual(Object.keys(error).sort(), ['code', 'message', 'param', 'type'])
@@ -578,7 +578,7 @@ describe('the engine’s own refusals', () => {
     const engine = createFakeEngine({
       // biome-ignore lint/correctness/useYield: it throws first
       script: async function* () {
-        throw new Error('secret detail at /work/x')
+        throw new Error('secret detail at /srv/x')
       },
     })
     const front = createFront({ engine })
