@@ -27,6 +27,18 @@ export const replyId = (prefix: 'chatcmpl' | 'cmpl'): string =>
 /** No one reads it; the log and the metrics do (nginx's "client closed request"). */
 const clientGone = () => new Response(null, { status: 499 })
 
+/**
+ * Aborts with a request's signal. Outside any scope that sees the request: Node keeps a request's
+ * signal and its listeners until the request is collected, so a listener that reaches the request
+ * would keep it for ever.
+ */
+const followSignal = (signal: AbortSignal): AbortController => {
+  const controller = new AbortController()
+  if (signal.aborted) controller.abort()
+  else signal.addEventListener('abort', () => controller.abort(), { once: true })
+  return controller
+}
+
 export const runGeneration = async (
   context: RequestContext,
   services: Services,
@@ -38,9 +50,7 @@ export const runGeneration = async (
 
   // 1. In, and off to the engine.
   const ticket = admission.enter({ numPrompts: job.requests.length })
-  const client = new AbortController()
-  context.req.raw.signal.addEventListener('abort', () => client.abort(), { once: true })
-  if (context.req.raw.signal.aborted) client.abort()
+  const client = followSignal(context.req.raw.signal)
   const generations = job.requests.map((request, i) =>
     engine.submit({ ...request, id: job.requests.length === 1 ? job.id : `${job.id}-${i}` }),
   )
