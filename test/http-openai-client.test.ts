@@ -3,8 +3,9 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import OpenAI from 'openai'
+import { within } from './support/deadline.ts'
 import { accepted, createFakeEngine, delta, failed, type Script } from './support/fake-engine.ts'
-import { createFront, type Front, type FrontOptions, listen, within } from './support/front.ts'
+import { createFront, type Front, type FrontOptions, listen } from './support/front.ts'
 
 const patience = 10_000
 const messages = [{ role: 'user' as const, content: 'Hi' }]

@@ -6,7 +6,8 @@ import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
 import { createServer } from 'node:net'
 import { describe, it } from 'node:test'
-import { goodChat, parseEvents, until, within } from './support/front.ts'
+import { within } from './support/deadline.ts'
+import { goodChat, parseEvents, until } from './support/front.ts'
 
 const patience = 15_000
 const folder = new URL('.', import.meta.url).pathname

@@ -6,6 +6,7 @@ import { type ClientRequest, request as httpRequest, type IncomingMessage } from
 import { connect, type Socket } from 'node:net'
 import { describe, it } from 'node:test'
 import type { SocketLimits } from '../server/http/server.ts'
+import { within } from './support/deadline.ts'
 import { accepted, createFakeEngine, delta, hang, type Script } from './support/fake-engine.ts'
 import {
   createFront,
@@ -15,7 +16,6 @@ import {
   listen,
   parseEvents,
   until,
-  within,
 } from './support/front.ts'
 
 const chat = '/v1/chat/completions'

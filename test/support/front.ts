@@ -6,6 +6,7 @@ import type { HttpConfig, StreamLimits } from '../../server/http/context.ts'
 import type { SocketLimits } from '../../server/http/server.ts'
 import { createHttpServer, defaultSocketLimits } from '../../server/http/server.ts'
 import { createMetrics, type Metrics } from '../../server/metrics/registry.ts'
+import { within } from './deadline.ts'
 import { createFakeEngine, type FakeEngine } from './fake-engine.ts'
 
 export const testConfig: HttpConfig = {
@@ -113,19 +114,6 @@ export const parseEvents = (text: string): Array<Record<string, unknown> | '[DON
     .filter((block) => block.startsWith('data: '))
     .map((block) => block.slice('data: '.length))
     .map((data) => (data === '[DONE]' ? data : JSON.parse(data)))
-
-/** A wait with a name: it fails with that name instead of hanging. */
-export const within = async <T>(ms: number, what: string, promise: Promise<T>): Promise<T> => {
-  let timer: NodeJS.Timeout | undefined
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`not within ${ms} ms: ${what}`)), ms)
-  })
-  try {
-    return await Promise.race([promise, late])
-  } finally {
-    clearTimeout(timer)
-  }
-}
 
 /** Resolves when the claim holds; looked at each turn of the event loop, bounded by `within`. */
 export const until = (ms: number, what: string, claim: () => boolean): Promise<void> => {
