@@ -69,6 +69,17 @@ export const configSchema = z.strictObject({
     default: 'adapters',
     description: 'Folder of adapters; each sub-folder is one',
   }),
+  maxAdapterRank: setting(integer(1, 64), {
+    value: '<rank>',
+    default: '16',
+    description: 'Largest total rank of the adapters on one request',
+  }),
+  adapterMemory: flag(parseSize, {
+    value: '<size>',
+    default: null,
+    shownDefault: 'auto',
+    description: 'Bound of the adapters kept in memory; least recently used ones leave',
+  }),
   defaultAdapter: flag(adapterStrength, {
     value: '<id[:strength]>',
     default: null,
@@ -249,6 +260,8 @@ export const engineOptions = (config: Config, cwd: string): EngineOptions => {
     maxBatch: config.maxBatch,
     maxContext: config.maxContext,
     kvMemoryBytes: config.kvMemory,
+    maxAdapterRank: config.maxAdapterRank,
+    adapterMemoryBytes: config.adapterMemory,
     threads: config.threads,
     cacheDir: resolve(cwd, config.cacheDir),
   }

@@ -7,8 +7,8 @@ import { mkdirSync, renameSync, rmSync, symlinkSync, unlinkSync, writeFileSync }
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { findAdapterFolder } from '../server/adapters/adapter-folder.ts'
-import type { Component } from '../server/adapters/component.ts'
 import { type LoadedAdapter, readPeftAdapter } from '../server/adapters/peft.ts'
+import type { Component } from '../server/contracts/adapter.ts'
 import { type ErrorCode, ServerError } from '../server/errors.ts'
 import { createTempFolder } from './support/temp-folder.ts'
 import {

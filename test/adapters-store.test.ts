@@ -6,8 +6,7 @@ import { mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { createBank } from '../server/adapters/bank.ts'
-import { createAdapterStore } from '../server/adapters/store.ts'
+import { type AcquiredAdapters, createAdapterStore } from '../server/adapters/store.ts'
 import { createTempFolder } from './support/temp-folder.ts'
 import {
   encodeSafetensors,
@@ -21,30 +20,34 @@ import {
 const temp = createTempFolder()
 let numRoots = 0
 
-/** A store over a fresh folder with a bank of `slots` slots beside the base's. */
-function createTestStore(adapters: Readonly<Record<string, TestAdapter>> = {}, slots = 8) {
+/** What a rank-1 adapter on up_proj of every layer takes. */
+const adapterBytes =
+  smallModel.numLayers * (smallModel.hiddenSize + smallModel.intermediateSize) * 4
+
+/** A store over a fresh folder with room for so many rank-1 adapters. */
+function createTestStore(adapters: Readonly<Record<string, TestAdapter>> = {}, room = 8) {
   const root = join(temp, `store-${++numRoots}`)
   mkdirSync(root)
   for (const [id, adapter] of Object.entries(adapters)) writeAdapter(root, id, adapter)
-  const { hiddenSize, intermediateSize, numLayers } = smallModel
-  const numSlots = slots + 1
-  const rows = (size: number) =>
-    Array.from({ length: numLayers }, () => new Float32Array(numSlots * size))
-  const a = rows(hiddenSize)
-  const b = rows(intermediateSize)
-  const module = 'up_proj' as const
-  const places = a.map((memory, layer) => ({ layer, module, a: memory, b: b[layer]! }))
-  const bank = createBank({ numSlots, places })
-  const store = createAdapterStore({ root, modelConfig: smallModel, bank, maxRankPerRow: 4 })
+  const store = createAdapterStore({
+    root,
+    modelConfig: smallModel,
+    sites: new Set(['up_proj']),
+    maxBytes: room * adapterBytes,
+    maxRankPerRow: 4,
+  })
   return {
     root,
-    bank,
     store,
     acquire: (...ids: string[]) => store.acquire(ids.map((id) => ({ id, scale: null }))),
-    /** First row of A of layer 0, as the graph would gather it. */
-    vector: (slot: number) => [...a[0]!.subarray(slot * hiddenSize, (slot + 1) * hiddenSize)],
+    numResident: () => store.usedBytes / adapterBytes,
   }
 }
+
+/** First row of A of layer 0. */
+const vector = ({ components }: AcquiredAdapters): number[] => [
+  ...components[0]!.component.find(({ layer }) => layer === 0)!.a,
+]
 
 const seeded = (seed: number, rank = 1): TestAdapter => ({
   config: { r: rank },
@@ -54,20 +57,20 @@ const vectorOf = (seed: number) => [
   ...(upTensors({ seed })[upKey(0, 'A')]!.data as Float32Array).subarray(0, 8),
 ]
 
-test('A, then B, then A again: the slots hold each one’s own vectors', async () => {
-  const { acquire, vector } = createTestStore({ a: seeded(1), b: seeded(2) }, 1)
+test('A, then B, then A again: each has its own vectors', async () => {
+  const { acquire } = createTestStore({ a: seeded(1), b: seeded(2) }, 1)
   for (const [id, seed] of [
     ['a', 1],
     ['b', 2],
     ['a', 1],
   ] as const) {
     const held = await acquire(id)
-    assert.deepEqual(vector(held.slots[0]!), vectorOf(seed))
+    assert.deepEqual(vector(held), vectorOf(seed))
     held.release()
   }
 })
 
-test('a strength of null is the adapter’s own; ranks give one slot and one scale each', async () => {
+test('a strength of null is the adapter’s own; each rank is a component', async () => {
   const { store } = createTestStore({
     a: { ...seeded(1, 2), manifest: { recommended_strength: 0.5 } },
     b: seeded(2),
@@ -76,8 +79,11 @@ test('a strength of null is the adapter’s own; ranks give one slot and one sca
     { id: 'a', scale: null },
     { id: 'b', scale: 2 },
   ])
-  assert.equal(new Set(held.slots).size, 3)
-  assert.deepEqual(held.scales, [0.5, 0.5, 2])
+  assert.equal(new Set(held.components.map(({ component }) => component)).size, 3)
+  assert.deepEqual(
+    held.components.map(({ scale }) => scale),
+    [0.5, 0.5, 2],
+  )
   assert.deepEqual(
     held.applied.map(({ id, scale }) => [id, scale]),
     [
@@ -91,15 +97,15 @@ test('a strength of null is the adapter’s own; ranks give one slot and one sca
 test('no adapters is the base: nothing is held', async () => {
   const { acquire } = createTestStore()
   const held = await acquire()
-  assert.deepEqual([held.applied, held.slots, held.scales], [[], [], []])
+  assert.deepEqual([held.applied, held.components], [[], []])
   held.release()
 })
 
 test('concurrent requests for one adapter share one load', async () => {
-  const { acquire, bank } = createTestStore({ a: seeded(1) })
+  const { acquire, numResident } = createTestStore({ a: seeded(1) })
   const all = await Promise.all(Array.from({ length: 20 }, () => acquire('a')))
-  assert.equal(new Set(all.map(({ slots }) => slots[0])).size, 1)
-  assert.equal(bank.numFree, 7)
+  assert.equal(new Set(all.map(({ components }) => components[0]?.component)).size, 1)
+  assert.equal(numResident(), 1)
 })
 
 test('the least recently used idle adapter leaves first', async () => {
@@ -108,37 +114,37 @@ test('the least recently used idle adapter leaves first', async () => {
   assert.deepEqual([...store.residentIds()].sort(), ['a', 'c'])
 })
 
-test('an adapter in use is never evicted: with all slots in use a new one is refused', async () => {
-  const { acquire, vector } = createTestStore({ a: seeded(1), b: seeded(2), c: seeded(3) }, 2)
+test('an adapter in use is never evicted: with all memory in use a new one is refused', async () => {
+  const { acquire } = createTestStore({ a: seeded(1), b: seeded(2), c: seeded(3) }, 2)
   const [a, b] = [await acquire('a'), await acquire('b')]
   await assert.rejects(acquire('c'), { code: 'adapter_limit' })
-  assert.deepEqual(vector(a.slots[0]!), vectorOf(1))
+  assert.deepEqual(vector(a), vectorOf(1))
   b.release()
   b.release()
   const c = await acquire('c')
-  assert.deepEqual(vector(a.slots[0]!), vectorOf(1))
-  assert.deepEqual(vector(c.slots[0]!), vectorOf(3))
+  assert.deepEqual(vector(a), vectorOf(1))
+  assert.deepEqual(vector(c), vectorOf(3))
 })
 
 test('a refused combination holds nothing', async () => {
-  const { acquire, bank } = createTestStore({ a: seeded(1), b: seeded(2), c: seeded(3) }, 2)
+  const { acquire, numResident } = createTestStore({ a: seeded(1), b: seeded(2), c: seeded(3) }, 2)
   const a = await acquire('a')
   await assert.rejects(acquire('b', 'c'), { code: 'adapter_limit' })
   await assert.rejects(acquire('b', 'missing'), { code: 'model_not_found' })
   a.release()
   const both = await acquire('b', 'c')
-  assert.equal(bank.numFree, 0)
+  assert.equal(numResident(), 2)
   both.release()
 })
 
 test('a total rank over the limit is refused with both numbers, before anything is written', async () => {
-  const { acquire, bank } = createTestStore({ a: seeded(1, 3), b: seeded(2, 2) })
+  const { acquire, numResident } = createTestStore({ a: seeded(1, 3), b: seeded(2, 2) })
   await assert.rejects(acquire('a', 'b'), (error: Error & { code: string }) => {
     assert.equal(error.code, 'adapter_rank_exceeded')
     assert.match(error.message, /rank 5.*at most 4/)
     return true
   })
-  assert.equal(bank.numFree, 8)
+  assert.equal(numResident(), 0)
 })
 
 test('unknown and impossible names are 404, the same adapter twice a conflict', async () => {
@@ -150,30 +156,30 @@ test('unknown and impossible names are 404, the same adapter twice a conflict', 
 })
 
 test('a folder replaced on disk serves new requests; those under way keep the old version', async () => {
-  const { acquire, root, vector, bank } = createTestStore({ a: seeded(1) })
+  const { acquire, root, numResident } = createTestStore({ a: seeded(1) })
   const old = await acquire('a')
   writeAdapter(root, 'a.new', seeded(2))
   renameSync(join(root, 'a'), join(root, 'a.old'))
   renameSync(join(root, 'a.new'), join(root, 'a'))
   const fresh = await acquire('a')
   assert.notEqual(fresh.applied[0]!.digest, old.applied[0]!.digest)
-  assert.deepEqual(vector(old.slots[0]!), vectorOf(1))
-  assert.deepEqual(vector(fresh.slots[0]!), vectorOf(2))
-  assert.equal(bank.numFree, 6)
+  assert.deepEqual(vector(old), vectorOf(1))
+  assert.deepEqual(vector(fresh), vectorOf(2))
+  assert.equal(numResident(), 2)
   old.release()
-  assert.equal(bank.numFree, 7)
+  assert.equal(numResident(), 1)
   fresh.release()
-  assert.equal(bank.numFree, 7)
+  assert.equal(numResident(), 1)
 })
 
-test('a deleted folder is 404 at once; a request under way keeps it, then its slot is free', async () => {
-  const { acquire, root, bank, vector } = createTestStore({ a: seeded(1) })
+test('a deleted folder is 404 at once; a request under way keeps it, then its memory is free', async () => {
+  const { acquire, root, numResident } = createTestStore({ a: seeded(1) })
   const held = await acquire('a')
   rmSync(join(root, 'a'), { recursive: true })
   await assert.rejects(acquire('a'), { code: 'model_not_found' })
-  assert.deepEqual(vector(held.slots[0]!), vectorOf(1))
+  assert.deepEqual(vector(held), vectorOf(1))
   held.release()
-  assert.equal(bank.numFree, 8)
+  assert.equal(numResident(), 0)
 })
 
 test('a half-written folder is refused, then served when it is whole', async () => {
@@ -184,7 +190,7 @@ test('a half-written folder is refused, then served when it is whole', async () 
   assert.equal(store.list()[0]!.state, 'invalid')
   writeAdapter(root, 'a')
   const held = await acquire('a')
-  assert.equal(held.slots.length, 1)
+  assert.equal(held.components.length, 1)
   assert.equal(store.list()[0]!.state, 'resident')
 })
 
@@ -263,13 +269,13 @@ test('a missing adapters folder is an empty one', async () => {
   await assert.rejects(acquire('a'), { code: 'model_not_found' })
 })
 
-test('random use never gives a request slots with another adapter’s vectors', async () => {
+test('random use never gives a request another adapter’s vectors', async () => {
   const ids = ['a', 'b', 'c', 'd', 'e']
-  const { acquire, vector, bank, root } = createTestStore(
+  const { acquire, numResident, root } = createTestStore(
     Object.fromEntries(ids.map((id, i) => [id, seeded(i + 1)])),
     3,
   )
-  const held: { slot: number; seed: number; release: () => void }[] = []
+  const held: { got: AcquiredAdapters; seed: number }[] = []
   const seeds = new Map(ids.map((id, i) => [id, i + 1]))
   let state = 1
   const random = (below: number) => {
@@ -282,16 +288,16 @@ test('random use never gives a request slots with another adapter’s vectors', 
       seeds.set(id, 100 + step)
       writeAdapter(root, id, seeded(100 + step))
     } else if (random(2) === 0 && held.length > 0) {
-      held.splice(random(held.length), 1)[0]!.release()
+      held.splice(random(held.length), 1)[0]!.got.release()
     } else {
       const got = await acquire(id).catch((error: { code: string }) => error)
       if ('code' in got) assert.equal(got.code, 'adapter_limit')
-      else held.push({ slot: got.slots[0]!, seed: seeds.get(id)!, release: got.release })
+      else held.push({ got, seed: seeds.get(id)! })
     }
-    for (const { slot, seed } of held) assert.deepEqual(vector(slot), vectorOf(seed))
+    for (const { got, seed } of held) assert.deepEqual(vector(got), vectorOf(seed))
   }
-  for (const { release } of held) release()
-  // No slot was lost: three adapters fit at once again.
+  for (const { got } of held) got.release()
+  // No memory was lost: three adapters fit at once again.
   await acquire('a', 'b', 'c')
-  assert.equal(bank.numFree, 0)
+  assert.equal(numResident(), 3)
 })

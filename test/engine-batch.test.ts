@@ -6,8 +6,8 @@ import assert from 'node:assert/strict'
 import { mkdirSync, renameSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
+import type { ScaledComponent } from '../server/contracts/adapter.ts'
 import { openCheckpoint } from '../server/model/checkpoint.ts'
-import type { Component } from '../server/model/runner.ts'
 import { createRandomNumbers, pick } from './support/random-numbers.ts'
 import { root } from './support/root.ts'
 import { openServedModel } from './support/served-model.ts'
@@ -66,7 +66,11 @@ function assertSameBits(got: Float32Array, want: Float32Array | undefined, what:
 }
 
 /** Logits after the prompt and after each further token, alone in row 0. */
-async function runAlone(model: Model, { prompt, rest }: Forced, components: readonly Component[]) {
+async function runAlone(
+  model: Model,
+  { prompt, rest }: Forced,
+  components: readonly ScaledComponent[],
+) {
   const outputs = [
     (await model.runner.prefill({ row: 0, tokens: prompt, past: 0, components })).slice(),
   ]
@@ -106,7 +110,7 @@ describe('a batch on the real model', () => {
 
   /** Prefills each sequence into its row; compares the logits. */
   async function prefillAll(batch: readonly Forced[]) {
-    const components: Component[][] = []
+    const components: (readonly ScaledComponent[])[] = []
     for (const [row, sequence] of batch.entries()) {
       const own = await model.components(sequence.strengths)
       components.push(own)
@@ -145,7 +149,7 @@ describe('a batch on the real model', () => {
             batch.map((sequence, row) => ({
               token: sequence.rest[step] as number,
               past: sequence.prompt.length + step,
-              components: components[row] as Component[],
+              components: components[row] as ScaledComponent[],
             })),
           )
           const { vocabSize } = model.config
@@ -160,9 +164,9 @@ describe('a batch on the real model', () => {
 
   it('goes on unchanged when a row leaves and the last one moves into its place', async () => {
     const { vocabSize } = model.config
-    let batch = sequences.map((sequence) => ({ sequence, components: [] as Component[] }))
+    let batch = sequences.map((sequence) => ({ sequence, components: [] as ScaledComponent[] }))
     for (const [row, components] of (await prefillAll(sequences)).entries()) {
-      ;(batch[row] as { components: Component[] }).components = components
+      ;(batch[row] as { components: ScaledComponent[] }).components = components
     }
     for (let step = 0; step < 10; step++) {
       if (step % 2 === 1 && batch.length > 1) {
@@ -206,7 +210,7 @@ describe('a batch on the real model', () => {
         running.map((sequence, row) => ({
           token: sequence.rest[step] as number,
           past: sequence.prompt.length + step,
-          components: components[row] as Component[],
+          components: components[row] as ScaledComponent[],
         })),
       )
       for (const [row, sequence] of running.entries()) {
@@ -326,30 +330,28 @@ describe('a batch on the real model', () => {
     writeUpAdapter(adapters, 'changing', 2, 10)
     writeUpAdapter(folder('later'), 'changing', 2, 11)
     const sequence = { ...(sequences[3] as Forced), strengths: { changing: 1 } }
-    const componentsOf = (held: Awaited<ReturnType<Model['store']['acquire']>>) =>
-      held.slots.map((slot, i) => ({ slot, scale: held.scales[i] as number }))
     const refs = [{ id: 'changing', scale: 1 }]
 
     const old = await model.store.acquire(refs)
-    const before = await runAlone(model, sequence, componentsOf(old))
+    const before = await runAlone(model, sequence, old.components)
     renameSync(join(adapters, 'changing'), folder('former'))
     renameSync(join(folder('later'), 'changing'), join(adapters, 'changing'))
     const replaced = await model.store.acquire(refs)
     assert.notEqual(replaced.applied[0]?.digest, old.applied[0]?.digest)
-    const next = await runAlone(model, sequence, componentsOf(replaced))
-    const still = await runAlone(model, sequence, componentsOf(old))
+    const next = await runAlone(model, sequence, replaced.components)
+    const still = await runAlone(model, sequence, old.components)
     for (const [step, got] of still.entries()) {
       assertSameBits(got, before[step], `the held adapter, step ${step}`)
       assert.ok(!bits(got).equals(bits(next[step] as Float32Array)), 'the new one is the old one')
     }
 
-    // The old one's slots are written again once it is let go: the new one stays what it is.
+    // The old one may be evicted once it is let go: the new one stays what it is.
     old.release()
     await model.components({ one: 1, three: 1 })
     const fresh = await open()
     try {
       const wanted = await runAlone(fresh, sequence, await fresh.components({ changing: 1 }))
-      const again = await runAlone(model, sequence, componentsOf(replaced))
+      const again = await runAlone(model, sequence, replaced.components)
       for (const [step, got] of again.entries()) {
         assertSameBits(got, wanted[step], `the new adapter, step ${step}`)
       }

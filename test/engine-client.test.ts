@@ -32,6 +32,8 @@ const engineOptions: EngineOptions = {
   maxBatch: 2,
   maxContext: 1024,
   kvMemoryBytes: 64 * 2 ** 20,
+  maxAdapterRank: 4,
+  adapterMemoryBytes: null,
   threads: 1,
   cacheDir: join(temp, 'cache'),
 }

@@ -14,6 +14,7 @@ import {
   createTestLoop,
   eos,
   type Logits,
+  numbered,
   replying,
   textOf,
   vocabSize,
@@ -296,7 +297,7 @@ describe('seeds', () => {
         maxTokens: 20,
         sampling: { temperature: 1, topP: 0.9, seed: 77n },
       })
-    const components = [{ slot: 3, scale: 1 }]
+    const components = [{ component: numbered(3), scale: 1 }]
     const alone = createTestLoop({ rows: 1 })
     alone.submit(request('it'), { components })
     const want = textOf(await alone.ended('it'))
@@ -316,7 +317,7 @@ describe('seeds', () => {
             maxTokens: length,
             sampling: { temperature: 1, seed: BigInt(i) },
           }),
-          { components: [{ slot: i, scale: i / 2 }] },
+          { components: [{ component: numbered(i), scale: i / 2 }] },
         )
       }
       assert.equal(textOf(await world.ended('it')), want)

@@ -31,6 +31,8 @@ const plan = (options: Partial<EngineOptions>, changes: Partial<ModelConfig> = {
       maxBatch: 4,
       maxContext: null,
       kvMemoryBytes: null,
+      maxAdapterRank: 16,
+      adapterMemoryBytes: null,
       threads: null,
       cacheDir: '',
       ...options,
@@ -75,12 +77,10 @@ describe('the memory plan', () => {
     assert.throws(() => plan({ kvMemoryBytes: 1000 }), { code: 'invalid_config' })
   })
 
-  it('gives the bank 256 MiB within bounds: 1,025 slots for small models, 33 for the largest', () => {
-    assert.equal(plan({ maxContext: 16 }).slots, 1025)
+  it('keeps adapters within --adapter-memory, and room for eight where nothing is said', () => {
+    assert.equal(plan({ maxContext: 16, adapterMemoryBytes: 1e6 }).bytes.adapters, 1e6)
     const large = { numLayers: 48, hiddenSize: 5120, intermediateSize: 13824 }
-    const { slots, bytes } = plan({ maxContext: 16 }, large)
-    assert.equal(slots, Math.floor((256 * mebibyte) / (48 * (5120 + 13824) * 4)))
-    assert.ok(bytes.bank <= 256 * mebibyte)
-    assert.equal(plan({ maxContext: 16 }, { ...large, numLayers: 400 }).slots, 33)
+    const { bytes } = plan({ maxContext: 16 }, large)
+    assert.ok(bytes.adapters >= 8 * 48 * (5120 + 13824) * 4)
   })
 })

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { createPrefixCache } from '../server/engine/prefix-cache.ts'
 import { createRandomNumbers } from './support/random-numbers.ts'
-import { createRequest, createTestLoop, textOf } from './support/scripted-model.ts'
+import { createRequest, createTestLoop, numbered, textOf } from './support/scripted-model.ts'
 
 const saved = (log: string[], name: string, bytes: number) => () => {
   log.push(`save ${name}`)
@@ -88,7 +88,12 @@ describe('the loop with a prefix cache', () => {
   it('shares nothing between adapters or strengths', async () => {
     const prompt = { kind: 'text', text: long } as const
     const world = createTestLoop({ prefixBytes: 1000 })
-    const kinds = [[], [{ slot: 1, scale: 1 }], [{ slot: 1, scale: 0.5 }], [{ slot: 2, scale: 1 }]]
+    const kinds = [
+      [],
+      [{ component: numbered(1), scale: 1 }],
+      [{ component: numbered(1), scale: 0.5 }],
+      [{ component: numbered(2), scale: 1 }],
+    ]
     for (const [i, components] of kinds.entries()) {
       world.submit(createRequest({ id: `r${i}`, prompt }), { components })
       assert.equal(cachedTokens(await world.ended(`r${i}`)), 0)
@@ -106,7 +111,7 @@ describe('the loop with a prefix cache', () => {
         const id = `r${i}`
         const turn = 'abc'[Math.floor(random() * 3)] ?? 'a'
         const text = long.slice(0, 9 + Math.floor(random() * 20)) + turn.repeat(i % 7)
-        const components = random() < 0.5 ? [] : [{ slot: 1, scale: 1 }]
+        const components = random() < 0.5 ? [] : [{ component: numbered(1), scale: 1 }]
         const n = 1 + Math.floor(random() * 2)
         const request = { id, prompt: { kind: 'text', text }, maxTokens: 6, n } as const
         world.submit(createRequest(request), { components })

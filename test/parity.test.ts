@@ -9,7 +9,7 @@ import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { neededSites } from '../server/adapters/sites.ts'
-import type { Component } from '../server/model/runner.ts'
+import type { ScaledComponent } from '../server/contracts/adapter.ts'
 import { openSafetensors } from '../server/model/safetensors.ts'
 import { lacksPython, python } from './support/python.ts'
 import { root } from './support/root.ts'
@@ -85,7 +85,7 @@ describe('parity with transformers + PEFT', { skip: lacksPython }, () => {
           const variants = Object.keys(spec.variants)
           const { vocabSize } = model.config
           for (const [p, prompt] of spec.prompts.entries()) {
-            const rows: Component[][] = []
+            const rows: (readonly ScaledComponent[])[] = []
             for (const variant of variants) {
               rows.push(await model.components(spec.variants[variant] ?? {}))
             }
@@ -137,7 +137,7 @@ describe('parity with transformers + PEFT', { skip: lacksPython }, () => {
         })
         try {
           const components = await model.components(spec.variants.a ?? {})
-          const flipped = components.map(({ slot, scale }) => ({ slot, scale: -scale }))
+          const flipped = components.map(({ component, scale }) => ({ component, scale: -scale }))
           const prompt = spec.prompts[0]!
           const logits = await model.runner.prefill({
             row: 0,

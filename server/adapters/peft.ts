@@ -3,6 +3,7 @@
 
 import { createHash } from 'node:crypto'
 import type { FileHandle } from 'node:fs/promises'
+import type { Component } from '../contracts/adapter.ts'
 import { type LinearModule, linearModules, type ModelConfig } from '../contracts/checkpoint.ts'
 import { ServerError } from '../errors.ts'
 import { safetensorsFromBuffer } from '../model/safetensors.ts'
@@ -17,7 +18,6 @@ import {
   tensorsFile,
 } from './adapter-folder.ts'
 import { type AdapterPlan, planTensors, readComponents } from './adapter-tensors.ts'
-import type { Component } from './component.ts'
 import { type Manifest, parseManifest } from './manifest.ts'
 
 export interface LoadedAdapter {

@@ -1,5 +1,5 @@
-// The adapters folder and what of it is in the bank. Adapters are read on demand, validated wholly
-// before anything is written, and evicted least recently used first, never while a request uses
+// The adapters folder and what of it is in memory. Adapters are read on demand, validated wholly
+// before a request sees them, and evicted least recently used first, never while a request uses
 // them. A folder that changed on disk is a new version: requests under way keep the old one.
 
 import { readdirSync } from 'node:fs'
@@ -10,27 +10,32 @@ import {
   type AdapterSummary,
   type AppliedAdapter,
   adapterNamePattern,
+  type Component,
+  componentBytes,
+  type ScaledComponent,
 } from '../contracts/adapter.ts'
-import type { ModelConfig } from '../contracts/checkpoint.ts'
+import type { LinearModule, ModelConfig } from '../contracts/checkpoint.ts'
 import { type ErrorBody, ServerError } from '../errors.ts'
 import { type AdapterFolder, findAdapterFolder, readFingerprint } from './adapter-folder.ts'
-import type { Bank } from './bank.ts'
 import { type LoadedAdapter, readPeftAdapter, refuseRank } from './peft.ts'
 import { nameAdapter, summarizeAdapter } from './summary.ts'
 
 export interface AdapterStoreOptions {
   readonly root: string
   readonly modelConfig: ModelConfig
-  readonly bank: Bank
+  /** The modules that the engine's graph has a site for. */
+  readonly sites: ReadonlySet<LinearModule>
+  /** Most bytes of vectors that are kept. */
+  readonly maxBytes: number
   readonly maxRankPerRow: number
 }
 
-/** What a request runs with; slots and scales go together, one pair per rank. */
+/** What a request runs with. */
 export interface AcquiredAdapters {
   readonly applied: readonly AppliedAdapter[]
-  readonly slots: readonly number[]
-  readonly scales: readonly number[]
-  /** Idempotent. Afterwards the slots may be written again. */
+  /** One per rank. */
+  readonly components: readonly ScaledComponent[]
+  /** Idempotent. Afterwards the adapters may be evicted. */
   release(): void
 }
 
@@ -41,6 +46,8 @@ export interface AdapterStore {
   acquire(refs: readonly AdapterRef[]): Promise<AcquiredAdapters>
   /** Most recently used first. */
   residentIds(): readonly string[]
+  /** Of all vectors that are kept or in use. */
+  readonly usedBytes: number
 }
 
 /** An adapter that was read, under the state of the folder in which it was read. */
@@ -55,19 +62,23 @@ interface Resident {
   readonly about: Omit<LoadedAdapter, 'components'>
   readonly fingerprint: string
   readonly order: number
-  readonly slots: readonly number[]
+  readonly components: readonly Component[]
+  readonly bytes: number
   numUsers: number
-  /** No longer found by its name; its slots are freed by the last user. */
+  /** No longer found by its name; its memory is given back by the last user. */
   isRetired: boolean
 }
 
+/** Far more than any folder holds; bounds the list alone. */
+const maxResidents = 100_000
 const maxReadAttempts = 3
 const retryDelayMs = 50
 
 export function createAdapterStore(options: AdapterStoreOptions): AdapterStore {
-  const { root, modelConfig, bank, maxRankPerRow } = options
-  // Every resident has a slot of its own, so the cache never evicts by itself: only makeRoom does.
-  const residents = new LRUCache<string, Resident>({ max: bank.numSlots })
+  const { root, modelConfig, sites, maxBytes, maxRankPerRow } = options
+  // Unbounded in itself: only makeRoom evicts, and never what is in use.
+  const residents = new LRUCache<string, Resident>({ max: maxResidents })
+  let usedBytes = 0
   const reading = new Map<string, Promise<Version>>()
   const failures = new Map<string, { fingerprint: string; error: ErrorBody }>()
   let numReads = 0
@@ -106,7 +117,7 @@ export function createAdapterStore(options: AdapterStoreOptions): AdapterStore {
       const result = await readPeftAdapter(folder, {
         model: modelConfig,
         maxRank: maxRankPerRow,
-        served: bank.modules,
+        served: sites,
       })
         .then((adapter) => ({ adapter, error: null }))
         .catch((error: unknown) => ({ adapter: null, error: nameAdapter(folder.id, error) }))
@@ -133,40 +144,43 @@ export function createAdapterStore(options: AdapterStoreOptions): AdapterStore {
     }
   }
 
-  // ---- The bank. Nothing below waits, so no other request comes between. ----
+  // ---- Residents. Nothing below waits, so no other request comes between. ----
 
   function hold(resident: Resident): Resident {
     resident.numUsers++
     return resident
   }
 
-  /** Writes a version into the bank, unless the same or a newer one is there by now. */
+  /** Makes a version resident, unless the same or a newer one is by now. */
   function place({ adapter, fingerprint, order }: Version): Resident {
     const { components, ...about } = adapter
     const current = residents.get(about.id)
     if (current && current.order >= order) return current
-    const slots = makeRoom(components.length) ? bank.allocate(components) : null
-    if (slots === null) {
+    const bytes = components.reduce((sum, component) => sum + componentBytes(component), 0)
+    if (!makeRoom(bytes)) {
       throw new ServerError(
         'adapter_limit',
-        `There is no room for adapter "${about.id}": running requests use the ${bank.numSlots - 1} slots. Try again.`,
+        `There is no room for adapter "${about.id}" (${bytes} bytes): adapters of running requests ` +
+          `fill the ${maxBytes} bytes of --adapter-memory. Try again, or raise it.`,
       )
     }
     retire(about.id)
-    const placed = { about, fingerprint, order, slots, numUsers: 0, isRetired: false }
+    const placed = { about, fingerprint, order, components, bytes, numUsers: 0, isRetired: false }
     residents.set(about.id, placed)
+    usedBytes += bytes
     return placed
   }
 
-  /** Evicts idle adapters, least recently used first, until `count` slots are free. */
-  function makeRoom(count: number): boolean {
+  /** Evicts idle adapters, least recently used first, until `bytes` are free. */
+  function makeRoom(bytes: number): boolean {
+    if (usedBytes + bytes <= maxBytes) return true
     const idle = [...residents.rkeys()]
       .map((id) => residents.peek(id)!)
       .filter(({ numUsers }) => numUsers === 0)
-    const numIdleSlots = idle.reduce((sum, { slots }) => sum + slots.length, 0)
-    if (bank.numFree + numIdleSlots < count) return false
+    const idleBytes = idle.reduce((sum, resident) => sum + resident.bytes, 0)
+    if (usedBytes - idleBytes + bytes > maxBytes) return false
     for (const { about } of idle) {
-      if (bank.numFree >= count) break
+      if (usedBytes + bytes <= maxBytes) break
       retire(about.id)
     }
     return true
@@ -177,12 +191,12 @@ export function createAdapterStore(options: AdapterStoreOptions): AdapterStore {
     if (!resident) return
     residents.delete(id)
     resident.isRetired = true
-    if (resident.numUsers === 0) bank.free(resident.slots)
+    if (resident.numUsers === 0) usedBytes -= resident.bytes
   }
 
   function leave(resident: Resident): void {
     resident.numUsers--
-    if (resident.isRetired && resident.numUsers === 0) bank.free(resident.slots)
+    if (resident.isRetired && resident.numUsers === 0) usedBytes -= resident.bytes
   }
 
   // ---- What callers see ----
@@ -195,11 +209,11 @@ export function createAdapterStore(options: AdapterStoreOptions): AdapterStore {
       // One after the other: four hostile folders are not held in memory at once.
       for (const { id } of refs) found.push(await findOrRead(id))
       checkTotalRank(refs, found)
-      for (const item of found) users.push('slots' in item ? item : hold(place(item)))
-      // A newer version may have come into the bank while the others were read.
+      for (const item of found) users.push(isResident(item) ? item : hold(place(item)))
+      // A newer version may have become resident while the others were read.
       checkTotalRank(refs, users)
     } catch (error) {
-      const held = found.filter((item): item is Resident => 'slots' in item)
+      const held = found.filter(isResident)
       new Set([...held, ...users]).forEach(leave)
       throw error
     }
@@ -207,8 +221,9 @@ export function createAdapterStore(options: AdapterStoreOptions): AdapterStore {
     let isReleased = false
     return {
       applied: users.map(({ about: { id, digest } }, i) => ({ id, digest, scale: scales[i]! })),
-      slots: users.flatMap(({ slots }) => slots),
-      scales: users.flatMap(({ slots }, i) => slots.map(() => scales[i]!)),
+      components: users.flatMap(({ components }, i) =>
+        components.map((component) => ({ component, scale: scales[i]! })),
+      ),
       release() {
         if (isReleased) return
         isReleased = true
@@ -243,6 +258,9 @@ export function createAdapterStore(options: AdapterStoreOptions): AdapterStore {
     },
     acquire,
     residentIds: () => [...residents.keys()],
+    get usedBytes() {
+      return usedBytes
+    },
   }
 }
 
@@ -262,8 +280,10 @@ function readNames(root: string): string[] {
   }
 }
 
+const isResident = (item: Resident | Version): item is Resident => 'components' in item
+
 const describe = (item: Resident | Version): { readonly rank: number } =>
-  'slots' in item ? item.about : item.adapter
+  isResident(item) ? item.about : item.adapter
 
 function refuseRepeats(refs: readonly AdapterRef[]): void {
   const repeated = refs.find(({ id }, i) => refs.findIndex((other) => other.id === id) !== i)

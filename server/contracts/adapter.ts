@@ -1,4 +1,6 @@
-// What an adapter is to every room: a name, a digest, a strength.
+// What an adapter is to every room: a name, a digest, a strength; and the numbers behind it.
+
+import type { LinearModule } from './checkpoint.ts'
 
 /** Names an adapter may have; also keeps names safe as folder names, labels and header values. */
 export const adapterNamePattern = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/
@@ -35,10 +37,33 @@ export interface AdapterSummary {
   readonly error: { readonly code: string; readonly message: string } | null
 }
 
+/** y += scale · b · (a · x) on one module of one layer. */
+export interface ModuleUpdate {
+  readonly layer: number
+  readonly module: LinearModule
+  /** [inner] */
+  readonly a: Float32Array
+  /** [outer], with alpha/r folded in. */
+  readonly b: Float32Array
+}
+
+/**
+ * A rank-1 update: at most one vector pair a module; modules that are not adapted are absent. An
+ * adapter of rank r is r of them.
+ */
+export type Component = readonly ModuleUpdate[]
+
+/** A component as a row of the batch runs with it. */
+export interface ScaledComponent {
+  readonly component: Component
+  readonly scale: number
+}
+
+export const componentBytes = (component: Component): number =>
+  component.reduce((sum, { a, b }) => sum + a.byteLength + b.byteLength, 0)
+
 /** Most adapters one request may combine. */
 export const maxAdaptersPerRequest = 4
-/** Largest total rank of the adapters on one row of the batch. */
-export const maxRankPerRow = 4
 /** Range of a strength. */
 export const maxAdapterScale = 4
 

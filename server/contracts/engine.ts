@@ -18,6 +18,10 @@ export interface EngineOptions {
   readonly maxContext: number | null
   /** null: a share of the free memory. */
   readonly kvMemoryBytes: number | null
+  /** Largest total rank of the adapters on one request. */
+  readonly maxAdapterRank: number
+  /** null: a share of the free memory. */
+  readonly adapterMemoryBytes: number | null
   /** null: one per core. */
   readonly threads: number | null
   readonly cacheDir: string
@@ -37,7 +41,7 @@ export interface ModelInfo {
   readonly defaults: { readonly temperature: number; readonly topP: number; readonly topK: number }
   /** Seconds since the epoch at which the checkpoint was written. */
   readonly created: number
-  readonly bytes: { readonly weights: number; readonly kv: number; readonly bank: number }
+  readonly bytes: { readonly weights: number; readonly kv: number; readonly adapters: number }
 }
 
 export type EngineState = 'loading' | 'ready' | 'restarting' | 'stopped'

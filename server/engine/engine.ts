@@ -1,10 +1,9 @@
 // An opened engine: the model, its tokenizer, its adapters and the loop, as one object. The process
 // entry serves it over IPC; tests may hold it directly.
 
-import { createBank } from '../adapters/bank.ts'
 import { neededSites } from '../adapters/sites.ts'
 import { createAdapterStore } from '../adapters/store.ts'
-import { type AdapterSummary, maxRankPerRow } from '../contracts/adapter.ts'
+import type { AdapterSummary } from '../contracts/adapter.ts'
 import type {
   EngineOptions,
   EngineStats,
@@ -63,16 +62,14 @@ export async function openEngine(options: EngineOptions, events: EngineEvents) {
     rows: options.maxBatch,
     capacity: memory.capacity,
     sites,
-    slots: memory.slots,
     maxChunk,
-    maxComponents: maxRankPerRow,
   })
-  const bank = createBank({ numSlots: memory.slots, places: runner.bankPlaces })
   const store = createAdapterStore({
     root: options.adapters,
     modelConfig: config,
-    bank,
-    maxRankPerRow,
+    sites: new Set(sites),
+    maxBytes: memory.bytes.adapters,
+    maxRankPerRow: options.maxAdapterRank,
   })
   const loop = createLoop({
     runner,
@@ -117,14 +114,13 @@ export async function openEngine(options: EngineOptions, events: EngineEvents) {
       events.publish([[request.id, { kind: 'cancelled' }]])
       return
     }
-    const components = held.slots.map((slot, i) => ({ slot, scale: held.scales[i] ?? 0 }))
     const cacheKey = held.applied.map(({ digest, scale }) => `${digest}:${scale}`).join(' ')
     const sequences = Array.from({ length: request.n }, (_, index) =>
       createSequence({
         request,
         index,
         promptTokens: tokens,
-        components,
+        components: held.components,
         cacheKey,
         tokenizer,
         eosTokenIds: generation.eosTokenIds,

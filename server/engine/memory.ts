@@ -1,4 +1,4 @@
-// How much KV cache and adapter bank the engine takes, decided once before anything is allocated.
+// How much KV cache and adapters the engine takes, decided once before anything is allocated.
 
 import { freemem } from 'node:os'
 import {
@@ -13,19 +13,19 @@ import { ServerError } from '../errors.ts'
 const float32Bytes = 4
 /** Share of the free memory that the KV cache may take when --kv-memory is not given. */
 const kvShare = 0.5
-const bankBytes = 256 * 2 ** 20
-const maxSlots = 1025
-const minSlots = 33
+/** The same for adapters when --adapter-memory is not given. */
+const adapterShare = 0.1
+/** Room for some adapters even where little is free. */
+const minAdapters = 8
 
 export interface MemoryPlan {
   /** KV positions per row: the longest context that is served. */
   readonly capacity: number
-  /** Bank slots, slot 0 (the base) included. */
-  readonly slots: number
   readonly bytes: {
     readonly weights: number
     readonly kv: number
-    readonly bank: number
+    /** Most that adapters kept in memory may take. */
+    readonly adapters: number
     readonly prefixCache: number
   }
 }
@@ -65,15 +65,15 @@ export function planMemory(input: {
   const kv = tokenBytes * options.maxBatch * capacity
   // What the rows leave keeps the beginnings of earlier prompts.
   const prefixCache = Math.max(0, Math.floor(budget - kv))
-  const slotBytes = config.numLayers * siteSizes.reduce((sum, size) => sum + size, 0) * float32Bytes
-  const slots = Math.min(maxSlots, Math.max(minSlots, Math.floor(bankBytes / slotBytes)))
+  const rankBytes = config.numLayers * siteSizes.reduce((sum, size) => sum + size, 0) * float32Bytes
+  const spare = Math.max(0, freemem() - weights - kv) * adapterShare
+  const adapters = options.adapterMemoryBytes ?? Math.max(minAdapters * rankBytes, spare)
   return {
     capacity,
-    slots,
     bytes: {
       weights,
       kv,
-      bank: slots * slotBytes,
+      adapters: Math.floor(adapters),
       prefixCache,
     },
   }

@@ -1,5 +1,6 @@
 // One choice of a request: its tokens, its text, and when it ends. Pure but for its own state.
 
+import type { ScaledComponent } from '../contracts/adapter.ts'
 import type {
   FinishReason,
   GenerateRequest,
@@ -21,7 +22,7 @@ export interface SequenceOptions {
   readonly request: GenerateRequest
   readonly index: number
   readonly promptTokens: readonly number[]
-  readonly components: ReadonlyArray<{ readonly slot: number; readonly scale: number }>
+  readonly components: readonly ScaledComponent[]
   /** Sequences of one key compute the same keys and values for the same tokens. */
   readonly cacheKey: string
   readonly tokenizer: TokenText

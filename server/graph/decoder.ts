@@ -7,7 +7,7 @@
 //   mlp:    gate_up ─ split ─ silu(gate) · (up + adapter) ─ down
 //
 // Inputs that vary: rows (sequences), tokens (new tokens of each), capacity (KV positions per row),
-// slots (adapter components in the bank), components (adapter components on a row).
+// components (rank-1 adapter components on a row).
 
 import {
   type LinearModule,
@@ -45,8 +45,6 @@ export function buildDecoder(options: DecoderOptions): Graph {
   const ids = graph.input('input_ids', 'int64', ['rows', 'tokens'])
   graph.input('seqlens_k', 'int32', ['rows'])
   graph.input('total_sequence_length', 'int32', [])
-  graph.input('adapter_slots', 'int64', ['rows', 'components'])
-  graph.input('adapter_scales', 'float32', ['rows', 'components'])
   graph.weight('rope.cos', [maxContext, config.headDim / 2], () =>
     rotaryTable(config, maxContext, Math.cos),
   )

@@ -1,30 +1,24 @@
-// Runs the decoder graph over a KV cache of fixed rows. Row r of every cache tensor belongs to one
-// sequence; a step reads and appends in place. What a run returns is a view that the next run
-// overwrites.
+// Runs the decoder graph over the rows of a KV cache. A step reads and appends in place; what a run
+// returns is a view that the next run overwrites.
 
-import { type LinearModule, type ModelConfig, moduleShape } from '../contracts/checkpoint.ts'
-import { bankA, bankB } from '../graph/adapter-site.ts'
-import { pastKey, pastValue, presentKey, presentValue } from '../graph/decoder.ts'
+import type { ScaledComponent } from '../contracts/adapter.ts'
+import type { LinearModule, ModelConfig } from '../contracts/checkpoint.ts'
+import { createAdapterRows } from './adapter-rows.ts'
+import { createKvCache, type SavedCacheRow } from './kv-cache.ts'
 import { allocateTensor, type Binding, openSession, type Tensor } from './session.ts'
-
-/** One rank-1 component on a row: its slot in the bank and its strength. */
-export interface Component {
-  readonly slot: number
-  readonly scale: number
-}
 
 export interface PrefillInput {
   readonly row: number
   readonly tokens: readonly number[]
   /** Tokens of this row already in the cache. */
   readonly past: number
-  readonly components: readonly Component[]
+  readonly components: readonly ScaledComponent[]
 }
 
 export interface DecodeRow {
   readonly token: number
   readonly past: number
-  readonly components: readonly Component[]
+  readonly components: readonly ScaledComponent[]
 }
 
 export interface RunnerOptions {
@@ -37,127 +31,75 @@ export interface RunnerOptions {
   readonly capacity: number
   /** The modules that the graph was built to adapt. */
   readonly sites: readonly LinearModule[]
-  /** Slots of the adapter bank, slot 0 included. */
-  readonly slots: number
   /** Most new tokens in one prefill. */
   readonly maxChunk: number
-  /** Most components on one row. */
-  readonly maxComponents: number
 }
 
-/** The first positions of a cache row, in memory of their own. */
-export interface SavedCacheRow {
-  readonly memory: Tensor<'float32'>
-  readonly length: number
-  readonly bytes: number
-  release(): void
+export type { SavedCacheRow }
+
+interface Bound {
+  readonly binding: Binding
+  readonly release: () => void
 }
 
 export type Runner = ReturnType<typeof createRunner>
 
-/** Loads the graph and allocates cache and bank. Blocks while it does. */
+/** Loads the graph and allocates the cache. Blocks while it does. */
 export function createRunner(options: RunnerOptions) {
-  const { config, rows, capacity, sites, slots, maxChunk, maxComponents } = options
+  const { config, rows, capacity, sites, maxChunk } = options
   const session = openSession({ path: options.graphPath, threads: options.threads })
-  const layers = Array.from({ length: config.numLayers }, (_, layer) => layer)
-  const cacheDims = [rows, config.numKvHeads, capacity, config.headDim]
-  const keys = layers.map(() => allocateTensor('float32', cacheDims))
-  const values = layers.map(() => allocateTensor('float32', cacheDims))
-  const bank = layers.flatMap((layer) =>
-    sites.map((module) => {
-      const { inner, outer } = moduleShape(config, module)
-      const a = allocateTensor('float32', [slots, inner])
-      const b = allocateTensor('float32', [slots, outer])
-      return { layer, module, a, b }
-    }),
-  )
+  const cache = createKvCache({ config, rows, capacity })
+  const decodeAdapters = createAdapterRows({ config, sites, rows })
+  const prefillAdapters = createAdapterRows({ config, sites, rows: 1 })
   const ids = allocateTensor('int64', [Math.max(rows, maxChunk)])
   const seqlens = allocateTensor('int32', [rows])
   const total = allocateTensor('int32', [])
-  const slotIds = allocateTensor('int64', [rows * maxComponents])
-  const scales = allocateTensor('float32', [rows * maxComponents])
   const logits = allocateTensor('float32', [rows * config.vocabSize])
+  /** By number of rows; made anew when the adapters are laid out anew. */
+  const decodeBindings = new Map<number, Bound>()
 
-  const rowElements = config.numKvHeads * capacity * config.headDim
-  const decodeBindings = new Map<string, { binding: Binding; release: () => void }>()
-
-  /** Binds cache rows first … first + count, each with `tokens` new tokens. */
-  function bindRows(first: number, count: number, tokens: number, components: number) {
-    const made: Tensor[] = []
-    const track = <T extends Tensor>(tensor: T): T => {
-      made.push(tensor)
-      return tensor
-    }
+  /** Binds cache rows first … first + count − 1, each with `tokens` new tokens. */
+  function bindRows(
+    first: number,
+    count: number,
+    tokens: number,
+    adapters: Map<string, Tensor>,
+  ): Bound {
+    const kv = cache.view(first, count)
     const inputs = new Map<string, Tensor>([
-      ['input_ids', track(ids.view([count, tokens]))],
-      ['seqlens_k', track(seqlens.view([count]))],
-      ['total_sequence_length', total],
-      ['adapter_slots', track(slotIds.view([count, components]))],
-      ['adapter_scales', track(scales.view([count, components]))],
+      ['input_ids', ids.view([count, tokens])],
+      ['seqlens_k', seqlens.view([count])],
+      ['total_sequence_length', total.view([])],
+      ...kv.inputs,
+      ...adapters,
     ])
     const outputs = new Map<string, Tensor>([
-      ['logits', track(logits.view([count, 1, config.vocabSize]))],
+      ['logits', logits.view([count, 1, config.vocabSize])],
+      ...kv.outputs,
     ])
-    const dims = [count, config.numKvHeads, capacity, config.headDim]
-    for (const layer of layers) {
-      const key = track(keys[layer]!.view(dims, first * rowElements))
-      const value = track(values[layer]!.view(dims, first * rowElements))
-      inputs.set(pastKey(layer), key).set(pastValue(layer), value)
-      outputs.set(presentKey(layer), key).set(presentValue(layer), value)
-    }
-    for (const { layer, module, a, b } of bank) {
-      inputs.set(bankA(layer, module), a).set(bankB(layer, module), b)
-    }
     const binding = session.bind(inputs, outputs)
     return {
       binding,
       release: () => {
         binding.release()
-        for (const tensor of made) tensor.release()
+        for (const tensor of new Set([...inputs.values(), ...outputs.values()])) tensor.release()
       },
     }
   }
 
-  function writeComponents(rowComponents: readonly (readonly Component[])[]): number {
-    const width = Math.max(1, ...rowComponents.map((components) => components.length))
-    for (const [row, components] of rowComponents.entries()) {
-      for (let i = 0; i < width; i++) {
-        const component = components[i]
-        slotIds.data[row * width + i] = BigInt(component?.slot ?? 0)
-        scales.data[row * width + i] = component?.scale ?? 0
-      }
-    }
-    return width
-  }
-
-  const positionBytes = 2 * config.numLayers * config.numKvHeads * config.headDim * 4
-
-  /** Visits a row's keys and values head by head: `count` elements from `start` on, the at-th head. */
-  function eachHead(
-    row: number,
-    length: number,
-    visit: (cache: Float32Array, start: number, count: number, at: number) => void,
-  ): void {
-    let at = 0
-    for (const tensor of [...keys, ...values]) {
-      for (let head = 0; head < config.numKvHeads; head++) {
-        const start = row * rowElements + head * capacity * config.headDim
-        visit(tensor.data, start, length * config.headDim, at++)
-      }
-    }
+  function releaseDecodeBindings(): void {
+    for (const bound of decodeBindings.values()) bound.release()
+    decodeBindings.clear()
   }
 
   return {
-    /** The adapter bank's memory, one place per layer and site. */
-    bankPlaces: bank.map(({ layer, module, a, b }) => ({ layer, module, a: a.data, b: b.data })),
-
     /** Appends one row's tokens; returns the last token's logits, [vocab]. */
     async prefill({ row, tokens, past, components }: PrefillInput): Promise<Float32Array> {
       for (const [i, token] of tokens.entries()) ids.data[i] = BigInt(token)
       seqlens.data[0] = past + tokens.length - 1
       total.data[0] = past + tokens.length
-      const width = writeComponents([components])
-      const bound = bindRows(row, 1, tokens.length, width)
+      prefillAdapters.write([components])
+      const bound = bindRows(row, 1, tokens.length, prefillAdapters.view(1))
       try {
         await bound.binding.run()
       } finally {
@@ -175,50 +117,27 @@ export function createRunner(options: RunnerOptions) {
         longest = Math.max(longest, past + 1)
       }
       total.data[0] = longest
-      const width = writeComponents(batch.map(({ components }) => components))
-      const key = `${batch.length}x${width}`
-      let bound = decodeBindings.get(key)
+      const isNewLayout = decodeAdapters.write(batch.map(({ components }) => components))
+      if (isNewLayout) releaseDecodeBindings()
+      let bound = decodeBindings.get(batch.length)
       if (bound === undefined) {
-        bound = bindRows(0, batch.length, 1, width)
-        decodeBindings.set(key, bound)
+        bound = bindRows(0, batch.length, 1, decodeAdapters.view(batch.length))
+        decodeBindings.set(batch.length, bound)
       }
       await bound.binding.run()
       return logits.data.subarray(0, batch.length * config.vocabSize)
     },
 
-    /** Copies the first `length` positions of a cache row over another's. */
-    copyRow(from: number, to: number, length: number): void {
-      const offset = (to - from) * rowElements
-      eachHead(from, length, (cache, start, count) => {
-        cache.copyWithin(start + offset, start, start + count)
-      })
-    },
-
-    /** Bytes that `saveRow` takes for so many positions. */
-    savedBytes: (length: number) => length * positionBytes,
-
-    /** Copies the first `length` positions of a row out of the cache. */
-    saveRow(row: number, length: number): SavedCacheRow {
-      const memory = allocateTensor('float32', [(length * positionBytes) / 4])
-      eachHead(row, length, (cache, start, count, at) => {
-        memory.data.set(cache.subarray(start, start + count), at * count)
-      })
-      return { memory, length, bytes: length * positionBytes, release: () => memory.release() }
-    },
-
-    /** Copies the first `length` positions of a saved row into a row of the cache. */
-    restoreRow(saved: SavedCacheRow, row: number, length: number): void {
-      const stride = saved.length * config.headDim
-      eachHead(row, length, (cache, start, count, at) => {
-        cache.set(saved.memory.data.subarray(at * stride, at * stride + count), start)
-      })
-    },
+    copyRow: cache.copyRow,
+    savedBytes: cache.savedBytes,
+    saveRow: cache.saveRow,
+    restoreRow: cache.restoreRow,
 
     release(): void {
-      for (const bound of decodeBindings.values()) bound.release()
-      for (const tensor of [...keys, ...values]) tensor.release()
-      for (const { a, b } of bank) for (const tensor of [a, b]) tensor.release()
-      for (const tensor of [ids, seqlens, total, slotIds, scales, logits]) tensor.release()
+      releaseDecodeBindings()
+      for (const adapters of [decodeAdapters, prefillAdapters]) adapters.release()
+      cache.release()
+      for (const tensor of [ids, seqlens, total, logits]) tensor.release()
       session.release()
     },
   }

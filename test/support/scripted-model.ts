@@ -3,6 +3,7 @@
 // therefore says something else. It checks what the real runner takes for granted.
 
 import assert from 'node:assert/strict'
+import type { Component } from '../../server/contracts/adapter.ts'
 import {
   type GenerateRequest,
   type GenerationEvent,
@@ -64,11 +65,19 @@ export function replying(replies: Readonly<Record<string, readonly number[] | st
   }
 }
 
+/** A component that is told from others by its number alone. */
+export const numbered = (number: number): Component => {
+  const vector = Float32Array.of(number)
+  return [{ layer: 0, module: 'up_proj', a: vector, b: vector }]
+}
+
 /** Logits that change with every token of the context and with the adapters; never the end token. */
 export const chaotic: Logits = (context, components) => {
   let seed = 7
   for (const token of context) seed = (Math.imul(seed, 31) + token) | 0
-  for (const { slot, scale } of components) seed = (Math.imul(seed, 37) + slot * 101 + scale) | 0
+  for (const { component, scale } of components) {
+    seed = (Math.imul(seed, 37) + (component[0]?.a[0] ?? 0) * 101 + scale) | 0
+  }
   const random = createRandomNumbers(seed)
   const logits = Float32Array.from({ length: vocabSize }, () => 8 * random())
   logits.fill(-20, eos)

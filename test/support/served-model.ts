@@ -3,12 +3,12 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { createBank } from '../../server/adapters/bank.ts'
 import { createAdapterStore } from '../../server/adapters/store.ts'
+import type { ScaledComponent } from '../../server/contracts/adapter.ts'
 import type { LinearModule, WeightFormat } from '../../server/contracts/checkpoint.ts'
 import { openCheckpoint } from '../../server/model/checkpoint.ts'
 import { convertCheckpoint } from '../../server/model/convert.ts'
-import { type Component, createRunner } from '../../server/model/runner.ts'
+import { createRunner } from '../../server/model/runner.ts'
 
 /** Beyond what the server allows on a row, to test the graph with it. */
 const maxRank = 16
@@ -44,7 +44,6 @@ export async function openServedModel({
     cacheDir,
   })
   checkpoint.close()
-  const slots = 33
   const runner = createRunner({
     graphPath,
     config,
@@ -52,15 +51,13 @@ export async function openServedModel({
     rows,
     capacity,
     sites,
-    slots,
     maxChunk: 128,
-    maxComponents: maxRank,
   })
-  const bank = createBank({ numSlots: slots, places: runner.bankPlaces })
   const store = createAdapterStore({
     root: adapters,
     modelConfig: config,
-    bank,
+    sites: new Set(sites),
+    maxBytes: 2 ** 30,
     maxRankPerRow: maxRank,
   })
 
@@ -68,14 +65,13 @@ export async function openServedModel({
     config,
     runner,
     store,
-    /** Bank components of adapters at the given strengths. */
-    async components(strengths: Readonly<Record<string, number>>): Promise<Component[]> {
+    /** The components of adapters at the given strengths. */
+    async components(strengths: Readonly<Record<string, number>>) {
       const refs = Object.entries(strengths).map(([id, scale]) => ({ id, scale }))
-      const held = await store.acquire(refs)
-      return held.slots.map((slot, i) => ({ slot, scale: held.scales[i] as number }))
+      return (await store.acquire(refs)).components
     },
     /** The token with the largest logit continued `count` times, alone in row 0. */
-    async greedy(prompt: readonly number[], components: readonly Component[], count: number) {
+    async greedy(prompt: readonly number[], components: readonly ScaledComponent[], count: number) {
       let logits = await runner.prefill({ row: 0, tokens: prompt, past: 0, components })
       const tokens: number[] = []
       const gaps: number[] = []
