@@ -164,9 +164,12 @@ describe('a batch on the real model', () => {
 
   it('goes on unchanged when a row leaves and the last one moves into its place', async () => {
     const { vocabSize } = model.config
-    let batch = sequences.map((sequence) => ({ sequence, components: [] as ScaledComponent[] }))
+    let batch = sequences.map((sequence) => ({
+      sequence,
+      components: [] as readonly ScaledComponent[],
+    }))
     for (const [row, components] of (await prefillAll(sequences)).entries()) {
-      ;(batch[row] as { components: ScaledComponent[] }).components = components
+      ;(batch[row] as { components: readonly ScaledComponent[] }).components = components
     }
     for (let step = 0; step < 10; step++) {
       if (step % 2 === 1 && batch.length > 1) {

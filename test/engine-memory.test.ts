@@ -1,4 +1,4 @@
-// The plan of the KV cache and the bank: what fits, and what is said when it does not.
+// The plan of the KV cache and the adapters: what fits, and what is said when it does not.
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'

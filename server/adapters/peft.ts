@@ -1,5 +1,5 @@
 // Reads a PEFT LoRA folder whole and checks all of it: config, names, shapes, finiteness. What it
-// returns can be written to the bank without a further question.
+// returns needs no further question.
 
 import { createHash } from 'node:crypto'
 import type { FileHandle } from 'node:fs/promises'

@@ -21,8 +21,10 @@ export interface SiteOptions {
  * components; strengths are folded into b, and a row with fewer components than its neighbours is
  * filled up with zeros.
  *
- *   x [rows, tokens, inner] ─ FusedMatMul(a [rows, components, inner]ᵀ) ─ [rows, tokens, components]
+ *   x [rows, tokens, inner] ─ MatMul(a [rows, inner, components]) ─ [rows, tokens, components]
  *                           ─ MatMul(b [rows, components, outer]) ─ Add(base)
+ *
+ * A batched MatMul computes each row by itself, whatever its neighbours are.
  */
 export function adapterSite(
   graph: GraphBuilder,
@@ -31,12 +33,9 @@ export function adapterSite(
 ): string {
   const { inner, outer } = moduleShape(config, module)
   const address = `/layers.${layer}/adapter/${module}`
-  const a = graph.input(adapterA(layer, module), 'float32', ['rows', 'components', inner])
+  const a = graph.input(adapterA(layer, module), 'float32', ['rows', inner, 'components'])
   const b = graph.input(adapterB(layer, module), 'float32', ['rows', 'components', outer])
-  const activation = graph.node(`${address}/activation`, 'FusedMatMul', [input, a], {
-    domain: 'com.microsoft',
-    attributes: { transB: 1 },
-  })
+  const activation = graph.node(`${address}/activation`, 'MatMul', [input, a])
   const delta = graph.node(`${address}/delta`, 'MatMul', [activation, b])
   return graph.node(`${address}/sum`, 'Add', [base, delta])
 }

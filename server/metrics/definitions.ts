@@ -174,7 +174,7 @@ export const metricDefinitions = {
   },
   dutyfree_adapters_resident: {
     type: 'gauge',
-    help: 'Adapters held in the bank.',
+    help: 'Adapters held in memory.',
     labels: [],
   },
   dutyfree_engine_ready: {
