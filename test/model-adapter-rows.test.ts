@@ -9,7 +9,7 @@ import { smallModel } from './support/tensor-files.ts'
 
 const config = { ...smallModel, numLayers: 2, hiddenSize: 2, intermediateSize: 3 }
 const sites = ['up_proj'] as const
-const create = (minWidth = 1) => createAdapterRows({ config, sites, rows: 3, minWidth })
+const create = () => createAdapterRows({ config, sites, rows: 3 })
 
 const component = (value: number, layer = 1): Component => [
   {
@@ -30,15 +30,15 @@ function read(rows: ReturnType<typeof create>, count: number, layer: number) {
 }
 
 describe('adapter rows', () => {
-  it('hold a column of a and a row of b per component, the strength folded into b', () => {
+  it('hold a and b of each component side by side, the strength folded into b', () => {
     const rows = create()
     rows.write([[one, two], [two]])
     assert.deepEqual(read(rows, 2, 1), {
       dims: [
-        [2, 2, 2],
-        [2, 2, 3],
+        [2, 2, 1, 2],
+        [2, 1, 2, 3],
       ],
-      a: [10, 20, 11, 21, /* row 1 */ 20, 0, 21, 0],
+      a: [10, 11, 20, 21, /* row 1 */ 20, 21, 0, 0],
       b: [10, 11, 12, 40, 42, 44, /* row 1 */ 40, 42, 44, 0, 0, 0],
     })
     rows.release()
@@ -57,7 +57,7 @@ describe('adapter rows', () => {
     assert.equal(rows.write([[one]]), true)
     assert.equal(rows.write([[one], [two], []]), false)
     assert.equal(rows.write([[one, two], [one]]), true)
-    assert.deepEqual(read(rows, 2, 1).a, [10, 20, 11, 21, 10, 0, 11, 0])
+    assert.deepEqual(read(rows, 2, 1).a, [10, 11, 20, 21, 10, 11, 0, 0])
     assert.equal(rows.write([[], [one]]), true)
     assert.deepEqual(read(rows, 2, 1).a, [0, 0, 10, 11])
     rows.release()
@@ -71,13 +71,6 @@ describe('adapter rows', () => {
     data[3] = -1
     rows.write([[{ ...one }], [{ ...two, scale: 1 }]])
     assert.deepEqual([...data], [-1, 11, 12, 20, 21, 22])
-    rows.release()
-  })
-
-  it('are at least as wide as asked', () => {
-    const rows = create(2)
-    rows.write([[one]])
-    assert.deepEqual(read(rows, 1, 1).a, [10, 0, 11, 0])
     rows.release()
   })
 

@@ -21,10 +21,12 @@ export interface SiteOptions {
  * components; strengths are folded into b, and a row with fewer components than its neighbours is
  * filled up with zeros.
  *
- *   x [rows, tokens, inner] ─ MatMul(a [rows, inner, components]) ─ [rows, tokens, components]
- *                           ─ MatMul(b [rows, components, outer]) ─ Add(base)
+ *   x [rows, 1, tokens, inner] ─ FusedMatMul(a [rows, components, 1, inner]ᵀ)
+ *     ─ [rows, components, tokens, 1] ─ Transpose ─ [rows, 1, tokens, components]
+ *     ─ MatMul(b [rows, 1, components, outer]) ─ [rows, tokens, outer] ─ Add(base)
  *
- * A batched MatMul computes each row by itself, whatever its neighbours are.
+ * The products are batched over rows and components, so that each a · x is computed by itself, in
+ * the same order whatever stands beside it.
  */
 export function adapterSite(
   graph: GraphBuilder,
@@ -33,9 +35,18 @@ export function adapterSite(
 ): string {
   const { inner, outer } = moduleShape(config, module)
   const address = `/layers.${layer}/adapter/${module}`
-  const a = graph.input(adapterA(layer, module), 'float32', ['rows', inner, 'components'])
-  const b = graph.input(adapterB(layer, module), 'float32', ['rows', 'components', outer])
-  const activation = graph.node(`${address}/activation`, 'MatMul', [input, a])
-  const delta = graph.node(`${address}/delta`, 'MatMul', [activation, b])
-  return graph.node(`${address}/sum`, 'Add', [base, delta])
+  const a = graph.input(adapterA(layer, module), 'float32', ['rows', 'components', 1, inner])
+  const b = graph.input(adapterB(layer, module), 'float32', ['rows', 1, 'components', outer])
+  const one = graph.constant('int64', [1])
+  const x = graph.node(`${address}/x`, 'Unsqueeze', [input, one])
+  const activation = graph.node(`${address}/activation`, 'FusedMatMul', [x, a], {
+    domain: 'com.microsoft',
+    attributes: { transB: 1 },
+  })
+  const turned = graph.node(`${address}/turned`, 'Transpose', [activation], {
+    attributes: { perm: [0, 3, 2, 1] },
+  })
+  const delta = graph.node(`${address}/delta`, 'MatMul', [turned, b])
+  const flat = graph.node(`${address}/flat`, 'Squeeze', [delta, one])
+  return graph.node(`${address}/sum`, 'Add', [base, flat])
 }

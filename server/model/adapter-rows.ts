@@ -13,8 +13,6 @@ export interface AdapterRowsOptions {
   /** The modules that the graph was built to adapt. */
   readonly sites: readonly LinearModule[]
   readonly rows: number
-  /** Rows are at least so wide. */
-  readonly minWidth: number
 }
 
 interface Place {
@@ -26,7 +24,7 @@ interface Place {
 
 export type AdapterRows = ReturnType<typeof createAdapterRows>
 
-export function createAdapterRows({ config, sites, rows, minWidth }: AdapterRowsOptions) {
+export function createAdapterRows({ config, sites, rows }: AdapterRowsOptions) {
   const places: readonly Place[] = Array.from({ length: config.numLayers }, (_, layer) =>
     sites.map((module) => ({ layer, module, ...moduleShape(config, module) })),
   ).flat()
@@ -51,14 +49,16 @@ export function createAdapterRows({ config, sites, rows, minWidth }: AdapterRows
       const updates = scaled && updatesByPlace(scaled.component, places)
       for (const [p, { inner, outer }] of places.entries()) {
         const update = updates?.[p]
-        const a = memory[p]!.a.data.subarray(row * inner * width, (row + 1) * inner * width)
-        const b = memory[p]!.b.data.subarray(
-          (row * width + i) * outer,
-          (row * width + i + 1) * outer,
-        )
-        for (let k = 0; k < inner; k++) a[k * width + i] = update?.a[k] ?? 0
-        if (scaled === undefined || update === undefined) b.fill(0)
-        else for (let k = 0; k < outer; k++) b[k] = scaled.scale * (update.b[k] as number)
+        const at = row * width + i
+        const a = memory[p]!.a.data.subarray(at * inner, (at + 1) * inner)
+        const b = memory[p]!.b.data.subarray(at * outer, (at + 1) * outer)
+        if (scaled === undefined || update === undefined) {
+          a.fill(0)
+          b.fill(0)
+        } else {
+          a.set(update.a)
+          for (let k = 0; k < outer; k++) b[k] = scaled.scale * (update.b[k] as number)
+        }
       }
     }
     written[row] = components
@@ -74,7 +74,7 @@ export function createAdapterRows({ config, sites, rows, minWidth }: AdapterRows
      * earlier views must not be used any more.
      */
     write(rowComponents: readonly (readonly ScaledComponent[])[]): boolean {
-      const wanted = Math.max(minWidth, ...rowComponents.map((components) => components.length))
+      const wanted = Math.max(1, ...rowComponents.map((components) => components.length))
       const isNew = wanted !== width
       if (isNew) layOut(wanted)
       for (const [row, components] of rowComponents.entries()) {
@@ -88,8 +88,8 @@ export function createAdapterRows({ config, sites, rows, minWidth }: AdapterRows
       const inputs = new Map<string, Tensor>()
       for (const [p, { layer, module, inner, outer }] of places.entries()) {
         const { a, b } = memory[p]!
-        inputs.set(adapterA(layer, module), a.view([count, inner, width]))
-        inputs.set(adapterB(layer, module), b.view([count, width, outer]))
+        inputs.set(adapterA(layer, module), a.view([count, width, 1, inner]))
+        inputs.set(adapterB(layer, module), b.view([count, 1, width, outer]))
       }
       return inputs
     },

@@ -49,10 +49,8 @@ export function createRunner(options: RunnerOptions) {
   const { config, rows, capacity, sites, maxChunk } = options
   const session = openSession({ path: options.graphPath, threads: options.threads })
   const cache = createKvCache({ config, rows, capacity })
-  const decodeAdapters = createAdapterRows({ config, sites, rows, minWidth: 1 })
-  // ONNX Runtime multiplies several tokens with a lone vector in another kernel, whose rounding
-  // depends on their number; with two vectors every token comes out the same in any chunk.
-  const prefillAdapters = createAdapterRows({ config, sites, rows: 1, minWidth: 2 })
+  const decodeAdapters = createAdapterRows({ config, sites, rows })
+  const prefillAdapters = createAdapterRows({ config, sites, rows: 1 })
   const ids = allocateTensor('int64', [Math.max(rows, maxChunk)])
   const seqlens = allocateTensor('int32', [rows])
   const total = allocateTensor('int32', [])
