@@ -49,6 +49,8 @@ export async function downloadFile(options: DownloadOptions): Promise<void> {
       return
     } catch (error) {
       if (!(error instanceof WrongContent)) throw error
+      // Another server was quicker and took the half file away under its final name.
+      if ((await sizeOf(path)) === file.size) return
       // Kept bytes may be what is wrong: once more from the first byte.
       await rm(half, { force: true })
       if (round === 1) continue
