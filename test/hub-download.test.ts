@@ -15,6 +15,7 @@ import { ServerError } from '../server/errors.ts'
 import { downloadFile, halfPath } from '../server/hub/download.ts'
 import { createHubFetch } from '../server/hub/hub-fetch.ts'
 import { createRetry } from '../server/hub/retries.ts'
+import { within } from './support/deadline.ts'
 import { type Fault, sha256, startHub, type TestHub } from './support/hub.ts'
 import { type Fetched, fetchFrom, newCacheDir, smallRepo, weights } from './support/hub-fetch.ts'
 
@@ -201,7 +202,7 @@ describe('a download', () => {
       const signal = new AbortController().signal
       const path = join(newCacheDir(), 'blob')
       const logger = { debug() {}, info() {}, warn() {}, error() {} }
-      await downloadFile({
+      const download = downloadFile({
         url: `${hub.url}/org/tiny/resolve/${commit}/${name}`,
         file: { name, size: weights.length, digest: { kind: 'sha256', hex: sha256(weights) } },
         path,
@@ -210,6 +211,7 @@ describe('a download', () => {
         signal,
         stallMs: 200,
       })
+      await within(10_000, 'end of the download', download)
       assert.deepEqual(readFileSync(path), weights)
       assert.deepEqual(hub.ranges(name), ['bytes=0-', 'bytes=150000-'])
     } finally {
