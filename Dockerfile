@@ -23,6 +23,7 @@ ENV NODE_ENV=production
 ENV DUTYFREE_HOST=0.0.0.0
 ENV DUTYFREE_PORT=8000
 ENV DUTYFREE_CACHE_DIR=/var/cache/dutyfree
+ENV HF_HOME=/var/cache/dutyfree/huggingface
 COPY --from=build --chown=node:node /app/cache /var/cache/dutyfree
 COPY --from=build /app/node_modules node_modules
 COPY --from=build /app/dist/server dist/server

@@ -54,14 +54,14 @@ const cacheRoot = process.env.XDG_CACHE_HOME || join(homedir(), '.cache')
 
 export const configSchema = z.strictObject({
   model: setting(text, {
-    value: '<folder>',
+    value: '<folder or id>',
     default: 'models/tiny-reasoner',
-    description: 'Checkpoint folder: config.json, safetensors, tokenizer.json',
+    description: 'Checkpoint folder, or org/name[@revision] on a Hugging Face hub',
   }),
   servedModelName: flag(text, {
     value: '<id>',
     default: null,
-    shownDefault: 'folder name',
+    shownDefault: 'folder name or id',
     description: "The base model's id in the API",
   }),
   adapters: setting(text, {

@@ -40,6 +40,10 @@ export const errorTable = {
   invalid_config: { status: 500, type: 'server_error' },
   invalid_checkpoint: { status: 500, type: 'server_error' },
   unsupported_checkpoint: { status: 500, type: 'server_error' },
+  hub_unavailable: { status: 500, type: 'server_error' },
+  hub_access_denied: { status: 500, type: 'server_error' },
+  hub_not_found: { status: 500, type: 'server_error' },
+  download_failed: { status: 500, type: 'server_error' },
 } as const satisfies Record<string, { status: number; type: string }>
 
 export type ErrorCode = keyof typeof errorTable

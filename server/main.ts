@@ -6,11 +6,16 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { pino } from 'pino'
 import { type Config, engineOptions, parseCommand, renderHelp } from './config.ts'
-import type { EngineClient } from './contracts/engine.ts'
+import type { EngineClient, EngineOptions } from './contracts/engine.ts'
 import type { Logger } from './contracts/logger.ts'
 import { createEngineClient } from './engine/client.ts'
+import { createLateEngine } from './engine/late.ts'
 import { ServerError } from './errors.ts'
+import { fetchCheckpoint } from './hub/checkpoint.ts'
+import { type HubId, parseHubId } from './hub/hub-id.ts'
+import { type HubSettings, readHubSettings } from './hub/settings.ts'
 import { createMetrics } from './metrics/registry.ts'
+import { parseModelConfig } from './model/checkpoint-config.ts'
 import { createProgress } from './progress.ts'
 import { serve } from './serve.ts'
 
@@ -21,11 +26,14 @@ const readVersion = (): string => {
   return JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8')).version
 }
 
-const checkModelFolder = (model: string, given: string): void => {
-  if (existsSync(join(model, 'config.json'))) return
+/** Null for a folder. What exists wins over what might be on a hub. */
+const findHubId = (folder: string, given: string): HubId | null => {
+  if (existsSync(join(folder, 'config.json'))) return null
+  const id = existsSync(folder) ? null : parseHubId(given)
+  if (id !== null) return id
   throw new ServerError(
     'invalid_config',
-    `--model must be a checkpoint folder with a config.json; got ${JSON.stringify(given)}`,
+    `--model must be a checkpoint folder with a config.json, or org/name[@revision] on a hub; got ${JSON.stringify(given)}`,
   )
 }
 
@@ -35,16 +43,27 @@ const main = async (): Promise<void> => {
   if (command.kind === 'version') return void process.stdout.write(`${readVersion()}\n`)
   const { config } = command
   const options = engineOptions(config, process.cwd())
-  checkModelFolder(options.model, config.model)
+  const id = findHubId(options.model, config.model)
+  const settings = id && readHubSettings(process.env)
 
   const logger: Logger = pino({ level: config.logLevel, base: null }, pino.destination(2))
   const metrics = createMetrics()
-  const engine = createEngineClient({
-    options,
-    observer: metrics,
-    logger,
-    onProgress: createProgress({ terminal: process.stderr, logger, now: () => performance.now() }),
-  })
+  const now = () => performance.now()
+  const onProgress = createProgress({ terminal: process.stderr, logger, now })
+  const start = (options: EngineOptions) =>
+    createEngineClient({ options, observer: metrics, logger, onProgress })
+  /** The port is open while a checkpoint comes from the hub. */
+  const startLate = (id: HubId, settings: HubSettings) =>
+    createLateEngine({
+      observer: metrics,
+      async create(signal) {
+        const checkConfig = parseModelConfig
+        const fetching = { id, settings, logger, signal, checkConfig, onProgress }
+        const model = await fetchCheckpoint(fetching)
+        return start({ ...options, model, servedModelName: config.servedModelName ?? id.repo })
+      },
+    })
+  const engine = id && settings ? startLate(id, settings) : start(options)
   await serve({
     config,
     engine,

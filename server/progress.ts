@@ -16,12 +16,16 @@ const barWidth = 30
 const linesPerWork = 10
 
 export function createProgress({ terminal, logger, now }: ProgressOptions): ReportProgress {
-  let work: { what: string; startedAt: number; lastTenth: number } | undefined
+  let work: { what: string; startedAt: number; firstDone: number; lastTenth: number } | undefined
   return function report(what, done, total) {
-    if (work?.what !== what) work = { what, startedAt: now(), lastTenth: 0 }
+    if (work?.what !== what) {
+      work = { what, startedAt: now(), firstDone: done, lastTenth: 0 }
+    }
     const share = done / total
     const seconds = (now() - work.startedAt) / 1000
-    const left = share > 0 ? Math.round(seconds / share - seconds) : 0
+    // What was there before the work began tells nothing of its speed.
+    const newlyDone = done - work.firstDone
+    const left = newlyDone > 0 ? Math.round((seconds * (total - done)) / newlyDone) : 0
     const percent = `${Math.floor(share * 100)} %`
     if (terminal.isTTY) {
       const filled = Math.floor(share * barWidth)

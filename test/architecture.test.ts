@@ -38,8 +38,8 @@ const rooms: readonly Room[] = [
   { name: 'metrics', holds: /^metrics\//, ours: /^contracts\//, packages: /^prom-client$/ },
   {
     name: 'engine/client and protocol',
-    holds: /^engine\/(client|protocol|deferred|event-queue)$/,
-    ours: new RegExp(`^(${shared}|engine/(client|protocol|deferred|event-queue)$)`),
+    holds: /^engine\/(client|late|protocol|deferred|event-queue)$/,
+    ours: new RegExp(`^(${shared}|engine/(client|late|protocol|deferred|event-queue)$)`),
     packages: /^(zod|node:(child_process|url|path))$/,
   },
   {
@@ -72,6 +72,12 @@ const rooms: readonly Room[] = [
     holds: /^adapters\//,
     ours: new RegExp(`^(${shared}|model/safetensors)`),
     packages: /^(node:.*|lru-cache|zod)$/,
+  },
+  {
+    name: 'hub',
+    holds: /^hub\//,
+    ours: new RegExp(`^(${shared})`),
+    packages: /^(node:.*|zod|@huggingface\/hub)$/,
   },
   {
     name: 'safety',

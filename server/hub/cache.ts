@@ -1,0 +1,94 @@
+// Hugging Face's own cache of one model, shared with its tools: what they downloaded is used here, and
+// the other way round.
+//
+//   models--org--name/blobs/<digest>                 the bytes, once, under their hash
+//   models--org--name/snapshots/<commit>/<file>      links to them
+//   models--org--name/refs/<branch or tag>           the commit that it was when last looked at
+
+import { createHash } from 'node:crypto'
+import { mkdir, readFile, rename, rm, stat, symlink, writeFile } from 'node:fs/promises'
+import { dirname, join, relative } from 'node:path'
+import { getRepoFolderName } from '@huggingface/hub'
+import { isCommit } from './hub-id.ts'
+import type { RepoFile } from './repo.ts'
+import { configName, indexName, parseShardNames, weightsName } from './selection.ts'
+
+export type HubCache = ReturnType<typeof createHubCache>
+
+export function createHubCache(cacheDir: string, repo: string) {
+  const folder = join(cacheDir, getRepoFolderName({ type: 'model', name: repo }))
+  const refPath = (revision: string) => join(folder, 'refs', revision)
+  const snapshotPath = (commit: string) => join(folder, 'snapshots', commit)
+
+  function blobPath(commit: string, { name, digest }: RepoFile): string {
+    // Without a digest only the commit makes sure that the content is the same.
+    const unnamed = () => createHash('sha256').update(`${commit}/${name}`).digest('hex')
+    return join(folder, 'blobs', digest.kind === 'none' ? unnamed() : digest.hex)
+  }
+
+  return {
+    snapshotPath,
+    blobPath,
+
+    /** Is the file there, whole? Its bytes were checked when they came. */
+    has: async (commit: string, file: RepoFile): Promise<boolean> =>
+      (await sizeOf(join(snapshotPath(commit), file.name))) === file.size,
+
+    /** Makes the blob appear in the snapshot, at once or not at all. */
+    async link(commit: string, file: RepoFile): Promise<void> {
+      const blob = blobPath(commit, file)
+      const path = join(snapshotPath(commit), file.name)
+      await mkdir(dirname(path), { recursive: true })
+      const fresh = `${path}.${process.pid}`
+      await rm(fresh, { force: true })
+      try {
+        await symlink(relative(dirname(path), blob), fresh)
+        await rename(fresh, path)
+      } catch (error) {
+        // Windows without the right to make links: the file itself moves there.
+        if ((error as NodeJS.ErrnoException).code !== 'EPERM') throw error
+        await rename(blob, path)
+      }
+    },
+
+    async writeRef(revision: string, commit: string): Promise<void> {
+      if (isCommit(revision)) return
+      await mkdir(dirname(refPath(revision)), { recursive: true })
+      await writeFile(refPath(revision), commit)
+    },
+
+    /** The commit of a revision whose checkpoint is here, complete as far as one can tell offline. */
+    async findComplete(revision: string): Promise<string | undefined> {
+      const commit = isCommit(revision) ? revision : await readIfThere(refPath(revision))
+      if (commit === undefined || !isCommit(commit.trim())) return undefined
+      const snapshot = snapshotPath(commit.trim())
+      const names = [configName, 'tokenizer.json', ...(await weightNames(snapshot))]
+      const sizes = await Promise.all(names.map((name) => sizeOf(join(snapshot, name))))
+      return sizes.includes(undefined) ? undefined : commit.trim()
+    },
+  }
+}
+
+async function weightNames(snapshot: string): Promise<readonly string[]> {
+  if ((await sizeOf(join(snapshot, weightsName))) !== undefined) return [weightsName]
+  const index = await readIfThere(join(snapshot, indexName))
+  return index === undefined ? [weightsName] : parseShardNames(index)
+}
+
+export async function sizeOf(path: string): Promise<number | undefined> {
+  try {
+    return (await stat(path)).size
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
+    throw error
+  }
+}
+
+async function readIfThere(path: string): Promise<string | undefined> {
+  try {
+    return await readFile(path, 'utf8')
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
+    throw error
+  }
+}
