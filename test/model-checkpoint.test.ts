@@ -90,6 +90,55 @@ test('rope is read from the older layout and from transformers 5’s', () => {
   assert.equal(named.ropeTheta, 7)
 })
 
+test('linear and yarn rope: what is left out is filled as transformers fills it', () => {
+  const scalingOf = (rope: object, others = {}) =>
+    parseModelConfig({ ...llama, ...others, rope_parameters: rope }).ropeScaling
+  assert.deepEqual(scalingOf({ rope_type: 'linear', factor: 2 }), { kind: 'linear', factor: 2 })
+  const plain = {
+    kind: 'yarn',
+    factor: 4,
+    attentionFactor: 0.1 * Math.log(4) + 1,
+    betaFast: 32,
+    betaSlow: 1,
+    originalMaxPosition: 64,
+    truncate: true,
+  }
+  const yarn = { rope_type: 'yarn', factor: 4 }
+  assert.deepEqual(scalingOf(yarn), plain)
+  assert.deepEqual(scalingOf({ ...yarn, beta_fast: 0, beta_slow: null, mscale: 1 }), plain)
+  assert.deepEqual(scalingOf({ ...yarn, attention_factor: 0 }), { ...plain, attentionFactor: 0 })
+  assert.deepEqual(scalingOf({ ...yarn, mscale: 1, mscale_all_dim: 1 }), {
+    ...plain,
+    attentionFactor: 1,
+  })
+  const original = { original_max_position_embeddings: 16 }
+  assert.deepEqual(scalingOf({ ...yarn, ...original, truncate: false }), {
+    ...plain,
+    originalMaxPosition: 16,
+    truncate: false,
+  })
+  // The top level's wins; a factor of null is the ratio of the two lengths.
+  const ratio = scalingOf(
+    { rope_type: 'yarn', factor: null, ...original },
+    {
+      original_max_position_embeddings: 8,
+    },
+  )
+  assert.deepEqual(ratio, {
+    ...plain,
+    factor: 8,
+    originalMaxPosition: 8,
+    attentionFactor: 0.1 * Math.log(8) + 1,
+  })
+})
+
+test('yarn lengthens the context of a checkpoint that still tells its trained one', () => {
+  const rope_scaling = { type: 'yarn', factor: 4, original_max_position_embeddings: 64 }
+  assert.equal(parseModelConfig({ ...qwen, rope_scaling }).maxPosition, 256)
+  const told = { ...qwen, max_position_embeddings: 512, rope_scaling }
+  assert.equal(parseModelConfig(told).maxPosition, 512)
+})
+
 test('a sliding window is refused only where it would hide something', () => {
   const windowed = { ...qwen, use_sliding_window: true, sliding_window: 32 }
   assert.ok(parseModelConfig({ ...windowed, max_window_layers: 2 }))
@@ -118,7 +167,7 @@ const unsupported: readonly (readonly [string, object, RegExp])[] = [
     { ...qwen, sliding_window: 32, layer_types: ['full_attention', 'sliding_attention'] },
     /use_sliding_window/,
   ],
-  ...['linear', 'dynamic', 'yarn', 'longrope'].flatMap((kind) => [
+  ...['dynamic', 'longrope', 'su', 'mrope', 'proportional'].flatMap((kind) => [
     [
       `${kind} rope`,
       { ...llama, rope_scaling: { type: kind, factor: 2 } },
@@ -144,6 +193,9 @@ const invalid: readonly (readonly [string, unknown, RegExp])[] = [
   ['heads that do not divide', { ...qwen, num_attention_heads: 3 }, /no multiple/],
   ['groups that do not divide', { ...qwen, num_key_value_heads: 3, hidden_size: 8 }, /no multiple/],
   ['an odd head', { ...llama, head_dim: 3 }, /odd/],
+  ['linear rope without a factor', { ...llama, rope_scaling: { type: 'linear' } }, /factor/],
+  ['yarn rope without a factor', { ...llama, rope_scaling: { type: 'yarn' } }, /factor/],
+  ['a factor as text', { ...llama, rope_scaling: { type: 'linear', factor: '2' } }, /factor/],
   [
     'llama3 rope without a factor',
     { ...llama, rope_scaling: { ...llama3, factor: null } },
