@@ -29,6 +29,8 @@ const engineOptions: EngineOptions = {
   adapters,
   device: 'cpu',
   weights: 'auto',
+  weightBlock: null,
+  weightZeroPoints: null,
   maxBatch: 2,
   maxContext: 1024,
   kvMemoryBytes: 64 * 2 ** 20,

@@ -17,9 +17,15 @@ import {
   type WeightFormat,
 } from '../contracts/checkpoint.ts'
 import { adapterSite, type SiteOptions } from './adapter-site.ts'
-import { createGraphBuilder, type Graph } from './builder.ts'
-import { type LinearContext, linear, matMulNBits, quantizedPieces } from './linear.ts'
-import { blocksPerRow } from './quantize.ts'
+import { createGraphBuilder, type Graph, type WeightTensor } from './builder.ts'
+import {
+  type LinearContext,
+  linear,
+  matMulNBits,
+  productTensors,
+  quantizedPieces,
+} from './linear.ts'
+import { blocksPerRow, zeroPointBytes } from './quantize.ts'
 import { rotaryTable } from './rope.ts'
 
 export interface DecoderOptions {
@@ -113,29 +119,27 @@ function embed({ graph, config, tensors, format }: Context, ids: string): string
     const matrix = graph.weight(embeddingData, [vocabSize, hiddenSize], read)
     return graph.node('/embed', 'Gather', [matrix, ids])
   }
-  const { bits, block } = format
-  const numBlocks = blocksPerRow({ bits, block, columns: hiddenSize })
-  const blob = (block * bits) / 8
-  const scales = `${embeddingData}.scales`
-  const tiedAliases = [
+  const { bits, block, zeroPoints } = format
+  const numBlocks = blocksPerRow({ block, columns: hiddenSize })
+  const all: readonly WeightTensor[] = [
+    { name: embeddingData, type: 'uint8', dims: [vocabSize, (numBlocks * block * bits) / 8] },
+    { name: `${embeddingData}.scales`, type: 'float32', dims: [vocabSize, numBlocks] },
     {
-      tensor: { name: `${headName}.weight`, type: 'uint8', dims: [vocabSize, numBlocks, blob] },
-      of: embeddingData,
+      name: `${embeddingData}.zeros`,
+      type: 'uint8',
+      dims: [vocabSize, zeroPointBytes(numBlocks, bits)],
     },
-    {
-      tensor: { name: `${headName}.scales`, type: 'float32', dims: [vocabSize * numBlocks] },
-      of: scales,
-    },
-  ] as const
+  ]
+  const own = zeroPoints ? all : all.slice(0, 2)
+  const head = productTensors(headName, format, { inner: hiddenSize, outer: vocabSize })
+  const aliases = head.map((tensor, i) => ({ tensor, of: own[i]?.name ?? '' }))
   graph.weights({
-    tensors: [
-      { name: embeddingData, type: 'uint8', dims: [vocabSize, numBlocks * blob] },
-      { name: scales, type: 'float32', dims: [vocabSize, numBlocks] },
-    ],
-    pieces: quantizedPieces(tensors, [embeddingName], { bits, block, columns: hiddenSize }),
-    aliases: config.tieWordEmbeddings ? tiedAliases : [],
+    tensors: own,
+    pieces: quantizedPieces(tensors, [embeddingName], { ...format, columns: hiddenSize }),
+    aliases: config.tieWordEmbeddings ? aliases : [],
   })
-  return graph.node('/embed', 'GatherBlockQuantized', [embeddingData, ids, scales], {
+  const [data = '', ...parameters] = own.map(({ name }) => name)
+  return graph.node('/embed', 'GatherBlockQuantized', [data, ids, ...parameters], {
     domain: 'com.microsoft',
     attributes: { bits, block_size: block, gather_axis: 0, quantize_axis: 1 },
   })
@@ -151,16 +155,13 @@ function languageHead(context: Context, input: string): void {
     linear(context, { name: headName, input, weights: [weight], outputName: 'logits' })
     return
   }
-  matMulNBits(graph, {
+  matMulNBits(graph, format, {
+    name: headName,
     product: headName,
     input,
-    data: `${headName}.weight`,
-    scales: `${headName}.scales`,
     outputs,
     inner: config.hiddenSize,
     outer: config.vocabSize,
-    bits: format.bits,
-    block: format.block,
   })
 }
 
