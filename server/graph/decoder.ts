@@ -13,6 +13,7 @@ import {
   type LinearModule,
   type ModelConfig,
   moduleShape,
+  type QuantizedFormat,
   type TensorSource,
   type WeightFormat,
 } from '../contracts/checkpoint.ts'
@@ -121,22 +122,21 @@ function embed({ graph, config, tensors, format }: Context, ids: string): string
   }
   const { bits, block, zeroPoints } = format
   const numBlocks = blocksPerRow({ block, columns: hiddenSize })
+  const rowBytes = (hiddenSize * bits) / 8
+  const zeroBytes = zeroPointBytes(numBlocks, bits)
   const all: readonly WeightTensor[] = [
-    { name: embeddingData, type: 'uint8', dims: [vocabSize, (numBlocks * block * bits) / 8] },
+    { name: embeddingData, type: 'uint8', dims: [vocabSize, rowBytes] },
     { name: `${embeddingData}.scales`, type: 'float32', dims: [vocabSize, numBlocks] },
-    {
-      name: `${embeddingData}.zeros`,
-      type: 'uint8',
-      dims: [vocabSize, zeroPointBytes(numBlocks, bits)],
-    },
+    { name: `${embeddingData}.zeros`, type: 'uint8', dims: [vocabSize, zeroBytes] },
   ]
   const own = zeroPoints ? all : all.slice(0, 2)
   const head = productTensors(headName, format, { inner: hiddenSize, outer: vocabSize })
   const aliases = head.map((tensor, i) => ({ tensor, of: own[i]?.name ?? '' }))
+  const pieces = quantizedPieces(tensors, [embeddingName], { ...format, columns: hiddenSize })
   graph.weights({
     tensors: own,
-    pieces: quantizedPieces(tensors, [embeddingName], { ...format, columns: hiddenSize }),
-    aliases: config.tieWordEmbeddings ? aliases : [],
+    pieces: () => withoutPadding(pieces(), (numBlocks * block * bits) / 8, rowBytes),
+    aliases: sharesHead(config, format) ? aliases : [],
   })
   const [data = '', ...parameters] = own.map(({ name }) => name)
   return graph.node('/embed', 'GatherBlockQuantized', [data, ids, ...parameters], {
@@ -145,12 +145,35 @@ function embed({ graph, config, tensors, format }: Context, ids: string): string
   })
 }
 
+/** MatMulNBits pads the last block of a row and GatherBlockQuantized does not. */
+function sharesHead(config: ModelConfig, format: QuantizedFormat): boolean {
+  return config.tieWordEmbeddings && config.hiddenSize % format.block === 0
+}
+
+function* withoutPadding(
+  pieces: Iterable<readonly Uint8Array[]>,
+  padded: number,
+  rowBytes: number,
+): Iterable<readonly Uint8Array[]> {
+  for (const [data = new Uint8Array(0), ...parameters] of pieces) {
+    if (padded === rowBytes) yield [data, ...parameters]
+    else {
+      const rows = data.length / padded
+      const trimmed = new Uint8Array(rows * rowBytes)
+      for (let row = 0; row < rows; row++) {
+        trimmed.set(data.subarray(row * padded, row * padded + rowBytes), row * rowBytes)
+      }
+      yield [trimmed, ...parameters]
+    }
+  }
+}
+
 const headName = '/lm_head'
 
 function languageHead(context: Context, input: string): void {
   const { graph, config, format } = context
   const outputs = ['logits']
-  if (!config.tieWordEmbeddings || format.kind === 'fp32') {
+  if (format.kind === 'fp32' || !sharesHead(config, format)) {
     const weight = config.tieWordEmbeddings ? embeddingName : 'lm_head.weight'
     linear(context, { name: headName, input, weights: [weight], outputName: 'logits' })
     return

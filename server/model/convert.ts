@@ -88,8 +88,17 @@ export async function convertCheckpoint(options: ConvertOptions): Promise<string
   }
 }
 
+/** The attention kernel takes no other sizes of a head than multiples of this. */
+const headMultiple = 16
+
 function layOut({ checkpoint, maxContext, format, sites }: ConvertOptions) {
   const { config, tensors } = checkpoint
+  if (config.headDim % headMultiple !== 0) {
+    throw new ServerError(
+      'unsupported_checkpoint',
+      `config.json: head_dim is ${config.headDim}; only multiples of ${headMultiple} are supported.`,
+    )
+  }
   const graph = buildDecoder({ config, tensors, maxContext, format, sites })
   return { graph, ...placeWeights(graph) }
 }
