@@ -1,14 +1,16 @@
 // What quantised weights change, per setting, on a reasoner's own held-out prompts: the float32
 // model's greedy answers are fed to each setting token by token, and its next-token distributions are
 // compared. Prints a table as Markdown. Needs training/.venv, which `npm test` makes.
-//   node dist/bench/weight-error.js [models/tiny-reasoner] [prompts per set, 50]
+//   node dist/bench/weight-error.js [models/tiny-reasoner] [prompts per set, 50] [int4: only these]
 
 import { execFileSync } from 'node:child_process'
 import { join, resolve } from 'node:path'
 import { blockSizes, type WeightFormat } from '../server/contracts/checkpoint.ts'
 import type { ChatMessage } from '../server/contracts/generation.ts'
+import { dequantizeRows, quantizeRows } from '../server/graph/quantize.ts'
 import { loadChatTemplate } from '../server/model/chat-template.ts'
 import { openCheckpoint } from '../server/model/checkpoint.ts'
+import { expectedTensors } from '../server/model/checkpoint-tensors.ts'
 import { loadTokenizer } from '../server/model/tokenizer.ts'
 import { python } from '../test/support/python.ts'
 import { root } from '../test/support/root.ts'
@@ -29,6 +31,8 @@ interface Reference {
 
 interface Comparison {
   readonly meanKl: number
+  /** The one position in a hundred above which the divergence lies. */
+  readonly p99Kl: number
   readonly maxKl: number
   readonly sameTokens: number
   readonly sameAnswers: number
@@ -101,21 +105,22 @@ async function compare(
 ): Promise<Comparison> {
   const steps = references.map(() => 0)
   const differs = new Set<number>()
-  let [sum, max, same, count] = [0, 0, 0, 0]
+  const divergences: number[] = []
+  let same = 0
   await walk(model, prompts, (prompt, logits) => {
     const { tokens, logits: wanted } = references[prompt]!
     const step = steps[prompt]!++
-    const kl = divergence(wanted[step]!, logits)
-    sum += kl
-    max = Math.max(max, kl)
-    count++
+    divergences.push(divergence(wanted[step]!, logits))
     if (topTwo(logits).token === tokens[step]) same++
     else differs.add(prompt)
     return step + 1 < tokens.length ? (tokens[step] as number) : null
   })
+  const count = divergences.length
+  const ascending = Float64Array.from(divergences).sort()
   return {
-    meanKl: sum / count,
-    maxKl: max,
+    meanKl: divergences.reduce((sum, kl) => sum + kl, 0) / count,
+    p99Kl: ascending[Math.floor(count * 0.99)] ?? 0,
+    maxKl: ascending.at(-1) ?? 0,
     sameTokens: same / count,
     sameAnswers: 1 - differs.size / references.length,
   }
@@ -134,6 +139,25 @@ function logSoftmax(logits: Float32Array): Float64Array {
   const most = values.reduce((x, y) => Math.max(x, y))
   const total = values.reduce((sum, value) => sum + Math.exp(value - most), 0)
   return values.map((value) => value - most - Math.log(total))
+}
+
+/** Root mean square of what rounding changes, over that of the weights: all matrices as one. */
+function weightError(dir: string, format: WeightFormat): number {
+  if (format.kind === 'fp32') return 0
+  const checkpoint = openCheckpoint(dir)
+  const { tensors, config } = checkpoint
+  let [error, whole] = [0, 0]
+  for (const [name, shape] of expectedTensors(config)) {
+    if (shape.length !== 2) continue
+    const options = { ...format, columns: shape[1] as number }
+    const values = tensors.read(name)
+    for (const [i, value] of dequantizeRows(quantizeRows(values, options), options).entries()) {
+      error += (value - values[i]!) ** 2
+      whole += values[i]! ** 2
+    }
+  }
+  checkpoint.close()
+  return Math.sqrt(error / whole)
 }
 
 const settings: readonly WeightFormat[] = [
@@ -158,32 +182,42 @@ function describe(format: WeightFormat): { title: string; bits: number } {
   return { title: parts.join(', '), bits: bits + (32 + (zeroPoints ? bits : 0)) / block }
 }
 
-async function main([folder = 'models/tiny-reasoner', perSet = '50']: readonly string[]) {
+async function main([
+  folder = 'models/tiny-reasoner',
+  perSet = '50',
+  only = '',
+]: readonly string[]) {
   const dir = resolve(folder)
   const checkpoint = openCheckpoint(dir)
   const { eosTokenIds } = checkpoint.generation
   checkpoint.close()
   const prompts = readPrompts(dir, Number(perSet))
-  let references: Reference[] | undefined
-  console.log('| weights | bits | mean KL | max KL | same token | same answer |')
-  console.log('| --- | --- | --- | --- | --- | --- |')
-  for (const format of settings) {
-    const adapters = join(root, 'adapters')
-    const model = await openServedModel({ checkpoint: dir, adapters, format, rows, capacity })
+  const adapters = join(root, 'adapters')
+  const open = (format: WeightFormat) =>
+    openServedModel({ checkpoint: dir, adapters, format, rows, capacity })
+  const exact = await open({ kind: 'fp32' })
+  const references = await answer(exact, prompts, eosTokenIds)
+  exact.close()
+  console.log(
+    '| weights | bits | weight error | mean KL | p99 KL | max KL | same token | same answer |',
+  )
+  console.log('| --- | --- | --- | --- | --- | --- | --- | --- |')
+  for (const format of settings.filter((format) => describe(format).title.startsWith(only))) {
+    const model = await open(format)
     try {
-      references ??= await answer(model, prompts, eosTokenIds)
       const { title, bits } = describe(format)
-      const { meanKl, maxKl, sameTokens, sameAnswers } = await compare(model, prompts, references)
+      const found = await compare(model, prompts, references)
       const share = (value: number) => `${(value * 100).toFixed(2)} %`
       console.log(
-        `| ${title} | ${bits.toFixed(2)} | ${meanKl.toExponential(2)} | ${maxKl.toPrecision(3)} | ` +
-          `${share(sameTokens)} | ${share(sameAnswers)} |`,
+        `| ${title} | ${bits.toFixed(2)} | ${share(weightError(dir, format))} | ` +
+          `${found.meanKl.toExponential(2)} | ${found.p99Kl.toExponential(1)} | ` +
+          `${found.maxKl.toPrecision(2)} | ${share(found.sameTokens)} | ${share(found.sameAnswers)} |`,
       )
     } finally {
       model.close()
     }
   }
-  const positions = references?.reduce((sum, { tokens }) => sum + tokens.length, 0)
+  const positions = references.reduce((sum, { tokens }) => sum + tokens.length, 0)
   console.log(`\n${prompts.length} prompts, ${positions} positions.`)
 }
 

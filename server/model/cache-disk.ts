@@ -16,7 +16,7 @@ export function requireSpace(dir: string, needed: number, free: number | null): 
   if (free === null || free >= needed) return
   throw new ServerError(
     'invalid_config',
-    `Converting the checkpoint needs ${gibibytes(needed)} in ${dir} and ${gibibytes(free)} are free there: ${remedy}.`,
+    `Converting the checkpoint needs ${readable(needed)} in ${dir} and ${readable(free)} are free there: ${remedy}.`,
   )
 }
 
@@ -27,7 +27,7 @@ export function explainDiskError(error: unknown, dir: string, needed: number): u
   if (code === 'ENOSPC' || code === 'EDQUOT') {
     return new ServerError(
       'invalid_config',
-      `The disk of ${dir} filled up while the checkpoint was converted, which needs ${gibibytes(needed)}: ${remedy}.`,
+      `The disk of ${dir} filled up while the checkpoint was converted, which needs ${readable(needed)}: ${remedy}.`,
       { cause: error },
     )
   }
@@ -41,4 +41,5 @@ export function explainDiskError(error: unknown, dir: string, needed: number): u
   return error
 }
 
-const gibibytes = (bytes: number): string => `${(bytes / 2 ** 30).toFixed(2)} GiB`
+const readable = (bytes: number): string =>
+  bytes < 2 ** 30 ? `${Math.ceil(bytes / 2 ** 20)} MiB` : `${(bytes / 2 ** 30).toFixed(1)} GiB`
