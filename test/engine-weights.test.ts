@@ -21,10 +21,13 @@ describe('the weight format', () => {
       bits: 4,
       block: 32,
       zeroPoints: true,
-      searchScales: true,
+      searchScales: false,
     })
     const int8 = formatOf('int8', { weightBlock: 64, weightZeroPoints: null })
     assert.ok(int8.kind === 'quantized' && int8.bits === 8 && int8.block === 64)
+    assert.equal(int8.searchScales, false)
+    const around = formatOf('int4', { weightBlock: 32, weightZeroPoints: false })
+    assert.ok(around.kind === 'quantized' && around.searchScales)
   })
 
   it('refuses what float32 has no use for', () => {

@@ -71,8 +71,7 @@ export async function convertCheckpoint(options: ConvertOptions): Promise<string
     mkdirSync(partial)
     try {
       const path = join(partial, weightsFileName)
-      writeFileSync(path, '')
-      truncateSync(path, size)
+      createFile(path, size)
       const bytes = graph.weights.map(({ tensors }) => bytesOf(tensors, placements))
       await convertWeights(options, path, bytes, progressOf('converting weights'))
       writeFileSync(join(partial, modelFileName), encodeModel(graph, placements))
@@ -101,6 +100,12 @@ function layOut({ checkpoint, maxContext, format, sites }: ConvertOptions) {
   }
   const graph = buildDecoder({ config, tensors, maxContext, format, sites })
   return { graph, ...placeWeights(graph) }
+}
+
+/** Of its full size from the start, so that parts may be written in any order. */
+function createFile(path: string, size: number): void {
+  writeFileSync(path, '')
+  truncateSync(path, size)
 }
 
 async function convertWeights(
