@@ -2,6 +2,7 @@
 // the value; config.ts puts the flag's name before it.
 
 import { adapterNamePattern, maxAdapterScale } from './contracts/adapter.ts'
+import { type BlockSize, blockSizes } from './contracts/checkpoint.ts'
 
 const fail = (rule: string, got: string): never => {
   throw new Error(`must be ${rule}; got ${JSON.stringify(got.slice(0, 80))}`)
@@ -27,6 +28,13 @@ export const oneOf =
       `${JSON.stringify(value)} is not supported by this version; use ${supported.join(' or ')}`,
     )
   }
+
+/** Takes no other text than the sizes that the kernels know. */
+export const blockSize = (value: string): BlockSize =>
+  blockSizes.find((size) => String(size) === value) ??
+  fail(`one of ${blockSizes.join(', ')}`, value)
+
+export const onOff = (value: string): boolean => oneOf(['on', 'off'])(value) === 'on'
 
 const sizeUnits: Record<string, number> = {
   '': 1,

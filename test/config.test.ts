@@ -50,6 +50,12 @@ describe('configuration', () => {
     assert.deepEqual(config.defaultAdapter, { id: 'terse', scale: null })
   })
 
+  it('reads the layout of quantised weights', () => {
+    const config = configOf(['--weight-block', '64', '--weight-zero-points', 'off'])
+    assert.deepEqual([config.weightBlock, config.weightZeroPoints], [64, false])
+    assert.deepEqual([configOf([]).weightBlock, configOf([]).weightZeroPoints], [null, null])
+  })
+
   it('splits lists', () => {
     const config = configOf(['--api-key', 'a, b', '--cors-origins', 'https://a.example,*'])
     assert.deepEqual(config.apiKey, ['a', 'b'])
@@ -79,6 +85,8 @@ describe('configuration', () => {
       ['--weights', 'fp16'],
       /^--weights "fp16" is not supported by this version; use auto or fp32 or int8 or int4$/,
     ],
+    [['--weight-block', '16'], /^--weight-block must be one of 32, 64, 128; got "16"$/],
+    [['--weight-zero-points', 'yes'], /^--weight-zero-points must be one of on, off; got "yes"$/],
     [['--require-adapter', '../x'], /^--require-adapter must be <name>/],
     [['--require-adapter', 'a:5'], /strength from 0 to 4/],
     [['--default-adapter', 'none'], /must be <name>/],

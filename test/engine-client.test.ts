@@ -2,7 +2,7 @@
 // request ends in exactly one terminal event, and the next one works.
 
 import assert from 'node:assert/strict'
-import { mkdirSync, renameSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, renameSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import type { EngineOptions, EngineState, Generation } from '../server/contracts/engine.ts'
@@ -29,6 +29,8 @@ const engineOptions: EngineOptions = {
   adapters,
   device: 'cpu',
   weights: 'auto',
+  weightBlock: null,
+  weightZeroPoints: null,
   maxBatch: 2,
   maxContext: 1024,
   kvMemoryBytes: 64 * 2 ** 20,
@@ -42,6 +44,7 @@ const engineOptions: EngineOptions = {
 function startClient(options: Partial<EngineOptions> = {}, limits: Partial<EngineLimits> = {}) {
   const states: EngineState[] = []
   const restartReasons: string[] = []
+  const warnings: string[] = []
   const waits: { state: EngineState; resolve: () => void }[] = []
   const ignore = () => {}
   const observer: Observer = {
@@ -61,13 +64,19 @@ function startClient(options: Partial<EngineOptions> = {}, limits: Partial<Engin
   const client = createEngineClient({
     options: { ...engineOptions, ...options },
     observer,
-    logger: { debug: ignore, info: ignore, warn: ignore, error: ignore },
+    logger: {
+      debug: ignore,
+      info: ignore,
+      warn: (_, message) => warnings.push(message),
+      error: ignore,
+    },
     limits: { firstBackoffMs: 10, ...limits },
   })
   return {
     client,
     states,
     restartReasons,
+    warnings,
     /** Resolves at the next change to that state; call it before what causes the change. */
     next(state: EngineState): Promise<void> {
       const { promise, resolve } = createDeferred<void>()
@@ -152,6 +161,24 @@ function writeStrong(folder: string, id: string, seed: number): void {
 before(() => {
   writeStrong(adapters, 'strong', 3)
   writeAdapter(adapters, 'broken', { config: '{' })
+})
+
+it('a damaged conversion is a warning of the front, not an end', async () => {
+  const cacheDir = join(temp, 'damaged-cache')
+  const first = startClient({ cacheDir })
+  await first.ready()
+  await first.client.close({ force: true })
+  assert.deepEqual(first.warnings, [])
+  for (const name of readdirSync(cacheDir)) {
+    if (name !== 'hashes') truncateSync(join(cacheDir, name, 'weights.bin'), 4096)
+  }
+  const second = startClient({ cacheDir })
+  await second.ready()
+  const events = await collect(second.client.submit(newRequest()))
+  await second.client.close({ force: true })
+  assert.equal(events.at(-1)?.kind, 'done')
+  assert.equal(second.warnings.length, 1)
+  assert.match(second.warnings[0]!, /is damaged \(weights\.bin has 4096 bytes/)
 })
 
 describe('an engine process', () => {

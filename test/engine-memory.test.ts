@@ -28,6 +28,8 @@ const plan = (options: Partial<EngineOptions>, changes: Partial<ModelConfig> = {
       adapters: '',
       device: 'cpu',
       weights: 'auto',
+      weightBlock: null,
+      weightZeroPoints: null,
       maxBatch: 4,
       maxContext: null,
       kvMemoryBytes: null,

@@ -1,7 +1,16 @@
 // Checkpoints: what config.json means in each of its layouts, and one clear line for what is wrong.
 
 import assert from 'node:assert/strict'
-import { mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  appendFileSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import type { ModelConfig } from '../server/contracts/checkpoint.ts'
@@ -90,6 +99,55 @@ test('rope is read from the older layout and from transformers 5’s', () => {
   assert.equal(named.ropeTheta, 7)
 })
 
+test('linear and yarn rope: what is left out is filled as transformers fills it', () => {
+  const scalingOf = (rope: object, others = {}) =>
+    parseModelConfig({ ...llama, ...others, rope_parameters: rope }).ropeScaling
+  assert.deepEqual(scalingOf({ rope_type: 'linear', factor: 2 }), { kind: 'linear', factor: 2 })
+  const plain = {
+    kind: 'yarn',
+    factor: 4,
+    attentionFactor: 0.1 * Math.log(4) + 1,
+    betaFast: 32,
+    betaSlow: 1,
+    originalMaxPosition: 64,
+    truncate: true,
+  }
+  const yarn = { rope_type: 'yarn', factor: 4 }
+  assert.deepEqual(scalingOf(yarn), plain)
+  assert.deepEqual(scalingOf({ ...yarn, beta_fast: 0, beta_slow: null, mscale: 1 }), plain)
+  assert.deepEqual(scalingOf({ ...yarn, attention_factor: 0 }), { ...plain, attentionFactor: 0 })
+  assert.deepEqual(scalingOf({ ...yarn, mscale: 1, mscale_all_dim: 1 }), {
+    ...plain,
+    attentionFactor: 1,
+  })
+  const original = { original_max_position_embeddings: 16 }
+  assert.deepEqual(scalingOf({ ...yarn, ...original, truncate: false }), {
+    ...plain,
+    originalMaxPosition: 16,
+    truncate: false,
+  })
+  // The top level's wins; a factor of null is the ratio of the two lengths.
+  const ratio = scalingOf(
+    { rope_type: 'yarn', factor: null, ...original },
+    {
+      original_max_position_embeddings: 8,
+    },
+  )
+  assert.deepEqual(ratio, {
+    ...plain,
+    factor: 8,
+    originalMaxPosition: 8,
+    attentionFactor: 0.1 * Math.log(8) + 1,
+  })
+})
+
+test('yarn lengthens the context of a checkpoint that still tells its trained one', () => {
+  const rope_scaling = { type: 'yarn', factor: 4, original_max_position_embeddings: 64 }
+  assert.equal(parseModelConfig({ ...qwen, rope_scaling }).maxPosition, 256)
+  const told = { ...qwen, max_position_embeddings: 512, rope_scaling }
+  assert.equal(parseModelConfig(told).maxPosition, 512)
+})
+
 test('a sliding window is refused only where it would hide something', () => {
   const windowed = { ...qwen, use_sliding_window: true, sliding_window: 32 }
   assert.ok(parseModelConfig({ ...windowed, max_window_layers: 2 }))
@@ -118,7 +176,7 @@ const unsupported: readonly (readonly [string, object, RegExp])[] = [
     { ...qwen, sliding_window: 32, layer_types: ['full_attention', 'sliding_attention'] },
     /use_sliding_window/,
   ],
-  ...['linear', 'dynamic', 'yarn', 'longrope'].flatMap((kind) => [
+  ...['dynamic', 'longrope', 'su', 'mrope', 'proportional'].flatMap((kind) => [
     [
       `${kind} rope`,
       { ...llama, rope_scaling: { type: kind, factor: 2 } },
@@ -144,6 +202,9 @@ const invalid: readonly (readonly [string, unknown, RegExp])[] = [
   ['heads that do not divide', { ...qwen, num_attention_heads: 3 }, /no multiple/],
   ['groups that do not divide', { ...qwen, num_key_value_heads: 3, hidden_size: 8 }, /no multiple/],
   ['an odd head', { ...llama, head_dim: 3 }, /odd/],
+  ['linear rope without a factor', { ...llama, rope_scaling: { type: 'linear' } }, /factor/],
+  ['yarn rope without a factor', { ...llama, rope_scaling: { type: 'yarn' } }, /factor/],
+  ['a factor as text', { ...llama, rope_scaling: { type: 'linear', factor: '2' } }, /factor/],
   [
     'llama3 rope without a factor',
     { ...llama, rope_scaling: { ...llama3, factor: null } },
@@ -292,3 +353,134 @@ test('what is missing is said in one line', () => {
   writeFileSync(join(dir, 'config.json'), '{')
   assert.throws(() => openCheckpoint(dir), /config\.json: it is not JSON/)
 })
+
+// ---- Downloads that went wrong ----
+
+const firstShard = 'model-00001-of-00002.safetensors'
+const secondShard = 'model-00002-of-00002.safetensors'
+const indexFile = 'model.safetensors.index.json'
+const cut = (path: string, bytes: number) => truncateSync(path, statSync(path).size - bytes)
+
+const brokenFiles: readonly (readonly [string, RegExp, (dir: string) => void])[] = [
+  [
+    'a file that ends early',
+    /model\.safetensors: .*ends outside/,
+    (dir) => cut(join(dir, 'model.safetensors'), 4),
+  ],
+  [
+    'an empty file',
+    /model\.safetensors: the file has 0 bytes/,
+    (dir) => truncateSync(join(dir, 'model.safetensors')),
+  ],
+  [
+    'a page of HTML for a file',
+    /model\.safetensors: the header says it has \d+ bytes/,
+    (dir) => writeFileSync(join(dir, 'model.safetensors'), '<!doctype html><html>Not found</html>'),
+  ],
+  [
+    'a pointer of Git LFS for a file',
+    /model\.safetensors: the header says it has \d+ bytes/,
+    (dir) =>
+      writeFileSync(join(dir, 'model.safetensors'), 'version https://git-lfs.github.com/spec/v1\n'),
+  ],
+  [
+    'bytes after the last tensor',
+    /model\.safetensors: 3 bytes follow the last tensor/,
+    (dir) => appendFileSync(join(dir, 'model.safetensors'), 'end'),
+  ],
+]
+for (const [title, says, damage] of brokenFiles) {
+  test(`refused: ${title}`, () => {
+    const dir = createFolder(qwen)
+    damage(dir)
+    assert.throws(() => openCheckpoint(dir), { code: 'invalid_checkpoint', message: says })
+  })
+}
+
+const brokenShards: readonly (readonly [string, RegExp, (dir: string) => void])[] = [
+  [
+    'a shard that ends early',
+    /00002-of-00002\.safetensors: .*ends outside/,
+    (dir) => cut(join(dir, secondShard), 4),
+  ],
+  [
+    'a shard that is missing',
+    /index\.json names model-00002.*: it is missing/,
+    (dir) => rmSync(join(dir, secondShard)),
+  ],
+  [
+    'shards that changed places',
+    /index\.json: model-0000\d.* does not hold/,
+    (dir) => {
+      renameSync(join(dir, firstShard), join(dir, 'other'))
+      renameSync(join(dir, secondShard), join(dir, firstShard))
+      renameSync(join(dir, 'other'), join(dir, secondShard))
+    },
+  ],
+  [
+    'a shard that is a folder',
+    /00001-of-00002\.safetensors: it is not a regular file/,
+    (dir) => {
+      rmSync(join(dir, firstShard))
+      mkdirSync(join(dir, firstShard))
+    },
+  ],
+  [
+    'an index that is not JSON',
+    /index\.json: it is not JSON/,
+    (dir) => cut(join(dir, indexFile), 4),
+  ],
+  [
+    'an index without a map',
+    /index\.json: weight_map is missing/,
+    (dir) => writeFileSync(join(dir, indexFile), '{"metadata": {}}'),
+  ],
+  [
+    'an index that leaves a tensor out',
+    /Weights: model\.norm\.weight is missing/,
+    (dir) => {
+      const index = JSON.parse(readFileSync(join(dir, indexFile), 'utf8'))
+      delete index.weight_map['model.norm.weight']
+      writeFileSync(join(dir, indexFile), JSON.stringify(index))
+    },
+  ],
+]
+for (const [title, says, damage] of brokenShards) {
+  test(`refused: ${title}`, () => {
+    const dir = createFolder(qwen)
+    shard(dir, tensorsOf(qwen))
+    damage(dir)
+    assert.throws(() => openCheckpoint(dir), { code: 'invalid_checkpoint', message: says })
+  })
+}
+
+const disagreements: readonly (readonly [string, RegExp, object])[] = [
+  [
+    'another vocabulary',
+    /embed_tokens\.weight is \[16,8\], config\.json says \[17,8\]/,
+    { vocab_size: 17 },
+  ],
+  [
+    'a layer too many',
+    /layers\.2\.input_layernorm\.weight is missing; .*; and \d+ more/,
+    { num_hidden_layers: 3 },
+  ],
+  ['a layer too few', /"model\.layers\.1\..*" is no tensor of/, { num_hidden_layers: 1 }],
+  ['untied embeddings', /lm_head\.weight is missing/, { tie_word_embeddings: false }],
+  [
+    'as many key heads as heads',
+    /k_proj\.weight is \[4,8\], config\.json says \[8,8\]/,
+    { num_key_value_heads: 2 },
+  ],
+  [
+    'Llama without biases',
+    /q_proj\.bias" is no tensor of LlamaForCausalLM/,
+    { architectures: ['LlamaForCausalLM'] },
+  ],
+]
+for (const [title, says, changes] of disagreements) {
+  test(`config.json and tensors disagree: ${title}`, () => {
+    const dir = createFolder({ ...qwen, ...changes }, tensorsOf(qwen))
+    assert.throws(() => openCheckpoint(dir), { message: says })
+  })
+}

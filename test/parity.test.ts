@@ -4,7 +4,7 @@
 
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
@@ -34,6 +34,11 @@ const caseNames = [
   'llama-untied-f16-llama3',
   'llama-tied-f32-bias-sharded',
   'llama-headdim-bf16',
+  'qwen2-yarn',
+  'llama-yarn-older',
+  'llama-yarn-attention-factor',
+  'llama-linear',
+  'qwen2-linear-older',
   'tiny-reasoner',
 ]
 
@@ -71,6 +76,35 @@ describe('parity with transformers + PEFT', { skip: lacksPython }, () => {
   it('covers every case that the fixtures hold', () => {
     assert.deepEqual(readdirSync(fixtures).sort(), [...caseNames].sort())
   })
+
+  for (const name of caseNames.filter((name) => /yarn|linear/.test(name))) {
+    it(`catches rope scaling left out: ${name}`, async () => {
+      const { spec, expected, adapters, close } = readCase(join(fixtures, name))
+      const checkpoint = mkdtempSync(join(tmpdir(), 'dutyfree-unscaled-'))
+      cpSync(spec.checkpoint, checkpoint, { recursive: true })
+      const path = join(checkpoint, 'config.json')
+      const config = JSON.parse(readFileSync(path, 'utf8'))
+      const { rope_theta } = config.rope_parameters ?? config
+      delete config.rope_scaling
+      writeFileSync(path, JSON.stringify({ ...config, rope_parameters: { rope_theta } }))
+      const model = await openServedModel({ checkpoint, adapters })
+      try {
+        const [tokens] = spec.prompts
+        const logits = await model.runner.prefill({
+          row: 0,
+          tokens: tokens!,
+          past: 0,
+          components: [],
+        })
+        const want = expected('base', 0).subarray(-model.config.vocabSize)
+        assert.ok(largestDifference(logits, want) > 100 * tolerance)
+      } finally {
+        model.close()
+        close()
+        rmSync(checkpoint, { recursive: true, force: true })
+      }
+    })
+  }
 
   for (const name of caseNames) {
     describe(name, () => {

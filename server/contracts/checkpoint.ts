@@ -10,6 +10,28 @@ export interface Llama3RopeScaling {
   readonly originalMaxPosition: number
 }
 
+/** Every frequency is slowed by `factor`. */
+export interface LinearRopeScaling {
+  readonly kind: 'linear'
+  readonly factor: number
+}
+
+/** Slow frequencies are slowed by `factor`, fast ones kept, those between are mixed. */
+export interface YarnRopeScaling {
+  readonly kind: 'yarn'
+  readonly factor: number
+  /** Multiplies cos and sin. */
+  readonly attentionFactor: number
+  /** Turns within originalMaxPosition above which a frequency is kept, below which it is slowed. */
+  readonly betaFast: number
+  readonly betaSlow: number
+  readonly originalMaxPosition: number
+  /** The ramp between the two begins and ends on whole dimensions. */
+  readonly truncate: boolean
+}
+
+export type RopeScaling = LinearRopeScaling | Llama3RopeScaling | YarnRopeScaling
+
 export interface ModelConfig {
   readonly architecture: Architecture
   readonly hiddenSize: number
@@ -21,7 +43,7 @@ export interface ModelConfig {
   readonly vocabSize: number
   readonly maxPosition: number
   readonly ropeTheta: number
-  readonly ropeScaling: Llama3RopeScaling | null
+  readonly ropeScaling: RopeScaling | null
   readonly rmsNormEps: number
   /** lm_head shares the embedding matrix. */
   readonly tieWordEmbeddings: boolean
@@ -87,9 +109,19 @@ export function moduleShape(
 }
 
 export type QuantizedBits = 4 | 8
+export const blockSizes = [32, 64, 128] as const
+export type BlockSize = (typeof blockSizes)[number]
 
 /** How the graph holds the large weights. */
-export type WeightFormat =
-  | { readonly kind: 'fp32' }
-  /** Integers in blocks along a row, each block with a scale. */
-  | { readonly kind: 'quantized'; readonly bits: QuantizedBits; readonly block: number }
+export type WeightFormat = { readonly kind: 'fp32' } | QuantizedFormat
+
+/** Integers in blocks along a row, each block with a scale. */
+export interface QuantizedFormat {
+  readonly kind: 'quantized'
+  readonly bits: QuantizedBits
+  readonly block: BlockSize
+  /** Each block has its own integer for zero; else zero is the middle of the range. */
+  readonly zeroPoints: boolean
+  /** Each block's scale is the one of least squared error among some, not the largest value's. */
+  readonly searchScales: boolean
+}

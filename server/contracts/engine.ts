@@ -1,6 +1,7 @@
 // The engine as the front sees it, whatever stands behind (a child process, a fake in tests).
 
 import type { AdapterSummary } from './adapter.ts'
+import type { BlockSize } from './checkpoint.ts'
 import type { ChatMessage, GenerateRequest, GenerationEvent } from './generation.ts'
 
 export type Device = 'cpu' | 'webgpu' | 'cuda'
@@ -13,6 +14,9 @@ export interface EngineOptions {
   readonly adapters: string
   readonly device: Device
   readonly weights: Weights
+  /** Of int8 and int4; null: the default of the type. */
+  readonly weightBlock: BlockSize | null
+  readonly weightZeroPoints: boolean | null
   readonly maxBatch: number
   /** null: the checkpoint's own. */
   readonly maxContext: number | null

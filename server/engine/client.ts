@@ -112,6 +112,9 @@ export function createEngineClient({
       case 'progress':
         onProgress?.(message.what, message.done, message.total)
         break
+      case 'notice':
+        logger.warn({}, message.message)
+        break
       case 'events':
         for (const [id, event] of message.events) {
           const queue = generations.get(id)

@@ -30,6 +30,8 @@ export interface EngineEvents {
   readonly publish: (events: ReadonlyArray<readonly [string, GenerationEvent]>) => void
   readonly onStats: (stats: EngineStats) => void
   readonly onProgress: (what: string, done: number, total: number) => void
+  /** Something that an operator should know and that stops nothing. */
+  readonly onNotice: (message: string) => void
 }
 
 export type OpenEngine = Awaited<ReturnType<typeof openEngine>>
@@ -41,18 +43,20 @@ export async function openEngine(options: EngineOptions, events: EngineEvents) {
   const tokenizer = loadTokenizer(options.model)
   const chatTemplate = loadChatTemplate(options.model, tokenizer)
   const weights = resolveWeights(options.weights, checkpoint.numParameters)
-  const format = formatOf(weights)
+  const format = formatOf(weights, options)
   const sites = neededSites(options.adapters)
   const { numParameters } = checkpoint
   const memory = planMemory({ config, options, format, sites, numParameters })
   const graphPath = await convertCheckpoint({
     dir: options.model,
     checkpoint,
-    maxContext: memory.capacity,
+    // The whole range, whatever memory allows today: the result is then found again tomorrow.
+    maxContext: config.maxPosition,
     format,
     sites,
     cacheDir: options.cacheDir,
-    onProgress: (done, total) => events.onProgress('converting weights', done, total),
+    onProgress: events.onProgress,
+    onNotice: events.onNotice,
   })
   checkpoint.close()
   const runner = createRunner({

@@ -79,9 +79,11 @@ export function planMemory(input: {
   }
 }
 
-/** Quantised blocks carry one float32 scale each. */
+/** Quantised blocks carry one float32 scale each, and may carry an integer for zero. */
 function bytesPerParameter(format: WeightFormat): number {
-  return format.kind === 'fp32' ? float32Bytes : format.bits / 8 + float32Bytes / format.block
+  if (format.kind === 'fp32') return float32Bytes
+  const { bits, block, zeroPoints } = format
+  return bits / 8 + (float32Bytes + (zeroPoints ? bits / 8 : 0)) / block
 }
 
 function mebibytes(bytes: number): number {

@@ -24,6 +24,7 @@ async function start(message: Extract<ToEngine, { kind: 'start' }>): Promise<voi
       publish: (events) => send({ kind: 'events', events }),
       onStats: (stats) => send({ kind: 'stats', stats }),
       onProgress: (what, done, total) => send({ kind: 'progress', what, done, total }),
+      onNotice: (message) => send({ kind: 'notice', message }),
     })
   } catch (error) {
     const body =

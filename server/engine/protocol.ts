@@ -43,6 +43,8 @@ export type FromEngine =
       readonly done: number
       readonly total: number
     }
+  /** For the log, as a warning. */
+  | { readonly kind: 'notice'; readonly message: string }
   | { readonly kind: 'events'; readonly events: ReadonlyArray<readonly [string, GenerationEvent]> }
   | { readonly kind: 'stats'; readonly stats: EngineStats }
   /** How long the step under way has taken; null when idle. */

@@ -13,13 +13,20 @@ import {
   type LinearModule,
   type ModelConfig,
   moduleShape,
+  type QuantizedFormat,
   type TensorSource,
   type WeightFormat,
 } from '../contracts/checkpoint.ts'
 import { adapterSite, type SiteOptions } from './adapter-site.ts'
-import { createGraphBuilder, type Graph } from './builder.ts'
-import { type LinearContext, linear, matMulNBits, quantizedPieces } from './linear.ts'
-import { blocksPerRow } from './quantize.ts'
+import { createGraphBuilder, type Graph, type WeightTensor } from './builder.ts'
+import {
+  type LinearContext,
+  linear,
+  matMulNBits,
+  productTensors,
+  quantizedPieces,
+} from './linear.ts'
+import { blocksPerRow, zeroPointBytes } from './quantize.ts'
 import { rotaryTable } from './rope.ts'
 
 export interface DecoderOptions {
@@ -111,32 +118,52 @@ function embed({ graph, config, tensors, format }: Context, ids: string): string
     const matrix = graph.weight(embeddingData, [vocabSize, hiddenSize], read)
     return graph.node('/embed', 'Gather', [matrix, ids])
   }
-  const { bits, block } = format
-  const numBlocks = blocksPerRow({ bits, block, columns: hiddenSize })
-  const blob = (block * bits) / 8
-  const scales = `${embeddingData}.scales`
-  const tiedAliases = [
-    {
-      tensor: { name: `${headName}.weight`, type: 'uint8', dims: [vocabSize, numBlocks, blob] },
-      of: embeddingData,
-    },
-    {
-      tensor: { name: `${headName}.scales`, type: 'float32', dims: [vocabSize * numBlocks] },
-      of: scales,
-    },
-  ] as const
+  const { bits, block, zeroPoints } = format
+  const numBlocks = blocksPerRow({ block, columns: hiddenSize })
+  const rowBytes = (hiddenSize * bits) / 8
+  const zeroBytes = zeroPointBytes(numBlocks, bits)
+  const all: readonly WeightTensor[] = [
+    { name: embeddingData, type: 'uint8', dims: [vocabSize, rowBytes] },
+    { name: `${embeddingData}.scales`, type: 'float32', dims: [vocabSize, numBlocks] },
+    { name: `${embeddingData}.zeros`, type: 'uint8', dims: [vocabSize, zeroBytes] },
+  ]
+  const own = zeroPoints ? all : all.slice(0, 2)
+  const head = productTensors(headName, format, { inner: hiddenSize, outer: vocabSize })
+  const aliases = head.map((tensor, i) => ({ tensor, of: own[i]?.name ?? '' }))
+  const pieces = quantizedPieces(tensors, [embeddingName], { ...format, columns: hiddenSize })
   graph.weights({
-    tensors: [
-      { name: embeddingData, type: 'uint8', dims: [vocabSize, numBlocks * blob] },
-      { name: scales, type: 'float32', dims: [vocabSize, numBlocks] },
-    ],
-    pieces: quantizedPieces(tensors, [embeddingName], { bits, block, columns: hiddenSize }),
-    aliases: config.tieWordEmbeddings ? tiedAliases : [],
+    tensors: own,
+    pieces: () => withoutPadding(pieces(), (numBlocks * block * bits) / 8, rowBytes),
+    aliases: sharesHead(config, format) ? aliases : [],
   })
-  return graph.node('/embed', 'GatherBlockQuantized', [embeddingData, ids, scales], {
+  const [data = '', ...parameters] = own.map(({ name }) => name)
+  return graph.node('/embed', 'GatherBlockQuantized', [data, ids, ...parameters], {
     domain: 'com.microsoft',
     attributes: { bits, block_size: block, gather_axis: 0, quantize_axis: 1 },
   })
+}
+
+/** MatMulNBits pads the last block of a row and GatherBlockQuantized does not. */
+function sharesHead(config: ModelConfig, format: QuantizedFormat): boolean {
+  return config.tieWordEmbeddings && config.hiddenSize % format.block === 0
+}
+
+function* withoutPadding(
+  pieces: Iterable<readonly Uint8Array[]>,
+  padded: number,
+  rowBytes: number,
+): Iterable<readonly Uint8Array[]> {
+  for (const [data = new Uint8Array(0), ...parameters] of pieces) {
+    if (padded === rowBytes) yield [data, ...parameters]
+    else {
+      const rows = data.length / padded
+      const trimmed = new Uint8Array(rows * rowBytes)
+      for (let row = 0; row < rows; row++) {
+        trimmed.set(data.subarray(row * padded, row * padded + rowBytes), row * rowBytes)
+      }
+      yield [trimmed, ...parameters]
+    }
+  }
 }
 
 const headName = '/lm_head'
@@ -144,21 +171,18 @@ const headName = '/lm_head'
 function languageHead(context: Context, input: string): void {
   const { graph, config, format } = context
   const outputs = ['logits']
-  if (!config.tieWordEmbeddings || format.kind === 'fp32') {
+  if (format.kind === 'fp32' || !sharesHead(config, format)) {
     const weight = config.tieWordEmbeddings ? embeddingName : 'lm_head.weight'
     linear(context, { name: headName, input, weights: [weight], outputName: 'logits' })
     return
   }
-  matMulNBits(graph, {
+  matMulNBits(graph, format, {
+    name: headName,
     product: headName,
     input,
-    data: `${headName}.weight`,
-    scales: `${headName}.scales`,
     outputs,
     inner: config.hiddenSize,
     outer: config.vocabSize,
-    bits: format.bits,
-    block: format.block,
   })
 }
 

@@ -2,11 +2,11 @@
 // may be stacked into one product (q, k and v; gate and up).
 //
 //   fp32:        x ─ MatMul(Wᵀ [K, N]) ─ (Add bias)
-//   int4, int8:  x ─ MatMulNBits(W [N, K / block, blob], scales) ─ (Add bias)
+//   int4, int8:  x ─ MatMulNBits(W [N, K / block, blob], scales (, zeros)) ─ (Add bias)
 
-import type { QuantizedBits, TensorSource, WeightFormat } from '../contracts/checkpoint.ts'
-import { bytesOf, type GraphBuilder, type Weight } from './builder.ts'
-import { blocksPerRow, quantizeRows } from './quantize.ts'
+import type { QuantizedFormat, TensorSource, WeightFormat } from '../contracts/checkpoint.ts'
+import { bytesOf, type GraphBuilder, type Weight, type WeightTensor } from './builder.ts'
+import { blocksPerRow, type QuantizeOptions, quantizeRows, zeroPointBytes } from './quantize.ts'
 
 export interface LinearContext {
   readonly graph: GraphBuilder
@@ -39,7 +39,7 @@ export function linear(context: LinearContext, options: LinearOptions): string {
   const result =
     format.kind === 'fp32'
       ? floatProduct(context, { ...options, ...shape, product, outputs })
-      : quantizedProduct(context, { ...options, ...shape, product, outputs, ...format })
+      : quantizedProduct(context, format, { ...options, ...shape, product, outputs })
   if (!hasBias) return result
   const bias = graph.weight(`${name}.bias`, [outer], () =>
     Float32Array.from(biases.flatMap((bias) => [...tensors.read(bias)])),
@@ -76,46 +76,58 @@ function floatProduct({ graph, tensors }: LinearContext, options: ProductOptions
 
 function quantizedProduct(
   { graph, tensors }: LinearContext,
-  options: ProductOptions & { bits: QuantizedBits; block: number },
+  format: QuantizedFormat,
+  options: ProductOptions,
 ): string {
-  const { name, input, weights, inner, outer, product, outputs, bits, block } = options
-  const numBlocks = blocksPerRow({ bits, block, columns: inner })
-  const data = `${name}.weight`
-  const scales = `${name}.scales`
+  const { name, input, weights, inner, outer, product, outputs } = options
   graph.weights({
-    tensors: [
-      { name: data, type: 'uint8', dims: [outer, numBlocks, (block * bits) / 8] },
-      { name: scales, type: 'float32', dims: [outer * numBlocks] },
-    ],
-    pieces: quantizedPieces(tensors, weights, { bits, block, columns: inner }),
+    tensors: productTensors(name, format, { inner, outer }),
+    pieces: quantizedPieces(tensors, weights, { ...format, columns: inner }),
   })
-  return matMulNBits(graph, { product, input, data, scales, outputs, inner, outer, bits, block })
+  return matMulNBits(graph, format, { name, product, input, outputs, inner, outer })
 }
 
+/** A quantised matrix as MatMulNBits reads it: integers, scales and, where it has them, zeros. */
+export function productTensors(
+  name: string,
+  { bits, block, zeroPoints }: QuantizedFormat,
+  { inner, outer }: { inner: number; outer: number },
+): readonly WeightTensor[] {
+  const numBlocks = blocksPerRow({ block, columns: inner })
+  const zeroBytes = zeroPointBytes(numBlocks, bits)
+  const tensors: readonly WeightTensor[] = [
+    { name: `${name}.weight`, type: 'uint8', dims: [outer, numBlocks, (block * bits) / 8] },
+    { name: `${name}.scales`, type: 'float32', dims: [outer * numBlocks] },
+    { name: `${name}.zeros`, type: 'uint8', dims: [outer * zeroBytes] },
+  ]
+  return zeroPoints ? tensors : tensors.slice(0, 2)
+}
+
+/** The product with the matrix of `productTensors(name, …)`. */
 export function matMulNBits(
   graph: GraphBuilder,
+  { bits, block, zeroPoints }: QuantizedFormat,
   options: {
+    name: string
     product: string
     input: string
-    data: string
-    scales: string
     outputs: readonly string[]
     inner: number
     outer: number
-    bits: QuantizedBits
-    block: number
   },
 ): string {
+  const { name, product, input, outputs, inner, outer } = options
   // Activations are rounded to 8 bits a block, which the fast kernels multiply with.
   const int8Activations = 4
-  return graph.node(options.product, 'MatMulNBits', [options.input, options.data, options.scales], {
+  const zeros = zeroPoints ? [`${name}.zeros`] : []
+  return graph.node(product, 'MatMulNBits', [input, `${name}.weight`, `${name}.scales`, ...zeros], {
     domain: 'com.microsoft',
-    outputs: options.outputs,
+    outputs,
     attributes: {
-      K: options.inner,
-      N: options.outer,
-      bits: options.bits,
-      block_size: options.block,
+      K: inner,
+      N: outer,
+      bits,
+      block_size: block,
       accuracy_level: int8Activations,
     },
   })
@@ -125,7 +137,7 @@ export function matMulNBits(
 export function quantizedPieces(
   tensors: TensorSource,
   names: readonly string[],
-  options: { bits: QuantizedBits; block: number; columns: number },
+  options: QuantizeOptions,
 ): Weight['pieces'] {
   return function* pieces() {
     const rowsAtOnce = Math.max(1, Math.floor(pieceElements / options.columns))
@@ -133,8 +145,9 @@ export function quantizedPieces(
       const numRows = tensors.shape(name)[0] ?? 0
       for (let first = 0; first < numRows; first += rowsAtOnce) {
         const count = Math.min(rowsAtOnce, numRows - first)
-        const { data, scales } = quantizeRows(tensors.readRows(name, first, count), options)
-        yield [data, bytesOf(scales)]
+        const rows = quantizeRows(tensors.readRows(name, first, count), options)
+        const piece = [rows.data, bytesOf(rows.scales)]
+        yield options.zeroPoints ? [...piece, rows.zeroPoints] : piece
       }
     }
   }

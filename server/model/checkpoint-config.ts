@@ -3,29 +3,12 @@
 // with the name of the field.
 
 import { z } from 'zod'
-import type {
-  Architecture,
-  GenerationDefaults,
-  Llama3RopeScaling,
-  ModelConfig,
-} from '../contracts/checkpoint.ts'
+import type { Architecture, GenerationDefaults, ModelConfig } from '../contracts/checkpoint.ts'
 import { ServerError } from '../errors.ts'
+import { type Rope, readRope, ropeSchema } from './rope-config.ts'
 
 const size = z.int().positive().max(16_777_216)
 const tokenIds = z.union([z.int().nonnegative(), z.array(z.int().nonnegative())]).nullish()
-const rope = z.looseObject({
-  rope_type: z.string().nullish(),
-  /** The older name of rope_type. */
-  type: z.string().nullish(),
-  rope_theta: z.number().positive().nullish(),
-  factor: z.number().positive().nullish(),
-  low_freq_factor: z.number().positive().nullish(),
-  high_freq_factor: z.number().positive().nullish(),
-  original_max_position_embeddings: z.int().positive().nullish(),
-  partial_rotary_factor: z.number().nullish(),
-})
-type Rope = z.infer<typeof rope>
-
 const configSchema = z.looseObject({
   architectures: z.array(z.string()).nullish(),
   model_type: z.string().nullish(),
@@ -43,8 +26,9 @@ const configSchema = z.looseObject({
   attention_bias: z.boolean().nullish(),
   mlp_bias: z.boolean().nullish(),
   rope_theta: z.number().positive().nullish(),
-  rope_scaling: rope.nullish(),
-  rope_parameters: rope.nullish(),
+  rope_scaling: ropeSchema.nullish(),
+  rope_parameters: ropeSchema.nullish(),
+  original_max_position_embeddings: size.nullish(),
   partial_rotary_factor: z.number().nullish(),
   use_sliding_window: z.boolean().nullish(),
   sliding_window: z.int().nullish(),
@@ -80,6 +64,8 @@ export function parseModelConfig(json: unknown): ModelConfig {
   const family = familyDefaults[architecture]
   const isLlama = architecture === 'LlamaForCausalLM'
   const numHeads = raw.num_attention_heads
+  const maxPosition = raw.max_position_embeddings ?? family.maxPosition
+  const rope = readRope(raw, maxPosition)
   const config: ModelConfig = {
     architecture,
     hiddenSize: raw.hidden_size,
@@ -89,8 +75,8 @@ export function parseModelConfig(json: unknown): ModelConfig {
     numKvHeads: raw.num_key_value_heads ?? family.kvHeads ?? numHeads,
     headDim: raw.head_dim ?? Math.floor(raw.hidden_size / numHeads),
     vocabSize: raw.vocab_size ?? family.vocabSize,
-    maxPosition: raw.max_position_embeddings ?? family.maxPosition,
-    ...readRope(raw),
+    maxPosition: longestContext(rope, maxPosition),
+    ...rope,
     rmsNormEps: raw.rms_norm_eps,
     tieWordEmbeddings: raw.tie_word_embeddings,
     qkvBias: isLlama ? raw.attention_bias === true : true,
@@ -148,35 +134,13 @@ function usesSlidingWindow(raw: RawConfig): boolean {
   return (raw.max_window_layers ?? 28) < raw.num_hidden_layers
 }
 
-/** transformers 5 writes everything into rope_parameters; before, rope_theta and rope_scaling. */
-function readRope(raw: RawConfig): { ropeTheta: number; ropeScaling: Llama3RopeScaling | null } {
-  const field = raw.rope_parameters ? 'rope_parameters' : 'rope_scaling'
-  const settings = raw.rope_parameters ?? raw.rope_scaling ?? {}
-  const ropeTheta = settings.rope_theta ?? raw.rope_theta ?? 10_000
-  if ((settings.partial_rotary_factor ?? 1) !== 1) {
-    unsupported(`${field}.partial_rotary_factor`, `is ${settings.partial_rotary_factor}; only 1 is`)
-  }
-  const nested = Object.entries(settings).find(([, value]) => isObject(value))
-  if (nested) unsupported(`${field}.${nested[0]}`, 'is set; one rope for all layers is')
-  const kind = settings.rope_type ?? settings.type ?? 'default'
-  if (kind === 'default') return { ropeTheta, ropeScaling: null }
-  if (kind === 'llama3') return { ropeTheta, ropeScaling: readLlama3(settings, field) }
-  return unsupported(`${field}.rope_type`, `is "${kind}"; default and llama3 are`)
-}
-
-function readLlama3(settings: Rope, field: string): Llama3RopeScaling {
-  const need = (name: keyof Rope & string): number => {
-    const value = settings[name]
-    if (typeof value === 'number') return value
-    throw new ServerError('invalid_checkpoint', `config.json: ${field}.${name} is missing.`)
-  }
-  return {
-    kind: 'llama3',
-    factor: need('factor'),
-    lowFreqFactor: need('low_freq_factor'),
-    highFreqFactor: need('high_freq_factor'),
-    originalMaxPosition: need('original_max_position_embeddings'),
-  }
+/**
+ * The longest context. YaRN is switched on by adding it to a checkpoint whose
+ * max_position_embeddings stays what it was trained with.
+ */
+function longestContext({ ropeScaling }: Rope, maxPosition: number): number {
+  if (ropeScaling?.kind !== 'yarn') return maxPosition
+  return Math.max(maxPosition, Math.floor(ropeScaling.originalMaxPosition * ropeScaling.factor))
 }
 
 function checkHeads(config: ModelConfig, raw: RawConfig): void {
@@ -204,5 +168,3 @@ function parse<T>(schema: z.ZodType<T>, json: unknown, file: string): T {
 function unsupported(field: string, clause: string): never {
   throw new ServerError('unsupported_checkpoint', `config.json: ${field} ${clause} supported.`)
 }
-
-const isObject = (value: unknown): boolean => typeof value === 'object' && value !== null

@@ -1,12 +1,13 @@
-// Every parts-th weight of a graph, read from the checkpoint, converted and written to its place in
-// the weights file. Runs in the caller's thread or, as a worker, beside others on the same file.
+// Some of a graph's weights, read from the checkpoint, converted and written to their places in the
+// weights file. Runs in the caller's thread or, as a worker, beside others on the same file.
 
 import { closeSync, openSync, writeSync } from 'node:fs'
-import { isMainThread, parentPort, workerData } from 'node:worker_threads'
 import type { LinearModule, WeightFormat } from '../contracts/checkpoint.ts'
 import { buildDecoder } from '../graph/decoder.ts'
 import { placeWeights } from '../graph/encoding.ts'
 import { openCheckpoint } from './checkpoint.ts'
+import { finiteTensors } from './finite-tensors.ts'
+import { type OnBytes, serveTask } from './worker.ts'
 
 export interface ConvertPart {
   /** The checkpoint folder. */
@@ -16,27 +17,30 @@ export interface ConvertPart {
   readonly maxContext: number
   readonly format: WeightFormat
   readonly sites: readonly LinearModule[]
-  readonly index: number
-  readonly parts: number
+  /** Places of this part's weights in the graph's list. */
+  readonly indices: readonly number[]
 }
 
-export function convertPart(part: ConvertPart, onWeight: () => void): void {
+export function convertPart(part: ConvertPart, onBytes: OnBytes): void {
   const checkpoint = openCheckpoint(part.dir)
-  const graph = buildDecoder({ ...checkpoint, ...part })
+  const tensors = finiteTensors(checkpoint.tensors)
+  const graph = buildDecoder({ ...part, config: checkpoint.config, tensors })
   const { placements } = placeWeights(graph)
   const offsets = new Map(placements.map(({ tensor, offset }) => [tensor.name, offset]))
   const file = openSync(part.path, 'r+')
   try {
-    for (const [i, weight] of graph.weights.entries()) {
-      if (i % part.parts !== part.index) continue
+    for (const index of part.indices) {
+      const weight = graph.weights[index]!
       const positions = weight.tensors.map(({ name }) => offsets.get(name) ?? 0)
       for (const piece of weight.pieces()) {
+        let written = 0
         for (const [t, bytes] of piece.entries()) {
           writeAll(file, bytes, positions[t] ?? 0)
           positions[t] = (positions[t] ?? 0) + bytes.length
+          written += bytes.length
         }
+        onBytes(written)
       }
-      onWeight()
     }
   } finally {
     closeSync(file)
@@ -51,7 +55,4 @@ function writeAll(file: number, bytes: Uint8Array, position: number): void {
   }
 }
 
-if (!isMainThread && parentPort !== null) {
-  const port = parentPort
-  convertPart(workerData as ConvertPart, () => port.postMessage(null))
-}
+serveTask('convert-part', convertPart)

@@ -1,31 +1,33 @@
 // Writes a checkpoint's graph to disk where ONNX Runtime can map it: model.onnx and weights.bin in
-// a folder of the cache named by what they were made from. A folder appears only when complete.
+// a folder of the cache named by the contents they were made from. A folder appears only when complete.
 
 import { createHash } from 'node:crypto'
-import {
-  existsSync,
-  mkdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  statSync,
-  truncateSync,
-  writeFileSync,
-} from 'node:fs'
+import { mkdirSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
-import { join } from 'node:path'
-import { Worker } from 'node:worker_threads'
+import { basename, join } from 'node:path'
 import type { LinearModule, WeightFormat } from '../contracts/checkpoint.ts'
+import { ServerError } from '../errors.ts'
 import { buildDecoder } from '../graph/decoder.ts'
-import { encodeModel, placeWeights, weightsFileName } from '../graph/encoding.ts'
+import {
+  encodeModel,
+  placeWeights,
+  type WeightPlacement,
+  weightsFileName,
+} from '../graph/encoding.ts'
+import { explainDiskError, freeBytes, requireSpace } from './cache-disk.ts'
 import type { Checkpoint } from './checkpoint.ts'
 import { type ConvertPart, convertPart } from './convert-part.ts'
+import { checkFolder, discardFolder, modelFileName, publishFolder } from './converted-folder.ts'
+import { type HashedFile, isSameStamp, knownHashes, stampOf } from './file-hashes.ts'
+import { partialName, removeLeftovers } from './partial-folder.ts'
+import { runWorkers } from './worker.ts'
 
 /** Raise when the graph or its weights' layout changes, so that older folders are not reused. */
-const graphVersion = 5
+const graphVersion = 6
 /** Below this many parameters threads cost more than they bring. */
 const threadsFrom = 50e6
-const workerUrl = new URL(`./convert-part${import.meta.url.slice(-3)}`, import.meta.url)
+/** What a folder takes besides the weights. */
+const spareBytes = 16 << 20
 
 export interface ConvertOptions {
   readonly dir: string
@@ -34,74 +36,148 @@ export interface ConvertOptions {
   readonly format: WeightFormat
   readonly sites: readonly LinearModule[]
   readonly cacheDir: string
-  readonly onProgress?: (done: number, total: number) => void
+  readonly onProgress?: (what: string, done: number, total: number) => void
+  /** Told what an operator should know: a damaged folder, leftovers. */
+  readonly onNotice?: (message: string) => void
+  /** Free bytes of a folder's disk; null: unknown. */
+  readonly freeBytesOf?: (dir: string) => number | null
 }
 
 /** Returns the path of the graph file, converting only when no earlier result fits. */
 export async function convertCheckpoint(options: ConvertOptions): Promise<string> {
-  const { checkpoint, maxContext, format, sites, onProgress = () => {} } = options
-  const folder = join(options.cacheDir, cacheKey(options))
-  const modelPath = join(folder, 'model.onnx')
-  if (existsSync(modelPath)) return modelPath
-
-  const { config, tensors } = checkpoint
-  const graph = buildDecoder({ config, tensors, maxContext, format, sites })
-  const { placements, size } = placeWeights(graph)
-  const partial = `${folder}.${process.pid}.partial`
-  mkdirSync(partial, { recursive: true })
+  const { cacheDir, onProgress = () => {}, onNotice = () => {} } = options
+  const progressOf = (what: string) => (done: number, total: number) =>
+    onProgress(what, done, total)
+  const { graph, placements, size } = layOut(options)
+  const needed = size + spareBytes
   try {
-    const path = join(partial, weightsFileName)
-    writeFileSync(path, '')
-    truncateSync(path, size)
-    const total = graph.weights.length
-    let done = 0
-    const onWeight = () => onProgress(++done, total)
-    const parts = checkpoint.numParameters < threadsFrom ? 1 : Math.min(8, availableParallelism())
-    const part = (index: number): ConvertPart => {
-      return { dir: options.dir, path, maxContext, format, sites, index, parts }
+    mkdirSync(cacheDir, { recursive: true })
+    for (const name of removeLeftovers(cacheDir)) {
+      onNotice(`${name} was left in the cache by a process that died: removed.`)
     }
-    if (parts === 1) convertPart(part(0), onWeight)
-    else {
-      const indices = Array.from({ length: parts }, (_, index) => index)
-      await Promise.all(indices.map((index) => runWorker(part(index), onWeight)))
+    const onHashed = progressOf('reading the checkpoint')
+    const sources = await knownHashes(contentPaths(options), { cacheDir, onProgress: onHashed })
+    const madeFrom = describe(options, sources)
+    const folder = join(cacheDir, keyOf(madeFrom))
+    const state = await checkFolder(folder, progressOf('checking converted weights'))
+    if (state.kind === 'whole') return join(folder, modelFileName)
+    if (state.kind === 'damaged') {
+      onNotice(`${folder} is damaged (${state.reason}): it is discarded and converted again.`)
+      discardFolder(folder)
     }
-    writeFileSync(join(partial, 'model.onnx'), encodeModel(graph, placements))
-    publish(partial, folder)
-  } finally {
-    rmSync(partial, { recursive: true, force: true })
-  }
-  return modelPath
-}
 
-function runWorker(part: ConvertPart, onWeight: () => void): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const worker = new Worker(workerUrl, { workerData: part })
-    worker.on('message', onWeight)
-    worker.once('error', reject)
-    worker.once('exit', (code) => {
-      if (code === 0) resolve()
-      else reject(new Error(`a converting thread ended with code ${code}`))
-    })
-  })
-}
-
-function cacheKey({ checkpoint, maxContext, format, sites }: ConvertOptions): string {
-  const hash = createHash('sha256')
-  const { config, files } = checkpoint
-  hash.update(JSON.stringify({ graphVersion, config, maxContext, format, sites }))
-  for (const { path } of files) {
-    const { size, mtimeMs } = statSync(path)
-    hash.update(JSON.stringify({ path, size, mtimeMs }))
-    if (path.endsWith('.json')) hash.update(readFileSync(path))
-  }
-  return hash.digest('hex').slice(0, 32)
-}
-
-/** Another process may have published the same folder meanwhile: then its result stands. */
-function publish(partial: string, folder: string): void {
-  try {
-    renameSync(partial, folder)
+    requireSpace(cacheDir, needed, (options.freeBytesOf ?? freeBytes)(cacheDir))
+    const partial = partialName(folder)
+    mkdirSync(partial)
+    try {
+      const path = join(partial, weightsFileName)
+      createFile(path, size)
+      const bytes = graph.weights.map(({ tensors }) => bytesOf(tensors, placements))
+      await convertWeights(options, path, bytes, progressOf('converting weights'))
+      writeFileSync(join(partial, modelFileName), encodeModel(graph, placements))
+      requireUnchanged(sources)
+      const onWritten = progressOf('checking converted weights')
+      await publishFolder(partial, folder, { madeFrom, onProgress: onWritten })
+    } finally {
+      rmSync(partial, { recursive: true, force: true })
+    }
+    return join(folder, modelFileName)
   } catch (error) {
-    if (!existsSync(folder)) throw error
+    throw explainDiskError(error, cacheDir, needed)
+  }
+}
+
+/** The attention kernel takes no other sizes of a head than multiples of this. */
+const headMultiple = 16
+
+function layOut({ checkpoint, maxContext, format, sites }: ConvertOptions) {
+  const { config, tensors } = checkpoint
+  if (config.headDim % headMultiple !== 0) {
+    throw new ServerError(
+      'unsupported_checkpoint',
+      `config.json: head_dim is ${config.headDim}; only multiples of ${headMultiple} are supported.`,
+    )
+  }
+  const graph = buildDecoder({ config, tensors, maxContext, format, sites })
+  return { graph, ...placeWeights(graph) }
+}
+
+/** Of its full size from the start, so that parts may be written in any order. */
+function createFile(path: string, size: number): void {
+  writeFileSync(path, '')
+  truncateSync(path, size)
+}
+
+async function convertWeights(
+  { dir, checkpoint, maxContext, format, sites }: ConvertOptions,
+  path: string,
+  bytes: readonly number[],
+  onProgress: (done: number, total: number) => void,
+): Promise<void> {
+  const total = bytes.reduce((sum, size) => sum + size, 0)
+  let done = 0
+  const onBytes = (more: number) => {
+    done += more
+    onProgress(done, total)
+  }
+  const isSmall = checkpoint.numParameters < threadsFrom
+  const limit = isSmall ? 1 : Math.min(8, availableParallelism())
+  const parts = shareWeights(bytes, limit).map((indices): ConvertPart => {
+    return { dir, path, maxContext, format, sites, indices }
+  })
+  if (isSmall) for (const part of parts) convertPart(part, onBytes)
+  else await runWorkers('convert-part', parts, { limit, onBytes })
+}
+
+/** Places of weights in `parts` lists of about equal bytes: the largest left goes to the lightest. */
+export function shareWeights(bytes: readonly number[], parts: number): number[][] {
+  const shares = Array.from({ length: parts }, () => ({ indices: [] as number[], bytes: 0 }))
+  const bySize = [...bytes.keys()].sort((x, y) => bytes[y]! - bytes[x]!)
+  for (const index of bySize) {
+    const lightest = shares.reduce((x, y) => (y.bytes < x.bytes ? y : x))
+    lightest.indices.push(index)
+    lightest.bytes += bytes[index]!
+  }
+  return shares.map(({ indices }) => indices)
+}
+
+const bytesOf = (
+  tensors: ReadonlyArray<{ readonly name: string }>,
+  placements: readonly WeightPlacement[],
+): number => {
+  const names = new Set(tensors.map(({ name }) => name))
+  return placements
+    .filter(({ tensor }) => names.has(tensor.name))
+    .reduce((sum, { bytes }) => sum + bytes, 0)
+}
+
+/** The files that the graph is made from; which tensor is in which shard says the index. */
+const contentPaths = ({ checkpoint }: ConvertOptions): string[] =>
+  checkpoint.files
+    .map(({ path }) => path)
+    .filter((path) => basename(path) !== 'generation_config.json')
+
+function describe(options: ConvertOptions, sources: readonly HashedFile[]) {
+  const { checkpoint, maxContext, format, sites } = options
+  return {
+    graphVersion,
+    files: sources.map(({ path, sha256 }) => ({ name: basename(path), sha256 })),
+    config: checkpoint.config,
+    maxContext,
+    format,
+    sites,
+  }
+}
+
+const keyOf = (madeFrom: unknown): string =>
+  createHash('sha256').update(JSON.stringify(madeFrom)).digest('hex').slice(0, 32)
+
+function requireUnchanged(sources: readonly HashedFile[]): void {
+  for (const { path, stamp } of sources) {
+    if (isSameStamp(stampOf(path), stamp)) continue
+    throw new ServerError(
+      'invalid_checkpoint',
+      `${basename(path)} changed while it was converted: start again when it is complete.`,
+    )
   }
 }

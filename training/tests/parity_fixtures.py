@@ -44,6 +44,9 @@ class Case:
     dtype: torch.dtype = torch.float32
     sharded: bool = False
     config: dict = field(default_factory=dict)
+    # config.json in the spelling from before transformers 5
+    older_spelling: bool = False
+    prompt_tokens: int = PROMPT_TOKENS
     # Of adapters a and b.
     ranks: tuple[int, int] = (1, 3)
     layers: tuple[list[int] | None, list[int] | None] = (None, [1, 2])
@@ -59,6 +62,26 @@ LLAMA3_ROPE = {
     "low_freq_factor": 1.0,
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 64,
+}
+# Prompts of these run beyond the original maximum, where scaling changes most.
+LINEAR_ROPE = {"rope_type": "linear", "rope_theta": 1000.0, "factor": 4.0}
+YARN_ROPE = {
+    "rope_type": "yarn",
+    "rope_theta": 100.0,
+    "factor": 4.0,
+    "beta_fast": 8.0,
+    "original_max_position_embeddings": 32,
+}
+YARN_ROPE_WEIGHTED = {
+    "rope_type": "yarn",
+    "rope_theta": 1000.0,
+    "factor": 8.0,
+    "beta_fast": 6.0,
+    "beta_slow": 0.5,
+    "mscale": 1.0,
+    "mscale_all_dim": 0.4,
+    "truncate": False,
+    "original_max_position_embeddings": 32,
 }
 CASES = [
     Case("qwen2-tied-f32", "qwen2", config={"tie_word_embeddings": True}),
@@ -87,6 +110,34 @@ CASES = [
         ranks=(4, 12),
         targets=(["q_proj", "v_proj"], ["k_proj", "gate_proj", "down_proj"]),
         options=({"alpha_pattern": {"v_proj": 4}}, {}),
+    ),
+    Case(
+        "qwen2-yarn",
+        "qwen2",
+        config={"rope_parameters": YARN_ROPE, "max_position_embeddings": 128},
+        prompt_tokens=56,
+    ),
+    Case(
+        "llama-yarn-older",
+        "llama",
+        torch.bfloat16,
+        config={"rope_parameters": YARN_ROPE_WEIGHTED, "head_dim": 32},
+        older_spelling=True,
+        prompt_tokens=56,
+    ),
+    Case(
+        "llama-yarn-attention-factor",
+        "llama",
+        config={"rope_parameters": YARN_ROPE | {"attention_factor": 1.3}},
+        prompt_tokens=56,
+    ),
+    Case("llama-linear", "llama", config={"rope_parameters": LINEAR_ROPE}, prompt_tokens=56),
+    Case(
+        "qwen2-linear-older",
+        "qwen2",
+        config={"rope_parameters": LINEAR_ROPE},
+        older_spelling=True,
+        prompt_tokens=56,
     ),
 ]
 
@@ -233,12 +284,23 @@ def write_case(
     )
 
 
+def spell_rope_as_before(path: Path) -> None:
+    """`rope_parameters` becomes `rope_theta` and `rope_scaling` with a `type`."""
+    config = json.loads(path.read_text())
+    rope = config.pop("rope_parameters")
+    config["rope_theta"] = rope.pop("rope_theta")
+    rope["type"] = rope.pop("rope_type")
+    path.write_text(json.dumps(config | {"rope_scaling": rope}))
+
+
 def write_random_case(root: Path, case: Case, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     folder = root / case.name
     checkpoint = folder / "checkpoint"
     model = random_model(case, generator)
     model.save_pretrained(checkpoint, max_shard_size="100KB" if case.sharded else "50GB")
+    if case.older_spelling:
+        spell_rope_as_before(checkpoint / "config.json")
     adapters = {}
     for i, name in enumerate(("a", "b")):
         path = folder / "adapters" / name
@@ -253,7 +315,7 @@ def write_random_case(root: Path, case: Case, seed: int) -> None:
         )
         adapters[name] = path
     vocab = model.config.vocab_size
-    prompts = torch.randint(2, vocab, (2, PROMPT_TOKENS), generator=generator).tolist()
+    prompts = torch.randint(2, vocab, (2, case.prompt_tokens), generator=generator).tolist()
     greedy_prompts = torch.randint(2, vocab, (20, 12), generator=generator).tolist()
     write_case(folder, checkpoint, adapters, prompts, greedy_prompts)
 

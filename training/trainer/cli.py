@@ -1,4 +1,4 @@
-"""The three commands' flags. Heavy imports wait until a command runs, so that --help is quick."""
+"""The commands' flags. Heavy imports wait until a command runs, so that --help is quick."""
 
 from __future__ import annotations
 
@@ -45,6 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_make_models(commands.add_parser("make-models", help="train models/tiny-reasoner"))
     add_train_adapter(commands.add_parser("train-adapter", help="train a LoRA adapter"))
     add_evaluate(commands.add_parser("evaluate", help="examine a running server"))
+    add_prompts(commands.add_parser("prompts", help="print held-out prompts as JSONL"))
     return parser
 
 
@@ -99,6 +100,12 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     add("--api-key", default=os.environ.get("DUTYFREE_API_KEY"), help="or DUTYFREE_API_KEY")
 
 
+def add_prompts(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--n", type=positive, default=50, help="prompts in each held-out set")
+    add("--seed", type=int, default=1, help="of the exam")
+
+
 def run(arguments: argparse.Namespace, argv: Sequence[str]) -> None:
     match arguments.command:
         case "make-models":
@@ -129,6 +136,11 @@ def run(arguments: argparse.Namespace, argv: Sequence[str]) -> None:
                 api_key=arguments.api_key,
             )
             print(survey(options))
+        case "prompts":
+            from trainer.prompts import prompt_lines
+
+            for line in prompt_lines(n=arguments.n, seed=arguments.seed):
+                print(line)
 
 
 def run_train_adapter(arguments: argparse.Namespace, argv: Sequence[str]) -> None:

@@ -1,0 +1,45 @@
+// Whether the disk of the cache folder takes what is to be written, before and while it is written.
+
+import { statfsSync } from 'node:fs'
+import { ServerError } from '../errors.ts'
+
+const remedy = 'free some space or name a folder on another disk with --cache-dir'
+
+/** Free bytes for this user; null where the file system does not tell. */
+export function freeBytes(dir: string): number | null {
+  const { blocks, bavail, bsize } = statfsSync(dir)
+  return blocks === 0 ? null : bavail * bsize
+}
+
+/** Refuses before anything is written. */
+export function requireSpace(dir: string, needed: number, free: number | null): void {
+  if (free === null || free >= needed) return
+  throw new ServerError(
+    'invalid_config',
+    `Converting the checkpoint needs ${readable(needed)} in ${dir} and ${readable(free)} are free there: ${remedy}.`,
+  )
+}
+
+/** What an error of the file system means for the operator; other errors stay as they are. */
+export function explainDiskError(error: unknown, dir: string, needed: number): unknown {
+  const code = (error as NodeJS.ErrnoException).code
+  if (error instanceof ServerError || typeof code !== 'string') return error
+  if (code === 'ENOSPC' || code === 'EDQUOT') {
+    return new ServerError(
+      'invalid_config',
+      `The disk of ${dir} filled up while the checkpoint was converted, which needs ${readable(needed)}: ${remedy}.`,
+      { cause: error },
+    )
+  }
+  if (['EACCES', 'EPERM', 'EROFS', 'ENOTDIR', 'EEXIST'].includes(code)) {
+    return new ServerError(
+      'invalid_config',
+      `--cache-dir must be a folder that can be written; ${dir} cannot (${code}).`,
+      { cause: error },
+    )
+  }
+  return error
+}
+
+const readable = (bytes: number): string =>
+  bytes < 2 ** 30 ? `${Math.ceil(bytes / 2 ** 20)} MiB` : `${(bytes / 2 ** 30).toFixed(1)} GiB`
