@@ -5,8 +5,8 @@
 //   models--org--name/snapshots/<commit>/<file>      links to them
 //   models--org--name/refs/<branch or tag>           the commit that it was when last looked at
 
-import { createHash } from 'node:crypto'
-import { mkdir, readFile, rename, rm, stat, symlink, writeFile } from 'node:fs/promises'
+import { createHash, randomUUID } from 'node:crypto'
+import { mkdir, readFile, rename, stat, symlink, writeFile } from 'node:fs/promises'
 import { dirname, join, relative } from 'node:path'
 import { getRepoFolderName } from '@huggingface/hub'
 import { isCommit } from './hub-id.ts'
@@ -39,8 +39,7 @@ export function createHubCache(cacheDir: string, repo: string) {
       const blob = blobPath(commit, file)
       const path = join(snapshotPath(commit), file.name)
       await mkdir(dirname(path), { recursive: true })
-      const fresh = `${path}.${process.pid}`
-      await rm(fresh, { force: true })
+      const fresh = `${path}.${randomUUID()}`
       try {
         await symlink(relative(dirname(path), blob), fresh)
         await rename(fresh, path)

@@ -156,7 +156,10 @@ export async function startHub(options: TestHubOptions = {}): Promise<TestHub> {
       ...(range && { 'content-range': `bytes ${first}-${bytes.length - 1}/${bytes.length}` }),
     })
     if (fault?.kind === 'drop') {
-      return void response.write(body.subarray(0, fault.after), () => response.destroy())
+      // Ended, not destroyed: every byte before the break arrives, so that a test can count them.
+      return void response.write(body.subarray(0, fault.after), () =>
+        response.socket?.destroySoon(),
+      )
     }
     if (fault?.kind === 'stall') {
       response.write(body.subarray(0, body.length >> 1))
