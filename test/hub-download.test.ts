@@ -63,12 +63,13 @@ describe('a download', () => {
   it('goes on where the connection broke', () =>
     run(
       [
-        { kind: 'drop', after: 100_000 },
-        { kind: 'drop', after: 50_000 },
+        // In one piece: fetch throws away what it had not yet handed on when the connection broke.
+        { kind: 'drop', after: 10_000 },
+        { kind: 'drop', after: 5_000 },
       ],
       (hub, fetched) => {
         assertWhole(fetched)
-        assert.deepEqual(hub.ranges(name), ['bytes=0-', 'bytes=100000-', 'bytes=150000-'])
+        assert.deepEqual(hub.ranges(name), ['bytes=0-', 'bytes=10000-', 'bytes=15000-'])
         assert.deepEqual(fetched.waits, [500, 500], 'progress starts the count anew')
       },
     ))
@@ -108,9 +109,9 @@ describe('a download', () => {
     run([], (_, fetched) => assertWhole(fetched), keepHalf(Buffer.alloc(weights.length + 1))))
 
   it('from a hub without ranges begins at the first byte', () =>
-    run([{ kind: 'drop', after: 100_000 }, { kind: 'ignoresRange' }], (hub, fetched) => {
+    run([{ kind: 'drop', after: 10_000 }, { kind: 'ignoresRange' }], (hub, fetched) => {
       assertWhole(fetched)
-      assert.deepEqual(hub.ranges(name), ['bytes=0-', 'bytes=100000-'])
+      assert.deepEqual(hub.ranges(name), ['bytes=0-', 'bytes=10000-'])
     }))
 
   it('from a hub without ranges that always breaks off at the same place ends', () =>
