@@ -45,12 +45,14 @@ export async function downloadFile(options: DownloadOptions): Promise<void> {
     try {
       await retry(file.name, (onProgress) => fetchRest(options, half, onProgress))
       await check(half, file, signal)
-      await publish(half, path, file)
+      await publish(half, path)
       return
     } catch (error) {
-      if (!(error instanceof WrongContent)) throw error
+      const isGone = (error as NodeJS.ErrnoException).code === 'ENOENT'
+      if (!(error instanceof WrongContent) && !isGone) throw error
       // Another server was quicker and took the half file away under its final name.
       if ((await sizeOf(path)) === file.size) return
+      if (isGone) throw error
       // Kept bytes may be what is wrong: once more from the first byte.
       await rm(half, { force: true })
       if (round === 1) continue
@@ -140,14 +142,9 @@ async function check(half: string, { size, digest }: RepoFile, signal: AbortSign
   }
 }
 
-async function publish(half: string, path: string, file: RepoFile): Promise<void> {
+async function publish(half: string, path: string): Promise<void> {
   // The bytes before the name: a power cut must not leave a good name on an empty file.
   const handle = await open(half, 'r+')
   await handle.datasync().finally(() => handle.close())
-  try {
-    await rename(half, path)
-  } catch (error) {
-    // Another server has just done the same.
-    if ((await sizeOf(path)) !== file.size) throw error
-  }
+  await rename(half, path)
 }
