@@ -48,11 +48,11 @@ export async function downloadFile(options: DownloadOptions): Promise<void> {
       await publish(half, path)
       return
     } catch (error) {
-      const isGone = (error as NodeJS.ErrnoException).code === 'ENOENT'
-      if (!(error instanceof WrongContent) && !isGone) throw error
+      const isWrong = error instanceof WrongContent
+      if (!isWrong && (error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
       // Another server was quicker and took the half file away under its final name.
       if ((await sizeOf(path)) === file.size) return
-      if (isGone) throw error
+      if (!isWrong) throw error
       // Kept bytes may be what is wrong: once more from the first byte.
       await rm(half, { force: true })
       if (round === 1) continue
