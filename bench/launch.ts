@@ -87,14 +87,18 @@ export async function launchPeer(
     case 'dutyfree-http': {
       const { format } = weightTypes[weights!]
       await ensureOurGraph(files, shape, weights!, ['up_proj'], capacity)
+      const settings = [
+        ...weightFlags(format!),
+        ...['--max-batch', `${rows}`, '--max-context', `${capacity}`, '--threads', `${threads}`],
+      ]
       return startPeer(node('http'), {
         root: files.root,
         flags: [
           ...['--model', files.checkpoint(shape), '--cache-dir', files.graphs],
           ...['--adapters', ensureAdapters(files, shape, httpAdapters)],
-          ...weightFlags(format!),
-          ...['--max-batch', `${rows}`, '--max-context', `${capacity}`, '--threads', `${threads}`],
+          ...settings,
         ],
+        about: { flags: settings.join(' ') },
         past,
         firstCold: firstColdAdapter,
       })

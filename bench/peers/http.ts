@@ -8,6 +8,7 @@ import { percentile } from '../statistics.ts'
 import {
   type DecodeArgs,
   type Peer,
+  type PeerInfo,
   type PrefillArgs,
   randomTokens,
   servePeer,
@@ -17,6 +18,8 @@ export interface HttpPeerSpec {
   /** The repository. */
   readonly root: string
   readonly flags: readonly string[]
+  /** What of the flags the report shows. */
+  readonly about: PeerInfo
   readonly past: number
   /** Adapters from this number on have never been asked for. */
   readonly firstCold: number
@@ -129,7 +132,7 @@ async function open(spec: HttpPeerSpec): Promise<Peer> {
   let nextCold = spec.firstCold
   await streamAll(1, 2, [null])
   return {
-    info: { flags: spec.flags.filter((flag) => !flag.includes('/')).join(' ') },
+    info: spec.about,
     operations: {
       decode,
       async prefill({ tokens, adapter }: PrefillArgs) {
