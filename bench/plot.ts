@@ -15,15 +15,12 @@ interface Group {
   readonly bars: readonly Bar[]
 }
 
-const palette = [
-  '#0b6e4f',
-  '#4caf7d',
-  '#a3d9b8',
-  '#1f4e8c',
-  '#c0562f',
-  '#e3a57f',
-  '#8a6bb0',
-  '#c3b1dc',
+/** Shades of one colour for each engine, by weights. */
+const palette: ReadonlyArray<readonly [prefix: string, shades: readonly string[]]> = [
+  ['dutyfree', ['#0b6e4f', '#4caf7d', '#a3d9b8', '#d2eedd']],
+  ['llama.cpp', ['#c0562f', '#e3a57f']],
+  ['onnxruntime', ['#1f4e8c']],
+  ['transformers', ['#8a6bb0', '#c3b1dc']],
 ]
 const width = 960
 const labelWidth = 250
@@ -43,7 +40,7 @@ export function renderPlot(results: Results): string {
     y += 10
     for (const bar of bars) {
       const { median, min, max } = bar.spread
-      const colour = palette[engines.indexOf(bar.engine) % palette.length]!
+      const colour = colourOf(bar.engine, engines)
       const middle = y + barHeight / 2
       const [from, to] = [labelWidth + min * scale, labelWidth + max * scale]
       parts.push(
@@ -72,6 +69,12 @@ export function renderPlot(results: Results): string {
     '</svg>',
     '',
   ].join('\n')
+}
+
+function colourOf(engine: string, engines: readonly string[]): string {
+  const [prefix, shades] = palette.find(([start]) => engine.startsWith(start))!
+  const place = engines.filter((other) => other.startsWith(prefix)).indexOf(engine)
+  return shades[place % shades.length]!
 }
 
 /** Speeds by shape and work, fastest first; only what several engines did is worth a picture. */

@@ -20,7 +20,7 @@ export function renderReport(results: Results): string {
       'sampled but over HTTP.',
     '',
     ...renderTargets(sections),
-    ...sections.flatMap(renderSection),
+    ...sections.flatMap((result) => renderSection(result, results)),
     ...renderVersions(sections),
   ].join('\n')
 }
@@ -75,8 +75,10 @@ function showTarget(target: Target | null): string {
   }
 }
 
-function renderSection(result: SectionResult): string[] {
+function renderSection(result: SectionResult, { threads, machine }: Results): string[] {
   const { section, cases, missing, load } = result
+  // The engine that computes loads one core a thread, the client and the benchmark a little.
+  const isBusy = Math.max(...load) > Math.max(threads, machine.cores) + 1
   const described = new Map(section.cases.map((one) => [one.id, one]))
   const rows = cases.map(({ id, values }) => {
     const { use, work, unit } = described.get(id) as Case
@@ -95,6 +97,7 @@ function renderSection(result: SectionResult): string[] {
     `## ${section.title} · ${section.shape}`,
     '',
     `Load average ${load[0].toFixed(2)} before, ${load[1].toFixed(2)} after.`,
+    ...(isBusy ? ['**Other work ran on this machine: do not trust these numbers.**'] : []),
     ...missing.map(({ peer, reason }) => `\n**${peer} was not run:** ${firstLine(reason)}`),
     '',
     ...table(['work', 'engine', 'bits', 'median', 'min–max', 'rounds'], rows),

@@ -109,6 +109,12 @@ test('a report says beside each ratio its bits, its target and whether that is m
   assert.match(report, /Load average 0\.10 before/)
 })
 
+test('numbers that were taken beside other work are marked as such', () => {
+  const section = sectionResult([[30], [90], [60], [50]])
+  assert.doesNotMatch(renderReport(results(section)), /Other work ran/)
+  assert.match(renderReport(results({ ...section, load: [0.1, 8] })), /Other work ran/)
+})
+
 test('a peer without numbers is named with its reason, and takes its comparisons along', () => {
   const full = sectionResult([[30], [90], [60]])
   const missing = [{ peer: 'llama.cpp Q4_0', reason: 'no library\nat line 1' }]
