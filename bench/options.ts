@@ -37,7 +37,7 @@ export interface BenchOptions {
 }
 
 export const usage = `npm run bench -- [flags]
-  --quick                under 10 minutes: the 0.5B shape, 3 rounds, 48 tokens, 1 and 8 streams
+  --quick                under 10 minutes: the 0.5B shape, 3 rounds, 32 tokens, 1 and 8 streams
   --only <section,…>     ${sectionNames.join(', ')} (all)
   --shape <name,…>       ${Object.keys(shapes).join(', ')} (the first two)
   --peers <name,…>       ${peerNames.join(', ')} (all)
@@ -85,7 +85,7 @@ export function parseOptions(args: readonly string[]): BenchOptions {
     threads: number('threads', values.threads, 256),
     streams: numbers('streams', values.streams ?? (isQuick ? '1,8' : '1,2,4,8'), maxRows),
     promptTokens: 512,
-    decodeTokens: number('tokens', values.tokens ?? (isQuick ? '48' : '128'), 256),
+    decodeTokens: number('tokens', values.tokens ?? (isQuick ? '32' : '128'), 256),
     residents: isQuick ? [1, 1000] : [1, 10, 100, 1000],
     isQuick,
   }

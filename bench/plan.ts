@@ -318,19 +318,27 @@ function planShape(options: BenchOptions, shape: ShapeName): readonly Section[] 
     'http',
     'over HTTP, streaming',
     [http, ours, q4].flatMap((use) => [decodeCase(use, 1), decodeCase(use, 8), prefillCase(use)]),
-    [1, 8].flatMap((n) => [
-      ratio(
-        decodeCase(http, n),
-        decodeCase(ours, n),
-        `${n} streams: HTTP over the bare loop`,
-        atLeast(0.95),
+    [1, 8]
+      .flatMap((n) => [
+        ratio(
+          decodeCase(http, n),
+          decodeCase(ours, n),
+          `${n} streams: HTTP over the bare loop`,
+          atLeast(0.95),
+        ),
+        ratio(
+          decodeCase(http, n),
+          decodeCase(q4, n),
+          `${n} streams: HTTP over llama.cpp's bare loop`,
+        ),
+      ])
+      .concat(
+        ratio(
+          prefillCase(http),
+          prefillCase(ours),
+          'prefill: HTTP until the first token over the bare loop',
+        ),
       ),
-      ratio(
-        decodeCase(http, n),
-        decodeCase(q4, n),
-        `${n} streams: HTTP over llama.cpp's bare loop`,
-      ),
-    ]),
   )
 
   const timed = (use: PeerUse, work: string, op: string, args: Record<string, unknown>): Case => {

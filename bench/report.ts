@@ -98,7 +98,7 @@ function renderSection(result: SectionResult, { threads, machine }: Results): st
     '',
     `Load average ${load[0].toFixed(2)} before, ${load[1].toFixed(2)} after.`,
     ...(isBusy ? ['**Other work ran on this machine: do not trust these numbers.**'] : []),
-    ...missing.map(({ peer, reason }) => `\n**${peer} was not run:** ${firstLine(reason)}`),
+    ...missing.map(({ peer, reason }) => `\n**${peer} was not run:** ${gist(reason)}`),
     '',
     ...table(['work', 'engine', 'bits', 'median', 'min–max', 'rounds'], rows),
     '',
@@ -132,7 +132,12 @@ function renderVersions(sections: readonly SectionResult[]): string[] {
   return lines.length === 0 ? [] : ['## Engines', '', ...lines, '']
 }
 
-const firstLine = (text: string): string => text.trim().split('\n').at(0)?.slice(0, 300) ?? ''
+/** The line of an output that names the error, or its first. */
+function gist(reason: string): string {
+  const lines = reason.trim().split('\n')
+  const named = lines.find((line) => /^\w*(Error|Exception)\b/.test(line.trim()))
+  return (named ?? lines[0] ?? '').slice(0, 300)
+}
 
 /** Three digits that matter. */
 export function showNumber(value: number): string {

@@ -37,21 +37,26 @@ interface Asked {
   readonly adapter: number | null
 }
 
+const modelId = 'random'
+
 async function open(spec: HttpPeerSpec): Promise<Peer> {
   const scripts = pathToFileURL(`${spec.root}/scripts/`)
   const { startServer } = await import(new URL('start-server.mjs', scripts).href)
   const probe = new URL('bench/peers/lag-probe.mjs', pathToFileURL(`${spec.root}/`)).href
   const server = await startServer({
     command: [process.execPath, '--import', probe, `${spec.root}/dist/server/main.js`],
-    flags: ['--port', '0', '--host', '127.0.0.1', '--log-level', 'info', ...spec.flags],
+    flags: ['--port', '0', '--host', '127.0.0.1', '--served-model-name', modelId, ...spec.flags],
     patienceMs: 600_000,
   })
+  // Whatever ends this peer ends its server.
+  process.on('exit', () => process.kill(server.pid))
   const agent = new Agent({ keepAlive: true, maxSockets: 64 })
 
   /** Starts a request; rejects unless it answers every token that was asked for. */
   function ask({ prompt, maxTokens, adapter }: Asked): Stream {
     const arrivals: number[] = []
     const body = JSON.stringify({
+      model: modelId,
       prompt,
       max_tokens: maxTokens,
       ignore_eos: true,
