@@ -7,6 +7,7 @@ import {
   existsSync,
   mkdirSync,
   openSync,
+  readFileSync,
   renameSync,
   writeFileSync,
   writeSync,
@@ -15,7 +16,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { type Shape, type ShapeName, shapes } from './shapes.ts'
 
-const tokenizerFiles = ['tokenizer.json', 'tokenizer_config.json', 'generation_config.json']
+const copiedFiles = ['tokenizer_config.json', 'generation_config.json']
 
 /** Tensor name → shape, in file order. */
 function tensorsOf(shape: Shape): Map<string, readonly number[]> {
@@ -66,6 +67,37 @@ function noisePool(): Uint16Array {
   return pool
 }
 
+/** config.json of a checkpoint of this shape. */
+export function configJson(shape: Shape): Readonly<Record<string, unknown>> {
+  return {
+    architectures: ['Qwen2ForCausalLM'],
+    model_type: 'qwen2',
+    hidden_act: 'silu',
+    hidden_size: shape.hidden,
+    intermediate_size: shape.intermediate,
+    num_hidden_layers: shape.layers,
+    num_attention_heads: shape.heads,
+    num_key_value_heads: shape.kvHeads,
+    vocab_size: shape.vocab,
+    max_position_embeddings: 32768,
+    rope_theta: shape.ropeTheta,
+    rms_norm_eps: 1e-6,
+    tie_word_embeddings: shape.tied,
+    torch_dtype: 'bfloat16',
+  }
+}
+
+/** Every id that the model can choose gets a text of its own, as in a real checkpoint. */
+export function padTokenizer(json: string, vocab: number): string {
+  const tokenizer = JSON.parse(json)
+  const taken = new Set<number>(Object.values(tokenizer.model.vocab))
+  for (const { id } of tokenizer.added_tokens) taken.add(id)
+  for (let id = 0; id < vocab; id++) {
+    if (!taken.has(id)) tokenizer.model.vocab[`\u0120w${id.toString(36)}`] = id
+  }
+  return JSON.stringify(tokenizer)
+}
+
 /** Makes the folder unless it is there; `tokenizerFrom` lends its tokenizer. */
 export function writeRandomCheckpoint(name: ShapeName, folder: string, tokenizerFrom: string) {
   if (existsSync(join(folder, 'model.safetensors'))) return
@@ -103,26 +135,10 @@ export function writeRandomCheckpoint(name: ShapeName, folder: string, tokenizer
     }
   }
   closeSync(file)
-  writeFileSync(
-    join(folder, 'config.json'),
-    JSON.stringify({
-      architectures: ['Qwen2ForCausalLM'],
-      model_type: 'qwen2',
-      hidden_act: 'silu',
-      hidden_size: shape.hidden,
-      intermediate_size: shape.intermediate,
-      num_hidden_layers: shape.layers,
-      num_attention_heads: shape.heads,
-      num_key_value_heads: shape.kvHeads,
-      vocab_size: shape.vocab,
-      max_position_embeddings: 32768,
-      rope_theta: shape.ropeTheta,
-      rms_norm_eps: 1e-6,
-      tie_word_embeddings: shape.tied,
-      torch_dtype: 'bfloat16',
-    }),
-  )
-  for (const name of tokenizerFiles) copyFileSync(join(tokenizerFrom, name), join(folder, name))
+  writeFileSync(join(folder, 'config.json'), JSON.stringify(configJson(shape)))
+  const tokenizer = readFileSync(join(tokenizerFrom, 'tokenizer.json'), 'utf8')
+  writeFileSync(join(folder, 'tokenizer.json'), padTokenizer(tokenizer, shape.vocab))
+  for (const name of copiedFiles) copyFileSync(join(tokenizerFrom, name), join(folder, name))
   renameSync(partial, join(folder, 'model.safetensors'))
 }
 

@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { root } from './setup.mjs'
 
 /**
- * Resolves to {url, output, stop} once /health/ready says yes; rejects with the end of the server's
+ * Resolves to {url, pid, output, stop} once /health/ready says yes; rejects with the end of the server's
  * output when it does not within `patienceMs`. `options` go to spawn.
  */
 export async function startServer({
@@ -40,7 +40,8 @@ export async function startServer({
   const deadline = performance.now() + patienceMs
   for (;;) {
     const url = /"url":"(http:[^"]+)"/.exec(output)?.[1]?.replace('//0.0.0.0:', '//127.0.0.1:')
-    if (url !== undefined && (await isReady(url))) return { url, output: () => output, stop }
+    if (url !== undefined && (await isReady(url)))
+      return { url, pid: child.pid, output: () => output, stop }
     if (child.exitCode !== null || child.signalCode !== null || performance.now() > deadline) {
       await stop()
       throw new Error(`the server did not get ready:\n${output}`)

@@ -1,0 +1,100 @@
+// The benchmark's flags. Parsing is pure: arguments come in, options or an error with the rule come out.
+
+import { parseArgs } from 'node:util'
+import { type ShapeName, shapes } from './shapes.ts'
+
+export const sectionNames = [
+  'decode',
+  'prefill',
+  'adapters',
+  'resident',
+  'sites',
+  'http',
+  'switch',
+] as const
+export type SectionName = (typeof sectionNames)[number]
+
+export const peerNames = [
+  'dutyfree-c-api',
+  'dutyfree-http',
+  'onnxruntime-node',
+  'llama.cpp',
+  'transformers',
+] as const
+export type ComparedPeer = (typeof peerNames)[number]
+
+export interface BenchOptions {
+  readonly sections: readonly SectionName[]
+  readonly shapes: readonly ShapeName[]
+  readonly peers: readonly ComparedPeer[]
+  readonly rounds: number
+  readonly threads: number
+  readonly streams: readonly number[]
+  readonly promptTokens: number
+  readonly decodeTokens: number
+  readonly residents: readonly number[]
+  readonly isQuick: boolean
+}
+
+export const usage = `npm run bench -- [flags]
+  --quick                under 10 minutes: the 0.5B shape, 3 rounds, 32 tokens, 1 and 8 streams
+  --only <section,…>     ${sectionNames.join(', ')} (all)
+  --shape <name,…>       ${Object.keys(shapes).join(', ')} (the first two)
+  --peers <name,…>       ${peerNames.join(', ')} (all)
+  --rounds <n>           interleaved rounds (5)
+  --threads <n>          threads of every engine (2)
+  --streams <n,…>        streams that decode together (1,2,4,8)
+  --tokens <n>           tokens that each stream decodes (128)
+  --output <folder>      where the results go (bench/results)
+  --no-build             use dist/ as it is
+`
+
+const flags = {
+  quick: { type: 'boolean', default: false },
+  only: { type: 'string' },
+  shape: { type: 'string' },
+  peers: { type: 'string' },
+  rounds: { type: 'string' },
+  threads: { type: 'string', default: '2' },
+  streams: { type: 'string' },
+  tokens: { type: 'string' },
+} as const
+
+const maxRows = 8
+
+export function parseOptions(args: readonly string[]): BenchOptions {
+  const { values } = parseArgs({ args: [...args], options: flags })
+  const isQuick = values.quick
+  const numbers = (name: string, text: string, max: number) =>
+    text.split(',').map((part) => {
+      const value = Number(part)
+      if (Number.isInteger(value) && value >= 1 && value <= max) return value
+      throw new Error(`--${name} takes whole numbers from 1 to ${max}; got ${part}`)
+    })
+  const number = (name: string, text: string, max: number) => {
+    const all = numbers(name, text, max)
+    if (all.length > 1) throw new Error(`--${name} takes one number; got ${text}`)
+    return all[0]!
+  }
+  const defaultShapes = isQuick ? 'qwen2.5-0.5b' : 'qwen2.5-0.5b,r1-qwen-1.5b'
+  return {
+    sections: oneOf('only', values.only, sectionNames),
+    shapes: oneOf('shape', values.shape ?? defaultShapes, Object.keys(shapes) as ShapeName[]),
+    peers: oneOf('peers', values.peers, peerNames),
+    rounds: number('rounds', values.rounds ?? (isQuick ? '3' : '5'), 100),
+    threads: number('threads', values.threads, 256),
+    streams: numbers('streams', values.streams ?? (isQuick ? '1,8' : '1,2,4,8'), maxRows),
+    promptTokens: 512,
+    decodeTokens: number('tokens', values.tokens ?? (isQuick ? '32' : '128'), 256),
+    residents: isQuick ? [1, 1000] : [1, 10, 100, 1000],
+    isQuick,
+  }
+}
+
+function oneOf<T extends string>(name: string, text: string | undefined, known: readonly T[]): T[] {
+  if (text === undefined) return [...known]
+  return text.split(',').map((part) => {
+    if ((known as readonly string[]).includes(part)) return part as T
+    throw new Error(`--${name} knows ${known.join(', ')}; got ${part}`)
+  })
+}

@@ -1,0 +1,43 @@
+// Peer adapter-store: the time from an adapter's name to its numbers in the bank (read, checked,
+// written) for a shape whose weights are not needed. "Cold" is cold for the server; the operating
+// system has the file in its page cache.
+
+import { performance } from 'node:perf_hooks'
+import { adapterName } from '../random-adapters.ts'
+import type { Shape } from '../shapes.ts'
+import { percentile } from '../statistics.ts'
+import { openAdapterStore } from './engine-runner.ts'
+import { type Peer, servePeer } from './protocol.ts'
+
+export interface AdapterStoreSpec {
+  readonly shape: Shape
+  readonly adapterRoot: string
+  /** Adapters in the folder. */
+  readonly count: number
+}
+
+const loadsPerMeasurement = 5
+
+async function open({ shape, adapterRoot, count }: AdapterStoreSpec): Promise<Peer> {
+  // One slot for the base and one for the adapter: every acquisition evicts the one before.
+  const store = openAdapterStore(shape, adapterRoot, 2)
+  let next = 0
+  return {
+    info: { adapters: count },
+    operations: {
+      async load() {
+        const times: number[] = []
+        for (let i = 0; i < loadsPerMeasurement; i++) {
+          const id = adapterName(next++ % count)
+          const start = performance.now()
+          const held = await store.acquire([{ id, scale: null }])
+          times.push(performance.now() - start)
+          held.release()
+        }
+        return { value: percentile(times, 0.5) }
+      },
+    },
+  }
+}
+
+await servePeer(open)

@@ -1,0 +1,119 @@
+// The one place where the benchmark touches the engine's inside: how a graph is made, loaded and run,
+// and how adapters get into its bank. What changes there is followed here.
+
+import { createBank } from '../../server/adapters/bank.ts'
+import { createAdapterStore } from '../../server/adapters/store.ts'
+import { flags } from '../../server/config.ts'
+import { maxRankPerRow } from '../../server/contracts/adapter.ts'
+import type { LinearModule, WeightFormat } from '../../server/contracts/checkpoint.ts'
+import { openCheckpoint } from '../../server/model/checkpoint.ts'
+import { parseModelConfig } from '../../server/model/checkpoint-config.ts'
+import { convertCheckpoint } from '../../server/model/convert.ts'
+import { type Component, createRunner } from '../../server/model/runner.ts'
+import { adapterName } from '../random-adapters.ts'
+import { configJson } from '../random-checkpoint.ts'
+import type { Shape } from '../shapes.ts'
+
+export interface GraphSpec {
+  readonly checkpointDir: string
+  readonly cacheDir: string
+  readonly format: WeightFormat
+  readonly sites: readonly LinearModule[]
+  /** Positions per cache row. */
+  readonly capacity: number
+}
+
+/** Path of the graph file, built when the cache does not hold it. */
+export async function ensureGraph(
+  spec: GraphSpec,
+  onProgress?: (done: number, total: number) => void,
+) {
+  const checkpoint = openCheckpoint(spec.checkpointDir)
+  const path = await convertCheckpoint({
+    dir: spec.checkpointDir,
+    checkpoint,
+    maxContext: spec.capacity,
+    format: spec.format,
+    sites: spec.sites,
+    cacheDir: spec.cacheDir,
+    ...(onProgress && { onProgress }),
+  })
+  checkpoint.close()
+  return { path, config: checkpoint.config }
+}
+
+export interface EngineSpec extends GraphSpec {
+  readonly rows: number
+  readonly threads: number
+  /** Bank slots, slot 0 (the base) included. */
+  readonly slots: number
+  readonly adapterRoot: string
+}
+
+/** A loaded graph with the adapters random-0000 … resident; without server, sampler or scheduler. */
+export async function openEngineRunner(spec: EngineSpec) {
+  const { path, config } = await ensureGraph(spec)
+  const runner = createRunner({
+    graphPath: path,
+    config,
+    threads: spec.threads,
+    rows: spec.rows,
+    capacity: spec.capacity,
+    sites: spec.sites,
+    slots: spec.slots,
+    maxChunk: 512,
+    maxComponents: maxRankPerRow,
+  })
+  const bank = createBank({ numSlots: spec.slots, places: runner.bankPlaces })
+  const store = createAdapterStore({
+    root: spec.adapterRoot,
+    modelConfig: config,
+    bank,
+    maxRankPerRow,
+  })
+  const resident: (readonly Component[])[] = []
+  for (let index = 0; spec.sites.length > 0 && index < spec.slots - 1; index++) {
+    const held = await store.acquire([{ id: adapterName(index), scale: null }])
+    resident.push(held.slots.map((slot, i) => ({ slot, scale: held.scales[i]! })))
+  }
+  const componentsOf = (adapter: number | null): readonly Component[] =>
+    adapter === null ? [] : resident[adapter]!
+
+  return {
+    async prefill(row: number, tokens: readonly number[], past: number, adapter: number | null) {
+      await runner.prefill({ row, tokens, past, components: componentsOf(adapter) })
+    },
+    /** One step of all rows; nothing is sampled from what it computes. */
+    async decode(rows: ReadonlyArray<{ token: number; past: number; adapter: number | null }>) {
+      await runner.decode(
+        rows.map(({ token, past, adapter }) => ({
+          token,
+          past,
+          components: componentsOf(adapter),
+        })),
+      )
+    },
+    release: () => runner.release(),
+  }
+}
+
+/** Reads, checks and writes adapters to a bank of a shape's size; no weights are needed for that. */
+export function openAdapterStore(shape: Shape, root: string, slots: number) {
+  const modelConfig = parseModelConfig(configJson(shape))
+  const places = Array.from({ length: shape.layers }, (_, layer) => ({
+    layer,
+    module: 'up_proj' as const,
+    a: new Float32Array(slots * shape.hidden),
+    b: new Float32Array(slots * shape.intermediate),
+  }))
+  const bank = createBank({ numSlots: slots, places })
+  return createAdapterStore({ root, modelConfig, bank, maxRankPerRow })
+}
+
+/** The server's flags for a format of weights. */
+export function weightFlags(format: WeightFormat): readonly string[] {
+  if (format.kind === 'fp32') return ['--weights', 'fp32']
+  const flag = flags.some(({ name }) => name === 'weight-block')
+  if (!flag && format.block !== 128) throw new Error('this server knows blocks of 128 only')
+  return ['--weights', `int${format.bits}`, ...(flag ? ['--weight-block', `${format.block}`] : [])]
+}

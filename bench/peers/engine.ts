@@ -1,0 +1,50 @@
+// Peer dutyfree-c-api: our graph through ONNX Runtime's C API in a bare loop, the ceiling of what the
+// server can reach. Nothing is sampled; tokens are made up.
+
+import { performance } from 'node:perf_hooks'
+import { type EngineSpec, openEngineRunner } from './engine-runner.ts'
+import {
+  type DecodeArgs,
+  type Peer,
+  type PrefillArgs,
+  randomTokens,
+  servePeer,
+} from './protocol.ts'
+
+export interface EnginePeerSpec extends EngineSpec {
+  /** Length of the prompt that every row begins with. */
+  readonly past: number
+}
+
+async function open(spec: EnginePeerSpec): Promise<Peer> {
+  const engine = await openEngineRunner(spec)
+  const prompt = randomTokens(spec.past)
+  for (let row = 0; row < spec.rows; row++) await engine.prefill(row, prompt, 0, null)
+  return {
+    info: { threads: spec.threads },
+    operations: {
+      async prefill({ tokens, adapter }: PrefillArgs) {
+        const input = randomTokens(tokens)
+        const start = performance.now()
+        await engine.prefill(0, input, 0, adapter)
+        return { ms: performance.now() - start, tokens }
+      },
+      async decode({ streams, tokens, past, adapters }: DecodeArgs) {
+        const start = performance.now()
+        for (let step = 0; step < tokens; step++) {
+          await engine.decode(
+            Array.from({ length: streams }, (_, row) => ({
+              token: 1000 + step + row,
+              past: past + step,
+              adapter: adapters[row] ?? null,
+            })),
+          )
+        }
+        return { ms: performance.now() - start, tokens: streams * tokens }
+      },
+    },
+    close: () => engine.release(),
+  }
+}
+
+await servePeer(open)

@@ -1,0 +1,152 @@
+// Results as Markdown: what was compared with what and whether the targets are met, then every number.
+
+import type { Case, Comparison, PeerUse, Target } from './plan.ts'
+import { type Outcome, outcomesOf, type Results, type SectionResult } from './results.ts'
+import { spread } from './statistics.ts'
+import { weightTypes } from './weight-types.ts'
+
+export function renderReport(results: Results): string {
+  const { machine, sections } = results
+  return [
+    '# Benchmark',
+    '',
+    `\`${results.command}\` · commit ${results.commit} · ${results.date}  `,
+    `${machine.cpu}, ${machine.cores} cores, ${machine.memoryGiB} GiB · ${machine.platform} · Node ${machine.node}  `,
+    `${results.threads} threads for every engine · ${results.rounds} rounds, interleaved · prompt ${results.promptTokens} tokens, ` +
+      `decode ${results.decodeTokens} tokens a stream after it`,
+    '',
+    'Ratios are medians of the rounds’ own ratios (both sides measured seconds apart); above 1 the first is faster, or, ' +
+      'for times, longer. Bits are bits per weight, scales included. Weights are random, tokens are made up; nothing is ' +
+      'sampled but over HTTP.',
+    '',
+    ...renderTargets(sections),
+    ...sections.flatMap((result) => renderSection(result, results)),
+    ...renderVersions(sections),
+  ].join('\n')
+}
+
+function renderTargets(sections: readonly SectionResult[]): string[] {
+  const rows = sections.flatMap((result) =>
+    outcomesOf(result)
+      .filter(({ isMet }) => isMet !== null)
+      .map((outcome) => [result.section.shape, ...outcomeCells(outcome, result)]),
+  )
+  if (rows.length === 0) return []
+  return ['## Targets', '', ...table(['shape', ...outcomeHeads], rows), '']
+}
+
+const outcomeHeads = ['comparison', 'bits', 'median', 'min–max', 'target', '']
+
+function outcomeCells({ comparison, spread, isMet }: Outcome, result: SectionResult): string[] {
+  return [
+    comparison.what,
+    comparedBits(comparison, result),
+    showNumber(spread.median),
+    `${showNumber(spread.min)}–${showNumber(spread.max)}`,
+    showTarget(comparison.target),
+    isMet === null ? '' : isMet ? 'met' : '**not met**',
+  ]
+}
+
+function comparedBits(comparison: Comparison, { section }: SectionResult): string {
+  const bitsOf = (id: string) => bits(section.cases.find((one) => one.id === id)?.use)
+  switch (comparison.kind) {
+    case 'ratio':
+      return [bitsOf(comparison.top), bitsOf(comparison.bottom)].join(' : ')
+    case 'share':
+    case 'value':
+      return bitsOf(comparison.of)
+  }
+}
+
+const bits = (use: PeerUse | undefined): string =>
+  use?.weights ? String(weightTypes[use.weights].bits) : ''
+
+function showTarget(target: Target | null): string {
+  switch (target?.kind) {
+    case undefined:
+      return ''
+    case 'at-least':
+      return `≥ ${target.value}`
+    case 'at-most':
+      return `≤ ${target.value}`
+    case 'about':
+      return `${target.value.toFixed(1)} ± noise`
+  }
+}
+
+function renderSection(result: SectionResult, { threads, machine }: Results): string[] {
+  const { section, cases, missing, load } = result
+  // The engine that computes loads one core a thread, the client and the benchmark a little.
+  const isBusy = Math.max(...load) > Math.max(threads, machine.cores) + 1
+  const described = new Map(section.cases.map((one) => [one.id, one]))
+  const rows = cases.map(({ id, values }) => {
+    const { use, work, unit } = described.get(id) as Case
+    const { median, min, max, n } = spread(values)
+    return [
+      work,
+      engineName(use),
+      bits(use),
+      `${showNumber(median)} ${unit}`,
+      `${showNumber(min)}–${showNumber(max)}`,
+      String(n),
+    ]
+  })
+  const outcomes = outcomesOf(result)
+  return [
+    `## ${section.title} · ${section.shape}`,
+    '',
+    `Load average ${load[0].toFixed(2)} before, ${load[1].toFixed(2)} after.`,
+    ...(isBusy ? ['**Other work ran on this machine: do not trust these numbers.**'] : []),
+    ...missing.map(({ peer, reason }) => `\n**${peer} was not run:** ${gist(reason)}`),
+    '',
+    ...table(['work', 'engine', 'bits', 'median', 'min–max', 'rounds'], rows),
+    '',
+    ...(outcomes.length === 0
+      ? []
+      : [
+          ...table(
+            outcomeHeads,
+            outcomes.map((one) => outcomeCells(one, result)),
+          ),
+          '',
+        ]),
+  ]
+}
+
+export function engineName({ peer, weights, hasSites, resident }: PeerUse): string {
+  const sites = hasSites ? '' : ', no adapter sites'
+  const residents = resident > 0 && peer === 'dutyfree-c-api' ? `, ${resident} resident` : ''
+  return `${peer}${weights ? ` ${weights}` : ''}${sites}${residents}`
+}
+
+function renderVersions(sections: readonly SectionResult[]): string[] {
+  const peers = Object.assign({}, ...sections.map((result) => result.peers)) as Record<
+    string,
+    object
+  >
+  const lines = Object.entries(peers).map(([name, info]) => {
+    const facts = Object.entries(info).map(([key, value]) => `${key} ${String(value).trim()}`)
+    return `- ${name}: ${facts.join('; ')}`
+  })
+  return lines.length === 0 ? [] : ['## Engines', '', ...lines, '']
+}
+
+/** The line of an output that names the error, or its first. */
+function gist(reason: string): string {
+  const lines = reason.trim().split('\n')
+  const named = lines.find((line) => /^\w*(Error|Exception)\b/.test(line.trim()))
+  return (named ?? lines[0] ?? '').slice(0, 300)
+}
+
+/** Three digits that matter. */
+export function showNumber(value: number): string {
+  if (!Number.isFinite(value)) return '–'
+  if (value >= 100) return value.toFixed(0)
+  return value.toFixed(value >= 10 ? 1 : 2)
+}
+
+function table(heads: readonly string[], rows: readonly (readonly string[])[]): string[] {
+  const line = (cells: readonly string[]) => `| ${cells.join(' | ')} |`
+  return [line(heads), line(heads.map(() => '---')), ...rows.map(line)]
+}

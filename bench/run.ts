@@ -1,0 +1,91 @@
+// Runs one section: its peers are loaded side by side, warmed up, and then measured in turn, round by
+// round, so that what else the machine does meets them all alike. One peer computes at a time.
+
+import { loadavg } from 'node:os'
+import type { PeerProcess } from './peer-process.ts'
+import type { Measurement, PeerInfo } from './peers/protocol.ts'
+import type { Case, PeerUse, Section } from './plan.ts'
+import { engineName } from './report.ts'
+import { inUnit, type SectionResult } from './results.ts'
+
+export interface SectionOptions {
+  readonly rounds: number
+  readonly launch: (use: PeerUse) => Promise<PeerProcess>
+  /** Called before every measurement and every load. */
+  readonly onStep: (what: string) => void
+}
+
+const warmUpTokens = 8
+
+/** The same work in little: caches and buffers are as large after a few steps as after many. */
+const warmUpArgs = ({ op, args }: Case): Case['args'] =>
+  op === 'decode' ? { ...args, tokens: warmUpTokens } : args
+
+const keyOf = (use: PeerUse): string => JSON.stringify(use)
+
+export async function runSection(
+  section: Section,
+  { rounds, launch, onStep }: SectionOptions,
+): Promise<SectionResult> {
+  const before = loadavg()[0]!
+  const peers = new Map<string, PeerProcess>()
+  const missing = new Map<string, { peer: string; reason: string }>()
+  const measured = new Map<string, Measurement[]>()
+
+  const drop = (use: PeerUse, error: unknown) => {
+    const reason = error instanceof Error ? error.message : String(error)
+    missing.set(keyOf(use), { peer: engineName(use), reason })
+    console.error(`dutyfree: ${engineName(use)} is left out: ${reason}`)
+  }
+  const running = () => section.cases.filter(({ use }) => !missing.has(keyOf(use)))
+
+  async function measure(one: Case, args: Case['args']): Promise<void> {
+    try {
+      const value = await peers.get(keyOf(one.use))!.call(one.op, args)
+      const all = measured.get(one.id) ?? []
+      measured.set(one.id, [...all, value])
+    } catch (error) {
+      drop(one.use, error)
+    }
+  }
+
+  try {
+    for (const { use } of section.cases) {
+      if (peers.has(keyOf(use)) || missing.has(keyOf(use))) continue
+      onStep(`loading ${engineName(use)}`)
+      await launch(use)
+        .then((peer) => peers.set(keyOf(use), peer))
+        .catch((error: unknown) => drop(use, error))
+    }
+    for (let round = 0; round <= rounds; round++) {
+      // The first round only warms up: caches fill, buffers grow.
+      if (round === 1) measured.clear()
+      // Every second round runs backwards, so that a drift favours nobody.
+      const order = round % 2 === 0 ? running() : running().toReversed()
+      for (const one of order) {
+        if (missing.has(keyOf(one.use))) continue
+        onStep(`${round === 0 ? 'warm-up' : `round ${round}/${rounds}`} · ${one.work}`)
+        await measure(one, round === 0 ? warmUpArgs(one) : one.args)
+      }
+    }
+  } finally {
+    await Promise.all([...peers.values()].map((peer) => peer.stop()))
+  }
+
+  const cases = running().map((one) => {
+    const measurements = measured.get(one.id) ?? []
+    const values = measurements.map((measurement) => inUnit(one, measurement))
+    return { id: one.id, values, measurements }
+  })
+  const infos = section.cases.flatMap(({ use }): Array<[string, PeerInfo]> => {
+    const peer = peers.get(keyOf(use))
+    return peer === undefined ? [] : [[engineName(use), peer.info]]
+  })
+  return {
+    section,
+    load: [before, loadavg()[0]!],
+    cases,
+    missing: [...missing.values()],
+    peers: Object.fromEntries(infos),
+  }
+}

@@ -1,0 +1,79 @@
+// npm run bench -- [--quick] [--only decode,prefill] [--shape qwen2.5-0.5b] [--peers …] [--rounds 5] …
+// Measures dutyfree beside other engines, interleaved, and writes JSON, Markdown and a plot.
+
+import { spawnSync } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { join, resolve } from 'node:path'
+import { parseArgs } from 'node:util'
+import { installPython, python } from './python.mjs'
+import { build, installNode, root, run } from './setup.mjs'
+
+const peers = join(root, 'bench', 'peers')
+
+/** The locked node-llama-cpp and its library for this machine's processor, not those for GPUs. */
+function installPeers() {
+  const { dependencies } = JSON.parse(readFileSync(join(peers, 'package.json'), 'utf8'))
+  const version = dependencies['node-llama-cpp']
+  const library = `@node-llama-cpp/${libraryName()}`
+  const require = createRequire(join(peers, 'package.json'))
+  const isThere = [library, 'node-llama-cpp'].every((name) => {
+    try {
+      require.resolve(name)
+      return true
+    } catch {
+      return false
+    }
+  })
+  if (isThere) return
+  console.error('dutyfree: installing node-llama-cpp into bench/peers (once)')
+  const flags = ['--no-save', '--omit=optional', '--ignore-scripts', '--loglevel=error']
+  const code = run('npm', ['install', ...flags, `${library}@${version}`], { cwd: peers })
+  if (code !== 0) console.error('dutyfree: that failed; llama.cpp will be left out')
+}
+
+function libraryName() {
+  const { platform, arch } = process
+  if (platform === 'darwin') return arch === 'arm64' ? 'mac-arm64-metal' : 'mac-x64'
+  return `${platform === 'win32' ? 'win' : 'linux'}-${arch}`
+}
+
+const hasTransformers = () =>
+  spawnSync(python, ['-c', 'import torch, transformers, peft']).status === 0
+
+const own = {
+  output: { type: 'string', default: join(root, 'bench', 'results') },
+  'no-build': { type: 'boolean', default: false },
+  help: { type: 'boolean', default: false },
+}
+const { values, tokens } = parseArgs({ options: own, strict: false, tokens: true })
+const ownNames = new Set(Object.keys(own))
+const ownIndices = new Set(
+  tokens.flatMap(({ kind, name, index, inlineValue }) => {
+    if (kind !== 'option' || !ownNames.has(name)) return []
+    return own[name].type === 'string' && !inlineValue ? [index, index + 1] : [index]
+  }),
+)
+const args = process.argv.slice(2).filter((_, index) => !ownIndices.has(index))
+
+if (!values['no-build']) {
+  installNode()
+  if (build() !== 0) process.exit(1)
+}
+const bench = await import(new URL('../dist/bench/main.js', import.meta.url).href)
+if (values.help) {
+  process.stdout.write(bench.usage)
+  process.exit(0)
+}
+let options
+try {
+  options = bench.checkArguments(args)
+} catch (error) {
+  console.error(`dutyfree: ${error.message}\n${bench.usage}`)
+  process.exit(2)
+}
+if (options.peers.includes('llama.cpp')) installPeers()
+if (options.peers.includes('transformers') && !hasTransformers()) installPython()
+const base = await bench.runBenchmark({ root, args, output: resolve(values.output) })
+console.log(readFileSync(`${base}.md`, 'utf8'))
+console.error(`dutyfree: results in ${base}.{json,md,svg}`)

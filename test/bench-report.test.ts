@@ -1,0 +1,147 @@
+// What the benchmark makes of its numbers. Nothing is timed here: the numbers are given.
+
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { parseOptions } from '../bench/options.ts'
+import type { Case, Section } from '../bench/plan.ts'
+import { caseIds, planSections } from '../bench/plan.ts'
+import { renderPlot } from '../bench/plot.ts'
+import { renderReport } from '../bench/report.ts'
+import { inUnit, meets, outcomesOf, type Results, type SectionResult } from '../bench/results.ts'
+import { shapes } from '../bench/shapes.ts'
+import { pairedRatios, percentile, spread } from '../bench/statistics.ts'
+import { bytesPerStep, weightsPerStep } from '../bench/weight-types.ts'
+
+test('a spread is the median of an odd number, and the mean of the middle two of an even one', () => {
+  assert.deepEqual(spread([3, 1, 2]), { median: 2, min: 1, max: 3, n: 3 })
+  assert.equal(spread([4, 1, 2, 3]).median, 2.5)
+  assert.throws(() => spread([]), /at least one/)
+})
+
+test('a ratio is taken round by round, so that a slow round slows both of its sides', () => {
+  // Medians alone would say 100 / 40.
+  assert.equal(pairedRatios([100, 50, 200], [50, 25, 40]).median, 2)
+  assert.throws(() => pairedRatios([1], [1, 2]), /1 and 2/)
+})
+
+test('a percentile is a value that occurred', () => {
+  const values = Array.from({ length: 100 }, (_, i) => i + 1)
+  assert.equal(percentile(values, 0.99), 99)
+  assert.equal(percentile([5], 0.5), 5)
+})
+
+test('tokens are counted per second of all streams together', () => {
+  const one = { unit: 'tokens/s' } as Case
+  assert.equal(inUnit(one, { ms: 500, tokens: 128 }), 256)
+  assert.equal(inUnit({ unit: 'ms' } as Case, { value: 12 }), 12)
+})
+
+test('a step of the 0.5B shape reads 494 million weights, tied lm_head included', () => {
+  const shape = shapes['qwen2.5-0.5b']
+  assert.equal(Math.round(weightsPerStep(shape) / 1e6), 494)
+  assert.equal(bytesPerStep(shape, 'int4-128'), (weightsPerStep(shape) * 4.25) / 8)
+})
+
+test('targets are met by the median; "about" also by a range that holds the value', () => {
+  const of = (median: number, min = median, max = median) => ({ median, min, max, n: 3 })
+  assert.equal(meets(of(1.5), { kind: 'at-least', value: 1.5 }), true)
+  assert.equal(meets(of(1.49), { kind: 'at-least', value: 1.5 }), false)
+  assert.equal(meets(of(31), { kind: 'at-most', value: 30 }), false)
+  assert.equal(meets(of(1.04), { kind: 'about', value: 1 }), true)
+  assert.equal(meets(of(1.2, 0.9, 1.4), { kind: 'about', value: 1 }), true)
+  assert.equal(meets(of(1.2, 1.1, 1.4), { kind: 'about', value: 1 }), false)
+})
+
+test('every comparison of every plan names cases of its own section, and ids are unique', () => {
+  for (const args of [[], ['--quick'], ['--peers', 'dutyfree-c-api,llama.cpp']]) {
+    for (const { cases, comparisons, title } of planSections(parseOptions(args))) {
+      const ids = cases.map(({ id }) => id)
+      assert.equal(new Set(ids).size, ids.length, title)
+      for (const comparison of comparisons) {
+        for (const id of caseIds(comparison)) assert.ok(ids.includes(id), `${title}: ${id}`)
+      }
+    }
+  }
+})
+
+test('filters choose sections, shapes and peers, and a name that is unknown is refused', () => {
+  const args = ['--only', 'decode', '--shape', 'qwen2.5-0.5b', '--peers', 'dutyfree-c-api']
+  const sections = planSections(parseOptions(args))
+  assert.ok(sections.length > 0)
+  for (const { name, shape, cases } of sections) {
+    assert.deepEqual([name, shape], ['decode', 'qwen2.5-0.5b'])
+    assert.ok(cases.every(({ use }) => ['dutyfree-c-api', 'bandwidth'].includes(use.peer)))
+  }
+  assert.throws(() => parseOptions(['--only', 'train']), /--only knows decode/)
+  assert.throws(() => parseOptions(['--rounds', '0']), /whole numbers from 1/)
+  assert.throws(() => parseOptions(['--frobnicate']), /frobnicate/)
+})
+
+const sectionResult = (values: readonly number[][]): SectionResult => {
+  const options = parseOptions(['--only', 'decode', '--streams', '1', '--shape', 'qwen2.5-0.5b'])
+  const planned = planSections(options)[0] as Section
+  const cases = planned.cases.flatMap(({ id }, i) => {
+    const own = values[i]
+    return own === undefined ? [] : [{ id, values: own, measurements: [] }]
+  })
+  return { section: planned, load: [0.1, 0.2], cases, missing: [], peers: {} }
+}
+
+const results = (section: SectionResult): Results => ({
+  date: '2026-01-01T00:00:00.000Z',
+  commit: 'abcdef0',
+  command: 'npm run bench --',
+  machine: { cpu: 'A & B', cores: 2, memoryGiB: 24, platform: 'linux x64', node: '20.0.0' },
+  rounds: 3,
+  threads: 2,
+  promptTokens: 512,
+  decodeTokens: 128,
+  sections: [section],
+})
+
+test('a report says beside each ratio its bits, its target and whether that is met', () => {
+  // bandwidth, int4-128, int4-32, Q4_0
+  const section = sectionResult([[30], [90], [60], [50]])
+  const report = renderReport(results(section))
+  assert.match(report, /int4-128 over llama\.cpp Q4_0 \| 4\.25 : 4\.5 \| 1\.80 \|.*≥ 1\.5 \| met/)
+  assert.match(report, /int4-32 over llama\.cpp Q4_0 \| 5 : 4\.5 \| 1\.20 \|.*\*\*not met\*\*/)
+  assert.match(report, /commit abcdef0/)
+  assert.match(report, /Load average 0\.10 before/)
+})
+
+test('numbers that were taken beside other work are marked as such', () => {
+  const section = sectionResult([[30], [90], [60], [50]])
+  assert.doesNotMatch(renderReport(results(section)), /Other work ran/)
+  assert.match(renderReport(results({ ...section, load: [0.1, 8] })), /Other work ran/)
+})
+
+test('a peer without numbers is named with its reason, and takes its comparisons along', () => {
+  const full = sectionResult([[30], [90], [60]])
+  const missing = [{ peer: 'llama.cpp Q4_0', reason: 'no library\nat line 1' }]
+  const section = { ...full, missing }
+  const report = renderReport(results(section))
+  assert.match(report, /\*\*llama\.cpp Q4_0 was not run:\*\* no library$/m)
+  assert.equal(
+    outcomesOf(section).some(({ comparison }) => comparison.what.includes('Q4_0')),
+    false,
+  )
+})
+
+test('the share of the bandwidth is bytes decoded per second over the best read', () => {
+  const section = sectionResult([
+    [20, 35],
+    [90, 90],
+    [60, 60],
+    [50, 50],
+  ])
+  const found = outcomesOf(section).find(({ comparison }) => comparison.kind === 'share')
+  assert.ok(found)
+  const bytes = bytesPerStep(shapes['qwen2.5-0.5b'], 'int4-128')
+  assert.ok(Math.abs(found.spread.median - (90 * bytes) / 1e9 / 35) < 1e-9)
+})
+
+test('a plot has a bar for every engine and escapes what it writes', () => {
+  const svg = renderPlot(results(sectionResult([[30], [90], [60], [50]])))
+  assert.equal(svg.match(/<rect x=/g)?.length, 3)
+  assert.match(svg, /A &amp; B/)
+})
