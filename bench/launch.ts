@@ -55,7 +55,7 @@ export async function launchPeer(
         capacity,
         rows,
         threads,
-        slots: use.resident + 1,
+        resident: use.resident,
         adapterRoot: ensureAdapters(files, shape, use.resident),
         past,
       })

@@ -15,7 +15,7 @@ export interface PeerUse {
   readonly weights: WeightType | null
   /** Whether our graph has places for adapters. */
   readonly hasSites: boolean
-  /** Adapters in our bank, or 1 where PEFT wraps the model. */
+  /** Adapters in memory, or 1 where PEFT wraps the model. */
   readonly resident: number
 }
 

@@ -1,13 +1,18 @@
 // The ways weights are held by the engines that are compared, and what each costs per weight.
 
-import type { WeightFormat } from '../server/contracts/checkpoint.ts'
+import type { BlockSize, QuantizedBits, WeightFormat } from '../server/contracts/checkpoint.ts'
 import type { Shape } from './shapes.ts'
 
+/** As the server holds them when nothing but the block is asked for. */
+const quantized = (bits: QuantizedBits, block: BlockSize): WeightFormat => {
+  return { kind: 'quantized', bits, block, zeroPoints: false, searchScales: bits === 4 }
+}
+
 export const weightTypes = {
-  'int4-128': { bits: 4.25, format: { kind: 'quantized', bits: 4, block: 128 } },
-  'int4-64': { bits: 4.5, format: { kind: 'quantized', bits: 4, block: 64 } },
-  'int4-32': { bits: 5, format: { kind: 'quantized', bits: 4, block: 32 } },
-  'int8-128': { bits: 8.25, format: { kind: 'quantized', bits: 8, block: 128 } },
+  'int4-128': { bits: 4.25, format: quantized(4, 128) },
+  'int4-64': { bits: 4.5, format: quantized(4, 64) },
+  'int4-32': { bits: 5, format: quantized(4, 32) },
+  'int8-128': { bits: 8.25, format: quantized(8, 128) },
   fp32: { bits: 32, format: { kind: 'fp32' } },
   // llama.cpp: blocks of 32 with a half-precision scale.
   Q4_0: { bits: 4.5, format: null },

@@ -1,5 +1,5 @@
-// Peer adapter-store: the time from an adapter's name to its numbers in the bank (read, checked,
-// written) for a shape whose weights are not needed. "Cold" is cold for the server; the operating
+// Peer adapter-store: the time from an adapter's name to its numbers in memory, read and
+// checked, for a shape whose weights are not needed. "Cold" is cold for the server; the operating
 // system has the file in its page cache.
 
 import { performance } from 'node:perf_hooks'
@@ -19,8 +19,8 @@ export interface AdapterStoreSpec {
 const loadsPerMeasurement = 5
 
 async function open({ shape, adapterRoot, count }: AdapterStoreSpec): Promise<Peer> {
-  // One slot for the base and one for the adapter: every acquisition evicts the one before.
-  const store = openAdapterStore(shape, adapterRoot, 2)
+  // Room for one: every acquisition evicts the one before.
+  const store = openAdapterStore(shape, adapterRoot)
   let next = 0
   return {
     info: { adapters: count },

@@ -1,18 +1,19 @@
 // The one place where the benchmark touches the engine's inside: how a graph is made, loaded and run,
-// and how adapters get into its bank. What changes there is followed here.
+// and how adapters get into memory. What changes there is followed here.
 
-import { createBank } from '../../server/adapters/bank.ts'
 import { createAdapterStore } from '../../server/adapters/store.ts'
 import { flags } from '../../server/config.ts'
-import { maxRankPerRow } from '../../server/contracts/adapter.ts'
+import type { ScaledComponent } from '../../server/contracts/adapter.ts'
 import type { LinearModule, WeightFormat } from '../../server/contracts/checkpoint.ts'
 import { openCheckpoint } from '../../server/model/checkpoint.ts'
 import { parseModelConfig } from '../../server/model/checkpoint-config.ts'
 import { convertCheckpoint } from '../../server/model/convert.ts'
-import { type Component, createRunner } from '../../server/model/runner.ts'
+import { createRunner } from '../../server/model/runner.ts'
 import { adapterName } from '../random-adapters.ts'
 import { configJson } from '../random-checkpoint.ts'
 import type { Shape } from '../shapes.ts'
+
+const maxRankPerRow = 16
 
 export interface GraphSpec {
   readonly checkpointDir: string
@@ -26,7 +27,7 @@ export interface GraphSpec {
 /** Path of the graph file, built when the cache does not hold it. */
 export async function ensureGraph(
   spec: GraphSpec,
-  onProgress?: (done: number, total: number) => void,
+  onProgress?: (what: string, done: number, total: number) => void,
 ) {
   const checkpoint = openCheckpoint(spec.checkpointDir)
   const path = await convertCheckpoint({
@@ -45,8 +46,8 @@ export async function ensureGraph(
 export interface EngineSpec extends GraphSpec {
   readonly rows: number
   readonly threads: number
-  /** Bank slots, slot 0 (the base) included. */
-  readonly slots: number
+  /** Adapters that are read before anything runs. */
+  readonly resident: number
   readonly adapterRoot: string
 }
 
@@ -60,23 +61,21 @@ export async function openEngineRunner(spec: EngineSpec) {
     rows: spec.rows,
     capacity: spec.capacity,
     sites: spec.sites,
-    slots: spec.slots,
     maxChunk: 512,
-    maxComponents: maxRankPerRow,
   })
-  const bank = createBank({ numSlots: spec.slots, places: runner.bankPlaces })
   const store = createAdapterStore({
     root: spec.adapterRoot,
     modelConfig: config,
-    bank,
+    sites: new Set(spec.sites),
+    maxBytes: Number.POSITIVE_INFINITY,
     maxRankPerRow,
   })
-  const resident: (readonly Component[])[] = []
-  for (let index = 0; spec.sites.length > 0 && index < spec.slots - 1; index++) {
+  const resident: (readonly ScaledComponent[])[] = []
+  for (let index = 0; spec.sites.length > 0 && index < spec.resident; index++) {
     const held = await store.acquire([{ id: adapterName(index), scale: null }])
-    resident.push(held.slots.map((slot, i) => ({ slot, scale: held.scales[i]! })))
+    resident.push(held.components)
   }
-  const componentsOf = (adapter: number | null): readonly Component[] =>
+  const componentsOf = (adapter: number | null): readonly ScaledComponent[] =>
     adapter === null ? [] : resident[adapter]!
 
   return {
@@ -97,18 +96,20 @@ export async function openEngineRunner(spec: EngineSpec) {
   }
 }
 
-/** Reads, checks and writes adapters to a bank of a shape's size; no weights are needed for that. */
-export function openAdapterStore(shape: Shape, root: string, slots: number) {
+/** Reads and checks adapters of a shape, keeping one at a time; no weights are needed for that. */
+export function openAdapterStore(shape: Shape, root: string) {
   const modelConfig = parseModelConfig(configJson(shape))
-  const places = Array.from({ length: shape.layers }, (_, layer) => ({
-    layer,
-    module: 'up_proj' as const,
-    a: new Float32Array(slots * shape.hidden),
-    b: new Float32Array(slots * shape.intermediate),
-  }))
-  const bank = createBank({ numSlots: slots, places })
-  return createAdapterStore({ root, modelConfig, bank, maxRankPerRow })
+  const sites = new Set(['up_proj'] as const)
+  return createAdapterStore({
+    root,
+    modelConfig,
+    sites,
+    maxBytes: oneAdapter(shape),
+    maxRankPerRow,
+  })
 }
+
+const oneAdapter = ({ layers, hidden, intermediate }: Shape) => layers * (hidden + intermediate) * 4
 
 /** The server's flags for a format of weights. */
 export function weightFlags(format: WeightFormat): readonly string[] {

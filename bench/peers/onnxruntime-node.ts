@@ -6,7 +6,7 @@ import { createRequire } from 'node:module'
 import { performance } from 'node:perf_hooks'
 import { InferenceSession, Tensor } from 'onnxruntime-node'
 import { moduleShape } from '../../server/contracts/checkpoint.ts'
-import { bankA, bankB } from '../../server/graph/adapter-site.ts'
+import { adapterA, adapterB } from '../../server/graph/adapter-site.ts'
 import { pastKey, pastValue, presentKey, presentValue } from '../../server/graph/decoder.ts'
 import type { EnginePeerSpec } from './engine.ts'
 import { ensureGraph } from './engine-runner.ts'
@@ -28,13 +28,19 @@ async function open(spec: EnginePeerSpec): Promise<Peer> {
     graphOptimizationLevel: 'all',
   })
   const layers = Array.from({ length: config.numLayers }, (_, layer) => layer)
-  const bank: Feeds = {}
-  for (const layer of layers) {
-    for (const module of spec.sites) {
-      const { inner, outer } = moduleShape(config, module)
-      bank[bankA(layer, module)] = new Tensor('float32', new Float32Array(inner), [1, inner])
-      bank[bankB(layer, module)] = new Tensor('float32', new Float32Array(outer), [1, outer])
+  /** No row is adapted: zeros. */
+  const adapters = (rows: number): Feeds => {
+    const feeds: Feeds = {}
+    for (const layer of layers) {
+      for (const module of spec.sites) {
+        const { inner, outer } = moduleShape(config, module)
+        const a = new Float32Array(rows * inner)
+        const b = new Float32Array(rows * outer)
+        feeds[adapterA(layer, module)] = new Tensor('float32', a, [rows, 1, 1, inner])
+        feeds[adapterB(layer, module)] = new Tensor('float32', b, [rows, 1, 1, outer])
+      }
     }
+    return feeds
   }
 
   function emptyCache(rows: number, length: number): Feeds {
@@ -50,18 +56,21 @@ async function open(spec: EnginePeerSpec): Promise<Peer> {
   }
 
   /** Runs `tokens` on every row after `past`; returns the cache with them in it. */
-  async function step(cache: Feeds, tokens: readonly number[][], past: number): Promise<Feeds> {
+  async function step(
+    adapterFeeds: Feeds,
+    cache: Feeds,
+    tokens: readonly number[][],
+    past: number,
+  ): Promise<Feeds> {
     const rows = tokens.length
     const length = tokens[0]!.length
     const total = past + length
     const outputs = await session.run({
-      ...bank,
+      ...adapterFeeds,
       ...cache,
       input_ids: new Tensor('int64', BigInt64Array.from(tokens.flat().map(BigInt)), [rows, length]),
       seqlens_k: new Tensor('int32', new Int32Array(rows).fill(total - 1), [rows]),
       total_sequence_length: new Tensor('int32', Int32Array.of(total), []),
-      adapter_slots: new Tensor('int64', new BigInt64Array(rows), [rows, 1]),
-      adapter_scales: new Tensor('float32', new Float32Array(rows), [rows, 1]),
     })
     return Object.fromEntries(
       layers.flatMap((layer) => [
@@ -78,17 +87,19 @@ async function open(spec: EnginePeerSpec): Promise<Peer> {
     operations: {
       async prefill({ tokens }: PrefillArgs) {
         const cache = emptyCache(1, 0)
+        const adapterFeeds = adapters(1)
         const input = [randomTokens(tokens)]
         const start = performance.now()
-        await step(cache, input, 0)
+        await step(adapterFeeds, cache, input, 0)
         return { ms: performance.now() - start, tokens }
       },
       async decode({ streams, tokens, past }: DecodeArgs) {
         let cache = emptyCache(streams, past)
+        const adapterFeeds = adapters(streams)
         const start = performance.now()
         for (let i = 0; i < tokens; i++) {
           const input = Array.from({ length: streams }, (_, row) => [1000 + i + row])
-          cache = await step(cache, input, past + i)
+          cache = await step(adapterFeeds, cache, input, past + i)
         }
         return { ms: performance.now() - start, tokens: streams * tokens }
       },
