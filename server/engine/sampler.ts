@@ -44,8 +44,8 @@ function largest(logits: Float32Array): number {
     const a = logits[id] as number
     const b = id + 1 < logits.length ? (logits[id + 1] as number) : a
     // Not "a > even": NaN must not slip through.
-    if (!(a <= even)) even = a === a ? a : refuse('NaN')
-    if (!(b <= odd)) odd = b === b ? b : refuse('NaN')
+    if (!(a <= even)) even = Number.isNaN(a) ? refuse('NaN') : a
+    if (!(b <= odd)) odd = Number.isNaN(b) ? refuse('NaN') : b
   }
   const top = Math.max(even, odd)
   return Number.isFinite(top) ? top : refuse('infinite')
