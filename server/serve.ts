@@ -55,7 +55,12 @@ const startEngine = async (options: ServeOptions, url: string): Promise<'ready'>
   const { engine, logger, onReady } = options
   const model = await engine.ready()
   await onReady?.(model)
-  logger.info({ url, model: model.id, device: model.device, weights: model.weights }, 'ready')
+  const { device, weights, maxContext, modelContext } = model
+  const memoryMiB = Object.fromEntries(
+    Object.entries(model.bytes).map(([kind, bytes]) => [kind, Math.ceil(bytes / 2 ** 20)]),
+  )
+  logger.info({ url, model: model.id, device, weights, maxContext, memoryMiB }, 'ready')
+  if (maxContext < modelContext) logger.warn({ maxContext, modelContext }, 'context is shortened')
   if (process.stdout.isTTY) process.stdout.write(`dutyfree: ${model.id} is ready on ${url}\n`)
   return 'ready'
 }

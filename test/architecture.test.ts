@@ -45,7 +45,7 @@ const rooms: readonly Room[] = [
   {
     name: 'engine, pure part',
     holds:
-      /^engine\/(scheduler|sequence|sampler|kv-cache|stop|random|logprobs|detokenizer|prefix-cache)$/,
+      /^engine\/(scheduler|sequence|sampler|kv-cache|stop|random|logprobs|softmax|kept-tokens|detokenizer|prefix-cache|kv-shape|chunk-pace|cache-rows|step-runner)$/,
     ours: new RegExp(`^(${shared}|engine/)`),
     packages: nothing,
   },

@@ -177,7 +177,7 @@ describe('a batch on the real model', () => {
         const last = batch.length - 1
         const moved = batch[last] as (typeof batch)[number]
         if (leaving !== last) {
-          model.runner.copyRow(last, leaving, moved.sequence.prompt.length + step)
+          model.runner.copyRow(last, leaving, 0, moved.sequence.prompt.length + step)
           batch[leaving] = moved
         }
         batch = batch.slice(0, -1)
@@ -234,7 +234,7 @@ describe('a batch on the real model', () => {
       logits = await model.runner.prefill({ row: 2, tokens: chunk, past, components })
     }
     const first = logits.slice()
-    model.runner.copyRow(2, 0, prompt.length)
+    model.runner.copyRow(2, 0, 0, prompt.length)
     const token = sequence.rest[0] as number
     return [first, await model.runner.decode([{ token, past: prompt.length, components }])] as const
   }

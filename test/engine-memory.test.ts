@@ -4,6 +4,7 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import type { ModelConfig } from '../server/contracts/checkpoint.ts'
 import type { EngineOptions } from '../server/contracts/engine.ts'
+import { readFreeMemory } from '../server/engine/free-memory.ts'
 import { planMemory } from '../server/engine/memory.ts'
 import { smallModel } from './support/tensor-files.ts'
 
@@ -19,8 +20,14 @@ const config: ModelConfig = {
   maxPosition: 4096,
 }
 
-const plan = (options: Partial<EngineOptions>, changes: Partial<ModelConfig> = {}) =>
+const plan = (
+  options: Partial<EngineOptions>,
+  changes: Partial<ModelConfig> = {},
+  freeBytes = 4096 * mebibyte,
+) =>
   planMemory({
+    freeBytes,
+    maxChunk: 512,
     config: { ...config, ...changes },
     options: {
       model: '',
@@ -45,29 +52,34 @@ const plan = (options: Partial<EngineOptions>, changes: Partial<ModelConfig> = {
   })
 
 describe('the memory plan', () => {
-  it('serves the whole context where it fits', () => {
-    const { capacity, bytes } = plan({ kvMemoryBytes: 64 * mebibyte })
-    assert.equal(capacity, 4096)
-    assert.equal(bytes.kv, 32 * mebibyte)
+  it('serves the whole context where one row of it fits, however many rows there may be', () => {
+    const { limits, bytes } = plan({ kvMemoryBytes: 8 * mebibyte })
+    assert.deepEqual(limits, { maxRows: 4, maxCapacity: 4096, maxPositions: 4096 })
+    assert.equal(bytes.kv, 8 * mebibyte)
     assert.equal(bytes.weights, 4000)
   })
 
   it('takes --max-context as it is', () => {
-    const { capacity, bytes } = plan({ maxContext: 100, kvMemoryBytes: 64 * mebibyte })
-    assert.equal(capacity, 100)
-    assert.equal(bytes.kv, 100 * 4 * 2048)
+    assert.equal(plan({ maxContext: 100, kvMemoryBytes: mebibyte }).limits.maxCapacity, 100)
   })
 
   it('shortens the context to --kv-memory when none was asked for, never beyond it', () => {
-    const { capacity, bytes } = plan({ kvMemoryBytes: 8 * mebibyte })
-    assert.equal(capacity, 1024)
-    assert.ok(bytes.kv <= 8 * mebibyte)
+    const { limits, bytes } = plan({ kvMemoryBytes: 2 * mebibyte })
+    assert.equal(limits.maxCapacity, 1024)
+    assert.ok(bytes.kv <= 2 * mebibyte)
+  })
+
+  it('takes half of what is left where nothing is said, and no more than rows could use', () => {
+    const { limits, bytes } = plan({}, { numLayers: 512, maxPosition: 65536 })
+    assert.ok(bytes.kv > 1000 * mebibyte && bytes.kv < 2048 * mebibyte, `${bytes.kv}`)
+    assert.ok(limits.maxCapacity < 65536)
+    assert.equal(plan({}).bytes.kv, 2 * 4 * 4096 * 2048)
   })
 
   it('refuses a context that was asked for and does not fit, with both sizes', () => {
-    assert.throws(() => plan({ maxContext: 4096, kvMemoryBytes: 8 * mebibyte }), {
+    assert.throws(() => plan({ maxContext: 4096, kvMemoryBytes: 2 * mebibyte }), {
       code: 'invalid_config',
-      message: /4 rows of 4096 tokens take 32 MiB and 8 MiB may be used.*--kv-memory/,
+      message: /one row of 4096 tokens takes 8 MiB and 2 MiB may be used.*--kv-memory/,
     })
   })
 
@@ -79,10 +91,59 @@ describe('the memory plan', () => {
     assert.throws(() => plan({ kvMemoryBytes: 1000 }), { code: 'invalid_config' })
   })
 
+  it('refuses what cannot fit into the free memory, part by part', () => {
+    assert.throws(() => plan({ kvMemoryBytes: 64 * mebibyte }, {}, 60 * mebibyte), {
+      code: 'invalid_config',
+      message:
+        /needs \d+ MiB \(weights 1, workspace \d+, adapters 1, KV cache 64\) and 60 MiB are free/,
+    })
+    assert.doesNotThrow(() => plan({ kvMemoryBytes: 32 * mebibyte }, {}, 60 * mebibyte))
+  })
+
   it('keeps adapters within --adapter-memory, and room for eight where nothing is said', () => {
     assert.equal(plan({ maxContext: 16, adapterMemoryBytes: 1e6 }).bytes.adapters, 1e6)
     const large = { numLayers: 48, hiddenSize: 5120, intermediateSize: 13824 }
     const { bytes } = plan({ maxContext: 16 }, large)
     assert.ok(bytes.adapters >= 8 * 48 * (5120 + 13824) * 4)
+  })
+})
+
+describe('free memory', () => {
+  const free = (files: Readonly<Record<string, string>>) =>
+    readFreeMemory({ freeBytes: () => 1000, read: (path) => files[path] })
+
+  it('is what the machine says, where no group limits it', () => {
+    assert.equal(free({}), 1000)
+    assert.equal(
+      free({
+        '/proc/self/cgroup': '0::/a\n',
+        '/sys/fs/cgroup/a/memory.max': 'max\n',
+        '/sys/fs/cgroup/a/memory.current': '10\n',
+      }),
+      1000,
+    )
+  })
+
+  it('is what the tightest group above leaves; what it can drop counts as free', () => {
+    const files = {
+      '/proc/self/cgroup': '0::/a/b\n',
+      '/sys/fs/cgroup/a/b/memory.max': '900\n',
+      '/sys/fs/cgroup/a/b/memory.current': '100\n',
+      '/sys/fs/cgroup/a/memory.max': '500\n',
+      '/sys/fs/cgroup/a/memory.current': '300\n',
+      '/sys/fs/cgroup/a/memory.stat': 'anon 7\ninactive_file 50\nactive_file 9\n',
+    }
+    assert.equal(free(files), 250)
+  })
+
+  it('is read from the first version of groups too, and is never negative', () => {
+    const files = {
+      '/proc/self/cgroup': '5:cpu:/x\n4:memory:/docker/1\n',
+      '/sys/fs/cgroup/memory/memory.limit_in_bytes': '400\n',
+      '/sys/fs/cgroup/memory/memory.usage_in_bytes': '150\n',
+    }
+    assert.equal(free(files), 250)
+    const over = { ...files, '/sys/fs/cgroup/memory/memory.usage_in_bytes': '450\n' }
+    assert.equal(free(over), 0)
   })
 })

@@ -2,50 +2,91 @@
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { createPrefixCache } from '../server/engine/prefix-cache.ts'
-import { createRandomNumbers } from './support/random-numbers.ts'
+import { blockTokens, createPrefixCache } from '../server/engine/prefix-cache.ts'
+import { createRandomNumbers, pick } from './support/random-numbers.ts'
 import { createRequest, createTestLoop, numbered, textOf } from './support/scripted-model.ts'
 
-const saved = (log: string[], name: string, bytes: number) => () => {
-  log.push(`save ${name}`)
-  return { name, bytes, release: () => void log.push(`release ${name}`) }
+const numbers = (from: number, count: number) => Array.from({ length: count }, (_, i) => from + i)
+
+/** Keeps all whole blocks of a sequence; every block takes 16 bytes and logs its coming and going. */
+function keep(
+  cache: ReturnType<typeof createPrefixCache>,
+  root: string,
+  tokens: readonly number[],
+  log: string[] = [],
+): void {
+  let place: ReturnType<typeof cache.rootPlace> | null = cache.rootPlace(root)
+  while (place !== null && place.length + blockTokens <= tokens.length) {
+    const block = tokens.slice(place.length, place.length + blockTokens)
+    const name = `${block[0]}`
+    place = cache.add(place, block, 16, () => {
+      log.push(`save ${name}`)
+      return { bytes: 16, release: () => void log.push(`release ${name}`) }
+    })
+  }
 }
 
 describe('the prefix cache', () => {
-  it('finds the longest common beginning of the same key only', () => {
-    const cache = createPrefixCache({ maxBytes: 100 })
-    cache.add('x', [1, 2, 3, 4], 4, saved([], 'a', 4))
-    cache.add('x', [1, 2, 9], 3, saved([], 'b', 3))
-    cache.add('y', [1, 2, 3, 4, 5], 5, saved([], 'c', 5))
-    assert.equal(cache.find('x', [1, 2, 3, 7])?.length, 3)
-    assert.equal(cache.find('x', [1, 2, 9, 9])?.length, 3)
-    assert.equal(cache.find('x', [5])?.length, undefined)
-    assert.equal(cache.find('z', [1, 2]), null)
+  it('finds the longest common beginning of whole blocks, under the same root only', () => {
+    const cache = createPrefixCache({ maxBytes: 1000 })
+    keep(cache, 'x', numbers(0, 64))
+    keep(cache, 'x', [...numbers(0, 32), ...numbers(100, 16)])
+    keep(cache, 'y', numbers(0, 80))
+    const found = (root: string, tokens: readonly number[]) => cache.find(root, tokens).place.length
+    assert.equal(found('x', numbers(0, 63)), 48)
+    assert.equal(found('x', [...numbers(0, 32), ...numbers(100, 20)]), 48)
+    assert.equal(found('x', numbers(1, 64)), 0)
+    assert.equal(found('x', numbers(0, 100)), 64)
+    assert.equal(found('y', numbers(0, 100)), 80)
+    assert.equal(found('z', numbers(0, 100)), 0)
   })
 
-  it('keeps one entry where one covers the other', () => {
+  it('keeps a beginning that several have once', () => {
     const log: string[] = []
-    const cache = createPrefixCache({ maxBytes: 100 })
-    cache.add('x', [1, 2], 2, saved(log, 'short', 2))
-    cache.add('x', [1, 2, 3], 3, saved(log, 'long', 3))
-    cache.add('x', [1, 2, 3], 3, saved(log, 'again', 3))
-    cache.add('x', [1], 1, saved(log, 'shorter', 1))
-    assert.deepEqual(log, ['save short', 'release short', 'save long'])
-    assert.equal(cache.bytes, 3)
+    const cache = createPrefixCache({ maxBytes: 1000 })
+    keep(cache, 'x', numbers(0, 32), log)
+    keep(cache, 'x', [...numbers(0, 16), ...numbers(50, 16)], log)
+    keep(cache, 'x', numbers(0, 32), log)
+    assert.deepEqual(log, ['save 0', 'save 16', 'save 50'])
+    assert.equal(cache.bytes, 48)
   })
 
-  it('lets the least recently used go, and never holds more than its bytes', () => {
+  it('lets the least recently used end go first, and a beginning never before what follows it', () => {
     const log: string[] = []
-    const cache = createPrefixCache({ maxBytes: 10 })
-    cache.add('x', [1, 1], 4, saved(log, 'a', 4))
-    cache.add('x', [2, 2], 4, saved(log, 'b', 4))
-    cache.find('x', [1, 1])
-    cache.add('x', [3, 3], 4, saved(log, 'c', 4))
-    cache.add('x', [4, 4], 11, saved(log, 'too large', 11))
-    assert.deepEqual(log, ['save a', 'save b', 'release b', 'save c'])
-    assert.equal(cache.bytes, 8)
+    const cache = createPrefixCache({ maxBytes: 64 })
+    keep(cache, 'x', numbers(0, 32), log)
+    keep(cache, 'x', numbers(100, 32), log)
+    cache.find('x', numbers(0, 32))
+    keep(cache, 'x', numbers(200, 16), log)
+    assert.deepEqual(log.slice(4), ['release 116', 'save 200'])
+    cache.limit(16)
+    assert.equal(cache.find('x', numbers(100, 32)).place.length, 0)
+    assert.ok(cache.bytes <= 16)
     cache.clear()
-    assert.equal(cache.bytes, 0)
+    assert.equal(cache.bytes + cache.size, 0)
+  })
+
+  it('never holds more than its bytes, and finds nothing that was never kept: random histories', () => {
+    for (let seed = 0; seed < 50; seed++) {
+      const random = createRandomNumbers(seed)
+      const cache = createPrefixCache({ maxBytes: 16 * (1 + pick(random, 12)) })
+      const kept: string[] = []
+      for (let round = 0; round < 60; round++) {
+        const start = pick(random, 3)
+        const tokens = [
+          ...numbers(start, 16 * (1 + pick(random, 3))),
+          ...numbers(900, 16 * pick(random, 2)),
+        ]
+        if (random() < 0.6) {
+          keep(cache, 'x', tokens)
+          kept.push(tokens.join())
+        }
+        assert.ok(cache.bytes <= 16 * 12 && cache.bytes === 16 * cache.size)
+        const { place } = cache.find('x', tokens)
+        const beginning = tokens.slice(0, place.length).join()
+        assert.ok(place.length === 0 || kept.some((all) => all.startsWith(beginning)))
+      }
+    }
   })
 })
 
@@ -56,15 +97,14 @@ describe('the loop with a prefix cache', () => {
   const long = 'once upon a time there was a server'
 
   it('takes over a finished prompt, and counts what it took', async () => {
-    const world = createTestLoop({ prefixBytes: 1000 })
+    const world = createTestLoop({ prefixPositions: 1000 })
     const prompt = { kind: 'text', text: long } as const
     world.submit(createRequest({ id: 'a', prompt, maxTokens: 5 }))
     const first = await world.ended('a')
     world.submit(createRequest({ id: 'b', prompt, maxTokens: 5 }))
     const second = await world.ended('b')
     assert.equal(cachedTokens(first), 0)
-    // The last two tokens are computed again: one gives the logits, and a lone one would round apart.
-    assert.equal(cachedTokens(second), long.length - 2)
+    assert.equal(cachedTokens(second), 2 * blockTokens)
     assert.equal(textOf(second), textOf(first))
   })
 
@@ -87,7 +127,7 @@ describe('the loop with a prefix cache', () => {
 
   it('shares nothing between adapters or strengths', async () => {
     const prompt = { kind: 'text', text: long } as const
-    const world = createTestLoop({ prefixBytes: 1000 })
+    const world = createTestLoop({ prefixPositions: 1000 })
     const kinds = [
       [],
       [{ component: numbered(1), scale: 1 }],
@@ -103,9 +143,9 @@ describe('the loop with a prefix cache', () => {
   it('changes no token, whatever is asked in whatever company', async () => {
     // Prompts that begin alike in many ways; the scripted model's logits depend on all that a row
     // holds, so a wrong or missing position would show in the text.
-    const texts = async (prefixBytes: number) => {
+    const texts = async (prefixPositions: number) => {
       const random = createRandomNumbers(5)
-      const world = createTestLoop({ prefixBytes, rows: 3 })
+      const world = createTestLoop({ prefixPositions, rows: 3 })
       const ids: string[] = []
       for (let i = 0; i < 60; i++) {
         const id = `r${i}`

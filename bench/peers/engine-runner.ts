@@ -33,7 +33,8 @@ export async function ensureGraph(
   const path = await convertCheckpoint({
     dir: spec.checkpointDir,
     checkpoint,
-    maxContext: spec.capacity,
+    // As the server does, so that both share one conversion.
+    maxContext: checkpoint.config.maxPosition,
     format: spec.format,
     sites: spec.sites,
     cacheDir: spec.cacheDir,
@@ -59,7 +60,7 @@ export async function openEngineRunner(spec: EngineSpec) {
     config,
     threads: spec.threads,
     rows: spec.rows,
-    capacity: spec.capacity,
+    shape: { rows: spec.rows, capacity: spec.capacity },
     sites: spec.sites,
     maxChunk: 512,
   })

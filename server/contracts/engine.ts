@@ -35,17 +35,27 @@ export interface ModelInfo {
   readonly id: string
   readonly architecture: string
   readonly vocabSize: number
+  /** Longest prompt and answer together: the checkpoint's own context, or what memory leaves of it. */
   readonly maxContext: number
+  /** The checkpoint's own. */
+  readonly modelContext: number
   readonly numParameters: number
   readonly weights: Exclude<Weights, 'auto'>
   readonly device: Device
   readonly maxBatch: number
+  /** Positions of all rows and saved beginnings together. */
   readonly kvCapacityTokens: number
   /** From the checkpoint's generation_config; 1, 1 and 0 where it is silent. */
   readonly defaults: { readonly temperature: number; readonly topP: number; readonly topK: number }
   /** Seconds since the epoch at which the checkpoint was written. */
   readonly created: number
-  readonly bytes: { readonly weights: number; readonly kv: number; readonly adapters: number }
+  /** What it takes, or may come to take. */
+  readonly bytes: {
+    readonly weights: number
+    readonly workspace: number
+    readonly kv: number
+    readonly adapters: number
+  }
 }
 
 export type EngineState = 'loading' | 'ready' | 'restarting' | 'stopped'

@@ -1,5 +1,6 @@
 // A generation: what the front asks of the engine and the events it gets back.
-// Order of events for one request: accepted, then delta and choice_finished in any interleaving of
+// Order of events for one request: accepted, then prompt where the request asks of its prompt, then
+// delta and choice_finished in any interleaving of
 // its choices, then exactly one terminal event (done | failed | cancelled). failed and cancelled may
 // also come first.
 
@@ -48,8 +49,12 @@ export interface GenerateRequest {
   readonly sampling: SamplingParams
   /** Number of choices; choice i is seeded with seed + i. */
   readonly n: number
-  /** null: whatever the context leaves. */
+  /** null: whatever the context leaves. 0: only what is asked of the prompt. */
   readonly maxTokens: number | null
+  /** The text of the prompt comes back before the first choice. */
+  readonly echo: boolean
+  /** How many alternatives to report per token of the prompt; null: no logprobs of the prompt. */
+  readonly promptLogprobs: number | null
   /** How many alternatives to report per token; null: no logprobs at all. */
   readonly topLogprobs: number | null
   /** Split text at </think> (chat). When false everything is `content` (plain completions). */
@@ -66,6 +71,13 @@ export interface TokenLogprob {
 
 export interface TokenLogprobs extends TokenLogprob {
   readonly top: readonly TokenLogprob[]
+}
+
+/** One token of a prompt. Nothing foretells the first: it has no log-probability. */
+export interface PromptTokenLogprobs extends Omit<TokenLogprobs, 'logprob'> {
+  readonly logprob: number | null
+  /** 1 is the most likely token. */
+  readonly rank: number | null
 }
 
 export type Section = 'reasoning' | 'content'
@@ -88,6 +100,13 @@ export type GenerationEvent =
       readonly kind: 'accepted'
       readonly promptTokens: number
       readonly adapters: readonly AppliedAdapter[]
+    }
+  | {
+      readonly kind: 'prompt'
+      /** The first choice of this prompt. */
+      readonly index: number
+      readonly text: string
+      readonly logprobs: readonly PromptTokenLogprobs[] | null
     }
   | {
       readonly kind: 'delta'

@@ -16,15 +16,18 @@ import { ServerError } from '../errors.ts'
 import { loadChatTemplate } from '../model/chat-template.ts'
 import { openCheckpoint } from '../model/checkpoint.ts'
 import { convertCheckpoint } from '../model/convert.ts'
-import { createRunner, type SavedCacheRow } from '../model/runner.ts'
+import { createRunner } from '../model/runner.ts'
 import { loadTokenizer } from '../model/tokenizer.ts'
+import { readFreeMemory } from './free-memory.ts'
+import { firstShape } from './kv-shape.ts'
 import { createLoop } from './loop.ts'
 import { planMemory } from './memory.ts'
-import { createPrefixCache } from './prefix-cache.ts'
 import { createSequence } from './sequence.ts'
 import { formatOf, resolveWeights } from './weights.ts'
 
 const maxChunk = 512
+/** Longest pause of a running stream while a prompt comes in. */
+const targetGapMs = 250
 
 export interface EngineEvents {
   readonly publish: (events: ReadonlyArray<readonly [string, GenerationEvent]>) => void
@@ -46,7 +49,9 @@ export async function openEngine(options: EngineOptions, events: EngineEvents) {
   const format = formatOf(weights, options)
   const sites = neededSites(options.adapters)
   const { numParameters } = checkpoint
-  const memory = planMemory({ config, options, format, sites, numParameters })
+  const freeBytes = readFreeMemory()
+  const plan = { config, options, format, sites, numParameters, freeBytes, maxChunk }
+  const memory = planMemory(plan)
   const graphPath = await convertCheckpoint({
     dir: options.model,
     checkpoint,
@@ -64,7 +69,7 @@ export async function openEngine(options: EngineOptions, events: EngineEvents) {
     config,
     threads: options.threads ?? 0,
     rows: options.maxBatch,
-    capacity: memory.capacity,
+    shape: firstShape(memory.limits),
     sites,
     maxChunk,
   })
@@ -77,9 +82,8 @@ export async function openEngine(options: EngineOptions, events: EngineEvents) {
   })
   const loop = createLoop({
     runner,
-    prefixCache: createPrefixCache<SavedCacheRow>({ maxBytes: memory.bytes.prefixCache }),
-    rows: options.maxBatch,
-    capacity: memory.capacity,
+    limits: memory.limits,
+    targetGapMs,
     vocabSize: config.vocabSize,
     maxChunk,
     publish: (batch) => {
@@ -109,9 +113,13 @@ export async function openEngine(options: EngineOptions, events: EngineEvents) {
     }
   }
 
+  /** A prompt as the client gave it, where it gave text. */
+  const textOf = (prompt: Prompt, tokens: readonly number[]): string =>
+    prompt.kind === 'text' ? prompt.text : tokenizer.decode(tokens)
+
   async function prepare(request: GenerateRequest, state: { isCancelled: boolean }) {
     const { tokens, startsInReasoning } = encodePrompt(request.prompt)
-    const maxTokens = boundTokens(tokens.length, request.maxTokens, memory.capacity)
+    const maxTokens = boundTokens(tokens.length, request.maxTokens, memory.limits.maxCapacity)
     const held = await store.acquire(request.adapters)
     if (state.isCancelled) {
       held.release()
@@ -124,6 +132,7 @@ export async function openEngine(options: EngineOptions, events: EngineEvents) {
         request,
         index,
         promptTokens: tokens,
+        promptText: request.echo ? textOf(request.prompt, tokens) : '',
         components: held.components,
         cacheKey,
         tokenizer,
@@ -155,12 +164,13 @@ export async function openEngine(options: EngineOptions, events: EngineEvents) {
     id: options.servedModelName,
     architecture: config.architecture,
     vocabSize: config.vocabSize,
-    maxContext: memory.capacity,
+    maxContext: memory.limits.maxCapacity,
+    modelContext: config.maxPosition,
     numParameters: checkpoint.numParameters,
     weights,
     device: 'cpu',
     maxBatch: options.maxBatch,
-    kvCapacityTokens: options.maxBatch * memory.capacity,
+    kvCapacityTokens: memory.limits.maxPositions,
     defaults: {
       temperature: generation.temperature,
       topP: generation.topP,

@@ -1,31 +1,45 @@
 // Log-probabilities of the model's own distribution: before penalties, bias and temperature.
 
+import { massOf, stepsPerLogit } from './softmax.ts'
+
 export interface RankedToken {
   readonly id: number
   readonly logprob: number
 }
 
-/** The sampled token's log-probability and the `count` most likely tokens, most likely first. */
+/** The sampled token's log-probability and rank, and the `count` most likely tokens, most likely first. */
 export function logprobsOf(
   logits: Float32Array,
   sampled: number,
   count: number,
-): { sampled: RankedToken; top: RankedToken[] } {
-  let max = Number.NEGATIVE_INFINITY
-  for (const logit of logits) if (logit > max) max = logit
-  let mass = 0
-  for (const logit of logits) mass += Math.exp(logit - max)
-  const normaliser = max + Math.log(mass)
-  const logprob = (id: number) => (logits[id] as number) - normaliser
-
-  const top: RankedToken[] = []
-  for (let id = 0; id < logits.length && count > 0; id++) {
-    const value = logprob(id)
-    if (top.length === count && value <= (top.at(-1)?.logprob ?? 0)) continue
-    let place = top.length
-    while (place > 0 && (top[place - 1]?.logprob ?? 0) < value) place--
-    top.splice(place, 0, { id, logprob: value })
-    if (top.length > count) top.pop()
+): { sampled: RankedToken; rank: number; top: RankedToken[] } {
+  const own = logits[sampled] as number
+  let most = Number.NEGATIVE_INFINITY
+  let rank = 1
+  for (let id = 0; id < logits.length; id++) {
+    const logit = logits[id] as number
+    if (logit > most) most = logit
+    if (logit > own) rank++
   }
-  return { sampled: { id: sampled, logprob: logprob(sampled) }, top }
+  const best = bestOf(logits, count)
+  const normaliser = most + Math.log(massOf(logits, most, stepsPerLogit(1)))
+  const ranked = (id: number) => ({ id, logprob: (logits[id] as number) - normaliser })
+  return { sampled: ranked(sampled), rank, top: best.map(ranked) }
+}
+
+/** The `count` tokens of the largest logits, largest first; ties stay in the order of their ids. */
+function bestOf(logits: Float32Array, count: number): number[] {
+  const best: number[] = []
+  // Nothing is ≤ NaN: as long as there is room everything comes in.
+  let least = count > 0 ? Number.NaN : Number.POSITIVE_INFINITY
+  for (let id = 0; id < logits.length; id++) {
+    const logit = logits[id] as number
+    if (logit <= least) continue
+    let place = best.length
+    while (place > 0 && (logits[best[place - 1] as number] as number) < logit) place--
+    best.splice(place, 0, id)
+    if (best.length > count) best.pop()
+    if (best.length === count) least = logits[best[count - 1] as number] as number
+  }
+  return best
 }

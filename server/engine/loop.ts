@@ -4,31 +4,14 @@
 import type { EngineStats } from '../contracts/engine.ts'
 import type { GenerationEvent } from '../contracts/generation.ts'
 import { type ErrorBody, ServerError } from '../errors.ts'
-import { commonLength, type PrefixCache, type SavedRow } from './prefix-cache.ts'
+import { createCacheRows } from './cache-rows.ts'
+import { createChunkPace } from './chunk-pace.ts'
+import type { KvLimits } from './kv-shape.ts'
+import type { SavedBlock } from './prefix-cache.ts'
 import { NonFiniteLogitsError } from './sampler.ts'
-import { chunkEnd, createScheduler, minChunk, type Step } from './scheduler.ts'
+import { chunkEnd, createScheduler, type RowMove, type Step } from './scheduler.ts'
 import type { Sequence } from './sequence.ts'
-
-/** What a step needs of a model; the real one is model/runner, tests bring a scripted one. */
-export interface StepRunner<Saved extends SavedRow = SavedRow> {
-  prefill(input: {
-    row: number
-    tokens: readonly number[]
-    past: number
-    components: Sequence['components']
-  }): Promise<Float32Array>
-  decode(
-    batch: ReadonlyArray<{
-      token: number
-      past: number
-      components: Sequence['components']
-    }>,
-  ): Promise<Float32Array>
-  copyRow(from: number, to: number, length: number): void
-  savedBytes(length: number): number
-  saveRow(row: number, length: number): Saved
-  restoreRow(saved: Saved, row: number, length: number): void
-}
+import type { StepRunner } from './step-runner.ts'
 
 /** A request that is ready to run: tokenised, its adapters resident and held. */
 export interface Job {
@@ -39,21 +22,24 @@ export interface Job {
   readonly release: () => void
 }
 
-export interface LoopOptions<Saved extends SavedRow> {
+export interface LoopOptions<Saved extends SavedBlock> {
   readonly runner: StepRunner<Saved>
-  readonly prefixCache: PrefixCache<Saved>
-
-  readonly rows: number
-  readonly capacity: number
+  readonly limits: KvLimits
   readonly vocabSize: number
   readonly maxChunk: number
+  /** Longest pause that a prompt may put between two tokens of a running stream. */
+  readonly targetGapMs: number
   readonly publish: (events: ReadonlyArray<readonly [string, GenerationEvent]>) => void
   /** Monotonic milliseconds. */
   readonly now: () => number
 }
 
-/** Shorter beginnings are not worth a copy. */
-const minPrefix = 8
+/** Bytes of KV cache that are copied between two steps; some milliseconds. */
+const maxCopyBytes = 64 << 20
+/** Bytes of logits that one run gives when those of a whole prompt are wanted. */
+const maxLogitBytes = 32 << 20
+
+type PrefillStep = Extract<Step, { kind: 'prefill' }>
 
 interface RunningJob extends Job {
   readonly submittedAt: number
@@ -64,9 +50,18 @@ interface RunningJob extends Job {
 
 export type Loop = ReturnType<typeof createLoop>
 
-export function createLoop<Saved extends SavedRow>(options: LoopOptions<Saved>) {
-  const { runner, prefixCache, rows, capacity, vocabSize, maxChunk, publish, now } = options
-  const scheduler = createScheduler({ rows, maxChunk })
+export function createLoop<Saved extends SavedBlock>(options: LoopOptions<Saved>) {
+  const { runner, limits, vocabSize, maxChunk, targetGapMs, publish, now } = options
+  const maxCopy = Math.max(1, Math.floor(maxCopyBytes / runner.positionBytes))
+  const maxPromptLogits = Math.max(2, Math.floor(maxLogitBytes / (4 * vocabSize)))
+  const cacheRows = createCacheRows({ runner, limits, maxCopy })
+  const pace = createChunkPace({ maxChunk, targetMs: targetGapMs })
+  const scheduler = createScheduler({
+    rows: limits.maxRows,
+    maxChunk,
+    turnTokens: () => pace.tokens,
+    mayAdmit: cacheRows.mayAdmit,
+  })
   const jobs = new Map<string, RunningJob>()
   const cancelled = new Set<string>()
   let outbox: Array<readonly [string, GenerationEvent]> = []
@@ -82,60 +77,30 @@ export function createLoop<Saved extends SavedRow>(options: LoopOptions<Saved>) 
     publish(events)
   }
 
-  function removeSequence(sequence: Sequence): void {
-    for (const { from, to, length } of scheduler.remove(sequence)) runner.copyRow(from, to, length)
+  function moveRows(moves: readonly RowMove[]): void {
+    for (const { from, to, length } of moves) runner.copyRow(from, to, 0, length)
   }
 
-  /** What a leaving sequence has computed may be the beginning of a later prompt. */
-  function keepPrefix(sequence: Sequence): void {
-    const row = scheduler.running().indexOf(sequence)
-    const length = sequence.numComputed
-    if (row < 0 || length < minPrefix) return
-    const size = runner.savedBytes(length)
-    prefixCache.add(sequence.cacheKey, sequence.computedTokens(), size, () =>
-      runner.saveRow(row, length),
-    )
-  }
-
-  /** Takes over what a running or an earlier sequence computed for the same beginning. */
-  function takePrefix(sequence: Sequence, row: number): void {
-    const { cacheKey, promptTokens } = sequence
-    const limit = promptTokens.length - minChunk
-    let length = 0
-    let copy = () => {}
-    for (const [from, other] of scheduler.running().entries()) {
-      if (other === sequence || other.cacheKey !== cacheKey) continue
-      const common = Math.min(commonLength(other.computedTokens(), promptTokens), limit)
-      if (common <= length) continue
-      length = common
-      copy = () => runner.copyRow(from, row, common)
+  /** Room for the next token of every row: where there is none, who came last starts again later. */
+  function makeRoom(): void {
+    while (!cacheRows.tryHold(scheduler.running())) {
+      const sequence = scheduler.youngest()
+      if (sequence === undefined) return
+      moveRows(scheduler.preempt(sequence))
+      sequence.restart()
     }
-    const match = prefixCache.find(cacheKey, promptTokens)
-    if (match !== null && Math.min(match.length, limit) > length) {
-      length = Math.min(match.length, limit)
-      copy = () => runner.restoreRow(match.saved, row, length)
-    }
-    if (length < minPrefix) return
-    copy()
-    sequence.numComputed = length
-    sequence.numCached = length
   }
 
   function endJob(job: RunningJob, terminal: GenerationEvent): void {
     jobs.delete(job.id)
     cancelled.delete(job.id)
-    for (const sequence of job.sequences) {
-      // A failed step may have left anything in its row.
-      if (terminal.kind !== 'failed') keepPrefix(sequence)
-      removeSequence(sequence)
-    }
+    for (const sequence of job.sequences) moveRows(scheduler.remove(sequence))
     job.release()
     emit(job.id, terminal)
   }
 
   function finishChoice(job: RunningJob, sequence: Sequence): void {
-    keepPrefix(sequence)
-    removeSequence(sequence)
+    moveRows(scheduler.remove(sequence))
     job.numUnfinished--
     if (job.numUnfinished > 0) return
     const end = now()
@@ -150,50 +115,73 @@ export function createLoop<Saved extends SavedRow>(options: LoopOptions<Saved>) 
     endJob(job, { kind: 'done', timing, cachedTokens })
   }
 
-  /** Samples one sequence's next token; a row without numbers fails its own request only. */
-  function acceptLogits(sequence: Sequence, logits: Float32Array): void {
+  /** What a sequence makes of its logits; a row without numbers fails its own request only. */
+  function accept(sequence: Sequence, toEvents: () => readonly GenerationEvent[]): void {
     const job = jobs.get(sequence.request.id)
     if (job === undefined) return
     try {
-      job.firstTokenAt ??= now()
-      for (const event of sequence.accept(logits)) emit(job.id, event)
+      for (const event of toEvents()) emit(job.id, event)
     } catch (error) {
       if (!(error instanceof NonFiniteLogitsError)) throw error
       const body = { code: 'numerical_error', message: `Generation stopped: ${error.message}.` }
       endJob(job, { kind: 'failed', error: body as ErrorBody })
       return
     }
+    cacheRows.save(sequence, scheduler.running().indexOf(sequence))
     if (sequence.isFinished) finishChoice(job, sequence)
   }
 
-  async function prefill(step: Extract<Step, { kind: 'prefill' }>): Promise<void> {
-    const { sequence, row } = step
-    if (step.from === 0) takePrefix(sequence, row)
-    const from = sequence.numComputed
-    const to = chunkEnd(from, sequence.promptTokens.length, maxChunk)
+  function finishPrompt(sequence: Sequence, logits: Float32Array): void {
+    scheduler.finishPrefill()
+    const job = jobs.get(sequence.request.id)
+    if (job !== undefined) job.firstTokenAt ??= now()
+    accept(sequence, () => {
+      const events = sequence.finishPrompt()
+      return sequence.isFinished ? events : [...events, ...sequence.accept(logits)]
+    })
+  }
+
+  async function prefill({ sequence, row, ...step }: PrefillStep): Promise<void> {
     const job = jobs.get(sequence.request.id)
     if (job !== undefined) job.firstStepAt ??= now()
-    const tokens = sequence.promptTokens.slice(from, to)
-    const { components } = sequence
-    const logits = await runner.prefill({ row, tokens, past: from, components })
+    if (cacheRows.take(sequence, row, scheduler.running())) return
+    const { promptTokens, components, needsPromptLogits, numComputed: from } = sequence
+    // One that had to give up its row after its first token: decode steps say the rest again.
+    if (from >= promptTokens.length) return scheduler.finishPrefill()
+    const size = step.to - step.from
+    const most = needsPromptLogits ? Math.min(size, maxPromptLogits) : size
+    const to = chunkEnd(from, promptTokens.length, most)
+    const tokens = promptTokens.slice(from, to)
+    const numLogits = needsPromptLogits ? tokens.length : 1
+    const startedAt = now()
+    const logits = await runner.prefill({ row, tokens, past: from, components, numLogits })
+    pace.observe(tokens.length, now() - startedAt)
     sequence.numComputed = to
-    if (to < sequence.promptTokens.length) return
-    scheduler.finishPrefill()
-    acceptLogits(sequence, logits)
+    if (needsPromptLogits) {
+      for (let i = 0; i < numLogits; i++) sequence.acceptPromptLogits(from + i, rowOf(logits, i))
+    }
+    if (to < promptTokens.length) {
+      // What is not a number is not worth keeping; the prompt's last chunk will tell of it.
+      if (!Number.isNaN(logits[0])) cacheRows.save(sequence, row)
+    } else if (sequence.isReplaying) scheduler.finishPrefill()
+    else finishPrompt(sequence, rowOf(logits, numLogits - 1))
   }
 
   async function decode({ sequences }: Extract<Step, { kind: 'decode' }>): Promise<void> {
     const batch = sequences.map((sequence) => ({
-      token: sequence.lastToken ?? 0,
+      token: sequence.tokenAt(sequence.numComputed),
       past: sequence.numComputed,
       components: sequence.components,
     }))
     const logits = await runner.decode(batch)
     for (const sequence of sequences) sequence.numComputed++
     for (const [row, sequence] of sequences.entries()) {
-      acceptLogits(sequence, logits.subarray(row * vocabSize, (row + 1) * vocabSize))
+      accept(sequence, () => (sequence.isReplaying ? [] : sequence.accept(rowOf(logits, row))))
     }
   }
+
+  const rowOf = (logits: Float32Array, row: number): Float32Array =>
+    logits.subarray(row * vocabSize, (row + 1) * vocabSize)
 
   function cancelPending(): void {
     for (const id of cancelled) {
@@ -221,8 +209,11 @@ export function createLoop<Saved extends SavedRow>(options: LoopOptions<Saved>) 
     isRunning = true
     for (;;) {
       cancelPending()
+      makeRoom()
       const step = scheduler.next()
       if (step === null) break
+      // Who was admitted has a row now; that it fits was seen to before.
+      cacheRows.tryHold(scheduler.running())
       stepStartedAt = now()
       try {
         if (step.kind === 'prefill') await prefill(step)
@@ -233,6 +224,7 @@ export function createLoop<Saved extends SavedRow>(options: LoopOptions<Saved>) 
       stepStartedAt = null
       flush()
     }
+    cacheRows.shrink()
     flush()
     isRunning = false
   }
@@ -265,14 +257,13 @@ export function createLoop<Saved extends SavedRow>(options: LoopOptions<Saved>) 
     },
     stats(residentAdapters: number): EngineStats {
       const running = scheduler.running()
-      const inUse = running.reduce((sum, sequence) => sum + sequence.numComputed, 0)
       const adaptersOf = (sequences: readonly Sequence[]) => [
         ...new Set(sequences.flatMap(({ request }) => jobs.get(request.id)?.adapterIds ?? [])),
       ]
       return {
         running: running.length,
         waiting: scheduler.numWaiting,
-        kvUsage: inUse / (rows * capacity),
+        kvUsage: cacheRows.usage(running),
         runningAdapters: adaptersOf(running),
         waitingAdapters: adaptersOf(scheduler.waiting()),
         residentAdapters,

@@ -1,6 +1,6 @@
-// How much KV cache and adapters the engine takes, decided once before anything is allocated.
+// What the engine may take of the memory that is free: decided once, before anything is allocated, and
+// refused where it cannot be enough, instead of being killed by the system later.
 
-import { freemem } from 'node:os'
 import {
   type LinearModule,
   type ModelConfig,
@@ -9,35 +9,44 @@ import {
 } from '../contracts/checkpoint.ts'
 import type { EngineOptions } from '../contracts/engine.ts'
 import { ServerError } from '../errors.ts'
+import type { KvLimits } from './kv-shape.ts'
 
 const float32Bytes = 4
-/** Share of the free memory that the KV cache may take when --kv-memory is not given. */
+/** Share of what weights and work space leave, for the KV cache when --kv-memory is not given. */
 const kvShare = 0.5
 /** The same for adapters when --adapter-memory is not given. */
 const adapterShare = 0.1
 /** Room for some adapters even where little is free. */
 const minAdapters = 8
+/** A shorter context serves nobody. */
+const minContext = 16
 
 export interface MemoryPlan {
-  /** KV positions per row: the longest context that is served. */
-  readonly capacity: number
+  readonly limits: KvLimits
   readonly bytes: {
     readonly weights: number
+    /** Logits and activations of one run. */
+    readonly workspace: number
+    /** Most that rows and saved beginnings of prompts take together. */
     readonly kv: number
     /** Most that adapters kept in memory may take. */
     readonly adapters: number
-    readonly prefixCache: number
   }
 }
 
-export function planMemory(input: {
-  config: ModelConfig
-  options: EngineOptions
-  format: WeightFormat
-  sites: readonly LinearModule[]
-  numParameters: number
-}): MemoryPlan {
-  const { config, options, format, numParameters } = input
+export interface MemoryNeeds {
+  readonly config: ModelConfig
+  readonly options: EngineOptions
+  readonly format: WeightFormat
+  readonly sites: readonly LinearModule[]
+  readonly numParameters: number
+  /** What may be taken now. */
+  readonly freeBytes: number
+  readonly maxChunk: number
+}
+
+export function planMemory(needs: MemoryNeeds): MemoryPlan {
+  const { config, options, format, numParameters, freeBytes, maxChunk } = needs
   if (options.maxContext !== null && options.maxContext > config.maxPosition) {
     throw new ServerError(
       'invalid_config',
@@ -46,37 +55,63 @@ export function planMemory(input: {
   }
   const asked = options.maxContext ?? config.maxPosition
   const weights = Math.ceil(numParameters * bytesPerParameter(format))
+  const workspace = workspaceBytes(config, options.maxBatch, maxChunk)
+  const rankBytes = adapterRankBytes(needs)
+  const leastAdapters = options.adapterMemoryBytes ?? minAdapters * rankBytes
   const tokenBytes = 2 * config.numLayers * config.numKvHeads * config.headDim * float32Bytes
-  const budget = options.kvMemoryBytes ?? Math.max(0, freemem() - weights) * kvShare
-  const affordable = Math.floor(budget / (tokenBytes * options.maxBatch))
-  const capacity = Math.min(asked, affordable)
-  if (capacity < 16 || (options.maxContext !== null && capacity < options.maxContext)) {
+  const left = freeBytes - weights - workspace - leastAdapters
+
+  const leastContext = options.maxContext ?? Math.min(minContext, config.maxPosition)
+  const leastKv = options.kvMemoryBytes ?? tokenBytes * leastContext
+  if (left < leastKv) {
+    const rows = { weights, workspace, adapters: leastAdapters, 'KV cache': leastKv }
+    const parts = Object.entries(rows).map(([name, bytes]) => `${name} ${mebibytes(bytes)}`)
     throw new ServerError(
       'invalid_config',
-      `The KV cache does not fit: ${options.maxBatch} rows of ${asked} tokens take ` +
-        `${mebibytes(tokenBytes * options.maxBatch * asked)} MiB and ${mebibytes(budget)} MiB may be used. ` +
-        'Lower --max-context or --max-batch, or raise --kv-memory.',
+      `The model needs ${mebibytes(freeBytes - left + leastKv)} MiB (${parts.join(', ')}) and ` +
+        `${mebibytes(freeBytes)} MiB are free. Choose --weights int4, a smaller model, ` +
+        '--max-context, --kv-memory or --adapter-memory, or free memory.',
     )
   }
-  const siteSizes = input.sites.map((module) => {
+  // Nobody asked for more than full rows and as much again of earlier prompts.
+  const useful = 2 * options.maxBatch * asked * tokenBytes
+  const kv = options.kvMemoryBytes ?? Math.max(leastKv, Math.min(left * kvShare, useful))
+  const maxPositions = Math.floor(kv / tokenBytes)
+  const maxCapacity = Math.min(asked, maxPositions)
+  if (maxCapacity < leastContext) {
+    throw new ServerError(
+      'invalid_config',
+      `The KV cache does not fit: one row of ${leastContext} tokens takes ` +
+        `${mebibytes(tokenBytes * leastContext)} MiB and ${mebibytes(kv)} MiB may be used. ` +
+        'Lower --max-context or raise --kv-memory.',
+    )
+  }
+  const spare = Math.max(0, left - kv) * adapterShare
+  return {
+    limits: { maxRows: options.maxBatch, maxCapacity, maxPositions },
+    bytes: {
+      weights,
+      workspace,
+      kv: maxPositions * tokenBytes,
+      adapters: Math.floor(options.adapterMemoryBytes ?? Math.max(leastAdapters, spare)),
+    },
+  }
+}
+
+/** Logits of every row, and what a chunk's tokens are on their way through a layer. */
+function workspaceBytes(config: ModelConfig, rows: number, maxChunk: number): number {
+  const { vocabSize, hiddenSize, intermediateSize } = config
+  const perToken = 6 * hiddenSize + 4 * intermediateSize
+  return float32Bytes * (rows * vocabSize + maxChunk * perToken)
+}
+
+/** One rank-1 component on every site. */
+function adapterRankBytes({ config, sites }: MemoryNeeds): number {
+  const sizes = sites.map((module) => {
     const { inner, outer } = moduleShape(config, module)
     return inner + outer
   })
-  const kv = tokenBytes * options.maxBatch * capacity
-  // What the rows leave keeps the beginnings of earlier prompts.
-  const prefixCache = Math.max(0, Math.floor(budget - kv))
-  const rankBytes = config.numLayers * siteSizes.reduce((sum, size) => sum + size, 0) * float32Bytes
-  const spare = Math.max(0, freemem() - weights - kv) * adapterShare
-  const adapters = options.adapterMemoryBytes ?? Math.max(minAdapters * rankBytes, spare)
-  return {
-    capacity,
-    bytes: {
-      weights,
-      kv,
-      adapters: Math.floor(adapters),
-      prefixCache,
-    },
-  }
+  return config.numLayers * sizes.reduce((sum, size) => sum + size, 0) * float32Bytes
 }
 
 /** Quantised blocks carry one float32 scale each, and may carry an integer for zero. */

@@ -1,96 +1,125 @@
-// Keys and values of prompts that were computed before, so that a prompt which begins alike need not
-// be computed again. Kept per (adapter digests, strengths): an adapter changes every later layer's
-// keys and values, so nothing is ever shared between two of them. Least recently used goes first.
+// Keys and values of tokens that were computed before, in blocks, so that a prompt which begins alike
+// need not be computed again. A block is found by its tokens and the block before it, back to a root
+// that says which adapters at which strengths: an adapter changes every later layer's keys and values,
+// so nothing is ever shared between two of them. The least recently used block that no other continues
+// goes first.
 
-/** Memory that holds the first positions of a cache row. */
-export interface SavedRow {
+/** Memory that holds one block of a cache row. */
+export interface SavedBlock {
   readonly bytes: number
   release(): void
 }
 
-interface Entry<Saved extends SavedRow> {
+interface Block<Saved extends SavedBlock> {
   readonly key: string
-  readonly tokens: readonly number[]
+  readonly id: string
   readonly saved: Saved
+  readonly parent: Block<Saved> | undefined
+  numContinued: number
+  isDropped: boolean
 }
 
-export interface PrefixMatch<Saved extends SavedRow> {
-  /** Positions that can be taken over. */
+/** How far a sequence's tokens are in the cache. */
+export interface PrefixPlace<Saved extends SavedBlock = SavedBlock> {
+  readonly root: string
+  readonly last: Block<Saved> | undefined
+  /** In tokens, whole blocks. */
   readonly length: number
-  readonly saved: Saved
 }
 
-/** A look-up compares with each entry. */
-const maxEntries = 256
+/** Positions of a block. */
+export const blockTokens = 16
 
-export type PrefixCache<Saved extends SavedRow> = ReturnType<typeof createPrefixCache<Saved>>
+export type PrefixCache<Saved extends SavedBlock> = ReturnType<typeof createPrefixCache<Saved>>
 
-export function createPrefixCache<Saved extends SavedRow>({ maxBytes }: { maxBytes: number }) {
-  // Least recently used first.
-  let entries: Entry<Saved>[] = []
+export function createPrefixCache<Saved extends SavedBlock>(options: { maxBytes: number }) {
+  let { maxBytes } = options
   let bytes = 0
+  let nextId = 0
+  // Least recently used first.
+  const blocks = new Map<string, Block<Saved>>()
 
-  function drop(entry: Entry<Saved>): void {
-    entries = entries.filter((other) => other !== entry)
-    bytes -= entry.saved.bytes
-    entry.saved.release()
+  const keyAfter = ({ root, last }: PrefixPlace<Saved>, tokens: readonly number[]) =>
+    `${last?.id ?? root} ${tokens.join()}`
+
+  const rootPlace = (root: string): PrefixPlace<Saved> => {
+    return { root: `[${root}]`, last: undefined, length: 0 }
   }
 
-  function touch(entry: Entry<Saved>): void {
-    entries = [...entries.filter((other) => other !== entry), entry]
+  function touch(block: Block<Saved>): void {
+    blocks.delete(block.key)
+    blocks.set(block.key, block)
+  }
+
+  function dropOne(kept: Block<Saved> | undefined): boolean {
+    for (const block of blocks.values()) {
+      if (block.numContinued > 0 || block === kept) continue
+      blocks.delete(block.key)
+      if (block.parent !== undefined) block.parent.numContinued--
+      block.isDropped = true
+      bytes -= block.saved.bytes
+      block.saved.release()
+      return true
+    }
+    return false
   }
 
   return {
     get bytes() {
       return bytes
     },
+    /** In blocks. */
     get size() {
-      return entries.length
+      return blocks.size
     },
 
-    /** The longest common beginning among the entries of this key. */
-    find(key: string, tokens: readonly number[]): PrefixMatch<Saved> | null {
-      let best: { entry: Entry<Saved>; length: number } | undefined
-      for (const entry of entries) {
-        if (entry.key !== key) continue
-        const length = commonLength(entry.tokens, tokens)
-        if (length > (best?.length ?? 0)) best = { entry, length }
+    rootPlace,
+
+    /** The blocks that hold the beginning of these tokens, and where they end. */
+    find(root: string, tokens: readonly number[]): { blocks: Saved[]; place: PrefixPlace<Saved> } {
+      let place = rootPlace(root)
+      const found: Block<Saved>[] = []
+      for (let end = blockTokens; end <= tokens.length; end += blockTokens) {
+        const block = blocks.get(keyAfter(place, tokens.slice(end - blockTokens, end)))
+        if (block === undefined) break
+        found.push(block)
+        place = { ...place, last: block, length: end }
       }
-      if (best === undefined) return null
-      touch(best.entry)
-      return { length: best.length, saved: best.entry.saved }
+      // The last first: a beginning is used whenever what follows it is.
+      for (const block of found.toReversed()) touch(block)
+      return { blocks: found.map(({ saved }) => saved), place }
     },
 
-    /** Keeps a row unless an entry covers it already; `save` is called only when it is kept. */
-    add(key: string, tokens: readonly number[], size: number, save: () => Saved): void {
-      if (size > maxBytes) return
-      const covering = entries.find(
-        (entry) => entry.key === key && commonLength(entry.tokens, tokens) === tokens.length,
-      )
-      if (covering !== undefined) {
-        touch(covering)
-        return
+    /** Keeps the block that follows a place; returns the place after it, or null without room. */
+    add(
+      place: PrefixPlace<Saved>,
+      tokens: readonly number[],
+      size: number,
+      save: () => Saved,
+    ): PrefixPlace<Saved> | null {
+      const parent = place.last
+      if (parent?.isDropped) return null
+      const key = keyAfter(place, tokens)
+      let block = blocks.get(key)
+      if (block !== undefined) touch(block)
+      else {
+        while (bytes + size > maxBytes) if (!dropOne(parent)) return null
+        block = { key, id: `${nextId++}`, saved: save(), parent, numContinued: 0, isDropped: false }
+        if (parent !== undefined) parent.numContinued++
+        blocks.set(key, block)
+        bytes += block.saved.bytes
       }
-      // What the new entry covers is of no more use.
-      for (const entry of entries) {
-        const isCovered = commonLength(entry.tokens, tokens) === entry.tokens.length
-        if (entry.key === key && isCovered) drop(entry)
-      }
-      while (
-        (bytes + size > maxBytes || entries.length >= maxEntries) &&
-        entries[0] !== undefined
-      ) {
-        drop(entries[0])
-      }
-      const saved = save()
-      entries.push({ key, tokens: [...tokens], saved })
-      bytes += saved.bytes
+      return { ...place, last: block, length: place.length + blockTokens }
+    },
+
+    /** Changes how many bytes it may hold. */
+    limit(newMaxBytes: number): void {
+      maxBytes = newMaxBytes
+      while (bytes > maxBytes && dropOne(undefined));
     },
 
     clear(): void {
-      for (const entry of entries) entry.saved.release()
-      entries = []
-      bytes = 0
+      while (dropOne(undefined));
     },
   }
 }

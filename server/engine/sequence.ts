@@ -5,11 +5,13 @@ import type {
   FinishReason,
   GenerateRequest,
   GenerationEvent,
+  PromptTokenLogprobs,
   TokenLogprob,
   TokenLogprobs,
 } from '../contracts/generation.ts'
 import { createDetokenizer, type TokenBytes } from './detokenizer.ts'
 import { logprobsOf, type RankedToken } from './logprobs.ts'
+import type { PrefixPlace } from './prefix-cache.ts'
 import { createRandom } from './random.ts'
 import { sample } from './sampler.ts'
 import { createReasoningSplitter, createStopMatcher, type SplitText } from './stop.ts'
@@ -28,7 +30,9 @@ export interface SequenceOptions {
   readonly tokenizer: TokenText
   readonly eosTokenIds: readonly number[]
   readonly startsInReasoning: boolean
-  /** What the request asked for, bounded by what the context leaves; at least 1. */
+  /** Shown again where the request wants its prompt echoed. */
+  readonly promptText: string
+  /** What the request asked for, bounded by what the context leaves. */
   readonly maxTokens: number
 }
 
@@ -54,6 +58,9 @@ export function createSequence(options: SequenceOptions) {
     ...params.stopTokenIds,
   ])
   const generated: number[] = []
+  /** Choices share a prompt: the first one tells of it. */
+  const tellsOfPrompt = index === 0 && (request.echo || request.promptLogprobs !== null)
+  const promptLogprobs: PromptTokenLogprobs[] = []
   let reasoningTokens = 0
   let isFinished = false
 
@@ -76,6 +83,15 @@ export function createSequence(options: SequenceOptions) {
     if (request.topLogprobs === null) return null
     const { sampled, top } = logprobsOf(logits, token, request.topLogprobs)
     return [{ ...describe(sampled), top: top.map(describe) }]
+  }
+
+  function promptLogprob(position: number, logits: Float32Array | null): PromptTokenLogprobs {
+    const id = promptTokens[position] as number
+    if (logits === null) {
+      return { ...describe({ id, logprob: 0 }), logprob: null, rank: null, top: [] }
+    }
+    const { sampled, rank, top } = logprobsOf(logits, id, request.promptLogprobs ?? 0)
+    return { ...describe(sampled), rank, top: top.map(describe) }
   }
 
   /** Text that the token releases, and whether the sequence ends with it. */
@@ -111,19 +127,69 @@ export function createSequence(options: SequenceOptions) {
     promptTokens,
     components: options.components,
     cacheKey: options.cacheKey,
-    /** Tokens whose keys and values were taken over instead of computed. */
+    maxTokens,
+    /** Tokens whose keys and values were taken over instead of computed, when it first ran. */
     numCached: 0,
+    /** The same since it last got a row. */
+    numTaken: 0,
     /** Tokens whose keys and values are in the cache. */
     numComputed: 0,
+    /** How often it had to give its row up. */
+    numPreempted: 0,
+    /** How much of it the prefix cache has; null when it keeps no more of it. */
+    saved: undefined as PrefixPlace | null | undefined,
+    /** Prompt and generated tokens. */
+    get numTokens() {
+      return promptTokens.length + generated.length
+    },
+    tokenAt(position: number): number {
+      const token = promptTokens[position] ?? generated[position - promptTokens.length]
+      if (token === undefined) throw new RangeError(`there is no token ${position}`)
+      return token
+    },
+    /** Tokens [from, to), prompt and generated. */
+    tokens(from: number, to: number): number[] {
+      const beforeOutput = promptTokens.slice(from, to)
+      const start = Math.max(0, from - promptTokens.length)
+      return [...beforeOutput, ...generated.slice(start, Math.max(0, to - promptTokens.length))]
+    },
+    /** The log-probability of each token of the prompt is wanted: all of it must be computed. */
+    get needsPromptLogits() {
+      return index === 0 && request.promptLogprobs !== null && generated.length === 0
+    },
+    /** It has tokens behind those in the cache: it gave its row up and is on its way back. */
+    get isReplaying() {
+      return generated.length > 0 && this.numComputed < this.numTokens
+    },
+    /** Gives its row up. The tokens it has stay, and are computed again, as they were before. */
+    restart(): void {
+      this.numComputed = 0
+      this.numTaken = 0
+      this.saved = undefined
+      this.numPreempted++
+    },
     get isFinished() {
       return isFinished
     },
-    /** Prompt and generated tokens whose keys and values are in the cache. */
-    computedTokens(): number[] {
-      return [...promptTokens, ...generated].slice(0, this.numComputed)
+    /** Takes the logits after the prompt's token at `position`, which foretell the next. */
+    acceptPromptLogits(position: number, logits: Float32Array): void {
+      if (position === 0) promptLogprobs.splice(0, Infinity, promptLogprob(0, null))
+      if (position + 1 < promptTokens.length) {
+        promptLogprobs.push(promptLogprob(position + 1, logits))
+      }
     },
-    get lastToken() {
-      return generated.at(-1)
+    /** What there is to tell once the prompt is computed. */
+    finishPrompt(): GenerationEvent[] {
+      const events: GenerationEvent[] = []
+      if (tellsOfPrompt) {
+        const logprobs = request.promptLogprobs === null ? null : promptLogprobs
+        events.push({ kind: 'prompt', index, text: options.promptText, logprobs })
+      }
+      if (maxTokens > 0) return events
+      isFinished = true
+      const usage = { completionTokens: 0, reasoningTokens: 0 }
+      const end = { kind: 'choice_finished', reason: 'length', stopReason: null } as const
+      return [...events, { ...end, index, usage }]
     },
     /** Samples the next token from its logits [vocab] and returns what there is to tell. */
     accept(logits: Float32Array): GenerationEvent[] {

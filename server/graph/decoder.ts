@@ -1,13 +1,13 @@
 // The decoder of the Qwen2 and Llama families as an ONNX graph: float32 activations, weights as they
 // are or quantised in blocks.
 //
-//   input_ids [rows, tokens] ─ embed ─┬─ layer 0 … layer L−1 ─ norm ─ last token ─ lm_head ─ logits
+//   input_ids [rows, tokens] ─ embed ─┬─ layer 0 … layer L−1 ─ norm ─ last tokens ─ lm_head ─ logits
 //                                     │
 //   layer:  h ─ norm ─ qkv ─ GroupQueryAttention(KV in place) ─ o ─ (+h) ─ norm ─ mlp ─ (+)
 //   mlp:    gate_up ─ split ─ silu(gate) · (up + adapter) ─ down
 //
 // Inputs that vary: rows (sequences), tokens (new tokens of each), capacity (KV positions per row),
-// components (rank-1 adapter components on a row).
+// components (rank-1 adapter components on a row), positions (last tokens whose logits are wanted).
 
 import {
   type LinearModule,
@@ -85,15 +85,15 @@ export function buildDecoder(options: DecoderOptions): Graph {
     normed = next.normed
   }
 
-  // Only the last token's logits are ever sampled from.
-  const last = graph.node('/last_token', 'Slice', [
+  // Sampling wants the last token's logits, −1; log-probabilities of a prompt want more of them.
+  const last = graph.node('/last_tokens', 'Slice', [
     normed,
-    graph.constant('int64', [-1]),
+    graph.input('first_logits', 'int64', [1]),
     graph.constant('int64', [Number.MAX_SAFE_INTEGER]),
     graph.constant('int64', [1]),
   ])
   languageHead(context, last)
-  graph.output('logits', 'float32', ['rows', 1, config.vocabSize])
+  graph.output('logits', 'float32', ['rows', 'positions', config.vocabSize])
   return graph.build()
 }
 

@@ -2,14 +2,22 @@
 // --reasoning-field), what follows </think> is `content`. When </think> never came, everything is
 // thought and `content` is null.
 
-import type { FinishReason, GenerationEvent, TokenLogprobs } from '../contracts/generation.ts'
+import type {
+  FinishReason,
+  GenerationEvent,
+  PromptTokenLogprobs,
+  TokenLogprobs,
+} from '../contracts/generation.ts'
 import { adapterField } from './applied-adapters.ts'
 import type { HttpConfig } from './context.ts'
+import { promptLogprobsField } from './prompt-logprobs.ts'
 import { createChunkUsage, type Reply, type ReplyHead, type StreamOptions } from './reply.ts'
 
 export interface ChatReplyOptions extends ReplyHead {
   readonly reasoningField: HttpConfig['reasoningField']
   readonly logprobs: boolean
+  /** Alternatives for each token of the prompt; null: nothing of the prompt. */
+  readonly promptLogprobs: number | null
   readonly stream: StreamOptions
 }
 
@@ -37,6 +45,7 @@ export const createChatReply = (options: ChatReplyOptions): Reply => {
     }),
   )
   let adapter: ReturnType<typeof adapterField> = []
+  let promptLogprobs: readonly PromptTokenLogprobs[] = []
 
   const isHidden = (delta: Delta) =>
     delta.section === 'reasoning' && options.reasoningField === 'none'
@@ -44,6 +53,7 @@ export const createChatReply = (options: ChatReplyOptions): Reply => {
   const collect = (event: GenerationEvent): void => {
     usage.count(event)
     if (event.kind === 'accepted') adapter = adapterField(event.adapters)
+    if (event.kind === 'prompt') promptLogprobs = event.logprobs ?? []
     if (event.kind === 'choice_finished') {
       const { reason, stopReason } = event
       ;(choices[event.index] as Choice).finish = { reason, stopReason }
@@ -94,6 +104,7 @@ export const createChatReply = (options: ChatReplyOptions): Reply => {
           return options.stream.includeUsage
             ? [{ ...chunk(0, {}), choices: [], usage: usage.usage() }]
             : []
+        case 'prompt':
         case 'failed':
         case 'cancelled':
           return []
@@ -117,6 +128,9 @@ export const createChatReply = (options: ChatReplyOptions): Reply => {
         stop_reason: choice.finish?.stopReason ?? null,
       })),
       usage: usage.usage(),
+      ...(options.promptLogprobs === null
+        ? {}
+        : { prompt_logprobs: promptLogprobsField(promptLogprobs, options.promptLogprobs) }),
       adapter,
     }),
   }

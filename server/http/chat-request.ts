@@ -22,6 +22,8 @@ export const chatSchema = z.object({
   logprobs: z.boolean().nullish(),
   top_logprobs: z.int().min(0).max(maxTopLogprobs).nullish(),
   include_reasoning: z.boolean().nullish(),
+  // It would show the rendered template.
+  echo: z.literal(false).nullish(),
   // The template brings the special tokens itself.
   add_special_tokens: z.literal(false).nullish(),
 })
@@ -59,6 +61,8 @@ export const parseChat = (
       sampling: resolveSampling(fields, model),
       n: fields.n ?? 1,
       maxTokens: resolveMaxTokens(fields, model),
+      echo: false,
+      promptLogprobs: fields.prompt_logprobs ?? null,
       topLogprobs: fields.logprobs ? (fields.top_logprobs ?? 0) : null,
       splitReasoning: true,
     },

@@ -1,31 +1,72 @@
-// The answer of POST /v1/completions: plain text, logprobs in the legacy shape.
+// The answer of POST /v1/completions: plain text, logprobs in the legacy shape. With `echo` the prompt
+// comes before each choice's text, and its tokens before the choice's in the logprobs.
 
-import type { FinishReason, GenerationEvent, TokenLogprobs } from '../contracts/generation.ts'
+import type {
+  FinishReason,
+  GenerationEvent,
+  PromptTokenLogprobs,
+  TokenLogprobs,
+} from '../contracts/generation.ts'
 import { adapterField } from './applied-adapters.ts'
+import { promptLogprobsField } from './prompt-logprobs.ts'
 import { createChunkUsage, type Reply, type ReplyHead, type StreamOptions } from './reply.ts'
+
+type ShownToken = TokenLogprobs | PromptTokenLogprobs
+
+type PromptEvent = Extract<GenerationEvent, { kind: 'prompt' }>
 
 interface Choice {
   text: string
-  logprobs: TokenLogprobs[]
+  logprobs: ShownToken[]
+  promptLogprobs: readonly PromptTokenLogprobs[]
   /** Where the next token begins in the text, for text_offset. */
   offset: number
   finish: { reason: FinishReason; stopReason: string | number | null } | undefined
 }
 
-export const createCompletionReply = (
-  options: ReplyHead & { readonly logprobs: boolean; readonly stream: StreamOptions },
-): Reply => {
-  const { id, created, model, n, logprobs } = options
+export interface CompletionReplyOptions extends ReplyHead {
+  readonly choicesPerPrompt: number
+  /** Alternatives shown for each token; null: no logprobs. */
+  readonly logprobs: number | null
+  readonly echo: boolean
+  /** The same for vLLM's field of its own. */
+  readonly promptLogprobs: number | null
+  readonly stream: StreamOptions
+}
+
+export const createCompletionReply = (options: CompletionReplyOptions): Reply => {
+  const { id, created, model, n, logprobs, echo } = options
   const usage = createChunkUsage(options.stream)
   const choices = Array.from(
     { length: n },
-    (): Choice => ({ text: '', logprobs: [], offset: 0, finish: undefined }),
+    (): Choice => ({
+      text: '',
+      logprobs: [],
+      promptLogprobs: [],
+      offset: 0,
+      finish: undefined,
+    }),
   )
   let adapter: ReturnType<typeof adapterField> = []
+
+  /** The choices of the prompt that an event tells of. */
+  const choicesOf = ({ index }: PromptEvent): readonly Choice[] =>
+    choices.slice(index, index + options.choicesPerPrompt)
+  /** prompt_logprobs may have asked for more alternatives than logprobs. */
+  const echoed = (event: PromptEvent): PromptTokenLogprobs[] =>
+    (event.logprobs ?? []).map((token) => ({ ...token, top: token.top.slice(0, logprobs ?? 0) }))
 
   const collect = (event: GenerationEvent): void => {
     usage.count(event)
     if (event.kind === 'accepted') adapter = adapterField(event.adapters)
+    if (event.kind === 'prompt') {
+      for (const choice of choicesOf(event)) {
+        choice.promptLogprobs = event.logprobs ?? []
+        if (!echo) continue
+        choice.text = event.text
+        choice.logprobs.push(...echoed(event))
+      }
+    }
     if (event.kind === 'delta') {
       const choice = choices[event.index] as Choice
       choice.text += event.text
@@ -51,16 +92,23 @@ export const createCompletionReply = (
     return chunks.map((one, i) => (i === 0 ? { ...one, adapter } : one))
   }
 
+  const textChunks = (index: number, text: string, all: readonly ShownToken[]): object[] => {
+    const tokens = logprobs === null ? [] : all
+    if (text === '' && tokens.length === 0) return []
+    const choice = choices[index] as Choice
+    const shown = tokens.length > 0 ? legacyLogprobs(tokens, choice.offset) : null
+    choice.offset += tokens.reduce((sum, { token }) => sum + numCodePoints(token), 0)
+    return [chunk(index, text, { logprobs: shown })]
+  }
+
   const chunksOf = (event: GenerationEvent): readonly object[] => {
     switch (event.kind) {
-      case 'delta': {
-        const tokens = logprobs ? (event.logprobs ?? []) : []
-        if (event.text === '' && tokens.length === 0) return []
-        const choice = choices[event.index] as Choice
-        const shown = tokens.length > 0 ? legacyLogprobs(tokens, choice.offset) : null
-        choice.offset += tokens.reduce((sum, { token }) => sum + numCodePoints(token), 0)
-        return [chunk(event.index, event.text, { logprobs: shown })]
-      }
+      case 'prompt':
+        return choicesOf(event).flatMap((_, i) =>
+          echo ? textChunks(event.index + i, event.text, echoed(event)) : [],
+        )
+      case 'delta':
+        return textChunks(event.index, event.text, event.logprobs ?? [])
       case 'choice_finished': {
         const { index, reason, stopReason } = event
         return [chunk(index, '', { finish_reason: reason, stop_reason: stopReason })]
@@ -84,9 +132,14 @@ export const createCompletionReply = (
       choices: choices.map((choice, index) => ({
         index,
         text: choice.text,
-        logprobs: logprobs ? legacyLogprobs(choice.logprobs, 0) : null,
+        logprobs: logprobs === null ? null : legacyLogprobs(choice.logprobs, 0),
         finish_reason: choice.finish?.reason ?? null,
         stop_reason: choice.finish?.stopReason ?? null,
+        ...(options.promptLogprobs === null
+          ? {}
+          : {
+              prompt_logprobs: promptLogprobsField(choice.promptLogprobs, options.promptLogprobs),
+            }),
       })),
       usage: usage.usage(),
       adapter,
@@ -97,18 +150,23 @@ export const createCompletionReply = (
 /** As OpenAI and vLLM count: Python's characters, not UTF-16 units. */
 const numCodePoints = (text: string): number => [...text].length
 
-const legacyLogprobs = (tokens: readonly TokenLogprobs[], offset: number) => {
+const legacyLogprobs = (tokens: readonly ShownToken[], offset: number) => {
   let at = offset
   return {
     tokens: tokens.map(({ token }) => token),
     token_logprobs: tokens.map(({ logprob }) => logprob),
-    top_logprobs: tokens.map(({ top }) =>
-      Object.fromEntries(top.map(({ token, logprob }) => [token, logprob])),
-    ),
+    top_logprobs: tokens.map(({ logprob, top }) => (logprob === null ? null : topTable(top))),
     text_offset: tokens.map(({ token }) => {
       const start = at
       at += numCodePoints(token)
       return start
     }),
   }
+}
+
+/** Of tokens that read alike (halves of a code point) the likeliest stands. */
+const topTable = (top: TokenLogprobs['top']): Record<string, number> => {
+  const table = new Map<string, number>()
+  for (const { token, logprob } of top) if (!table.has(token)) table.set(token, logprob)
+  return Object.fromEntries(table)
 }

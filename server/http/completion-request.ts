@@ -24,6 +24,9 @@ export const completionSchema = z.object({
   ...samplingFields,
   prompt: z.unknown().optional(),
   logprobs: z.int().min(0).max(maxTopLogprobs).nullish(),
+  echo: z.boolean().nullish(),
+  // 0 asks for nothing but what is said of the prompt.
+  max_tokens: z.int().min(0).nullish(),
   add_special_tokens: z.literal(true).nullish(),
 })
 
@@ -79,6 +82,13 @@ const parsePrompts = (value: unknown, model: ModelInfo): readonly Prompt[] => {
   })
 }
 
+/** Alternatives for each token of the prompt: prompt_logprobs, or logprobs where it is echoed. */
+const wantedOfPrompt = ({ echo, logprobs, prompt_logprobs }: CompletionFields): number | null => {
+  const echoed = echo === true ? (logprobs ?? null) : null
+  if (prompt_logprobs == null || echoed === null) return prompt_logprobs ?? echoed
+  return Math.max(prompt_logprobs, echoed)
+}
+
 export const parseCompletion = (
   body: Readonly<Record<string, unknown>>,
   model: ModelInfo,
@@ -90,10 +100,16 @@ export const parseCompletion = (
   const prompts = parsePrompts(fields.prompt, model)
   for (const prompt of prompts) checkPromptSize(prompt, 'prompt', model)
   checkTogether(fields)
+  const asksOfPrompt = fields.echo === true || fields.prompt_logprobs != null
+  if (fields.max_tokens === 0 && !asksOfPrompt) {
+    throw wrong('max_tokens', 'must be ≥ 1; 0 is for "echo": true or prompt_logprobs; got 0')
+  }
   const shared = {
     sampling: resolveSampling(fields, model),
     n: fields.n ?? 1,
     maxTokens: resolveMaxTokens(fields, model),
+    echo: fields.echo ?? false,
+    promptLogprobs: wantedOfPrompt(fields),
     topLogprobs: fields.logprobs ?? null,
     splitReasoning: false,
   }

@@ -48,6 +48,7 @@ export const completionRoutes = (services: Services): readonly Route[] => {
           model: modelName,
           n: request.n,
           logprobs: request.topLogprobs !== null,
+          promptLogprobs: request.promptLogprobs,
           reasoningField: fields.include_reasoning === false ? 'none' : config.reasoningField,
           stream: streamOptions(fields),
         })
@@ -75,7 +76,10 @@ export const completionRoutes = (services: Services): readonly Route[] => {
           created: clock.unixSeconds(),
           model: modelName,
           n: (fields.n ?? 1) * requests.length,
-          logprobs: fields.logprobs != null,
+          choicesPerPrompt: fields.n ?? 1,
+          logprobs: fields.logprobs ?? null,
+          echo: fields.echo ?? false,
+          promptLogprobs: fields.prompt_logprobs ?? null,
           stream: streamOptions(fields),
         })
         return runGeneration(context, services, {

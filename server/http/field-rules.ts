@@ -49,7 +49,6 @@ const unsupported: Readonly<Record<string, ChangesNothing>> = {
   truncate_prompt_tokens: never,
   prompt_embeds: never,
   suffix: is(''),
-  echo: is(false),
   prediction: never,
   // Media
   audio: never,
@@ -58,7 +57,6 @@ const unsupported: Readonly<Record<string, ChangesNothing>> = {
   best_of: is(1),
   use_beam_search: is(false),
   length_penalty: is(1),
-  prompt_logprobs: never,
   bad_words: isEmpty,
   allowed_token_ids: never,
   logits_processors: isEmpty,

@@ -34,7 +34,11 @@ async function* mergeEvents(
       if (accepted.length < generations.length) continue
       yield sumAccepted(accepted)
       yield* heldBack
-    } else if (event.kind === 'delta' || event.kind === 'choice_finished') {
+    } else if (
+      event.kind === 'prompt' ||
+      event.kind === 'delta' ||
+      event.kind === 'choice_finished'
+    ) {
       const shifted = { ...event, index: source * n + event.index }
       if (accepted.length < generations.length) heldBack.push(shifted)
       else yield shifted

@@ -55,6 +55,7 @@ export const samplingFields = {
     .refine(Number.isInteger, { error: 'must be a whole number' })
     .nullish(),
   n: z.number().nullish(),
+  prompt_logprobs: z.int().min(0).max(maxTopLogprobs).nullish(),
   stream: z.boolean().nullish(),
   stream_options: z
     .object({
@@ -82,6 +83,9 @@ export const checkTogether = (fields: SamplingFields): void => {
   }
   if (fields.stream_options && !fields.stream) {
     throw invalid('stream_options', 'is only allowed with "stream": true')
+  }
+  if (fields.prompt_logprobs != null && fields.stream) {
+    throw invalid('prompt_logprobs', 'comes with a whole answer only; leave "stream" out')
   }
   const { max_tokens: older, max_completion_tokens: newer } = fields
   if (older != null && newer != null && older !== newer) {

@@ -20,6 +20,7 @@ export const fakeModel: ModelInfo = {
   architecture: 'Qwen2ForCausalLM',
   vocabSize: 1000,
   maxContext: 512,
+  modelContext: 512,
   numParameters: 1_000_000,
   weights: 'fp32',
   device: 'cpu',
@@ -27,7 +28,7 @@ export const fakeModel: ModelInfo = {
   kvCapacityTokens: 8192,
   defaults: { temperature: 0.6, topP: 0.95, topK: 0 },
   created: 1_700_000_000,
-  bytes: { weights: 4_000_000, kv: 1_000_000, adapters: 1000 },
+  bytes: { weights: 4_000_000, workspace: 100_000, kv: 1_000_000, adapters: 1000 },
 }
 
 const adapter = (id: string, more: Partial<AdapterSummary> = {}): AdapterSummary => ({

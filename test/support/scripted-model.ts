@@ -11,14 +11,16 @@ import {
   type SamplingParams,
 } from '../../server/contracts/generation.ts'
 import { createDeferred } from '../../server/engine/deferred.ts'
-import { createLoop, type StepRunner } from '../../server/engine/loop.ts'
-import { createPrefixCache, type SavedRow } from '../../server/engine/prefix-cache.ts'
+import { firstShape } from '../../server/engine/kv-shape.ts'
+import { createLoop } from '../../server/engine/loop.ts'
+import type { SavedBlock } from '../../server/engine/prefix-cache.ts'
 import {
   createSequence,
   type Sequence,
   type SequenceOptions,
   type TokenText,
 } from '../../server/engine/sequence.ts'
+import type { StepRunner } from '../../server/engine/step-runner.ts'
 import { within } from './deadline.ts'
 import { createRandomNumbers } from './random-numbers.ts'
 
@@ -89,11 +91,13 @@ export interface ScriptedModelOptions {
   readonly capacity: number
   readonly maxChunk: number
   readonly logits: Logits
+  /** Positions of rows and saved blocks together; those of full rows unless said. */
+  readonly kvPositions?: number
   /** Called before each run; may throw, or return a promise to wait for. */
   readonly beforeRun?: (run: { kind: 'prefill' | 'decode'; rows: number }) => unknown
 }
 
-export interface SavedContext extends SavedRow {
+export interface SavedContext extends SavedBlock {
   readonly context: readonly number[]
 }
 export type ScriptedRunner = StepRunner<SavedContext>
@@ -102,42 +106,64 @@ export function createScriptedModel({
   beforeRun,
   ...options
 }: ScriptedModelOptions): ScriptedRunner {
-  const cache: number[][] = Array.from({ length: options.rows }, () => [])
-  const output = new Float32Array(options.rows * vocabSize)
+  let shape = firstShape({
+    maxRows: options.rows,
+    maxCapacity: options.capacity,
+    maxPositions: options.kvPositions ?? options.rows * options.capacity,
+  })
+  let cache: number[][] = Array.from({ length: shape.rows }, () => [])
+  const output = new Float32Array(Math.max(options.rows, options.maxChunk) * vocabSize)
 
   const append = (row: number, past: number, tokens: readonly number[]): number[] => {
     const context = cache[row]
-    assert.ok(context, `row ${row} of ${options.rows}`)
+    assert.ok(context, `row ${row} of ${shape.rows}`)
     assert.ok(context.length >= past, `row ${row} holds ${context.length} positions, not ${past}`)
-    assert.ok(past + tokens.length <= options.capacity, `row ${row} beyond its capacity`)
+    assert.ok(past + tokens.length <= shape.capacity, `row ${row} beyond its capacity`)
     context.splice(past, Number.POSITIVE_INFINITY, ...tokens)
     return context
   }
 
   return {
-    async prefill({ row, tokens, past, components }) {
+    async prefill({ row, tokens, past, components, numLogits }) {
       assert.ok(tokens.length > 0 && tokens.length <= options.maxChunk, `${tokens.length} tokens`)
       await beforeRun?.({ kind: 'prefill', rows: 1 })
-      output.set(options.logits(append(row, past, tokens), components))
-      return output.subarray(0, vocabSize)
+      const context = append(row, past, tokens)
+      for (let i = 0; i < numLogits; i++) {
+        const end = context.length - numLogits + i + 1
+        output.set(options.logits(context.slice(0, end), components), i * vocabSize)
+      }
+      return output.subarray(0, numLogits * vocabSize)
     },
     async decode(batch) {
-      assert.ok(batch.length > 0 && batch.length <= options.rows)
+      assert.ok(batch.length > 0 && batch.length <= shape.rows)
       await beforeRun?.({ kind: 'decode', rows: batch.length })
       for (const [row, { token, past, components }] of batch.entries()) {
         output.set(options.logits(append(row, past, [token]), components), row * vocabSize)
       }
       return output.subarray(0, batch.length * vocabSize)
     },
-    copyRow(from, to, length) {
-      cache[to] = (cache[from] ?? []).slice(0, length)
+    reshape(next, lengths) {
+      assert.ok(next.rows * next.capacity <= (options.kvPositions ?? Number.POSITIVE_INFINITY))
+      for (const length of lengths) assert.ok(length <= next.capacity, `${length} positions`)
+      assert.ok(lengths.length <= next.rows, `${lengths.length} rows`)
+      shape = next
+      cache = Array.from({ length: next.rows }, (_, row) => {
+        return (cache[row] ?? []).slice(0, lengths[row] ?? 0)
+      })
     },
-    savedBytes: (length) => length,
-    saveRow(row, length) {
-      return { context: (cache[row] ?? []).slice(0, length), bytes: length, release() {} }
+    copyRow(from, to, start, count) {
+      const copied = (cache[from] ?? []).slice(start, start + count)
+      assert.equal(copied.length, count, `row ${from} holds less than ${start + count} positions`)
+      cache[to]?.splice(start, Number.POSITIVE_INFINITY, ...copied)
     },
-    restoreRow(saved, row, length) {
-      cache[row] = saved.context.slice(0, length)
+    positionBytes: 1,
+    savePositions(row, start, count) {
+      const context = (cache[row] ?? []).slice(start, start + count)
+      assert.equal(context.length, count)
+      return { context, bytes: count, release() {} }
+    },
+    restorePositions(saved, row, start) {
+      cache[row]?.splice(start, Number.POSITIVE_INFINITY, ...saved.context)
     },
   }
 }
@@ -155,6 +181,8 @@ export function createRequest({
     adapters: [],
     n: 1,
     maxTokens: 16,
+    echo: false,
+    promptLogprobs: null,
     topLogprobs: null,
     splitReasoning: false,
     ...fields,
@@ -186,6 +214,7 @@ export function createTestSequence(
     request,
     index: 0,
     promptTokens: request.prompt.kind === 'text' ? bytesOf(request.prompt.text) : [0],
+    promptText: request.prompt.kind === 'text' ? request.prompt.text : '',
     components: [],
     cacheKey: '',
     tokenizer: byteTokenizer,
@@ -199,8 +228,8 @@ export function createTestSequence(
 export interface TestLoopOptions extends Partial<ScriptedModelOptions> {
   /** Changes the runner under the loop. */
   readonly wrap?: (runner: ScriptedRunner) => ScriptedRunner
-  /** Size of the prefix cache in tokens; none by default. */
-  readonly prefixBytes?: number
+  /** Positions beyond those of full rows, for beginnings of earlier prompts; none by default. */
+  readonly prefixPositions?: number
 }
 
 export interface SubmitOptions {
@@ -210,16 +239,21 @@ export interface SubmitOptions {
 
 /** The real loop over a scripted model. */
 export function createTestLoop({ wrap = (runner) => runner, ...given }: TestLoopOptions = {}) {
-  const options = { rows: 4, capacity: 64, maxChunk: 4, logits: chaotic, ...given }
+  const basic = { rows: 4, capacity: 64, maxChunk: 4, logits: chaotic, ...given }
+  const rowPositions = basic.rows * basic.capacity
+  const options = { kvPositions: rowPositions + (given.prefixPositions ?? 0), ...basic }
   const told = new Map<string, GenerationEvent[]>()
   const ends = new Map<string, ReturnType<typeof createDeferred<void>>>()
   const releases = new Map<string, number>()
   let clock = 0
   const loop = createLoop({
     runner: wrap(createScriptedModel(options)),
-    rows: options.rows,
-    prefixCache: createPrefixCache<SavedContext>({ maxBytes: options.prefixBytes ?? 0 }),
-    capacity: options.capacity,
+    limits: {
+      maxRows: options.rows,
+      maxCapacity: options.capacity,
+      maxPositions: options.kvPositions,
+    },
+    targetGapMs: 250,
     vocabSize,
     maxChunk: options.maxChunk,
     publish: (events) => {

@@ -49,7 +49,7 @@ export async function openServedModel({
     config,
     threads,
     rows,
-    capacity,
+    shape: { rows, capacity },
     sites,
     maxChunk: 128,
   })

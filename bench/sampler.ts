@@ -1,0 +1,54 @@
+// What choosing one token of a large vocabulary costs in JavaScript.
+//   node dist/bench/sampler.js
+
+import type { SamplingParams } from '../server/contracts/generation.ts'
+import { logprobsOf } from '../server/engine/logprobs.ts'
+import { sample } from '../server/engine/sampler.ts'
+import { createRandomNumbers, normal } from '../test/support/random-numbers.ts'
+import { createRequest } from '../test/support/scripted-model.ts'
+
+const vocabSize = 152_064
+const rounds = 300
+const random = createRandomNumbers(1)
+
+/** Noise of this deviation, and a few tokens far above it. */
+function makeLogits(deviation: number, best: number): Float32Array {
+  const logits = Float32Array.from({ length: vocabSize }, () => deviation * normal(random))
+  if (best > 0) for (let i = 0; i < 20; i++) logits[i * 7919] = best - i
+  return logits
+}
+
+const kinds = {
+  flat: makeLogits(1, 0),
+  peaked: makeLogits(2.5, 25),
+  'all alike': new Float32Array(vocabSize),
+}
+const settings: Record<string, Partial<SamplingParams>> = {
+  greedy: { temperature: 0 },
+  plain: { temperature: 0.6 },
+  'top_p 0.95': { temperature: 0.6, topP: 0.95 },
+  'top_k 40': { temperature: 0.6, topK: 40 },
+  'top_p, min_p': { temperature: 0.6, topP: 0.95, minP: 0.05 },
+}
+
+function measure(work: () => unknown): string {
+  const times: number[] = []
+  for (let round = 0; round < rounds; round++) {
+    const start = performance.now()
+    work()
+    times.push(performance.now() - start)
+  }
+  times.sort((x, y) => x - y)
+  const at = (share: number) => (times[Math.floor(share * rounds)] ?? 0).toFixed(2)
+  return `median ${at(0.5)} ms, p99 ${at(0.99)} ms`
+}
+
+for (const [kind, logits] of Object.entries(kinds)) {
+  for (const [name, sampling] of Object.entries(settings)) {
+    const { sampling: params } = createRequest({ sampling })
+    const nothing = { outputCounts: new Map(), promptTokens: new Set<number>(), forbidden: [] }
+    const input = { logits, params, ...nothing, uniform: random }
+    console.log(`${kind}, ${name}: ${measure(() => sample(input))}`)
+  }
+  console.log(`${kind}, logprobs of 5: ${measure(() => logprobsOf(logits, 3, 5))}`)
+}

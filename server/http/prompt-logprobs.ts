@@ -1,0 +1,20 @@
+// vLLM's `prompt_logprobs`: for each token of the prompt a table by token id of that token and of the
+// most likely ones; null for the first token, which nothing foretells.
+
+import type { PromptTokenLogprobs } from '../contracts/generation.ts'
+
+export const promptLogprobsField = (
+  tokens: readonly PromptTokenLogprobs[],
+  numTop: number,
+): ReadonlyArray<object | null> =>
+  tokens.map(({ id, token, logprob, rank, top }) => {
+    if (logprob === null) return null
+    const own = { [id]: { logprob, rank, decoded_token: token } }
+    const best = top
+      .slice(0, numTop)
+      .map((other, i) => [
+        other.id,
+        { logprob: other.logprob, rank: i + 1, decoded_token: other.token },
+      ])
+    return { ...Object.fromEntries(best), ...own }
+  })
