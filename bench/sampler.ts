@@ -46,7 +46,12 @@ function measure(work: () => unknown): string {
 for (const [kind, logits] of Object.entries(kinds)) {
   for (const [name, sampling] of Object.entries(settings)) {
     const { sampling: params } = createRequest({ sampling })
-    const nothing = { outputCounts: new Map(), promptTokens: new Set<number>(), forbidden: [] }
+    const nothing = {
+      blockMax: null,
+      outputCounts: new Map(),
+      promptTokens: new Set<number>(),
+      forbidden: [],
+    }
     const input = { logits, params, ...nothing, uniform: random }
     console.log(`${kind}, ${name}: ${measure(() => sample(input))}`)
   }

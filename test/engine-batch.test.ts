@@ -162,6 +162,21 @@ describe('a batch on the real model', () => {
     })
   }
 
+  it('tells the largest logit of each block of the vocabulary', async () => {
+    await prefillAll(sequences)
+    const batch = sequences.map(({ prompt, rest }) => {
+      return { token: rest[0] as number, past: prompt.length, components: [] }
+    })
+    const logits = await model.runner.decode(batch)
+    const { blockMax, numBlocks } = model.runner
+    const size = model.config.vocabSize / numBlocks
+    assert.ok(size > 1)
+    for (let block = 0; block < batch.length * numBlocks; block++) {
+      const largest = Math.max(...logits.subarray(block * size, (block + 1) * size))
+      assert.equal(blockMax[block], largest)
+    }
+  })
+
   it('goes on unchanged when a row leaves and the last one moves into its place', async () => {
     const { vocabSize } = model.config
     let batch = sequences.map((sequence) => ({

@@ -11,9 +11,10 @@ import { createRequest } from './support/scripted-model.ts'
 type Options = Partial<SamplingParams> & Partial<Omit<SamplerInput, 'logits' | 'params'>>
 
 function run(logits: readonly number[] | Float32Array, options: Options = {}): number {
-  const { outputCounts, promptTokens, forbidden, uniform, ...params } = options
+  const { blockMax, outputCounts, promptTokens, forbidden, uniform, ...params } = options
   return sample({
     logits: Float32Array.from(logits),
+    blockMax: blockMax ?? null,
     params: createRequest({ sampling: params }).sampling,
     outputCounts: outputCounts ?? new Map(),
     promptTokens: promptTokens ?? new Set(),
@@ -73,7 +74,13 @@ describe('greedy sampling', () => {
       sampling: { logitBias: [[0, 50]], presencePenalty: 1 },
     }).sampling
     const counts = new Map([[2, 1]])
-    const input = { logits, params, promptTokens: new Set<number>(), forbidden: [1] }
+    const input = {
+      logits,
+      blockMax: null,
+      params,
+      promptTokens: new Set<number>(),
+      forbidden: [1],
+    }
     assert.equal(sample({ ...input, outputCounts: counts, uniform: () => 0 }), 0)
     assert.deepEqual([...logits], [1, 2, 3])
   })
@@ -271,6 +278,40 @@ describe('the distribution', () => {
       assert.ok(chiSquare < 47, `chi-square ${chiSquare}`)
     })
   }
+})
+
+describe('the largest logit of each block', () => {
+  const blockMaxOf = (logits: Float32Array, size: number) =>
+    Float32Array.from({ length: logits.length / size }, (_, block) =>
+      logits.subarray(block * size, (block + 1) * size).reduce((x, y) => Math.max(x, y)),
+    )
+
+  it('changes no token, ties and changed logits included', () => {
+    const random = createRandomNumbers(8)
+    for (let round = 0; round < 500; round++) {
+      // Whole numbers, so that ties come often, also between blocks.
+      const logits = Float32Array.from({ length: 64 }, () => Math.round(2 * normal(random)))
+      const blockMax = blockMaxOf(logits, 8)
+      const options = {
+        temperature: pick(random, 2),
+        topP: 0.9,
+        logitBias: pick(random, 2) === 0 ? [] : [[pick(random, 64), 3] as const],
+        uniform: () => 0.37,
+      }
+      assert.equal(run(logits, { ...options, blockMax }), run(logits, options))
+    }
+  })
+
+  it('is believed: a block that is not the largest is not looked into', () => {
+    assert.equal(run([0, 9, 5, 1], { blockMax: Float32Array.of(0, 5) }), 2)
+  })
+
+  it('refuses what is no number, as without', () => {
+    for (const bad of [Number.NaN, Number.NEGATIVE_INFINITY, Number.POSITIVE_INFINITY]) {
+      const blockMax = Float32Array.of(bad, bad)
+      assert.throws(() => run([bad, bad, bad, bad], { blockMax }), NonFiniteLogitsError)
+    }
+  })
 })
 
 describe('logits that are no numbers', () => {

@@ -131,13 +131,17 @@ export function createLoop<Saved extends SavedBlock>(options: LoopOptions<Saved>
     if (sequence.isFinished) finishChoice(job, sequence)
   }
 
-  function finishPrompt(sequence: Sequence, logits: Float32Array): void {
+  function finishPrompt(
+    sequence: Sequence,
+    logits: Float32Array,
+    blockMax: Float32Array | null,
+  ): void {
     scheduler.finishPrefill()
     const job = jobs.get(sequence.request.id)
     if (job !== undefined) job.firstTokenAt ??= now()
     accept(sequence, () => {
       const events = sequence.finishPrompt()
-      return sequence.isFinished ? events : [...events, ...sequence.accept(logits)]
+      return sequence.isFinished ? events : [...events, ...sequence.accept(logits, blockMax)]
     })
   }
 
@@ -164,7 +168,7 @@ export function createLoop<Saved extends SavedBlock>(options: LoopOptions<Saved>
       // What is not a number is not worth keeping; the prompt's last chunk will tell of it.
       if (!Number.isNaN(logits[0])) cacheRows.save(sequence, row)
     } else if (sequence.isReplaying) scheduler.finishPrefill()
-    else finishPrompt(sequence, rowOf(logits, numLogits - 1))
+    else finishPrompt(sequence, rowOf(logits, numLogits - 1), blockMaxOf(numLogits - 1))
   }
 
   async function decode({ sequences }: Extract<Step, { kind: 'decode' }>): Promise<void> {
@@ -176,12 +180,21 @@ export function createLoop<Saved extends SavedBlock>(options: LoopOptions<Saved>
     const logits = await runner.decode(batch)
     for (const sequence of sequences) sequence.numComputed++
     for (const [row, sequence] of sequences.entries()) {
-      accept(sequence, () => (sequence.isReplaying ? [] : sequence.accept(rowOf(logits, row))))
+      accept(sequence, () => {
+        if (sequence.isReplaying) return []
+        return sequence.accept(rowOf(logits, row), blockMaxOf(row))
+      })
     }
   }
 
   const rowOf = (logits: Float32Array, row: number): Float32Array =>
     logits.subarray(row * vocabSize, (row + 1) * vocabSize)
+
+  function blockMaxOf(position: number): Float32Array | null {
+    const { blockMax } = runner
+    const numBlocks = runner.numBlocks
+    return blockMax?.subarray(position * numBlocks, (position + 1) * numBlocks) ?? null
+  }
 
   function cancelPending(): void {
     for (const id of cancelled) {

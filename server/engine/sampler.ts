@@ -8,6 +8,8 @@ import { massOf, stepsPerLogit, weightOf } from './softmax.ts'
 export interface SamplerInput {
   /** [vocab]; never written. */
   readonly logits: Float32Array
+  /** The largest of each block of them, [blocks], where that is known. */
+  readonly blockMax: Float32Array | null
   readonly params: SamplingParams
   /** How often each token was generated. */
   readonly outputCounts: ReadonlyMap<number, number>
@@ -27,12 +29,43 @@ export class NonFiniteLogitsError extends Error {
 export function sample(input: SamplerInput): number {
   const { params } = input
   const logits = adjustLogits(input)
-  const top = largest(logits)
-  if (params.temperature === 0) return logits.indexOf(top)
+  const isAsGiven = logits === input.logits
+  const best = (isAsGiven && findByBlock(logits, input.blockMax)) || findBest(logits)
+  if (params.temperature === 0) return best.id
+  const { top } = best
   const scale = stepsPerLogit(params.temperature)
   const isWhole = params.topK === 0 && params.topP === 1
   const kept = isWhole ? wholeOf(logits, top, scale) : findKept(logits, params, top, scale)
   return draw(logits, { ...kept, top, scale, minP: params.minP }, input.uniform())
+}
+
+interface Best {
+  readonly top: number
+  /** The first that has it. */
+  readonly id: number
+}
+
+/** Looks into one block only. Undefined when the blocks do not tell, or tell of no number. */
+function findByBlock(logits: Float32Array, blockMax: Float32Array | null): Best | undefined {
+  if (blockMax === null || blockMax.length === logits.length) return undefined
+  let top = Number.NEGATIVE_INFINITY
+  let block = 0
+  for (let i = 0; i < blockMax.length; i++) {
+    const max = blockMax[i] as number
+    if (max <= top) continue
+    if (!Number.isFinite(max)) return undefined
+    top = max
+    block = i
+  }
+  if (top === Number.NEGATIVE_INFINITY) return undefined
+  const size = logits.length / blockMax.length
+  const id = logits.indexOf(top, block * size)
+  return id >= 0 && id < (block + 1) * size ? { top, id } : undefined
+}
+
+function findBest(logits: Float32Array): Best {
+  const top = largest(logits)
+  return { top, id: logits.indexOf(top) }
 }
 
 /** The largest logit. Throws NonFiniteLogitsError on NaN, +∞ or nothing but −∞. */

@@ -64,9 +64,10 @@ export function createSequence(options: SequenceOptions) {
   let reasoningTokens = 0
   let isFinished = false
 
-  function chooseToken(logits: Float32Array): number {
+  function chooseToken(logits: Float32Array, blockMax: Float32Array | null): number {
     return sample({
       logits,
+      blockMax,
       params,
       outputCounts,
       promptTokens: promptSet,
@@ -191,9 +192,12 @@ export function createSequence(options: SequenceOptions) {
       const end = { kind: 'choice_finished', reason: 'length', stopReason: null } as const
       return [...events, { ...end, index, usage }]
     },
-    /** Samples the next token from its logits [vocab] and returns what there is to tell. */
-    accept(logits: Float32Array): GenerationEvent[] {
-      const token = chooseToken(logits)
+    /**
+     * Samples the next token from its logits [vocab] and returns what there is to tell. `blockMax`:
+     * the largest of each block of them, where that is known.
+     */
+    accept(logits: Float32Array, blockMax: Float32Array | null = null): GenerationEvent[] {
+      const token = chooseToken(logits, blockMax)
       const wasReasoning = splitter.inReasoning
       const tokenLogprobs = logprobs(logits, token)
       generated.push(token)

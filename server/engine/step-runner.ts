@@ -20,6 +20,12 @@ export interface StepRunner<Saved extends SavedBlock = SavedBlock> {
       components: readonly ScaledComponent[]
     }>,
   ): Promise<Float32Array>
+  /**
+   * The largest logit of each block of the vocabulary, [positions × numBlocks], for what the last
+   * run returned; null where the model does not tell.
+   */
+  readonly blockMax: Float32Array | null
+  readonly numBlocks: number
   reshape(shape: KvShape, lengths: readonly number[]): void
   copyRow(from: number, to: number, start: number, count: number): void
   readonly positionBytes: number

@@ -3,6 +3,7 @@
 
 import type { ScaledComponent } from '../contracts/adapter.ts'
 import type { LinearModule, ModelConfig } from '../contracts/checkpoint.ts'
+import { logitBlock } from '../graph/decoder.ts'
 import { createAdapterRows } from './adapter-rows.ts'
 import { createKvCache, type KvCacheShape, type SavedPositions } from './kv-cache.ts'
 import { allocateTensor, type Binding, openSession, type Tensor } from './session.ts'
@@ -44,6 +45,17 @@ interface Bound {
   readonly release: () => void
 }
 
+/** Logits, [positions, vocab], and the largest of each block of them, [positions, blocks]. */
+interface LogitTensors {
+  readonly values: Tensor<'float32'>
+  readonly blockMax: Tensor<'float32'>
+}
+
+function releaseLogits({ values, blockMax }: LogitTensors): void {
+  values.release()
+  blockMax.release()
+}
+
 export type Runner = ReturnType<typeof createRunner>
 
 /** Loads the graph and allocates the cache. Blocks while it does. */
@@ -57,9 +69,11 @@ export function createRunner(options: RunnerOptions) {
   const seqlens = allocateTensor('int32', [rows])
   const total = allocateTensor('int32', [])
   const firstLogits = allocateTensor('int64', [1])
-  const lastLogits = allocateTensor('float32', [rows * config.vocabSize])
+  const numBlocks = config.vocabSize / logitBlock(config.vocabSize)
+  const lastLogits = allocateLogits(rows)
   /** Of several positions of a prompt; made when first asked for, as large as ever asked for. */
-  let promptLogits: Tensor<'float32'> | undefined
+  let promptLogits: LogitTensors | undefined
+  let blockMax = lastLogits.blockMax.data
   /** By number of rows; made anew when the adapters are laid out anew. */
   const decodeBindings = new Map<number, Bound>()
 
@@ -69,7 +83,7 @@ export function createRunner(options: RunnerOptions) {
     count: number,
     tokens: number,
     adapters: Map<string, Tensor>,
-    logits: Tensor<'float32'>,
+    { values, blockMax }: LogitTensors,
   ): Bound {
     const kv = cache.view(first, count)
     const inputs = new Map<string, Tensor>([
@@ -80,7 +94,11 @@ export function createRunner(options: RunnerOptions) {
       ...kv.inputs,
       ...adapters,
     ])
-    const outputs = new Map<string, Tensor>([['logits', logits], ...kv.outputs])
+    const outputs = new Map<string, Tensor>([
+      ['logits', values],
+      ['block_max', blockMax],
+      ...kv.outputs,
+    ])
     const binding = session.bind(inputs, outputs)
     return {
       binding,
@@ -91,12 +109,23 @@ export function createRunner(options: RunnerOptions) {
     }
   }
 
+  function allocateLogits(positions: number): LogitTensors {
+    return {
+      values: allocateTensor('float32', [positions, config.vocabSize]),
+      blockMax: allocateTensor('float32', [positions, numBlocks]),
+    }
+  }
+
+  const viewLogits = (of: LogitTensors, count: number, positions: number): LogitTensors => ({
+    values: of.values.view([count, positions, config.vocabSize]),
+    blockMax: of.blockMax.view([count, positions, numBlocks]),
+  })
+
   /** Where `count` positions' logits go. */
-  function promptLogitsFor(count: number): Tensor<'float32'> {
-    const size = count * config.vocabSize
-    if (promptLogits === undefined || (promptLogits.dims[0] ?? 0) < size) {
-      promptLogits?.release()
-      promptLogits = allocateTensor('float32', [size])
+  function promptLogitsFor(count: number): LogitTensors {
+    if (promptLogits === undefined || (promptLogits.values.dims[0] ?? 0) < count) {
+      if (promptLogits !== undefined) releaseLogits(promptLogits)
+      promptLogits = allocateLogits(count)
     }
     return promptLogits
   }
@@ -116,14 +145,15 @@ export function createRunner(options: RunnerOptions) {
       firstLogits.data[0] = BigInt(-numLogits)
       prefillAdapters.write([components])
       const memory = numLogits === 1 ? lastLogits : promptLogitsFor(numLogits)
-      const logits = memory.view([1, numLogits, config.vocabSize])
+      const logits = viewLogits(memory, 1, numLogits)
       const bound = bindRows(row, 1, tokens.length, prefillAdapters.view(1), logits)
       try {
         await bound.binding.run()
       } finally {
         bound.release()
       }
-      return memory.data.subarray(0, numLogits * config.vocabSize)
+      blockMax = memory.blockMax.data
+      return memory.values.data.subarray(0, numLogits * config.vocabSize)
     },
 
     /** One token for each of rows 0 … n − 1; returns their logits, [n × vocab]. */
@@ -141,14 +171,21 @@ export function createRunner(options: RunnerOptions) {
       let bound = decodeBindings.get(batch.length)
       if (bound === undefined) {
         const count = batch.length
-        const logits = lastLogits.view([count, 1, config.vocabSize])
+        const logits = viewLogits(lastLogits, count, 1)
         bound = bindRows(0, count, 1, decodeAdapters.view(count), logits)
         decodeBindings.set(batch.length, bound)
       }
       await bound.binding.run()
-      return lastLogits.data.subarray(0, batch.length * config.vocabSize)
+      blockMax = lastLogits.blockMax.data
+      return lastLogits.values.data.subarray(0, batch.length * config.vocabSize)
     },
 
+    /** The largest logit of each block of the vocabulary, for what the last run returned. */
+    get blockMax(): Float32Array {
+      return blockMax
+    },
+
+    numBlocks,
     positionBytes: cache.positionBytes,
     copyRow: cache.copyRow,
     savePositions: cache.savePositions,
@@ -164,8 +201,8 @@ export function createRunner(options: RunnerOptions) {
       releaseDecodeBindings()
       for (const adapters of [decodeAdapters, prefillAdapters]) adapters.release()
       cache.release()
-      const tensors = [ids, seqlens, total, firstLogits, lastLogits, promptLogits]
-      for (const tensor of tensors) tensor?.release()
+      for (const logits of [lastLogits, promptLogits]) if (logits) releaseLogits(logits)
+      for (const tensor of [ids, seqlens, total, firstLogits]) tensor.release()
       session.release()
     },
   }

@@ -156,6 +156,8 @@ export function createScriptedModel({
       assert.equal(copied.length, count, `row ${from} holds less than ${start + count} positions`)
       cache[to]?.splice(start, Number.POSITIVE_INFINITY, ...copied)
     },
+    blockMax: null,
+    numBlocks: 0,
     positionBytes: 1,
     savePositions(row, start, count) {
       const context = (cache[row] ?? []).slice(start, start + count)
