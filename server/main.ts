@@ -9,6 +9,7 @@ import { type Config, engineOptions, parseCommand, renderHelp } from './config.t
 import type { EngineClient } from './contracts/engine.ts'
 import type { Logger } from './contracts/logger.ts'
 import { createEngineClient } from './engine/client.ts'
+import { createReplaceableClient } from './engine/replaceable-client.ts'
 import { ServerError } from './errors.ts'
 import { createMetrics } from './metrics/registry.ts'
 import { createProgress } from './progress.ts'
@@ -39,11 +40,17 @@ const main = async (): Promise<void> => {
 
   const logger: Logger = pino({ level: config.logLevel, base: null }, pino.destination(2))
   const metrics = createMetrics()
-  const engine = createEngineClient({
+  const onProgress = createProgress({
+    terminal: process.stderr,
+    logger,
+    now: () => performance.now(),
+  })
+  const engine = createReplaceableClient({
     options,
+    create: (options, observer) => createEngineClient({ options, observer, logger, onProgress }),
     observer: metrics,
     logger,
-    onProgress: createProgress({ terminal: process.stderr, logger, now: () => performance.now() }),
+    availableBytes: () => process.availableMemory(),
   })
   await serve({
     config,

@@ -38,8 +38,8 @@ const rooms: readonly Room[] = [
   { name: 'metrics', holds: /^metrics\//, ours: /^contracts\//, packages: /^prom-client$/ },
   {
     name: 'engine/client and protocol',
-    holds: /^engine\/(client|protocol|deferred|event-queue)$/,
-    ours: new RegExp(`^(${shared}|engine/(client|protocol|deferred|event-queue)$)`),
+    holds: /^engine\/(client|replaceable-client|shared-observer|protocol|deferred|event-queue)$/,
+    ours: new RegExp(`^(${shared})`),
     packages: /^(zod|node:(child_process|url|path))$/,
   },
   {

@@ -27,6 +27,8 @@ const engineOptions: EngineOptions = {
   model: reasoner,
   servedModelName: 'tiny-reasoner',
   adapters,
+  adapterModules: ['up_proj'],
+  scansAdapters: true,
   device: 'cpu',
   weights: 'auto',
   maxBatch: 2,
@@ -57,6 +59,7 @@ function startClient(options: Partial<EngineOptions> = {}, limits: Partial<Engin
       for (const wait of waits) if (wait.state === state) wait.resolve()
     },
     engineRestarted: (reason) => restartReasons.push(reason),
+    engineReplaced: ignore,
   }
   const client = createEngineClient({
     options: { ...engineOptions, ...options },

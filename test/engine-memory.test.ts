@@ -26,6 +26,8 @@ const plan = (options: Partial<EngineOptions>, changes: Partial<ModelConfig> = {
       model: '',
       servedModelName: '',
       adapters: '',
+      adapterModules: ['up_proj'],
+      scansAdapters: true,
       device: 'cpu',
       weights: 'auto',
       maxBatch: 4,

@@ -8,7 +8,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
-import { neededSites } from '../server/adapters/sites.ts'
+import { sitesOfFolder } from '../server/adapters/sites.ts'
 import type { ScaledComponent } from '../server/contracts/adapter.ts'
 import { openSafetensors } from '../server/model/safetensors.ts'
 import { lacksPython, python } from './support/python.ts'
@@ -79,7 +79,7 @@ describe('parity with transformers + PEFT', { skip: lacksPython }, () => {
         const model = await openServedModel({
           checkpoint: spec.checkpoint,
           adapters,
-          sites: neededSites(adapters),
+          sites: sitesOfFolder(adapters),
         })
         try {
           const variants = Object.keys(spec.variants)
@@ -133,7 +133,7 @@ describe('parity with transformers + PEFT', { skip: lacksPython }, () => {
         const model = await openServedModel({
           checkpoint: spec.checkpoint,
           adapters,
-          sites: neededSites(adapters),
+          sites: sitesOfFolder(adapters),
         })
         try {
           const components = await model.components(spec.variants.a ?? {})
@@ -158,7 +158,7 @@ describe('parity with transformers + PEFT', { skip: lacksPython }, () => {
         const model = await openServedModel({
           checkpoint: spec.checkpoint,
           adapters,
-          sites: neededSites(adapters),
+          sites: sitesOfFolder(adapters),
         })
         let numExcused = 0
         try {

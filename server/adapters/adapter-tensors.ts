@@ -79,14 +79,26 @@ export function readComponents(
     const scaling = config.scalingOf(path)
     const matrixA = requireFinite(keyA, file.readFloat32(keyA)) // [rank, inner]
     const matrixB = requireFinite(keyB, file.readFloat32(keyB)) // [outer, rank]
+    const columnsB = transposeScaled(matrixB, rank, scaling) // [rank, outer]
+    requireFinite(keyB, columnsB)
     for (let k = 0; k < rank; k++) {
-      const b = new Float32Array(outer)
-      for (let i = 0; i < outer; i++) b[i] = scaling * matrixB[i * rank + k]!
       const a = matrixA.subarray(k * inner, (k + 1) * inner)
-      components[k]!.push({ layer, module, a, b: requireFinite(keyB, b) })
+      const b = columnsB.subarray(k * outer, (k + 1) * outer)
+      components[k]!.push({ layer, module, a, b })
     }
   }
   return components
+}
+
+function transposeScaled(matrix: Float32Array, columns: number, scaling: number): Float32Array {
+  const rows = matrix.length / columns
+  const transposed = new Float32Array(matrix.length)
+  for (let row = 0; row < rows; row++) {
+    for (let k = 0; k < columns; k++) {
+      transposed[k * rows + row] = scaling * matrix[row * columns + k]!
+    }
+  }
+  return transposed
 }
 
 interface Pair {
@@ -149,8 +161,9 @@ function checkTensor(key: string, tensor: TensorInfo, shape: number[], rankAxis:
 }
 
 function requireFinite(key: string, values: Float32Array): Float32Array {
-  for (const value of values) {
-    if (!Number.isFinite(value)) invalid(key, 'holds NaN or infinite values, as stored or scaled')
+  for (let i = 0; i < values.length; i++) {
+    if (!Number.isFinite(values[i]))
+      invalid(key, 'holds NaN or infinite values, as stored or scaled')
   }
   return values
 }

@@ -40,6 +40,11 @@ export interface ReadAdapterOptions {
   readonly served: ReadonlySet<LinearModule>
 }
 
+export type ReadAdapter = (
+  folder: AdapterFolder,
+  options: ReadAdapterOptions,
+) => Promise<LoadedAdapter>
+
 export async function readPeftAdapter(
   folder: AdapterFolder,
   { model, maxRank, served }: ReadAdapterOptions,
@@ -52,7 +57,7 @@ export async function readPeftAdapter(
     // Names and shapes first: they bound how much is read after them.
     const plan = await readPlan(handle, size, config, model)
     const modules = new Set(plan.modules.map(({ module }) => module))
-    refuseUnserved(modules, served)
+    refuseUnserved(folder.id, modules, served)
     const bytes = Buffer.alloc(size)
     if ((await readFully(handle, bytes, 0)) !== size) {
       fail('the file became shorter while it was read')
@@ -85,8 +90,9 @@ async function readPlan(
   return planTensors(parseHeader(json, size, fail).tensors, config, model)
 }
 
-/** Sites in the graph are fixed when the engine starts. */
+/** Sites in the graph are fixed when the engine starts; another engine may have more. */
 function refuseUnserved(
+  adapterId: string,
   modules: ReadonlySet<LinearModule>,
   served: ReadonlySet<LinearModule>,
 ): void {
@@ -96,6 +102,7 @@ function refuseUnserved(
     'unsupported_adapter',
     `The adapter changes ${missing.sort().join(', ')}; this engine was started for ` +
       `${[...served].join(', ')}. Restart the server with the adapter in its folder.`,
+    { needs: { adapterId, modules: missing, version: '' } },
   )
 }
 

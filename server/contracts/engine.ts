@@ -1,6 +1,7 @@
 // The engine as the front sees it, whatever stands behind (a child process, a fake in tests).
 
 import type { AdapterSummary } from './adapter.ts'
+import type { LinearModule } from './checkpoint.ts'
 import type { ChatMessage, GenerateRequest, GenerationEvent } from './generation.ts'
 
 export type Device = 'cpu' | 'webgpu' | 'cuda'
@@ -11,6 +12,10 @@ export interface EngineOptions {
   readonly model: string
   readonly servedModelName: string
   readonly adapters: string
+  /** Modules that adapters may change, whatever the folder holds. */
+  readonly adapterModules: readonly LinearModule[]
+  /** Those that the adapters in the folder change, too. */
+  readonly scansAdapters: boolean
   readonly device: Device
   readonly weights: Weights
   readonly maxBatch: number
@@ -36,12 +41,19 @@ export interface ModelInfo {
   readonly weights: Exclude<Weights, 'auto'>
   readonly device: Device
   readonly maxBatch: number
+  /** Modules that adapters may change in this engine. */
+  readonly adapterModules: readonly LinearModule[]
   readonly kvCapacityTokens: number
   /** From the checkpoint's generation_config; 1, 1 and 0 where it is silent. */
   readonly defaults: { readonly temperature: number; readonly topP: number; readonly topK: number }
   /** Seconds since the epoch at which the checkpoint was written. */
   readonly created: number
-  readonly bytes: { readonly weights: number; readonly kv: number; readonly adapters: number }
+  readonly bytes: {
+    readonly weights: number
+    readonly kv: number
+    readonly adapters: number
+    readonly prefixCache: number
+  }
 }
 
 export type EngineState = 'loading' | 'ready' | 'restarting' | 'stopped'

@@ -60,6 +60,8 @@ export interface LocalEngineClient extends EngineClient {
 interface PendingCall {
   readonly resolve: (value: never) => void
   readonly reject: (error: ServerError) => void
+  /** Resolves when it is answered or refused. */
+  readonly settled: Promise<unknown>
 }
 
 export function createEngineClient({
@@ -197,7 +199,9 @@ export function createEngineClient({
 
   const watch = setInterval(() => {
     const silentMs = performance.now() - lastHeard
-    if (state === 'ready' && silentMs > limits.silenceMs) killHung(`silent for ${silentMs} ms`)
+    // Also while it ends: running requests wait for it.
+    const shallSpeak = state === 'ready' || (state === 'stopped' && model !== undefined)
+    if (shallSpeak && silentMs > limits.silenceMs) killHung(`silent for ${silentMs} ms`)
   }, limits.watchIntervalMs)
   watch.unref()
   setState('loading')
@@ -206,10 +210,10 @@ export function createEngineClient({
   function call<Name extends CallName>(name: Name, input: Calls[Name][0]): Promise<Calls[Name][1]> {
     if (state !== 'ready') return Promise.reject(notReady())
     const id = nextCallId++
-    return new Promise((resolve, reject) => {
-      calls.set(id, { resolve, reject })
-      send({ kind: 'call', id, name, input } as ToEngine)
-    })
+    const { promise, resolve, reject } = createDeferred<Calls[Name][1]>()
+    calls.set(id, { resolve, reject, settled: promise.catch(() => {}) })
+    send({ kind: 'call', id, name, input } as ToEngine)
+    return promise
   }
 
   function notReady(): ServerError {
@@ -252,13 +256,16 @@ export function createEngineClient({
     listAdapters: () => call('listAdapters', null),
 
     async close({ force = false } = {}) {
-      clearInterval(watch)
       clearTimeout(restartTimer)
-      if (state === 'stopped' && !child.connected) return
+      if (state === 'stopped' && !child.connected) return clearInterval(watch)
       setState('stopped')
       whenReady.reject(new ServerError('shutting_down', 'The server is shutting down.'))
-      const open = [...generations.values()]
-      if (!force) await Promise.all(open.map((queue) => queue.ended))
+      const open = [
+        ...[...generations.values()].map(({ ended }) => ended),
+        ...[...calls.values()].map(({ settled }) => settled),
+      ]
+      if (!force) await Promise.all(open)
+      clearInterval(watch)
       failAll(new ServerError('shutting_down', 'The server is shutting down.'))
       if (child.exitCode !== null || child.signalCode !== null) return
       if (child.connected) child.disconnect()

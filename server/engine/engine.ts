@@ -1,7 +1,8 @@
 // An opened engine: the model, its tokenizer, its adapters and the loop, as one object. The process
 // entry serves it over IPC; tests may hold it directly.
 
-import { neededSites } from '../adapters/sites.ts'
+import { createAdapterReader } from '../adapters/reader.ts'
+import { joinSites, sitesOfFolder } from '../adapters/sites.ts'
 import { createAdapterStore } from '../adapters/store.ts'
 import type { AdapterSummary } from '../contracts/adapter.ts'
 import type {
@@ -42,7 +43,10 @@ export async function openEngine(options: EngineOptions, events: EngineEvents) {
   const chatTemplate = loadChatTemplate(options.model, tokenizer)
   const weights = resolveWeights(options.weights, checkpoint.numParameters)
   const format = formatOf(weights)
-  const sites = neededSites(options.adapters)
+  const sites = joinSites(
+    options.adapterModules,
+    options.scansAdapters ? sitesOfFolder(options.adapters) : [],
+  )
   const { numParameters } = checkpoint
   const memory = planMemory({ config, options, format, sites, numParameters })
   const graphPath = await convertCheckpoint({
@@ -64,12 +68,14 @@ export async function openEngine(options: EngineOptions, events: EngineEvents) {
     sites,
     maxChunk,
   })
+  const reader = createAdapterReader()
   const store = createAdapterStore({
     root: options.adapters,
     modelConfig: config,
     sites: new Set(sites),
     maxBytes: memory.bytes.adapters,
     maxRankPerRow: options.maxAdapterRank,
+    read: reader.read,
   })
   const loop = createLoop({
     runner,
@@ -85,7 +91,7 @@ export async function openEngine(options: EngineOptions, events: EngineEvents) {
     now: () => performance.now(),
   })
   /** Requests being prepared (adapters loading) that were cancelled meanwhile. */
-  const preparing = new Map<string, { isCancelled: boolean }>()
+  const preparing = new Map<string, AbortController>()
 
   function reportStats(): void {
     events.onStats(loop.stats(store.residentIds().length))
@@ -105,11 +111,11 @@ export async function openEngine(options: EngineOptions, events: EngineEvents) {
     }
   }
 
-  async function prepare(request: GenerateRequest, state: { isCancelled: boolean }) {
+  async function prepare(request: GenerateRequest, signal: AbortSignal) {
     const { tokens, startsInReasoning } = encodePrompt(request.prompt)
     const maxTokens = boundTokens(tokens.length, request.maxTokens, memory.capacity)
-    const held = await store.acquire(request.adapters)
-    if (state.isCancelled) {
+    const held = await store.acquire(request.adapters, signal)
+    if (signal.aborted) {
       held.release()
       events.publish([[request.id, { kind: 'cancelled' }]])
       return
@@ -156,6 +162,7 @@ export async function openEngine(options: EngineOptions, events: EngineEvents) {
     weights,
     device: 'cpu',
     maxBatch: options.maxBatch,
+    adapterModules: sites,
     kvCapacityTokens: options.maxBatch * memory.capacity,
     defaults: {
       temperature: generation.temperature,
@@ -171,11 +178,15 @@ export async function openEngine(options: EngineOptions, events: EngineEvents) {
 
     /** Ends in exactly one terminal event, also when the request cannot be run at all. */
     async submit(request: GenerateRequest): Promise<void> {
-      const state = { isCancelled: false }
-      preparing.set(request.id, state)
+      const controller = new AbortController()
+      preparing.set(request.id, controller)
       try {
-        await prepare(request, state)
+        await prepare(request, controller.signal)
       } catch (error) {
+        if (controller.signal.aborted) {
+          events.publish([[request.id, { kind: 'cancelled' }]])
+          return
+        }
         if (!(error instanceof ServerError)) console.error(error)
         const failure =
           error instanceof ServerError
@@ -188,8 +199,7 @@ export async function openEngine(options: EngineOptions, events: EngineEvents) {
     },
 
     cancel(id: string): void {
-      const state = preparing.get(id)
-      if (state !== undefined) state.isCancelled = true
+      preparing.get(id)?.abort()
       loop.cancel(id)
     },
 
@@ -205,7 +215,7 @@ export async function openEngine(options: EngineOptions, events: EngineEvents) {
       return tokenizer.decode(tokens)
     },
 
-    listAdapters(_: null): readonly AdapterSummary[] {
+    listAdapters(_: null): Promise<readonly AdapterSummary[]> {
       return store.list()
     },
 
@@ -215,6 +225,7 @@ export async function openEngine(options: EngineOptions, events: EngineEvents) {
 
     close(): void {
       runner.release()
+      void reader.close()
     },
   }
 }

@@ -27,7 +27,8 @@ export const fakeModel: ModelInfo = {
   kvCapacityTokens: 8192,
   defaults: { temperature: 0.6, topP: 0.95, topK: 0 },
   created: 1_700_000_000,
-  bytes: { weights: 4_000_000, kv: 1_000_000, adapters: 1000 },
+  adapterModules: ['up_proj'],
+  bytes: { weights: 4_000_000, kv: 1_000_000, adapters: 1000, prefixCache: 0 },
 }
 
 const adapter = (id: string, more: Partial<AdapterSummary> = {}): AdapterSummary => ({

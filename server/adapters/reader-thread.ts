@@ -1,0 +1,30 @@
+// The thread that reads adapters, one after the other. What was read is handed over, not copied.
+
+import { parentPort } from 'node:worker_threads'
+import { ServerError } from '../errors.ts'
+import { type LoadedAdapter, readPeftAdapter } from './peft.ts'
+import type { ReadOrder, ReadResult } from './reader.ts'
+
+async function answer({ id, folder, options }: ReadOrder): Promise<void> {
+  const result = await readPeftAdapter(folder, options).then(
+    (adapter): ReadResult => ({ kind: 'read', id, adapter }),
+    (error: unknown): ReadResult => ({ kind: 'refused', id, error: toBody(error) }),
+  )
+  parentPort?.postMessage(result, result.kind === 'read' ? memoryOf(result.adapter) : [])
+}
+
+function toBody(error: unknown) {
+  if (error instanceof ServerError) return error.toBody()
+  console.error(error)
+  return new ServerError('server_error', 'The adapter could not be read.').toBody()
+}
+
+function memoryOf({ components }: LoadedAdapter): ArrayBuffer[] {
+  const vectors = components.flat().flatMap(({ a, b }) => [a, b])
+  return [...new Set(vectors.map(({ buffer }) => buffer as ArrayBuffer))]
+}
+
+let last = Promise.resolve()
+parentPort?.on('message', (order: ReadOrder) => {
+  last = last.then(() => answer(order))
+})
