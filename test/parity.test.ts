@@ -1,6 +1,6 @@
 // The numeric claims, against transformers + PEFT in float32, generated when the test runs: logits
-// of the base, of each adapter, of half strength and of two adapters together, over prefill and
-// decode, in one batch that mixes them all; and greedy tokens.
+// of the base, of each adapter (any modules, ranks, patterns, layers), of half strength and of several
+// adapters together, over prefill and decode, in one batch that mixes them all; and greedy tokens.
 
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
@@ -34,6 +34,8 @@ const caseNames = [
   'llama-untied-f16-llama3',
   'llama-tied-f32-bias-sharded',
   'llama-headdim-bf16',
+  'qwen2-mixed-adapters',
+  'llama-mixed-adapters',
   'tiny-reasoner',
 ]
 
