@@ -19,7 +19,7 @@ export interface SiteOptions {
 /**
  * Adds each row's adapters: base + Σᵣ bᵣ (aᵣ · x), where every row of the batch brings its own
  * components; strengths are folded into b, and a row with fewer components than its neighbours is
- * filled up with zeros.
+ * filled up with zeros. With no components at all the sum is base: nothing is read or computed.
  *
  *   x [rows, tokens, inner] ─ MatMul(a [rows, inner, components]) ─ [rows, tokens, components]
  *                           ─ MatMul(b [rows, components, outer]) ─ Add(base)
@@ -33,8 +33,10 @@ export function adapterSite(
 ): string {
   const { inner, outer } = moduleShape(config, module)
   const address = `/layers.${layer}/adapter/${module}`
-  const a = graph.input(adapterA(layer, module), 'float32', ['rows', inner, 'components'])
-  const b = graph.input(adapterB(layer, module), 'float32', ['rows', 'components', outer])
+  // Each place has a width of its own.
+  const components = `components.${layer}.${module}`
+  const a = graph.input(adapterA(layer, module), 'float32', ['rows', inner, components])
+  const b = graph.input(adapterB(layer, module), 'float32', ['rows', components, outer])
   const activation = graph.node(`${address}/activation`, 'MatMul', [input, a])
   const delta = graph.node(`${address}/delta`, 'MatMul', [activation, b])
   return graph.node(`${address}/sum`, 'Add', [base, delta])

@@ -7,7 +7,7 @@
 //   mlp:    gate_up ─ split ─ silu(gate) · (up + adapter) ─ down
 //
 // Inputs that vary: rows (sequences), tokens (new tokens of each), capacity (KV positions per row),
-// components (rank-1 adapter components on a row).
+// components of each adapted place (rank-1 adapter components on a row).
 
 import {
   type LinearModule,

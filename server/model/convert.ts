@@ -22,7 +22,7 @@ import type { Checkpoint } from './checkpoint.ts'
 import { type ConvertPart, convertPart } from './convert-part.ts'
 
 /** Raise when the graph or its weights' layout changes, so that older folders are not reused. */
-const graphVersion = 4
+const graphVersion = 5
 /** Below this many parameters threads cost more than they bring. */
 const threadsFrom = 50e6
 const workerUrl = new URL(`./convert-part${import.meta.url.slice(-3)}`, import.meta.url)
