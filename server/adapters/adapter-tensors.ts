@@ -66,25 +66,45 @@ export function planTensors(
   return { modules, rank: Math.max(...modules.map(({ rank }) => rank)) }
 }
 
-/** Reads the planned tensors as rank-1 components; the scaling alpha/r is folded into b. */
-export function readComponents(
+/** One adapted module of one layer: `rank` vector pairs, one after the other. */
+export interface AdapterMatrices {
+  readonly layer: number
+  readonly module: LinearModule
+  readonly rank: number
+  /** [rank, inner] */
+  readonly a: Float32Array
+  /** [rank, outer], the scaling alpha/r folded in. */
+  readonly b: Float32Array
+}
+
+/** Reads and checks the planned tensors. */
+export function readMatrices(
   plan: AdapterPlan,
   file: SafetensorsFile,
   config: AdapterConfig,
-  model: ModelConfig,
-): readonly Component[] {
-  const components: ModuleUpdate[][] = Array.from({ length: plan.rank }, () => [])
-  for (const { layer, module, path, rank, keyA, keyB } of plan.modules) {
-    const { inner, outer } = moduleShape(model, module)
-    const scaling = config.scalingOf(path)
-    const matrixA = requireFinite(keyA, file.readFloat32(keyA)) // [rank, inner]
+): AdapterMatrices[] {
+  return plan.modules.map(({ layer, module, path, rank, keyA, keyB }) => {
+    const a = requireFinite(keyA, file.readFloat32(keyA))
     const matrixB = requireFinite(keyB, file.readFloat32(keyB)) // [outer, rank]
-    const columnsB = transposeScaled(matrixB, rank, scaling) // [rank, outer]
-    requireFinite(keyB, columnsB)
+    const b = requireFinite(keyB, transposeScaled(matrixB, rank, config.scalingOf(path)))
+    return { layer, module, rank, a, b }
+  })
+}
+
+/** The same as rank-1 components: views, not copies. */
+export function componentsOf(matrices: readonly AdapterMatrices[]): readonly Component[] {
+  const numComponents = Math.max(...matrices.map(({ rank }) => rank))
+  const components: ModuleUpdate[][] = Array.from({ length: numComponents }, () => [])
+  for (const { layer, module, rank, a, b } of matrices) {
+    const inner = a.length / rank
+    const outer = b.length / rank
     for (let k = 0; k < rank; k++) {
-      const a = matrixA.subarray(k * inner, (k + 1) * inner)
-      const b = columnsB.subarray(k * outer, (k + 1) * outer)
-      components[k]!.push({ layer, module, a, b })
+      components[k]!.push({
+        layer,
+        module,
+        a: a.subarray(k * inner, (k + 1) * inner),
+        b: b.subarray(k * outer, (k + 1) * outer),
+      })
     }
   }
   return components

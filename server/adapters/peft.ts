@@ -17,7 +17,13 @@ import {
   readManifestText,
   tensorsFile,
 } from './adapter-folder.ts'
-import { type AdapterPlan, planTensors, readComponents } from './adapter-tensors.ts'
+import {
+  type AdapterMatrices,
+  type AdapterPlan,
+  componentsOf,
+  planTensors,
+  readMatrices,
+} from './adapter-tensors.ts'
 import { type Manifest, parseManifest } from './manifest.ts'
 
 export interface LoadedAdapter {
@@ -45,10 +51,24 @@ export type ReadAdapter = (
   options: ReadAdapterOptions,
 ) => Promise<LoadedAdapter>
 
-export async function readPeftAdapter(
+/** An adapter as it goes from thread to thread: few large pieces. */
+export interface ReadFolder {
+  readonly about: Omit<LoadedAdapter, 'components'>
+  readonly matrices: AdapterMatrices[]
+}
+
+export const toLoaded = ({ about, matrices }: ReadFolder): LoadedAdapter => ({
+  ...about,
+  components: componentsOf(matrices),
+})
+
+export const readPeftAdapter: ReadAdapter = async (folder, options) =>
+  toLoaded(await readPeftFolder(folder, options))
+
+export async function readPeftFolder(
   folder: AdapterFolder,
   { model, maxRank, served }: ReadAdapterOptions,
-): Promise<LoadedAdapter> {
+): Promise<ReadFolder> {
   const config = parseAdapterConfig(readConfigText(folder))
   if (config.maxRank > maxRank) refuseRank(folder.id, config.maxRank, maxRank)
   const handle = await openTensors(folder)
@@ -63,15 +83,15 @@ export async function readPeftAdapter(
       fail('the file became shorter while it was read')
     }
     const file = safetensorsFromBuffer(bytes, { code: 'invalid_adapter', label: tensorsFile })
-    return {
+    const about = {
       id: folder.id,
       digest: createHash('sha256').update(config.canonicalJson).update(bytes).digest('hex'),
       rank: plan.rank,
       targetModules: linearModules.filter((name) => modules.has(name)),
       numLayers: new Set(plan.modules.map(({ layer }) => layer)).size,
       manifest: parseManifest(readManifestText(folder)),
-      components: readComponents(plan, file, config, model),
     }
+    return { about, matrices: readMatrices(plan, file, config) }
   } finally {
     await handle.close()
   }

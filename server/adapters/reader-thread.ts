@@ -2,15 +2,15 @@
 
 import { parentPort } from 'node:worker_threads'
 import { ServerError } from '../errors.ts'
-import { type LoadedAdapter, readPeftAdapter } from './peft.ts'
+import { type ReadFolder, readPeftFolder } from './peft.ts'
 import type { ReadOrder, ReadResult } from './reader.ts'
 
 async function answer({ id, folder, options }: ReadOrder): Promise<void> {
-  const result = await readPeftAdapter(folder, options).then(
-    (adapter): ReadResult => ({ kind: 'read', id, adapter }),
+  const result = await readPeftFolder(folder, options).then(
+    (read): ReadResult => ({ kind: 'read', id, ...read }),
     (error: unknown): ReadResult => ({ kind: 'refused', id, error: toBody(error) }),
   )
-  parentPort?.postMessage(result, result.kind === 'read' ? memoryOf(result.adapter) : [])
+  parentPort?.postMessage(result, result.kind === 'read' ? memoryOf(result) : [])
 }
 
 function toBody(error: unknown) {
@@ -19,10 +19,8 @@ function toBody(error: unknown) {
   return new ServerError('server_error', 'The adapter could not be read.').toBody()
 }
 
-function memoryOf({ components }: LoadedAdapter): ArrayBuffer[] {
-  const vectors = components.flat().flatMap(({ a, b }) => [a, b])
-  return [...new Set(vectors.map(({ buffer }) => buffer as ArrayBuffer))]
-}
+const memoryOf = ({ matrices }: ReadFolder): ArrayBuffer[] =>
+  matrices.flatMap(({ a, b }) => [a.buffer as ArrayBuffer, b.buffer as ArrayBuffer])
 
 let last = Promise.resolve()
 parentPort?.on('message', (order: ReadOrder) => {

@@ -5,7 +5,13 @@
 import { Worker } from 'node:worker_threads'
 import { type ErrorBody, ServerError } from '../errors.ts'
 import type { AdapterFolder } from './adapter-folder.ts'
-import type { LoadedAdapter, ReadAdapter, ReadAdapterOptions } from './peft.ts'
+import {
+  type LoadedAdapter,
+  type ReadAdapter,
+  type ReadAdapterOptions,
+  type ReadFolder,
+  toLoaded,
+} from './peft.ts'
 
 // Built from this file's own suffix: tsc rewrites imports but not URLs.
 const entry = new URL(`./reader-thread${import.meta.url.slice(-3)}`, import.meta.url)
@@ -17,7 +23,7 @@ export interface ReadOrder {
 }
 
 export type ReadResult =
-  | { readonly kind: 'read'; readonly id: number; readonly adapter: LoadedAdapter }
+  | ({ readonly kind: 'read'; readonly id: number } & ReadFolder)
   | { readonly kind: 'refused'; readonly id: number; readonly error: ErrorBody }
 
 interface Waiting {
@@ -40,7 +46,7 @@ export function createAdapterReader(): AdapterReader {
     started.on('message', (result: ReadResult) => {
       const caller = waiting.get(result.id)
       waiting.delete(result.id)
-      if (result.kind === 'read') caller?.resolve(result.adapter)
+      if (result.kind === 'read') caller?.resolve(toLoaded(result))
       else caller?.reject(ServerError.from(result.error))
       if (waiting.size === 0) started.unref()
     })
