@@ -5,6 +5,7 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { findAdapterFolder } from '../server/adapters/adapter-folder.ts'
 import { type LoadedAdapter, type ReadAdapter, readPeftAdapter } from '../server/adapters/peft.ts'
 import { createAdapterReader } from '../server/adapters/reader.ts'
@@ -45,6 +46,11 @@ async function watch<T>(work: () => Promise<T>) {
 const median = (values: readonly number[]) => [...values].sort((x, y) => x - y)[values.length >> 1]!
 const ms = (values: readonly number[]) =>
   `${median(values).toFixed(1)} ms (${Math.min(...values).toFixed(1)}–${Math.max(...values).toFixed(1)})`
+
+// What the machine's other work does to a thread that has nothing to do.
+const idle: number[] = []
+for (let run = 0; run < numRuns; run++) idle.push((await watch(() => sleep(50))).longest)
+console.log(`nothing for 50 ms: thread held ${ms(idle)}`)
 
 const root = mkdtempSync(join(tmpdir(), 'dutyfree-bench-'))
 const reader = createAdapterReader()
