@@ -36,6 +36,7 @@ function createTestStore(adapters: Readonly<Record<string, TestAdapter>> = {}, r
     sites: new Set(['up_proj']),
     maxBytes: room * adapterBytes,
     maxRankPerRow: 4,
+    reserved: ['base-model'],
   })
   return {
     root,
@@ -316,6 +317,38 @@ test('the list names each folder and its state, reads no tensors and says what i
   assert.deepEqual([loaded.state, loaded.digest, loaded.numLayers], ['resident', digest, 3])
   await assert.rejects(acquire('tensors-broken'), { code: 'invalid_adapter' })
   assert.equal((await find('tensors-broken')).state, 'invalid')
+})
+
+test('a folder that is called as the base model, or none, is no adapter, and the list says so', async () => {
+  const { acquire, store } = createTestStore({ none: seeded(1), 'base-model': seeded(2) })
+  for (const summary of await store.list()) {
+    assert.equal(summary.state, 'invalid')
+    assert.match(summary.error!.message, /rename its folder/)
+    await assert.rejects(acquire(summary.id), { code: 'model_not_found' })
+  }
+  assert.equal((await store.list()).length, 2)
+})
+
+test('a folder that was not touched is not read again for the list, one that was is', async () => {
+  const { root, store } = createTestStore({
+    a: { ...seeded(1), manifest: { description: 'x' } },
+    b: seeded(2),
+    c: seeded(3),
+  })
+  const [a, b] = await store.list()
+  writeAdapter(root, 'b', { config: { r: 2 } })
+  rmSync(join(root, 'c'), { recursive: true })
+  const again = await store.list()
+  assert.deepEqual(
+    again.map(({ id, rank }) => [id, rank]),
+    [
+      ['a', 1],
+      ['b', 2],
+    ],
+  )
+  // The very same objects: nothing was parsed again.
+  assert.equal(again[0]!.manifest, a!.manifest)
+  assert.equal(b!.rank, 1)
 })
 
 test('a missing adapters folder is an empty one', async () => {

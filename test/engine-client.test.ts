@@ -366,6 +366,39 @@ describe('an engine process', () => {
   })
 })
 
+describe('an engine process whose adapter memory is full', () => {
+  it('lets a request wait until there is room, or until it is cancelled', async () => {
+    const folder = join(temp, 'crowded')
+    for (const [i, id] of ['first', 'second'].entries()) writeStrong(folder, id, 20 + i)
+    const checkpoint = openCheckpoint(reasoner)
+    const { numLayers, hiddenSize, intermediateSize } = checkpoint.config
+    checkpoint.close()
+    const oneAdapter = 2 * numLayers * (hiddenSize + intermediateSize) * 4
+    const engine = startClient({ adapters: folder, adapterMemoryBytes: oneAdapter })
+    try {
+      await engine.ready()
+      const using = (id: string) => ({ adapters: [{ id, scale: null }] })
+      const running = engine.client.submit(endless(using('first')))
+      const { rest } = await readUntil(running, 'delta')
+      const impatient = engine.client.submit(newRequest(using('second')))
+      const patient = engine.client.submit(newRequest(using('second')))
+      const answer = collect(patient)
+      // Both are in by then: messages come in order.
+      await within(patience, 'adapters', engine.client.listAdapters())
+      impatient.cancel()
+      assert.deepEqual(
+        (await collect(impatient)).map(({ kind }) => kind),
+        ['cancelled'],
+      )
+      running.cancel()
+      await rest()
+      assert.equal((await answer).at(-1)?.kind, 'done')
+    } finally {
+      await engine.client.close({ force: true })
+    }
+  })
+})
+
 /** A rank-1 adapter on q_proj that changes every answer. */
 function writeQuery(folder: string, id: string): void {
   const checkpoint = openCheckpoint(reasoner)

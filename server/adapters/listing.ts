@@ -30,9 +30,12 @@ export type Listing = ReturnType<typeof createListing>
 
 export function createListing({
   root,
+  reserved,
   known,
 }: {
   readonly root: string
+  /** Names that mean something else in a request. */
+  readonly reserved: ReadonlySet<string>
   readonly known: (id: string) => KnownOfAdapter
 }) {
   let descriptions = new Map<string, Description>()
@@ -63,6 +66,7 @@ export function createListing({
         try {
           const folder = find()
           if (folder === null) continue
+          if (reserved.has(id)) refuseName()
           const description = describe(folder)
           seen.set(id, description)
           summaries.push(summarize(folder, description))
@@ -75,6 +79,13 @@ export function createListing({
       return summaries
     },
   }
+}
+
+function refuseName(): never {
+  throw new ServerError(
+    'invalid_adapter',
+    'its name means something else in a request; rename its folder.',
+  )
 }
 
 function readDescription(folder: AdapterFolder, fingerprint: string): Description {

@@ -30,6 +30,8 @@ export interface AdapterStoreOptions {
   /** Most bytes of vectors that are kept. */
   readonly maxBytes: number
   readonly maxRankPerRow: number
+  /** Names that no adapter may have: the base model's. */
+  readonly reserved?: readonly string[]
   /** In this thread by default. */
   readonly read?: ReadAdapter
 }
@@ -83,6 +85,7 @@ const retryDelayMs = 50
 
 export function createAdapterStore(options: AdapterStoreOptions): AdapterStore {
   const { root, modelConfig, sites, maxBytes, maxRankPerRow, read = readPeftAdapter } = options
+  const reserved = new Set(['none', ...(options.reserved ?? [])])
   // Unbounded in itself: only makeRoom evicts, and never what is in use.
   const residents = new LRUCache<string, Resident>({ max: maxResidents })
   let usedBytes = 0
@@ -92,13 +95,15 @@ export function createAdapterStore(options: AdapterStoreOptions): AdapterStore {
   const line = createRoomLine()
   const listing = createListing({
     root,
+    reserved,
     known: (id) => ({ resident: residents.peek(id), failure: failures.get(id) }),
   })
 
   // ---- Reading ----
 
   function requireFolder(id: string): AdapterFolder {
-    const folder = adapterNamePattern.test(id) ? requireInside(root, id) : null
+    const isName = adapterNamePattern.test(id) && !reserved.has(id)
+    const folder = isName ? requireInside(root, id) : null
     if (folder) return folder
     retire(id)
     failures.delete(id)

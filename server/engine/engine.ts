@@ -75,6 +75,7 @@ export async function openEngine(options: EngineOptions, events: EngineEvents) {
     sites: new Set(sites),
     maxBytes: memory.bytes.adapters,
     maxRankPerRow: options.maxAdapterRank,
+    reserved: [options.servedModelName],
     read: reader.read,
   })
   const loop = createLoop({
