@@ -216,6 +216,9 @@ export function createEngineClient({
     return promise
   }
 
+  const isGone = () =>
+    child.pid === undefined || child.exitCode !== null || child.signalCode !== null
+
   function notReady(): ServerError {
     return state === 'stopped'
       ? new ServerError('shutting_down', 'The server is shutting down.')
@@ -257,7 +260,12 @@ export function createEngineClient({
 
     async close({ force = false } = {}) {
       clearTimeout(restartTimer)
-      if (state === 'stopped' && !child.connected) return clearInterval(watch)
+      if (state === 'stopped' && !child.connected) {
+        // It never started, or somebody else is closing it.
+        clearInterval(watch)
+        if (!isGone()) await whenGone.promise
+        return
+      }
       setState('stopped')
       whenReady.reject(new ServerError('shutting_down', 'The server is shutting down.'))
       const open = [
@@ -267,7 +275,7 @@ export function createEngineClient({
       if (!force) await Promise.all(open)
       clearInterval(watch)
       failAll(new ServerError('shutting_down', 'The server is shutting down.'))
-      if (child.exitCode !== null || child.signalCode !== null) return
+      if (isGone()) return
       if (child.connected) child.disconnect()
       const deadline = setTimeout(() => child.kill('SIGKILL'), 5_000)
       await whenGone.promise
