@@ -4,6 +4,7 @@
 import { homedir } from 'node:os'
 import { basename, join, resolve } from 'node:path'
 import { z } from 'zod'
+import { usualAdapterModules } from './contracts/adapter.ts'
 import type { EngineOptions } from './contracts/engine.ts'
 import { ServerError } from './errors.ts'
 import {
@@ -12,6 +13,7 @@ import {
   blockSize,
   integer,
   list,
+  modules,
   oneOf,
   onOff,
   origins,
@@ -70,6 +72,13 @@ export const configSchema = z.strictObject({
     value: '<folder>',
     default: 'adapters',
     description: 'Folder of adapters; each sub-folder is one',
+  }),
+  adapterModules: flag(modules, {
+    value: '<module,…>',
+    default: null,
+    shownDefault: 'auto',
+    description:
+      'Modules that adapters may change; auto: up_proj and what those in the folder change',
   }),
   maxAdapterRank: setting(integer(1, 64), {
     value: '<rank>',
@@ -269,6 +278,8 @@ export const engineOptions = (config: Config, cwd: string): EngineOptions => {
     model,
     servedModelName: config.servedModelName ?? basename(model),
     adapters: resolve(cwd, config.adapters),
+    adapterModules: config.adapterModules ?? usualAdapterModules,
+    scansAdapters: config.adapterModules === null,
     device: config.device,
     weights: config.weights,
     weightBlock: config.weightBlock,

@@ -35,6 +35,7 @@ export const errorTable = {
   model_loading: { status: 503, type: 'server_error' },
   shutting_down: { status: 503, type: 'server_error' },
   adapter_limit: { status: 503, type: 'server_error' },
+  adapter_unavailable: { status: 503, type: 'server_error' },
   timeout: { status: 504, type: 'server_error' },
   // The operator: these end the process with exit code 1 and one line
   invalid_config: { status: 500, type: 'server_error' },
@@ -48,12 +49,23 @@ export const errorTable = {
 
 export type ErrorCode = keyof typeof errorTable
 
+/** What an engine would have to be started with to do what this one cannot. Stays in the server. */
+export interface EngineNeeds {
+  /** The adapter that asks for it. */
+  readonly adapterId: string
+  /** Linear modules that adapters must be able to change. */
+  readonly modules: readonly string[]
+  /** The state of the adapter's folder that asks for it. */
+  readonly version: string
+}
+
 /** An error as it crosses the process border. `message` is safe to show to a client. */
 export interface ErrorBody {
   readonly code: ErrorCode
   readonly message: string
   /** The request field at fault, as a path ("messages.0.content"), where there is one. */
   readonly param?: string | null
+  readonly needs?: EngineNeeds | null
 }
 
 /** An error that a client or operator can act on. Its message may be shown to them as it is. */
@@ -63,16 +75,24 @@ export class ServerError extends Error {
   readonly param: string | null
   /** HTTP headers that belong to this answer (Allow, Retry-After, …). They stay in the front. */
   readonly headers: Readonly<Record<string, string>>
+  /** Set where another engine could do it. */
+  readonly needs: EngineNeeds | null
 
   constructor(
     code: ErrorCode,
     message: string,
-    options: { param?: string | null; headers?: Record<string, string>; cause?: unknown } = {},
+    options: {
+      param?: string | null
+      headers?: Record<string, string>
+      needs?: EngineNeeds | null
+      cause?: unknown
+    } = {},
   ) {
     super(message, options.cause === undefined ? {} : { cause: options.cause })
     this.code = code
     this.param = options.param ?? null
     this.headers = options.headers ?? {}
+    this.needs = options.needs ?? null
   }
 
   get status(): number {
@@ -80,10 +100,14 @@ export class ServerError extends Error {
   }
 
   toBody(): ErrorBody {
-    return { code: this.code, message: this.message, param: this.param }
+    const { code, message, param, needs } = this
+    return needs === null ? { code, message, param } : { code, message, param, needs }
   }
 
   static from(body: ErrorBody): ServerError {
-    return new ServerError(body.code, body.message, { param: body.param ?? null })
+    return new ServerError(body.code, body.message, {
+      param: body.param ?? null,
+      needs: body.needs ?? null,
+    })
   }
 }

@@ -2,7 +2,12 @@
 // the value; config.ts puts the flag's name before it.
 
 import { adapterNamePattern, maxAdapterScale } from './contracts/adapter.ts'
-import { type BlockSize, blockSizes } from './contracts/checkpoint.ts'
+import {
+  type BlockSize,
+  blockSizes,
+  type LinearModule,
+  linearModules,
+} from './contracts/checkpoint.ts'
 
 const fail = (rule: string, got: string): never => {
   throw new Error(`must be ${rule}; got ${JSON.stringify(got.slice(0, 80))}`)
@@ -73,6 +78,14 @@ export const positiveDuration = (value: string): number =>
 export const list = (value: string): readonly string[] => {
   const items = value.split(',').map((item) => item.trim())
   return items.some((item) => item === '') ? fail('a comma list without empty items', value) : items
+}
+
+/** Linear modules, each once, in the order of a layer. */
+export const modules = (value: string): readonly LinearModule[] => {
+  const names = value.split(',').map((name) => name.trim())
+  const unknown = names.find((name) => !linearModules.some((module) => module === name))
+  if (unknown !== undefined) return fail(`a comma list of ${linearModules.join(', ')}`, value)
+  return linearModules.filter((module) => names.includes(module))
 }
 
 export const apiKeys = (value: string): readonly string[] => {

@@ -10,6 +10,7 @@ import type { EngineClient, EngineOptions } from './contracts/engine.ts'
 import type { Logger } from './contracts/logger.ts'
 import { createEngineClient } from './engine/client.ts'
 import { createLateEngine } from './engine/late.ts'
+import { createReplaceableClient } from './engine/replaceable-client.ts'
 import { ServerError } from './errors.ts'
 import { fetchCheckpoint } from './hub/checkpoint.ts'
 import { type HubId, parseHubId } from './hub/hub-id.ts'
@@ -51,7 +52,13 @@ const main = async (): Promise<void> => {
   const now = () => performance.now()
   const onProgress = createProgress({ terminal: process.stderr, logger, now })
   const start = (options: EngineOptions) =>
-    createEngineClient({ options, observer: metrics, logger, onProgress })
+    createReplaceableClient({
+      options,
+      create: (options, observer) => createEngineClient({ options, observer, logger, onProgress }),
+      observer: metrics,
+      logger,
+      availableBytes: () => process.availableMemory(),
+    })
   /** The port is open while a checkpoint comes from the hub. */
   const startLate = (id: HubId, settings: HubSettings) =>
     createLateEngine({

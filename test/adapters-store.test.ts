@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type AcquiredAdapters, createAdapterStore } from '../server/adapters/store.ts'
+import { within } from './support/deadline.ts'
 import { createTempFolder } from './support/temp-folder.ts'
 import {
   encodeSafetensors,
@@ -35,14 +36,19 @@ function createTestStore(adapters: Readonly<Record<string, TestAdapter>> = {}, r
     sites: new Set(['up_proj']),
     maxBytes: room * adapterBytes,
     maxRankPerRow: 4,
+    reserved: ['base-model'],
   })
   return {
     root,
     store,
-    acquire: (...ids: string[]) => store.acquire(ids.map((id) => ({ id, scale: null }))),
+    acquire: (...ids: string[]) => store.acquire(refsOf(ids)),
+    /** Refused where acquire would wait for room. */
+    acquireNow: (...ids: string[]) => store.acquire(refsOf(ids), AbortSignal.abort()),
     numResident: () => store.usedBytes / adapterBytes,
   }
 }
+
+const refsOf = (ids: readonly string[]) => ids.map((id) => ({ id, scale: null }))
 
 /** First row of A of layer 0. */
 const vector = ({ components }: AcquiredAdapters): number[] => [
@@ -114,27 +120,79 @@ test('the least recently used idle adapter leaves first', async () => {
   assert.deepEqual([...store.residentIds()].sort(), ['a', 'c'])
 })
 
-test('an adapter in use is never evicted: with all memory in use a new one is refused', async () => {
-  const { acquire } = createTestStore({ a: seeded(1), b: seeded(2), c: seeded(3) }, 2)
+test('an adapter in use is never evicted: with all memory in use a new one waits', async () => {
+  const { acquire, acquireNow } = createTestStore({ a: seeded(1), b: seeded(2), c: seeded(3) }, 2)
   const [a, b] = [await acquire('a'), await acquire('b')]
-  await assert.rejects(acquire('c'), { code: 'adapter_limit' })
+  await assert.rejects(acquireNow('c'), { code: 'adapter_limit' })
+  const waiting = acquire('c')
+  // What is in memory needs no room: it passes those that wait.
+  ;(await acquire('a')).release()
   assert.deepEqual(vector(a), vectorOf(1))
   b.release()
   b.release()
-  const c = await acquire('c')
+  const c = await within(10_000, 'room', waiting)
   assert.deepEqual(vector(a), vectorOf(1))
   assert.deepEqual(vector(c), vectorOf(3))
 })
 
 test('a refused combination holds nothing', async () => {
-  const { acquire, numResident } = createTestStore({ a: seeded(1), b: seeded(2), c: seeded(3) }, 2)
+  const { acquire, acquireNow, numResident } = createTestStore(
+    { a: seeded(1), b: seeded(2), c: seeded(3) },
+    2,
+  )
   const a = await acquire('a')
-  await assert.rejects(acquire('b', 'c'), { code: 'adapter_limit' })
+  await assert.rejects(acquireNow('b', 'c'), { code: 'adapter_limit' })
   await assert.rejects(acquire('b', 'missing'), { code: 'model_not_found' })
   a.release()
   const both = await acquire('b', 'c')
   assert.equal(numResident(), 2)
   both.release()
+})
+
+test('whoever waits for room gets it in turn, also when one of them gives up', async () => {
+  const ids = ['a', 'b', 'c', 'd']
+  const { acquire, store } = createTestStore(
+    Object.fromEntries(ids.map((id, i) => [id, seeded(i + 1)])),
+    1,
+  )
+  const first = await acquire('a')
+  const order: string[] = []
+  const signals = ids.map(() => new AbortController())
+  const waits = ids.slice(1).map((id, i) =>
+    store.acquire(refsOf([id]), signals[i]!.signal).then(
+      (held) => {
+        order.push(id)
+        assert.deepEqual(vector(held), vectorOf(i + 2))
+        held.release()
+      },
+      ({ code }: { code: string }) => order.push(`${id} ${code}`),
+    ),
+  )
+  // c gives up while b, before it, still waits.
+  signals[1]!.abort()
+  await within(10_000, 'the one that gave up', waits[1]!)
+  assert.deepEqual(order, ['c adapter_limit'])
+  first.release()
+  await within(10_000, 'the others', Promise.all(waits))
+  assert.deepEqual(order, ['c adapter_limit', 'b', 'd'])
+})
+
+test('adapters that never fit are refused at once, with both numbers', async () => {
+  const { acquire, numResident } = createTestStore({ a: seeded(1), b: seeded(2, 2) }, 1)
+  const numbers = new RegExp(`${2 * adapterBytes} bytes.* ${adapterBytes}\\.`)
+  await assert.rejects(acquire('b'), { code: 'adapter_limit', message: numbers })
+  assert.equal(numResident(), 0)
+  assert.deepEqual(vector(await acquire('a')), vectorOf(1))
+})
+
+test('a request that waits for room is refused when its adapter is taken away', async () => {
+  const { acquire, root } = createTestStore({ a: seeded(1), b: seeded(2) }, 1)
+  const a = await acquire('a')
+  // It is being read or waits by now; neither may serve it.
+  const waiting = assert.rejects(acquire('b'), { code: /^(model_not_found|invalid_adapter)$/ })
+  rmSync(join(root, 'b'), { recursive: true })
+  a.release()
+  await within(10_000, 'refusal', waiting)
 })
 
 test('a total rank over the limit is refused with both numbers, before anything is written', async () => {
@@ -187,11 +245,11 @@ test('a half-written folder is refused, then served when it is whole', async () 
   const bytes = encodeSafetensors(upTensors())
   writeAdapter(root, 'a', { tensors: bytes.subarray(0, bytes.length / 2) })
   await assert.rejects(acquire('a'), { code: 'invalid_adapter' })
-  assert.equal(store.list()[0]!.state, 'invalid')
+  assert.equal((await store.list())[0]!.state, 'invalid')
   writeAdapter(root, 'a')
   const held = await acquire('a')
   assert.equal(held.components.length, 1)
-  assert.equal(store.list()[0]!.state, 'resident')
+  assert.equal((await store.list())[0]!.state, 'resident')
 })
 
 test('a folder that keeps changing while it is read is never served as a mixture', async () => {
@@ -241,9 +299,9 @@ test('the list names each folder and its state, reads no tensors and says what i
   writeAdapter(root, 'bad name')
   writeFileSync(join(root, 'README.md'), 'not a folder')
   symlinkSync(temp, join(root, 'escape'))
-  const find = (id: string) => store.list().find((summary) => summary.id === id)!
+  const find = async (id: string) => (await store.list()).find((summary) => summary.id === id)!
   assert.deepEqual(
-    store.list().map(({ id, state }) => [id, state]),
+    (await store.list()).map(({ id, state }) => [id, state]),
     [
       ['a', 'available'],
       ['broken', 'invalid'],
@@ -251,27 +309,58 @@ test('the list names each folder and its state, reads no tensors and says what i
       ['tensors-broken', 'available'],
     ],
   )
-  assert.deepEqual([find('a').digest, find('a').rank, find('a').defaultScale], [null, 1, 0.8])
-  assert.match(find('broken').error!.message, /^Adapter "broken": .*not JSON/)
+  const a = await find('a')
+  assert.deepEqual([a.digest, a.rank, a.defaultScale], [null, 1, 0.8])
+  assert.match((await find('broken')).error!.message, /^Adapter "broken": .*not JSON/)
   const { digest } = (await acquire('a')).applied[0]!
-  assert.deepEqual(
-    [find('a').state, find('a').digest, find('a').numLayers],
-    ['resident', digest, 3],
-  )
+  const loaded = await find('a')
+  assert.deepEqual([loaded.state, loaded.digest, loaded.numLayers], ['resident', digest, 3])
   await assert.rejects(acquire('tensors-broken'), { code: 'invalid_adapter' })
-  assert.equal(find('tensors-broken').state, 'invalid')
+  assert.equal((await find('tensors-broken')).state, 'invalid')
+})
+
+test('a folder that is called as the base model, or none, is no adapter, and the list says so', async () => {
+  const { acquire, store } = createTestStore({ none: seeded(1), 'base-model': seeded(2) })
+  for (const summary of await store.list()) {
+    assert.equal(summary.state, 'invalid')
+    assert.match(summary.error!.message, /rename its folder/)
+    await assert.rejects(acquire(summary.id), { code: 'model_not_found' })
+  }
+  assert.equal((await store.list()).length, 2)
+})
+
+test('a folder that was not touched is not read again for the list, one that was is', async () => {
+  const { root, store } = createTestStore({
+    a: { ...seeded(1), manifest: { description: 'x' } },
+    b: seeded(2),
+    c: seeded(3),
+  })
+  const [a, b] = await store.list()
+  writeAdapter(root, 'b', { config: { r: 2 } })
+  rmSync(join(root, 'c'), { recursive: true })
+  const again = await store.list()
+  assert.deepEqual(
+    again.map(({ id, rank }) => [id, rank]),
+    [
+      ['a', 1],
+      ['b', 2],
+    ],
+  )
+  // The very same objects: nothing was parsed again.
+  assert.equal(again[0]!.manifest, a!.manifest)
+  assert.equal(b!.rank, 1)
 })
 
 test('a missing adapters folder is an empty one', async () => {
   const { root, store, acquire } = createTestStore()
   rmSync(root, { recursive: true })
-  assert.deepEqual(store.list(), [])
+  assert.deepEqual(await store.list(), [])
   await assert.rejects(acquire('a'), { code: 'model_not_found' })
 })
 
 test('random use never gives a request another adapter’s vectors', async () => {
   const ids = ['a', 'b', 'c', 'd', 'e']
-  const { acquire, numResident, root } = createTestStore(
+  const { acquire, acquireNow, numResident, root } = createTestStore(
     Object.fromEntries(ids.map((id, i) => [id, seeded(i + 1)])),
     3,
   )
@@ -290,7 +379,7 @@ test('random use never gives a request another adapter’s vectors', async () =>
     } else if (random(2) === 0 && held.length > 0) {
       held.splice(random(held.length), 1)[0]!.got.release()
     } else {
-      const got = await acquire(id).catch((error: { code: string }) => error)
+      const got = await acquireNow(id).catch((error: { code: string }) => error)
       if ('code' in got) assert.equal(got.code, 'adapter_limit')
       else held.push({ got, seed: seeds.get(id)! })
     }

@@ -38,8 +38,11 @@ const rooms: readonly Room[] = [
   { name: 'metrics', holds: /^metrics\//, ours: /^contracts\//, packages: /^prom-client$/ },
   {
     name: 'engine/client and protocol',
-    holds: /^engine\/(client|late|protocol|deferred|event-queue)$/,
-    ours: new RegExp(`^(${shared}|engine/(client|late|protocol|deferred|event-queue)$)`),
+    holds:
+      /^engine\/(client|late|replaceable-client|shared-observer|protocol|deferred|event-queue)$/,
+    ours: new RegExp(
+      `^(${shared}|engine/(client|late|replaceable-client|shared-observer|protocol|deferred|event-queue)$)`,
+    ),
     packages: /^(zod|node:(child_process|url|path))$/,
   },
   {

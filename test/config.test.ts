@@ -62,6 +62,17 @@ describe('configuration', () => {
     assert.deepEqual(config.corsOrigins, ['https://a.example', '*'])
   })
 
+  it('without --adapter-modules looks at the folder, with it does not', () => {
+    const optionsOf = (argv: readonly string[]) => engineOptions(configOf(argv), '/here')
+    const auto = optionsOf([])
+    assert.deepEqual([auto.adapterModules, auto.scansAdapters], [['up_proj'], true])
+    const declared = optionsOf(['--adapter-modules', 'up_proj, q_proj,up_proj'])
+    assert.deepEqual(
+      [declared.adapterModules, declared.scansAdapters],
+      [['q_proj', 'up_proj'], false],
+    )
+  })
+
   const wrong: ReadonlyArray<readonly [readonly string[], RegExp]> = [
     [['--prot', '1'], /^unknown flag "--prot"; see --help$/],
     [['serve'], /^unknown flag "serve"/],
@@ -71,6 +82,10 @@ describe('configuration', () => {
     [['--port', '65536'], /^--port must be a whole number from 0 to 65535; got "65536"$/],
     [['--port', '1e3'], /whole number/],
     [['--max-batch', '0'], /^--max-batch must be a whole number from 1/],
+    [
+      ['--adapter-modules', 'up_proj,lm_head'],
+      /^--adapter-modules must be a comma list of q_proj,/,
+    ],
     [['--max-body', '2XB'], /^--max-body must be a size such as .*; got "2XB"$/],
     [['--max-body', '0'], /must be a size/],
     [['--request-timeout', '0'], /above 0/],

@@ -2,20 +2,25 @@
 // request ends in exactly one terminal event, and the next one works.
 
 import assert from 'node:assert/strict'
-import { mkdirSync, readdirSync, renameSync, truncateSync, writeFileSync } from 'node:fs'
+import { cpSync, mkdirSync, readdirSync, renameSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import type { EngineOptions, EngineState, Generation } from '../server/contracts/engine.ts'
 import { type GenerationEvent, isTerminal } from '../server/contracts/generation.ts'
 import type { Observer } from '../server/contracts/observer.ts'
-import { createEngineClient, type EngineLimits } from '../server/engine/client.ts'
+import {
+  createEngineClient,
+  type EngineLimits,
+  type LocalEngineClient,
+} from '../server/engine/client.ts'
 import { createDeferred } from '../server/engine/deferred.ts'
+import { createReplaceableClient } from '../server/engine/replaceable-client.ts'
 import { openCheckpoint } from '../server/model/checkpoint.ts'
 import { within } from './support/deadline.ts'
 import { root } from './support/root.ts'
 import { createRequest, textOf } from './support/scripted-model.ts'
 import { createTempFolder } from './support/temp-folder.ts'
-import { upTensors, writeAdapter } from './support/tensor-files.ts'
+import { loraTensors, upTensors, writeAdapter } from './support/tensor-files.ts'
 
 /** Loading the model included, on a busy machine. */
 const patience = 60_000
@@ -27,6 +32,8 @@ const engineOptions: EngineOptions = {
   model: reasoner,
   servedModelName: 'tiny-reasoner',
   adapters,
+  adapterModules: ['up_proj'],
+  scansAdapters: true,
   device: 'cpu',
   weights: 'auto',
   weightBlock: null,
@@ -40,14 +47,10 @@ const engineOptions: EngineOptions = {
   cacheDir: join(temp, 'cache'),
 }
 
-/** A client and what it told its observer. */
-function startClient(options: Partial<EngineOptions> = {}, limits: Partial<EngineLimits> = {}) {
-  const states: EngineState[] = []
-  const restartReasons: string[] = []
-  const warnings: string[] = []
-  const waits: { state: EngineState; resolve: () => void }[] = []
+/** An observer that only listens for what is given. */
+function startObserver(heard: Partial<Observer> = {}): Observer {
   const ignore = () => {}
-  const observer: Observer = {
+  return {
     httpResponse: ignore,
     clientDisconnected: ignore,
     firstToken: ignore,
@@ -55,12 +58,27 @@ function startClient(options: Partial<EngineOptions> = {}, limits: Partial<Engin
     requestFinished: ignore,
     engineStats: ignore,
     engineReady: ignore,
+    engineState: ignore,
+    engineRestarted: ignore,
+    engineReplaced: ignore,
+    ...heard,
+  }
+}
+
+/** A client and what it told its observer. */
+function startClient(options: Partial<EngineOptions> = {}, limits: Partial<EngineLimits> = {}) {
+  const states: EngineState[] = []
+  const restartReasons: string[] = []
+  const warnings: string[] = []
+  const waits: { state: EngineState; resolve: () => void }[] = []
+  const ignore = () => {}
+  const observer = startObserver({
     engineState(state) {
       states.push(state)
       for (const wait of waits) if (wait.state === state) wait.resolve()
     },
     engineRestarted: (reason) => restartReasons.push(reason),
-  }
+  })
   const client = createEngineClient({
     options: { ...engineOptions, ...options },
     observer,
@@ -372,6 +390,129 @@ describe('an engine process', () => {
     )
     running.cancel()
     await rest()
+  })
+})
+
+describe('an engine process whose adapter memory is full', () => {
+  it('lets a request wait until there is room, or until it is cancelled', async () => {
+    const folder = join(temp, 'crowded')
+    for (const [i, id] of ['first', 'second'].entries()) writeStrong(folder, id, 20 + i)
+    const checkpoint = openCheckpoint(reasoner)
+    const { numLayers, hiddenSize, intermediateSize } = checkpoint.config
+    checkpoint.close()
+    const oneAdapter = 2 * numLayers * (hiddenSize + intermediateSize) * 4
+    const engine = startClient({ adapters: folder, adapterMemoryBytes: oneAdapter })
+    try {
+      await engine.ready()
+      const using = (id: string) => ({ adapters: [{ id, scale: null }] })
+      const running = engine.client.submit(endless(using('first')))
+      const { rest } = await readUntil(running, 'delta')
+      const impatient = engine.client.submit(newRequest(using('second')))
+      const patient = engine.client.submit(newRequest(using('second')))
+      const answer = collect(patient)
+      // Both are in by then: messages come in order.
+      await within(patience, 'adapters', engine.client.listAdapters())
+      impatient.cancel()
+      assert.deepEqual(
+        (await collect(impatient)).map(({ kind }) => kind),
+        ['cancelled'],
+      )
+      running.cancel()
+      await rest()
+      assert.equal((await answer).at(-1)?.kind, 'done')
+    } finally {
+      await engine.client.close({ force: true })
+    }
+  })
+})
+
+/** A rank-1 adapter on q_proj that changes every answer. */
+function writeQuery(folder: string, id: string): void {
+  const checkpoint = openCheckpoint(reasoner)
+  const { config: model } = checkpoint
+  checkpoint.close()
+  const layers = Array.from({ length: model.numLayers }, (_, layer) => layer)
+  const modules = ['q_proj'] as const
+  const tensors = loraTensors({ rank: 1, layers, modules, seed: 5, model })
+  writeAdapter(folder, id, { config: { r: 1, lora_alpha: 8 }, tensors })
+}
+
+describe('an engine process that is replaced', () => {
+  it('for an adapter of another module: a stream ends on the old one, which then ends', async () => {
+    const folder = join(temp, 'growing')
+    writeStrong(folder, 'strong', 3)
+    const clients: LocalEngineClient[] = []
+    const ignore = () => {}
+    const logger = { debug: ignore, info: ignore, warn: ignore, error: ignore }
+    const client = createReplaceableClient({
+      options: { ...engineOptions, adapters: folder },
+      create(options, observer) {
+        const started = createEngineClient({ options, observer, logger })
+        clients.push(started)
+        return started
+      },
+      observer: startObserver(),
+      logger,
+      availableBytes: () => Number.POSITIVE_INFINITY,
+    })
+    try {
+      const { adapterModules } = await within(patience, 'ready engine', client.ready())
+      assert.deepEqual(adapterModules, ['up_proj'])
+      const strong = () => endless({ adapters: [{ id: 'strong', scale: null }] })
+      const alone = await collect(client.submit(strong()))
+      const base = textOf(await collect(client.submit(newRequest())))
+
+      const { rest } = await readUntil(client.submit(strong()), 'delta')
+      writeQuery(folder, 'query')
+      const query = newRequest({ adapters: [{ id: 'query', scale: null }] })
+      const events = await collect(client.submit(query))
+      assert.ok(events[0]?.kind === 'accepted', JSON.stringify(events))
+      assert.equal(events[0].adapters[0]?.id, 'query')
+      assert.notEqual(textOf(events), base)
+      assert.deepEqual(client.model?.adapterModules, ['q_proj', 'up_proj'])
+
+      // The stream ran on, over or after the replacement, and is what it was alone.
+      const stream = await rest()
+      assert.equal(stream.at(-1)?.kind, 'done')
+      assert.equal(textOf(stream), textOf(alone))
+      assert.equal(textOf(await collect(client.submit(newRequest()))), base)
+      const [old, next] = clients
+      await within(patience, 'end of the old engine', old!.close())
+      assert.throws(() => process.kill(old!.pid!, 0), { code: 'ESRCH' })
+      assert.equal(next!.state, 'ready')
+      assert.equal(client.restarts, 0)
+    } finally {
+      await client.close({ force: true })
+    }
+    assert.equal(clients.length, 2)
+  })
+
+  it('not, where the other engine cannot start: the old one goes on', async () => {
+    const folder = join(temp, 'stuck')
+    const model = join(temp, 'copied-reasoner')
+    cpSync(reasoner, model, { recursive: true })
+    writeStrong(folder, 'strong', 3)
+    const ignore = () => {}
+    const logger = { debug: ignore, info: ignore, warn: ignore, error: ignore }
+    const client = createReplaceableClient({
+      options: { ...engineOptions, model, adapters: folder },
+      create: (options, observer) => createEngineClient({ options, observer, logger }),
+      observer: startObserver(),
+      logger,
+      availableBytes: () => Number.POSITIVE_INFINITY,
+    })
+    try {
+      await within(patience, 'ready engine', client.ready())
+      writeFileSync(join(model, 'config.json'), '{')
+      writeQuery(folder, 'query')
+      const query = () => newRequest({ adapters: [{ id: 'query', scale: null }] })
+      assertFailed(await collect(client.submit(query())), 'adapter_unavailable')
+      assertFailed(await collect(client.submit(query())), 'unsupported_adapter')
+      const strong = newRequest({ adapters: [{ id: 'strong', scale: null }] })
+      assert.equal((await collect(client.submit(strong))).at(-1)?.kind, 'done')
+    } finally {
+      await client.close({ force: true })
+    }
   })
 })
 

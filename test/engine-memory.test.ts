@@ -33,6 +33,8 @@ const plan = (
       model: '',
       servedModelName: '',
       adapters: '',
+      adapterModules: ['up_proj'],
+      scansAdapters: true,
       device: 'cpu',
       weights: 'auto',
       weightBlock: null,

@@ -3,13 +3,13 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import type { Component } from '../server/contracts/adapter.ts'
-import { adapterA, adapterB } from '../server/graph/adapter-site.ts'
+import { adapterA, adapterB, adapterSpread } from '../server/graph/adapter-site.ts'
 import { createAdapterRows } from '../server/model/adapter-rows.ts'
 import { smallModel } from './support/tensor-files.ts'
 
 const config = { ...smallModel, numLayers: 2, hiddenSize: 2, intermediateSize: 3 }
 const sites = ['up_proj'] as const
-const create = () => createAdapterRows({ config, sites, rows: 3 })
+const create = (patience = 1) => createAdapterRows({ config, sites, rows: 3, patience })
 
 const component = (value: number, layer = 1): Component => [
   {
@@ -44,11 +44,36 @@ describe('adapter rows', () => {
     rows.release()
   })
 
-  it('hold zeros on layers that an adapter leaves alone, and for the base', () => {
+  it('have no width on layers that no row changes, and zeros for the base beside an adapter', () => {
     const rows = create()
     rows.write([[one], []])
-    assert.deepEqual(read(rows, 2, 0).a, [0, 0, 0, 0])
+    assert.deepEqual(read(rows, 2, 0), {
+      dims: [
+        [2, 0, 1, 2],
+        [2, 1, 0, 3],
+      ],
+      a: [],
+      b: [],
+    })
+    assert.deepEqual(read(rows, 2, 1).a, [10, 11, 0, 0])
     assert.deepEqual(read(rows, 2, 1).b, [10, 11, 12, 0, 0, 0])
+    const spread = (layer: number) => [...rows.view(2).get(adapterSpread(layer, 'up_proj'))!.data]
+    assert.deepEqual(
+      [spread(0), spread(1)],
+      [
+        [1n, 0n, 1n, 1n],
+        [1n, 1n, 1n, 1n],
+      ],
+    )
+    rows.release()
+  })
+
+  it('take the components of a layer together, wherever they stand in the row', () => {
+    const rows = create()
+    const other = { component: component(30, 0), scale: 1 }
+    rows.write([[one, other], [other]])
+    assert.deepEqual(read(rows, 2, 0).a, [30, 31, 30, 31])
+    assert.deepEqual(read(rows, 2, 1).a, [10, 11, 0, 0])
     rows.release()
   })
 
@@ -60,6 +85,37 @@ describe('adapter rows', () => {
     assert.deepEqual(read(rows, 2, 1).a, [10, 11, 20, 21, 10, 11, 0, 0])
     assert.equal(rows.write([[], [one]]), true)
     assert.deepEqual(read(rows, 2, 1).a, [0, 0, 10, 11])
+    assert.equal(rows.write([[]]), true)
+    assert.equal(rows.width, 0)
+    rows.release()
+  })
+
+  it('are as wide as a power of two, and stay so for a while when less would do', () => {
+    const rows = create(3)
+    rows.write([[one, two, one]])
+    assert.equal(rows.width, 4)
+    assert.equal(rows.write([[one, two, one, two]]), false)
+    assert.deepEqual(
+      [1, 2].map(() => rows.write([[one]])),
+      [false, false],
+    )
+    assert.deepEqual(read(rows, 1, 1).a, [10, 11, 0, 0, 0, 0, 0, 0])
+    assert.equal(rows.write([[one, two, one]]), false)
+    assert.deepEqual(
+      [1, 2, 3].map(() => rows.write([[one]])),
+      [false, false, true],
+    )
+    assert.equal(rows.width, 1)
+    assert.deepEqual(read(rows, 1, 1).a, [10, 11])
+    rows.release()
+  })
+
+  it('know that a row which was not in the batch has missed a new layout', () => {
+    const rows = create()
+    rows.write([[one], [one], [two]])
+    rows.write([[one, two]])
+    rows.write([[one, two], [one], [two]])
+    assert.deepEqual(read(rows, 3, 1).a, [10, 11, 20, 21, 10, 11, 0, 0, 20, 21, 0, 0])
     rows.release()
   })
 

@@ -1,6 +1,6 @@
 // The numeric claims, against transformers + PEFT in float32, generated when the test runs: logits
-// of the base, of each adapter, of half strength and of two adapters together, over prefill and
-// decode, in one batch that mixes them all; and greedy tokens.
+// of the base, of each adapter (any modules, ranks, patterns, layers), of half strength and of several
+// adapters together, over prefill and decode, in one batch that mixes them all; and greedy tokens.
 
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
@@ -8,7 +8,7 @@ import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync }
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
-import { neededSites } from '../server/adapters/sites.ts'
+import { sitesOfFolder } from '../server/adapters/sites.ts'
 import type { ScaledComponent } from '../server/contracts/adapter.ts'
 import { openSafetensors } from '../server/model/safetensors.ts'
 import { lacksPython, python } from './support/python.ts'
@@ -39,6 +39,8 @@ const caseNames = [
   'llama-yarn-attention-factor',
   'llama-linear',
   'qwen2-linear-older',
+  'qwen2-mixed-adapters',
+  'llama-mixed-adapters',
   'tiny-reasoner',
 ]
 
@@ -113,7 +115,7 @@ describe('parity with transformers + PEFT', { skip: lacksPython }, () => {
         const model = await openServedModel({
           checkpoint: spec.checkpoint,
           adapters,
-          sites: neededSites(adapters),
+          sites: sitesOfFolder(adapters),
         })
         try {
           const variants = Object.keys(spec.variants)
@@ -167,7 +169,7 @@ describe('parity with transformers + PEFT', { skip: lacksPython }, () => {
         const model = await openServedModel({
           checkpoint: spec.checkpoint,
           adapters,
-          sites: neededSites(adapters),
+          sites: sitesOfFolder(adapters),
         })
         try {
           const components = await model.components(spec.variants.a ?? {})
@@ -192,7 +194,7 @@ describe('parity with transformers + PEFT', { skip: lacksPython }, () => {
         const model = await openServedModel({
           checkpoint: spec.checkpoint,
           adapters,
-          sites: neededSites(adapters),
+          sites: sitesOfFolder(adapters),
         })
         let numExcused = 0
         try {

@@ -5,14 +5,17 @@
 import {
   closeSync,
   constants,
+  type Dirent,
   fstatSync,
   openSync,
+  readdirSync,
   readFileSync,
   realpathSync,
   statSync,
 } from 'node:fs'
 import { type FileHandle, open } from 'node:fs/promises'
 import { join, sep } from 'node:path'
+import { adapterNamePattern } from '../contracts/adapter.ts'
 import { ServerError } from '../errors.ts'
 
 export const configFile = 'adapter_config.json'
@@ -37,6 +40,36 @@ export function findAdapterFolder(root: string, id: string): AdapterFolder | nul
   if (realRoot === null || path === null) return null
   if (!path.startsWith(realRoot + sep)) refuseEscape('the folder')
   return statSync(path).isDirectory() ? { id, path, root: realRoot } : null
+}
+
+/**
+ * The folders whose names adapters may have, sorted. One that is no link is known to be inside, so
+ * a list of thousands costs one look at the root; links are followed when asked for.
+ */
+export function listAdapterFolders(
+  root: string,
+): ReadonlyArray<{ readonly id: string; readonly find: () => AdapterFolder | null }> {
+  const realRoot = resolve(root)
+  if (realRoot === null) return []
+  return readEntries(realRoot)
+    .filter(({ name }) => adapterNamePattern.test(name))
+    .filter((entry) => entry.isDirectory() || entry.isSymbolicLink())
+    .sort((x, y) => (x.name < y.name ? -1 : 1))
+    .map((entry) => ({
+      id: entry.name,
+      find: () =>
+        entry.isDirectory()
+          ? { id: entry.name, path: join(realRoot, entry.name), root: realRoot }
+          : findAdapterFolder(root, entry.name),
+    }))
+}
+
+function readEntries(path: string): Dirent[] {
+  try {
+    return readdirSync(path, { withFileTypes: true })
+  } catch {
+    return []
+  }
 }
 
 /**
@@ -136,7 +169,7 @@ export function fileInside({ path, root }: AdapterFolder, name: string): string 
 
 function resolve(path: string): string | null {
   try {
-    return realpathSync(path)
+    return realpathSync.native(path)
   } catch {
     return null
   }

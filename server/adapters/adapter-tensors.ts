@@ -66,27 +66,59 @@ export function planTensors(
   return { modules, rank: Math.max(...modules.map(({ rank }) => rank)) }
 }
 
-/** Reads the planned tensors as rank-1 components; the scaling alpha/r is folded into b. */
-export function readComponents(
+/** One adapted module of one layer: `rank` vector pairs, one after the other. */
+export interface AdapterMatrices {
+  readonly layer: number
+  readonly module: LinearModule
+  readonly rank: number
+  /** [rank, inner] */
+  readonly a: Float32Array
+  /** [rank, outer], the scaling alpha/r folded in. */
+  readonly b: Float32Array
+}
+
+/** Reads and checks the planned tensors. */
+export function readMatrices(
   plan: AdapterPlan,
   file: SafetensorsFile,
   config: AdapterConfig,
-  model: ModelConfig,
-): readonly Component[] {
-  const components: ModuleUpdate[][] = Array.from({ length: plan.rank }, () => [])
-  for (const { layer, module, path, rank, keyA, keyB } of plan.modules) {
-    const { inner, outer } = moduleShape(model, module)
-    const scaling = config.scalingOf(path)
-    const matrixA = requireFinite(keyA, file.readFloat32(keyA)) // [rank, inner]
+): AdapterMatrices[] {
+  return plan.modules.map(({ layer, module, path, rank, keyA, keyB }) => {
+    const a = requireFinite(keyA, file.readFloat32(keyA))
     const matrixB = requireFinite(keyB, file.readFloat32(keyB)) // [outer, rank]
+    const b = requireFinite(keyB, transposeScaled(matrixB, rank, config.scalingOf(path)))
+    return { layer, module, rank, a, b }
+  })
+}
+
+/** The same as rank-1 components: views, not copies. */
+export function componentsOf(matrices: readonly AdapterMatrices[]): readonly Component[] {
+  const numComponents = Math.max(...matrices.map(({ rank }) => rank))
+  const components: ModuleUpdate[][] = Array.from({ length: numComponents }, () => [])
+  for (const { layer, module, rank, a, b } of matrices) {
+    const inner = a.length / rank
+    const outer = b.length / rank
     for (let k = 0; k < rank; k++) {
-      const b = new Float32Array(outer)
-      for (let i = 0; i < outer; i++) b[i] = scaling * matrixB[i * rank + k]!
-      const a = matrixA.subarray(k * inner, (k + 1) * inner)
-      components[k]!.push({ layer, module, a, b: requireFinite(keyB, b) })
+      components[k]!.push({
+        layer,
+        module,
+        a: a.subarray(k * inner, (k + 1) * inner),
+        b: b.subarray(k * outer, (k + 1) * outer),
+      })
     }
   }
   return components
+}
+
+function transposeScaled(matrix: Float32Array, columns: number, scaling: number): Float32Array {
+  const rows = matrix.length / columns
+  const transposed = new Float32Array(matrix.length)
+  for (let row = 0; row < rows; row++) {
+    for (let k = 0; k < columns; k++) {
+      transposed[k * rows + row] = scaling * matrix[row * columns + k]!
+    }
+  }
+  return transposed
 }
 
 interface Pair {
@@ -149,8 +181,9 @@ function checkTensor(key: string, tensor: TensorInfo, shape: number[], rankAxis:
 }
 
 function requireFinite(key: string, values: Float32Array): Float32Array {
-  for (const value of values) {
-    if (!Number.isFinite(value)) invalid(key, 'holds NaN or infinite values, as stored or scaled')
+  for (let i = 0; i < values.length; i++) {
+    if (!Number.isFinite(values[i]))
+      invalid(key, 'holds NaN or infinite values, as stored or scaled')
   }
   return values
 }

@@ -17,7 +17,13 @@ import {
   readManifestText,
   tensorsFile,
 } from './adapter-folder.ts'
-import { type AdapterPlan, planTensors, readComponents } from './adapter-tensors.ts'
+import {
+  type AdapterMatrices,
+  type AdapterPlan,
+  componentsOf,
+  planTensors,
+  readMatrices,
+} from './adapter-tensors.ts'
 import { type Manifest, parseManifest } from './manifest.ts'
 
 export interface LoadedAdapter {
@@ -40,10 +46,29 @@ export interface ReadAdapterOptions {
   readonly served: ReadonlySet<LinearModule>
 }
 
-export async function readPeftAdapter(
+export type ReadAdapter = (
+  folder: AdapterFolder,
+  options: ReadAdapterOptions,
+) => Promise<LoadedAdapter>
+
+/** An adapter as it goes from thread to thread: few large pieces. */
+export interface ReadFolder {
+  readonly about: Omit<LoadedAdapter, 'components'>
+  readonly matrices: AdapterMatrices[]
+}
+
+export const toLoaded = ({ about, matrices }: ReadFolder): LoadedAdapter => ({
+  ...about,
+  components: componentsOf(matrices),
+})
+
+export const readPeftAdapter: ReadAdapter = async (folder, options) =>
+  toLoaded(await readPeftFolder(folder, options))
+
+export async function readPeftFolder(
   folder: AdapterFolder,
   { model, maxRank, served }: ReadAdapterOptions,
-): Promise<LoadedAdapter> {
+): Promise<ReadFolder> {
   const config = parseAdapterConfig(readConfigText(folder))
   if (config.maxRank > maxRank) refuseRank(folder.id, config.maxRank, maxRank)
   const handle = await openTensors(folder)
@@ -52,21 +77,21 @@ export async function readPeftAdapter(
     // Names and shapes first: they bound how much is read after them.
     const plan = await readPlan(handle, size, config, model)
     const modules = new Set(plan.modules.map(({ module }) => module))
-    refuseUnserved(modules, served)
+    refuseUnserved(folder.id, modules, served)
     const bytes = Buffer.alloc(size)
     if ((await readFully(handle, bytes, 0)) !== size) {
       fail('the file became shorter while it was read')
     }
     const file = safetensorsFromBuffer(bytes, { code: 'invalid_adapter', label: tensorsFile })
-    return {
+    const about = {
       id: folder.id,
       digest: createHash('sha256').update(config.canonicalJson).update(bytes).digest('hex'),
       rank: plan.rank,
       targetModules: linearModules.filter((name) => modules.has(name)),
       numLayers: new Set(plan.modules.map(({ layer }) => layer)).size,
       manifest: parseManifest(readManifestText(folder)),
-      components: readComponents(plan, file, config, model),
     }
+    return { about, matrices: readMatrices(plan, file, config) }
   } finally {
     await handle.close()
   }
@@ -85,8 +110,9 @@ async function readPlan(
   return planTensors(parseHeader(json, size, fail).tensors, config, model)
 }
 
-/** Sites in the graph are fixed when the engine starts. */
+/** Sites in the graph are fixed when the engine starts; another engine may have more. */
 function refuseUnserved(
+  adapterId: string,
   modules: ReadonlySet<LinearModule>,
   served: ReadonlySet<LinearModule>,
 ): void {
@@ -96,6 +122,7 @@ function refuseUnserved(
     'unsupported_adapter',
     `The adapter changes ${missing.sort().join(', ')}; this engine was started for ` +
       `${[...served].join(', ')}. Restart the server with the adapter in its folder.`,
+    { needs: { adapterId, modules: missing, version: '' } },
   )
 }
 

@@ -1,8 +1,8 @@
 // The adapters folder and what of it is in memory. Adapters are read on demand, validated wholly
 // before a request sees them, and evicted least recently used first, never while a request uses
-// them. A folder that changed on disk is a new version: requests under way keep the old one.
+// them; a request that finds no room waits for it. A folder that changed on disk is a new version:
+// requests under way keep the old one.
 
-import { readdirSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { LRUCache } from 'lru-cache'
 import {
@@ -17,8 +17,10 @@ import {
 import type { LinearModule, ModelConfig } from '../contracts/checkpoint.ts'
 import { type ErrorBody, ServerError } from '../errors.ts'
 import { type AdapterFolder, findAdapterFolder, readFingerprint } from './adapter-folder.ts'
-import { type LoadedAdapter, readPeftAdapter, refuseRank } from './peft.ts'
-import { nameAdapter, summarizeAdapter } from './summary.ts'
+import { createListing } from './listing.ts'
+import { type LoadedAdapter, type ReadAdapter, readPeftAdapter, refuseRank } from './peft.ts'
+import { createRoomLine } from './room-line.ts'
+import { nameAdapter } from './summary.ts'
 
 export interface AdapterStoreOptions {
   readonly root: string
@@ -28,6 +30,10 @@ export interface AdapterStoreOptions {
   /** Most bytes of vectors that are kept. */
   readonly maxBytes: number
   readonly maxRankPerRow: number
+  /** Names that no adapter may have: the base model's. */
+  readonly reserved?: readonly string[]
+  /** In this thread by default. */
+  readonly read?: ReadAdapter
 }
 
 /** What a request runs with. */
@@ -41,9 +47,12 @@ export interface AcquiredAdapters {
 
 export interface AdapterStore {
   /** Every adapter folder, by name. Reads names and small JSON files, never tensors. */
-  list(): readonly AdapterSummary[]
-  /** Loads what is not there. All or nothing; rejects with ServerError. */
-  acquire(refs: readonly AdapterRef[]): Promise<AcquiredAdapters>
+  list(): Promise<readonly AdapterSummary[]>
+  /**
+   * Loads what is not there. All or nothing; rejects with ServerError. Where other requests' adapters
+   * fill the memory it waits for room, until the signal ends the wait.
+   */
+  acquire(refs: readonly AdapterRef[], signal?: AbortSignal): Promise<AcquiredAdapters>
   /** Most recently used first. */
   residentIds(): readonly string[]
   /** Of all vectors that are kept or in use. */
@@ -75,18 +84,26 @@ const maxReadAttempts = 3
 const retryDelayMs = 50
 
 export function createAdapterStore(options: AdapterStoreOptions): AdapterStore {
-  const { root, modelConfig, sites, maxBytes, maxRankPerRow } = options
+  const { root, modelConfig, sites, maxBytes, maxRankPerRow, read = readPeftAdapter } = options
+  const reserved = new Set(['none', ...(options.reserved ?? [])])
   // Unbounded in itself: only makeRoom evicts, and never what is in use.
   const residents = new LRUCache<string, Resident>({ max: maxResidents })
   let usedBytes = 0
   const reading = new Map<string, Promise<Version>>()
   const failures = new Map<string, { fingerprint: string; error: ErrorBody }>()
   let numReads = 0
+  const line = createRoomLine()
+  const listing = createListing({
+    root,
+    reserved,
+    known: (id) => ({ resident: residents.peek(id), failure: failures.get(id) }),
+  })
 
   // ---- Reading ----
 
   function requireFolder(id: string): AdapterFolder {
-    const folder = adapterNamePattern.test(id) ? requireInside(root, id) : null
+    const isName = adapterNamePattern.test(id) && !reserved.has(id)
+    const folder = isName ? requireInside(root, id) : null
     if (folder) return folder
     retire(id)
     failures.delete(id)
@@ -102,19 +119,19 @@ export function createAdapterStore(options: AdapterStoreOptions): AdapterStore {
     const resident = residents.get(id)
     if (resident?.fingerprint === fingerprint) return hold(resident)
     // Concurrent callers share one read; a rejection is not kept.
-    let read = reading.get(id)
-    if (!read) {
-      read = readVersion(folder).finally(() => reading.delete(id))
-      reading.set(id, read)
+    let version = reading.get(id)
+    if (!version) {
+      version = readVersion(folder).finally(() => reading.delete(id))
+      reading.set(id, version)
     }
-    return read
+    return version
   }
 
   async function readVersion(folder: AdapterFolder): Promise<Version> {
     let fingerprint = readFingerprint(folder)
     for (let attempt = 1; ; attempt++) {
       const order = ++numReads
-      const result = await readPeftAdapter(folder, {
+      const result = await read(folder, {
         model: modelConfig,
         maxRank: maxRankPerRow,
         served: sites,
@@ -127,10 +144,7 @@ export function createAdapterStore(options: AdapterStoreOptions): AdapterStore {
           failures.delete(folder.id)
           return { adapter: result.adapter, fingerprint, order }
         }
-        if (result.error instanceof ServerError) {
-          failures.set(folder.id, { fingerprint, error: result.error.toBody() })
-        }
-        throw result.error
+        throw recordFailure(folder.id, fingerprint, result.error)
       }
       // Somebody writes the folder: what was read may be half of it.
       if (attempt === maxReadAttempts) {
@@ -144,6 +158,17 @@ export function createAdapterStore(options: AdapterStoreOptions): AdapterStore {
     }
   }
 
+  function recordFailure(id: string, fingerprint: string, error: unknown): unknown {
+    if (!(error instanceof ServerError)) return error
+    const { code, message, param, needs } = error
+    if (needs === null) {
+      failures.set(id, { fingerprint, error: error.toBody() })
+      return error
+    }
+    // Nothing is wrong with the folder: another engine would serve it.
+    return new ServerError(code, message, { param, needs: { ...needs, version: fingerprint } })
+  }
+
   // ---- Residents. Nothing below waits, so no other request comes between. ----
 
   function hold(resident: Resident): Resident {
@@ -151,19 +176,13 @@ export function createAdapterStore(options: AdapterStoreOptions): AdapterStore {
     return resident
   }
 
-  /** Makes a version resident, unless the same or a newer one is by now. */
-  function place({ adapter, fingerprint, order }: Version): Resident {
+  /** Makes a version resident, unless the same or a newer one is by now. Null: there is no room. */
+  function place({ adapter, fingerprint, order }: Version, mayTakeRoom: boolean): Resident | null {
     const { components, ...about } = adapter
     const current = residents.get(about.id)
     if (current && current.order >= order) return current
-    const bytes = components.reduce((sum, component) => sum + componentBytes(component), 0)
-    if (!makeRoom(bytes)) {
-      throw new ServerError(
-        'adapter_limit',
-        `There is no room for adapter "${about.id}" (${bytes} bytes): adapters of running requests ` +
-          `fill the ${maxBytes} bytes of --adapter-memory. Try again, or raise it.`,
-      )
-    }
+    const bytes = bytesOf(adapter)
+    if (!mayTakeRoom || !makeRoom(bytes)) return null
     retire(about.id)
     const placed = { about, fingerprint, order, components, bytes, numUsers: 0, isRetired: false }
     residents.set(about.id, placed)
@@ -201,22 +220,41 @@ export function createAdapterStore(options: AdapterStoreOptions): AdapterStore {
 
   // ---- What callers see ----
 
-  async function acquire(refs: readonly AdapterRef[]): Promise<AcquiredAdapters> {
-    refuseRepeats(refs)
+  /** Null: adapters in use leave no room for these now. */
+  async function tryAcquire(
+    refs: readonly AdapterRef[],
+    isFirstInLine: boolean,
+  ): Promise<AcquiredAdapters | null> {
     const found: (Resident | Version)[] = []
     const users: Resident[] = []
+    const letGo = () => {
+      new Set([...found.filter(isResident), ...users]).forEach(leave)
+      // Who was first tried with these held: nothing changed for it.
+      if (!isFirstInLine) line.roomMayBeFree()
+    }
     try {
       // One after the other: four hostile folders are not held in memory at once.
       for (const { id } of refs) found.push(await findOrRead(id))
       checkTotalRank(refs, found)
-      for (const item of found) users.push(isResident(item) ? item : hold(place(item)))
+      refuseTooLarge(refs, found)
+      for (const item of found) {
+        const resident = isResident(item) ? item : place(item, isFirstInLine || line.isEmpty)
+        if (resident === null) {
+          letGo()
+          return null
+        }
+        users.push(isResident(item) ? item : hold(resident))
+      }
       // A newer version may have become resident while the others were read.
       checkTotalRank(refs, users)
     } catch (error) {
-      const held = found.filter(isResident)
-      new Set([...held, ...users]).forEach(leave)
+      letGo()
       throw error
     }
+    return held(refs, users)
+  }
+
+  function held(refs: readonly AdapterRef[], users: readonly Resident[]): AcquiredAdapters {
     const scales = users.map(({ about }, i) => refs[i]!.scale ?? about.manifest.defaultScale)
     let isReleased = false
     return {
@@ -228,8 +266,31 @@ export function createAdapterStore(options: AdapterStoreOptions): AdapterStore {
         if (isReleased) return
         isReleased = true
         users.forEach(leave)
+        line.roomMayBeFree()
       },
     }
+  }
+
+  async function acquire(
+    refs: readonly AdapterRef[],
+    signal = new AbortController().signal,
+  ): Promise<AcquiredAdapters> {
+    refuseRepeats(refs)
+    // Whoever waits for room comes before those who come later.
+    const atOnce = await tryAcquire(refs, false)
+    return atOnce ?? line.wait(() => tryAcquire(refs, true), signal)
+  }
+
+  function refuseTooLarge(refs: readonly AdapterRef[], items: readonly (Resident | Version)[]) {
+    const bytes = items.reduce((sum, item) => {
+      return sum + (isResident(item) ? item.bytes : bytesOf(item.adapter))
+    }, 0)
+    if (bytes <= maxBytes) return
+    throw new ServerError(
+      'adapter_limit',
+      `${refs.map(({ id }) => id).join(' + ')} would take ${bytes} bytes; --adapter-memory holds ` +
+        `${maxBytes}. Raise it.`,
+    )
   }
 
   function checkTotalRank(refs: readonly AdapterRef[], items: readonly (Resident | Version)[]) {
@@ -239,23 +300,8 @@ export function createAdapterStore(options: AdapterStoreOptions): AdapterStore {
     }
   }
 
-  function summarize(id: string): AdapterSummary | null {
-    return summarizeAdapter(root, id, {
-      resident: residents.peek(id),
-      failure: failures.get(id),
-    })
-  }
-
   return {
-    list() {
-      const names = readNames(root)
-      const summaries: AdapterSummary[] = []
-      for (const id of names.filter((name) => adapterNamePattern.test(name)).sort()) {
-        const summary = summarize(id)
-        if (summary) summaries.push(summary)
-      }
-      return summaries
-    },
+    list: listing.read,
     acquire,
     residentIds: () => [...residents.keys()],
     get usedBytes() {
@@ -272,15 +318,10 @@ function requireInside(root: string, id: string): AdapterFolder | null {
   }
 }
 
-function readNames(root: string): string[] {
-  try {
-    return readdirSync(root)
-  } catch {
-    return []
-  }
-}
-
 const isResident = (item: Resident | Version): item is Resident => 'components' in item
+
+const bytesOf = ({ components }: LoadedAdapter): number =>
+  components.reduce((sum, component) => sum + componentBytes(component), 0)
 
 const describe = (item: Resident | Version): { readonly rank: number } =>
   isResident(item) ? item.about : item.adapter

@@ -1,16 +1,9 @@
-// An adapter folder as it is listed: from its name, its small JSON files and what the store knows.
-// Tensors are never read for it.
+// An adapter folder in one entry of the list: from its small JSON files and what the store knows.
 
 import type { AdapterSummary } from '../contracts/adapter.ts'
 import { type ErrorBody, ServerError } from '../errors.ts'
-import { parseAdapterConfig } from './adapter-config.ts'
-import {
-  findAdapterFolder,
-  readConfigText,
-  readFingerprint,
-  readManifestText,
-} from './adapter-folder.ts'
-import { parseManifest } from './manifest.ts'
+import type { AdapterConfig } from './adapter-config.ts'
+import type { Manifest } from './manifest.ts'
 import type { LoadedAdapter } from './peft.ts'
 
 /** What the store knows, each with the state of the folder in which it was true. */
@@ -21,34 +14,30 @@ export interface KnownOfAdapter {
   readonly failure: { readonly fingerprint: string; readonly error: ErrorBody } | undefined
 }
 
-/** null when there is no folder of that name. */
+export interface ReadFolder {
+  readonly config: AdapterConfig
+  readonly manifest: Manifest
+  readonly fingerprint: string
+  readonly known: KnownOfAdapter
+}
+
 export function summarizeAdapter(
-  root: string,
   id: string,
-  { resident, failure }: KnownOfAdapter,
-): AdapterSummary | null {
-  try {
-    const folder = findAdapterFolder(root, id)
-    if (!folder) return null
-    const config = parseAdapterConfig(readConfigText(folder))
-    const manifest = parseManifest(readManifestText(folder))
-    const fingerprint = readFingerprint(folder)
-    const about = resident?.fingerprint === fingerprint ? resident.about : null
-    const error = failure?.fingerprint === fingerprint ? failure.error : null
-    return {
-      id,
-      state: error ? 'invalid' : about ? 'resident' : 'available',
-      digest: about?.digest ?? null,
-      rank: about?.rank ?? config.maxRank,
-      targetModules: about?.targetModules ?? config.targetModules,
-      numLayers: about?.numLayers ?? null,
-      defaultScale: manifest.defaultScale,
-      description: manifest.description,
-      manifest: manifest.content,
-      error: error && { code: error.code, message: error.message },
-    }
-  } catch (error) {
-    return summarizeInvalid(id, nameAdapter(id, error))
+  { config, manifest, fingerprint, known: { resident, failure } }: ReadFolder,
+): AdapterSummary {
+  const about = resident?.fingerprint === fingerprint ? resident.about : null
+  const error = failure?.fingerprint === fingerprint ? failure.error : null
+  return {
+    id,
+    state: error ? 'invalid' : about ? 'resident' : 'available',
+    digest: about?.digest ?? null,
+    rank: about?.rank ?? config.maxRank,
+    targetModules: about?.targetModules ?? config.targetModules,
+    numLayers: about?.numLayers ?? null,
+    defaultScale: manifest.defaultScale,
+    description: manifest.description,
+    manifest: manifest.content,
+    error: error && { code: error.code, message: error.message },
   }
 }
 
@@ -58,11 +47,12 @@ export function nameAdapter(id: string, error: unknown): unknown {
     error instanceof ServerError &&
     (error.code === 'invalid_adapter' || error.code === 'unsupported_adapter')
   if (!isOfFile) return error
+  const { needs } = error
   const message = `Adapter "${id}": ${error.message}`
-  return new ServerError(error.code, message, { param: 'adapter', cause: error })
+  return new ServerError(error.code, message, { param: 'adapter', needs, cause: error })
 }
 
-function summarizeInvalid(id: string, error: unknown): AdapterSummary {
+export function summarizeInvalid(id: string, error: unknown): AdapterSummary {
   if (!(error instanceof ServerError)) throw error
   return {
     id,

@@ -62,6 +62,9 @@ export interface ScaledComponent {
 export const componentBytes = (component: Component): number =>
   component.reduce((sum, { a, b }) => sum + a.byteLength + b.byteLength, 0)
 
+/** Rank-1 safety adapters change up_proj, and may come while the server runs. */
+export const usualAdapterModules: readonly LinearModule[] = ['up_proj']
+
 /** Most adapters one request may combine. */
 export const maxAdaptersPerRequest = 4
 /** Range of a strength. */

@@ -1,7 +1,7 @@
 // The engine as the front sees it, whatever stands behind (a child process, a fake in tests).
 
 import type { AdapterSummary } from './adapter.ts'
-import type { BlockSize } from './checkpoint.ts'
+import type { BlockSize, LinearModule } from './checkpoint.ts'
 import type { ChatMessage, GenerateRequest, GenerationEvent } from './generation.ts'
 
 export type Device = 'cpu' | 'webgpu' | 'cuda'
@@ -12,6 +12,10 @@ export interface EngineOptions {
   readonly model: string
   readonly servedModelName: string
   readonly adapters: string
+  /** Modules that adapters may change, whatever the folder holds. */
+  readonly adapterModules: readonly LinearModule[]
+  /** Those that the adapters in the folder change, too. */
+  readonly scansAdapters: boolean
   readonly device: Device
   readonly weights: Weights
   /** Of int8 and int4; null: the default of the type. */
@@ -43,6 +47,8 @@ export interface ModelInfo {
   readonly weights: Exclude<Weights, 'auto'>
   readonly device: Device
   readonly maxBatch: number
+  /** Modules that adapters may change in this engine. */
+  readonly adapterModules: readonly LinearModule[]
   /** Positions of all rows and saved beginnings together. */
   readonly kvCapacityTokens: number
   /** From the checkpoint's generation_config; 1, 1 and 0 where it is silent. */

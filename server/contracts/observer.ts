@@ -31,4 +31,6 @@ export interface Observer {
   engineState(state: EngineState): void
   engineReady(model: ModelInfo): void
   engineRestarted(reason: 'crashed' | 'hung'): void
+  /** Another engine took over from one that was well, or could not be started. */
+  engineReplaced(outcome: 'replaced' | 'refused'): void
 }

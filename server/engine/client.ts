@@ -60,6 +60,8 @@ export interface LocalEngineClient extends EngineClient {
 interface PendingCall {
   readonly resolve: (value: never) => void
   readonly reject: (error: ServerError) => void
+  /** Resolves when it is answered or refused. */
+  readonly settled: Promise<unknown>
 }
 
 export function createEngineClient({
@@ -200,7 +202,9 @@ export function createEngineClient({
 
   const watch = setInterval(() => {
     const silentMs = performance.now() - lastHeard
-    if (state === 'ready' && silentMs > limits.silenceMs) killHung(`silent for ${silentMs} ms`)
+    // Also while it ends: running requests wait for it.
+    const shallSpeak = state === 'ready' || (state === 'stopped' && model !== undefined)
+    if (shallSpeak && silentMs > limits.silenceMs) killHung(`silent for ${silentMs} ms`)
   }, limits.watchIntervalMs)
   watch.unref()
   setState('loading')
@@ -209,11 +213,14 @@ export function createEngineClient({
   function call<Name extends CallName>(name: Name, input: Calls[Name][0]): Promise<Calls[Name][1]> {
     if (state !== 'ready') return Promise.reject(notReady())
     const id = nextCallId++
-    return new Promise((resolve, reject) => {
-      calls.set(id, { resolve, reject })
-      send({ kind: 'call', id, name, input } as ToEngine)
-    })
+    const { promise, resolve, reject } = createDeferred<Calls[Name][1]>()
+    calls.set(id, { resolve, reject, settled: promise.catch(() => {}) })
+    send({ kind: 'call', id, name, input } as ToEngine)
+    return promise
   }
+
+  const isGone = () =>
+    child.pid === undefined || child.exitCode !== null || child.signalCode !== null
 
   function notReady(): ServerError {
     return state === 'stopped'
@@ -255,15 +262,23 @@ export function createEngineClient({
     listAdapters: () => call('listAdapters', null),
 
     async close({ force = false } = {}) {
-      clearInterval(watch)
       clearTimeout(restartTimer)
-      if (state === 'stopped' && !child.connected) return
+      if (state === 'stopped' && !child.connected) {
+        // It never started, or somebody else is closing it.
+        clearInterval(watch)
+        if (!isGone()) await whenGone.promise
+        return
+      }
       setState('stopped')
       whenReady.reject(new ServerError('shutting_down', 'The server is shutting down.'))
-      const open = [...generations.values()]
-      if (!force) await Promise.all(open.map((queue) => queue.ended))
+      const open = [
+        ...[...generations.values()].map(({ ended }) => ended),
+        ...[...calls.values()].map(({ settled }) => settled),
+      ]
+      if (!force) await Promise.all(open)
+      clearInterval(watch)
       failAll(new ServerError('shutting_down', 'The server is shutting down.'))
-      if (child.exitCode !== null || child.signalCode !== null) return
+      if (isGone()) return
       if (child.connected) child.disconnect()
       const deadline = setTimeout(() => child.kill('SIGKILL'), 5_000)
       await whenGone.promise

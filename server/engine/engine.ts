@@ -1,7 +1,8 @@
 // An opened engine: the model, its tokenizer, its adapters and the loop, as one object. The process
 // entry serves it over IPC; tests may hold it directly.
 
-import { neededSites } from '../adapters/sites.ts'
+import { createAdapterReader } from '../adapters/reader.ts'
+import { joinSites, sitesOfFolder } from '../adapters/sites.ts'
 import { createAdapterStore } from '../adapters/store.ts'
 import type { AdapterSummary } from '../contracts/adapter.ts'
 import type {
@@ -47,7 +48,10 @@ export async function openEngine(options: EngineOptions, events: EngineEvents) {
   const chatTemplate = loadChatTemplate(options.model, tokenizer)
   const weights = resolveWeights(options.weights, checkpoint.numParameters)
   const format = formatOf(weights, options)
-  const sites = neededSites(options.adapters)
+  const sites = joinSites(
+    options.adapterModules,
+    options.scansAdapters ? sitesOfFolder(options.adapters) : [],
+  )
   const { numParameters } = checkpoint
   const freeBytes = readFreeMemory()
   const plan = { config, options, format, sites, numParameters, freeBytes, maxChunk }
@@ -73,12 +77,15 @@ export async function openEngine(options: EngineOptions, events: EngineEvents) {
     sites,
     maxChunk,
   })
+  const reader = createAdapterReader()
   const store = createAdapterStore({
     root: options.adapters,
     modelConfig: config,
     sites: new Set(sites),
     maxBytes: memory.bytes.adapters,
     maxRankPerRow: options.maxAdapterRank,
+    reserved: [options.servedModelName],
+    read: reader.read,
   })
   const loop = createLoop({
     runner,
@@ -93,7 +100,7 @@ export async function openEngine(options: EngineOptions, events: EngineEvents) {
     now: () => performance.now(),
   })
   /** Requests being prepared (adapters loading) that were cancelled meanwhile. */
-  const preparing = new Map<string, { isCancelled: boolean }>()
+  const preparing = new Map<string, AbortController>()
 
   function reportStats(): void {
     events.onStats(loop.stats(store.residentIds().length))
@@ -117,11 +124,11 @@ export async function openEngine(options: EngineOptions, events: EngineEvents) {
   const textOf = (prompt: Prompt, tokens: readonly number[]): string =>
     prompt.kind === 'text' ? prompt.text : tokenizer.decode(tokens)
 
-  async function prepare(request: GenerateRequest, state: { isCancelled: boolean }) {
+  async function prepare(request: GenerateRequest, signal: AbortSignal) {
     const { tokens, startsInReasoning } = encodePrompt(request.prompt)
     const maxTokens = boundTokens(tokens.length, request.maxTokens, memory.limits.maxCapacity)
-    const held = await store.acquire(request.adapters)
-    if (state.isCancelled) {
+    const held = await store.acquire(request.adapters, signal)
+    if (signal.aborted) {
       held.release()
       events.publish([[request.id, { kind: 'cancelled' }]])
       return
@@ -170,6 +177,7 @@ export async function openEngine(options: EngineOptions, events: EngineEvents) {
     weights,
     device: 'cpu',
     maxBatch: options.maxBatch,
+    adapterModules: sites,
     kvCapacityTokens: memory.limits.maxPositions,
     defaults: {
       temperature: generation.temperature,
@@ -185,11 +193,15 @@ export async function openEngine(options: EngineOptions, events: EngineEvents) {
 
     /** Ends in exactly one terminal event, also when the request cannot be run at all. */
     async submit(request: GenerateRequest): Promise<void> {
-      const state = { isCancelled: false }
-      preparing.set(request.id, state)
+      const controller = new AbortController()
+      preparing.set(request.id, controller)
       try {
-        await prepare(request, state)
+        await prepare(request, controller.signal)
       } catch (error) {
+        if (controller.signal.aborted) {
+          events.publish([[request.id, { kind: 'cancelled' }]])
+          return
+        }
         if (!(error instanceof ServerError)) console.error(error)
         const failure =
           error instanceof ServerError
@@ -202,8 +214,7 @@ export async function openEngine(options: EngineOptions, events: EngineEvents) {
     },
 
     cancel(id: string): void {
-      const state = preparing.get(id)
-      if (state !== undefined) state.isCancelled = true
+      preparing.get(id)?.abort()
       loop.cancel(id)
     },
 
@@ -219,7 +230,7 @@ export async function openEngine(options: EngineOptions, events: EngineEvents) {
       return tokenizer.decode(tokens)
     },
 
-    listAdapters(_: null): readonly AdapterSummary[] {
+    listAdapters(_: null): Promise<readonly AdapterSummary[]> {
       return store.list()
     },
 
@@ -229,6 +240,7 @@ export async function openEngine(options: EngineOptions, events: EngineEvents) {
 
     close(): void {
       runner.release()
+      void reader.close()
     },
   }
 }

@@ -45,7 +45,7 @@ function describe(error: unknown): string {
 async function answer(message: Extract<ToEngine, { kind: 'call' }>): Promise<void> {
   try {
     if (engine === undefined) throw new ServerError('model_loading', 'The model is still loading.')
-    const value = engine[message.name](message.input as never)
+    const value = await engine[message.name](message.input as never)
     send({ kind: 'answer', id: message.id, value })
   } catch (error) {
     send({ kind: 'refusal', id: message.id, error: toBody(error) })

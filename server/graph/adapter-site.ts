@@ -7,6 +7,13 @@ import type { GraphBuilder } from './builder.ts'
 export const adapterA = (layer: number, module: LinearModule) => `adapter.${layer}.${module}.a`
 export const adapterB = (layer: number, module: LinearModule) => `adapter.${layer}.${module}.b`
 
+/**
+ * What x is broadcast with, [4]: ones; or a 0 for the components where there are none, since a
+ * product does not broadcast against nothing.
+ */
+export const adapterSpread = (layer: number, module: LinearModule) =>
+  `adapter.${layer}.${module}.spread`
+
 export interface SiteOptions {
   readonly layer: number
   readonly module: LinearModule
@@ -19,9 +26,9 @@ export interface SiteOptions {
 /**
  * Adds each row's adapters: base + Σᵣ bᵣ (aᵣ · x), where every row of the batch brings its own
  * components; strengths are folded into b, and a row with fewer components than its neighbours is
- * filled up with zeros.
+ * filled up with zeros. With no components at all the sum is base: nothing is read or computed.
  *
- *   x [rows, 1, tokens, inner] ─ FusedMatMul(a [rows, components, 1, inner]ᵀ)
+ *   x [rows, 1, tokens, inner] ─ Expand(spread) ─ FusedMatMul(a [rows, components, 1, inner]ᵀ)
  *     ─ [rows, components, tokens, 1] ─ Transpose ─ [rows, 1, tokens, components]
  *     ─ MatMul(b [rows, 1, components, outer]) ─ [rows, tokens, outer] ─ Add(base)
  *
@@ -35,10 +42,14 @@ export function adapterSite(
 ): string {
   const { inner, outer } = moduleShape(config, module)
   const address = `/layers.${layer}/adapter/${module}`
-  const a = graph.input(adapterA(layer, module), 'float32', ['rows', 'components', 1, inner])
-  const b = graph.input(adapterB(layer, module), 'float32', ['rows', 1, 'components', outer])
+  // Each place has a width of its own.
+  const components = `components.${layer}.${module}`
+  const a = graph.input(adapterA(layer, module), 'float32', ['rows', components, 1, inner])
+  const b = graph.input(adapterB(layer, module), 'float32', ['rows', 1, components, outer])
+  const spread = graph.input(adapterSpread(layer, module), 'int64', [4])
   const one = graph.constant('int64', [1])
-  const x = graph.node(`${address}/x`, 'Unsqueeze', [input, one])
+  const unspread = graph.node(`${address}/unspread`, 'Unsqueeze', [input, one])
+  const x = graph.node(`${address}/x`, 'Expand', [unspread, spread])
   const activation = graph.node(`${address}/activation`, 'FusedMatMul', [x, a], {
     domain: 'com.microsoft',
     attributes: { transB: 1 },

@@ -7,7 +7,8 @@
 //   mlp:    gate_up ─ split ─ silu(gate) · (up + adapter) ─ down
 //
 // Inputs that vary: rows (sequences), tokens (new tokens of each), capacity (KV positions per row),
-// components (rank-1 adapter components on a row), positions (last tokens whose logits are wanted).
+// components of each adapted place (rank-1 adapter components on a row), positions (last tokens whose
+// logits are wanted).
 
 import {
   type LinearModule,

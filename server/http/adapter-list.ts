@@ -1,5 +1,6 @@
 // The adapters the engine can see, remembered for a second; a name that is missing asks again at once,
-// so a folder dropped beside a running server is found by the first request that names it.
+// so a folder dropped beside a running server is found by the first request that names it. Requests
+// that only need what is known do not wait for the next look, which takes a while over thousands.
 
 import type { AdapterSummary } from '../contracts/adapter.ts'
 import type { EngineClient } from '../contracts/engine.ts'
@@ -7,24 +8,34 @@ import type { EngineClient } from '../contracts/engine.ts'
 export interface AdapterList {
   /** `names` are those a request may mean; a name not in the list is worth one fresh look. */
   read(names?: readonly string[]): Promise<readonly AdapterSummary[]>
+  /** The same, but what is a few seconds old will do while a fresh look is taken. */
+  readKnown(names: readonly string[]): Promise<readonly AdapterSummary[]>
 }
 
 export const createAdapterList = (options: {
   readonly engine: Pick<EngineClient, 'listAdapters'>
   readonly monotonicMs: () => number
   readonly maxAgeMs?: number
+  /** Beyond this nobody is served from memory. */
+  readonly maxKnownAgeMs?: number
 }): AdapterList => {
-  const { engine, monotonicMs, maxAgeMs = 1000 } = options
+  const { engine, monotonicMs, maxAgeMs = 1000, maxKnownAgeMs = 5000 } = options
   let current: Promise<readonly AdapterSummary[]> | undefined
   let readAtMs = Number.NEGATIVE_INFINITY
   let pending = false
+  /** The last list that came, and when it was asked for. */
+  let known: { readonly list: readonly AdapterSummary[]; readonly askedAtMs: number } | undefined
 
   const refresh = () => {
     // Callers share one look at the disk; a failure is not remembered.
     if (pending && current !== undefined) return current
     pending = true
-    readAtMs = monotonicMs()
-    const reading = engine.listAdapters()
+    const askedAtMs = monotonicMs()
+    readAtMs = askedAtMs
+    const reading = engine.listAdapters().then((list) => {
+      known = { list, askedAtMs }
+      return list
+    })
     const settled = reading.finally(() => {
       pending = false
     })
@@ -35,12 +46,25 @@ export const createAdapterList = (options: {
     return settled
   }
 
+  const isFresh = () => current !== undefined && monotonicMs() - readAtMs < maxAgeMs
+
+  const holds = (list: readonly AdapterSummary[], names: readonly string[]) =>
+    names.every((name) => list.some((adapter) => adapter.id === name))
+
+  const read = async (names: readonly string[] = []) => {
+    const wasFresh = isFresh()
+    const list = await (wasFresh && current !== undefined ? current : refresh())
+    return holds(list, names) || !wasFresh ? list : refresh()
+  }
+
   return {
-    async read(names = []) {
-      const isFresh = current !== undefined && monotonicMs() - readAtMs < maxAgeMs
-      const list = await (isFresh && current !== undefined ? current : refresh())
-      const isComplete = names.every((name) => list.some((adapter) => adapter.id === name))
-      return isComplete || !isFresh ? list : refresh()
+    read,
+    async readKnown(names) {
+      const isRecent = known !== undefined && monotonicMs() - known.askedAtMs < maxKnownAgeMs
+      if (known === undefined || !isRecent || !holds(known.list, names)) return read(names)
+      // Its failure is that of whoever waits for it.
+      if (!isFresh()) refresh().catch(() => {})
+      return known.list
     },
   }
 }

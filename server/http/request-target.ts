@@ -39,7 +39,7 @@ export const resolveTarget = async (
   }
   const operators = [config.requireAdapter?.id, config.defaultAdapter?.id]
   const names = mentionedNames(named, baseId)
-  const list = await adapters.read([...names, ...operators.filter((id) => id !== undefined)])
+  const list = await adapters.readKnown([...names, ...operators.filter((id) => id !== undefined)])
   const choice = chooseAdapters(named, {
     baseId,
     known: defaultScales(list),

@@ -184,8 +184,13 @@ export const metricDefinitions = {
   },
   dutyfree_engine_restarts_total: {
     type: 'counter',
-    help: 'Engine processes that had to be replaced.',
+    help: 'Engine processes that failed and were started again.',
     labels: ['reason'],
+  },
+  dutyfree_engine_replacements_total: {
+    type: 'counter',
+    help: 'Engines that another was started beside, such as for an adapter that needs more modules.',
+    labels: ['outcome'],
   },
   dutyfree_engine_memory_bytes: {
     type: 'gauge',

@@ -126,6 +126,9 @@ export const createMetrics = (options: { readonly unixSeconds?: () => number } =
     engineRestarted(reason) {
       add('dutyfree_engine_restarts_total', { reason })
     },
+    engineReplaced(outcome) {
+      add('dutyfree_engine_replacements_total', { outcome })
+    },
   }
 }
 

@@ -1,11 +1,12 @@
-// What each row of a batch is adapted with, as the graph reads it: a row's components side by side,
-// strengths folded into b, in native memory. A row is written only when its components change, so a
-// step of a batch that stays the same writes nothing, and any adapter in memory is one copy away
-// from running. Rows share a width; what a row does not fill is zeros, which add nothing.
+// What each row of a batch is adapted with, as the graph reads it: at each place the row's components
+// side by side, strengths folded into b, in native memory. A row is written only when its components
+// change, so a step of a batch that stays the same writes nothing, and any adapter in memory is one
+// copy away from running. The rows share a width at each place; what a row does not fill is zeros,
+// which add nothing, and a place that no row changes has no width at all and costs nothing.
 
-import type { Component, ModuleUpdate, ScaledComponent } from '../contracts/adapter.ts'
+import type { ScaledComponent } from '../contracts/adapter.ts'
 import { type LinearModule, type ModelConfig, moduleShape } from '../contracts/checkpoint.ts'
-import { adapterA, adapterB } from '../graph/adapter-site.ts'
+import { adapterA, adapterB, adapterSpread } from '../graph/adapter-site.ts'
 import { allocateTensor, type Tensor } from './session.ts'
 
 export interface AdapterRowsOptions {
@@ -13,60 +14,94 @@ export interface AdapterRowsOptions {
   /** The modules that the graph was built to adapt. */
   readonly sites: readonly LinearModule[]
   readonly rows: number
+  /** Writes after which a place that could be narrower becomes it. */
+  readonly patience?: number
+}
+
+/** y += b · (a · x) */
+interface Update {
+  readonly a: Float32Array
+  readonly b: Float32Array
+  readonly scale: number
 }
 
 interface Place {
-  readonly layer: number
-  readonly module: LinearModule
+  readonly nameA: string
+  readonly nameB: string
+  readonly nameSpread: string
   readonly inner: number
   readonly outer: number
+  /** Components per row that the memory is laid out for. */
+  width: number
+  /** Writes in a row for which less would have done. */
+  numTooWide: number
+  a: Tensor<'float32'>
+  b: Tensor<'float32'>
+}
+
+/** What a row holds; `updates` by place, in the order of the components. */
+interface Row {
+  readonly components: readonly ScaledComponent[]
+  readonly updates: readonly (readonly Update[])[]
 }
 
 export type AdapterRows = ReturnType<typeof createAdapterRows>
 
-export function createAdapterRows({ config, sites, rows }: AdapterRowsOptions) {
-  const places: readonly Place[] = Array.from({ length: config.numLayers }, (_, layer) =>
-    sites.map((module) => ({ layer, module, ...moduleShape(config, module) })),
-  ).flat()
-  /** Components per row that the memory is laid out for, and what each row holds. */
-  let width = 0
-  let memory: ReadonlyArray<{ a: Tensor<'float32'>; b: Tensor<'float32'> }> = []
-  let written: (readonly ScaledComponent[] | undefined)[] = []
+export function createAdapterRows(options: AdapterRowsOptions) {
+  const { config, sites, rows, patience = 16 } = options
+  const places: Place[] = []
+  const placeOf = new Map<string, number>()
+  for (let layer = 0; layer < config.numLayers; layer++) {
+    for (const module of sites) {
+      placeOf.set(`${layer}.${module}`, places.length)
+      places.push({
+        nameA: adapterA(layer, module),
+        nameB: adapterB(layer, module),
+        nameSpread: adapterSpread(layer, module),
+        ...moduleShape(config, module),
+        width: 0,
+        numTooWide: 0,
+        a: allocateTensor('float32', [0]),
+        b: allocateTensor('float32', [0]),
+      })
+    }
+  }
+  const toComponents = spreadOf(1n)
+  const toNothing = spreadOf(0n)
+  const held: (Row | undefined)[] = Array.from({ length: rows }, () => undefined)
+  let isLaidOut = false
 
-  function layOut(newWidth: number): void {
-    for (const { a, b } of memory) for (const tensor of [a, b]) tensor.release()
-    width = newWidth
-    memory = places.map(({ inner, outer }) => ({
-      a: allocateTensor('float32', [rows * width * inner]),
-      b: allocateTensor('float32', [rows * width * outer]),
-    }))
-    written = Array.from({ length: rows }, () => undefined)
+  /** Whose width must change for these rows. */
+  function misfits(count: number): Set<number> {
+    const found = new Set<number>()
+    for (const [p, place] of places.entries()) {
+      let needed = 0
+      for (let row = 0; row < count; row++) {
+        needed = Math.max(needed, held[row]!.updates[p]!.length)
+      }
+      const wanted = widthFor(needed)
+      place.numTooWide = wanted < place.width ? place.numTooWide + 1 : 0
+      if (wanted <= place.width && place.numTooWide < patience) continue
+      if (wanted === place.width) continue
+      layOut(place, wanted)
+      found.add(p)
+    }
+    return found
   }
 
-  function writeRow(row: number, components: readonly ScaledComponent[]): void {
-    for (let i = 0; i < width; i++) {
-      const scaled = components[i]
-      const updates = scaled && updatesByPlace(scaled.component, places)
-      for (const [p, { inner, outer }] of places.entries()) {
-        const update = updates?.[p]
-        const at = row * width + i
-        const a = memory[p]!.a.data.subarray(at * inner, (at + 1) * inner)
-        const b = memory[p]!.b.data.subarray(at * outer, (at + 1) * outer)
-        if (scaled === undefined || update === undefined) {
-          a.fill(0)
-          b.fill(0)
-        } else {
-          a.set(update.a)
-          for (let k = 0; k < outer; k++) b[k] = scaled.scale * (update.b[k] as number)
-        }
-      }
-    }
-    written[row] = components
+  function layOut(place: Place, width: number): void {
+    place.a.release()
+    place.b.release()
+    place.width = width
+    place.numTooWide = 0
+    place.a = allocateTensor('float32', [rows * width * place.inner])
+    place.b = allocateTensor('float32', [rows * width * place.outer])
   }
 
   return {
+    /** The widest place. */
     get width() {
-      return width
+      return Math.max(0, ...places.map(({ width }) => width))
     },
 
     /**
@@ -74,30 +109,67 @@ export function createAdapterRows({ config, sites, rows }: AdapterRowsOptions) {
      * earlier views must not be used any more.
      */
     write(rowComponents: readonly (readonly ScaledComponent[])[]): boolean {
-      const wanted = Math.max(1, ...rowComponents.map((components) => components.length))
-      const isNew = wanted !== width
-      if (isNew) layOut(wanted)
+      const changed: number[] = []
       for (const [row, components] of rowComponents.entries()) {
-        if (!areSame(written[row], components)) writeRow(row, components)
+        if (areSame(held[row]?.components, components)) continue
+        held[row] = { components, updates: updatesByPlace(components, placeOf, places.length) }
+        changed.push(row)
       }
+      const count = rowComponents.length
+      const moved = misfits(count)
+      for (const [p, place] of places.entries()) {
+        const stale = moved.has(p) ? held.slice(0, count).keys() : changed
+        for (const row of stale) writeRow(place, row, held[row]!.updates[p]!)
+      }
+      // Rows that are not in the batch were not written into the new layout.
+      if (moved.size > 0) held.fill(undefined, count)
+      const isNew = moved.size > 0 || !isLaidOut
+      isLaidOut = true
       return isNew
     },
 
     /** The first `count` rows under the names of the graph. */
     view(count: number): Map<string, Tensor> {
       const inputs = new Map<string, Tensor>()
-      for (const [p, { layer, module, inner, outer }] of places.entries()) {
-        const { a, b } = memory[p]!
-        inputs.set(adapterA(layer, module), a.view([count, width, 1, inner]))
-        inputs.set(adapterB(layer, module), b.view([count, 1, width, outer]))
+      for (const { nameA, nameB, nameSpread, inner, outer, width, a, b } of places) {
+        inputs.set(nameA, a.view([count, width, 1, inner]))
+        inputs.set(nameB, b.view([count, 1, width, outer]))
+        inputs.set(nameSpread, (width === 0 ? toNothing : toComponents).view([4]))
       }
       return inputs
     },
 
     release(): void {
-      for (const { a, b } of memory) for (const tensor of [a, b]) tensor.release()
+      for (const { a, b } of places) for (const tensor of [a, b]) tensor.release()
+      for (const spread of [toComponents, toNothing]) spread.release()
     },
   }
+}
+
+function spreadOf(components: bigint): Tensor<'int64'> {
+  const spread = allocateTensor('int64', [4])
+  spread.data.set([1n, components, 1n, 1n])
+  return spread
+}
+
+/** Powers of two, so that layouts change seldom. */
+function widthFor(needed: number): number {
+  return needed === 0 ? 0 : 2 ** Math.ceil(Math.log2(needed))
+}
+
+function writeRow(place: Place, row: number, updates: readonly Update[]): void {
+  const { width, inner, outer } = place
+  if (width === 0) return
+  const a = place.a.data.subarray(row * width * inner, (row + 1) * width * inner)
+  const b = place.b.data.subarray(row * width * outer, (row + 1) * width * outer)
+  for (const [i, update] of updates.entries()) {
+    a.set(update.a, i * inner)
+    const into = b.subarray(i * outer, (i + 1) * outer)
+    if (update.scale === 1) into.set(update.b)
+    else for (let k = 0; k < outer; k++) into[k] = update.scale * (update.b[k] as number)
+  }
+  a.fill(0, updates.length * inner)
+  b.fill(0, updates.length * outer)
 }
 
 function areSame(
@@ -111,18 +183,21 @@ function areSame(
   })
 }
 
-/** A component's updates in the order of the places; a module without a site is a bug. */
-function updatesByPlace(component: Component, places: readonly Place[]) {
-  const updates = new Map<string, ModuleUpdate>(
-    component.map((update) => [`${update.layer}.${update.module}`, update]),
-  )
-  const ordered = places.map(({ layer, module }) => {
-    const key = `${layer}.${module}`
-    const update = updates.get(key)
-    updates.delete(key)
-    return update
-  })
-  const [lost] = updates.keys()
-  if (lost !== undefined) throw new Error(`the graph has no adapter site for ${lost}`)
+/** A row's updates in the order of the places; a module without a site is a bug. */
+function updatesByPlace(
+  components: readonly ScaledComponent[],
+  placeOf: ReadonlyMap<string, number>,
+  numPlaces: number,
+): Update[][] {
+  const ordered: Update[][] = Array.from({ length: numPlaces }, () => [])
+  for (const { component, scale } of components) {
+    for (const { layer, module, a, b } of component) {
+      const place = placeOf.get(`${layer}.${module}`)
+      if (place === undefined) {
+        throw new Error(`the graph has no adapter site for ${layer}.${module}`)
+      }
+      ordered[place]!.push({ a, b, scale })
+    }
+  }
   return ordered
 }

@@ -23,7 +23,7 @@ import { partialName, removeLeftovers } from './partial-folder.ts'
 import { runWorkers } from './worker.ts'
 
 /** Raise when the graph or its weights' layout changes, so that older folders are not reused. */
-const graphVersion = 8
+const graphVersion = 9
 /** Below this many parameters threads cost more than they bring. */
 const threadsFrom = 50e6
 /** What a folder takes besides the weights. */

@@ -28,6 +28,7 @@ export const fakeModel: ModelInfo = {
   kvCapacityTokens: 8192,
   defaults: { temperature: 0.6, topP: 0.95, topK: 0 },
   created: 1_700_000_000,
+  adapterModules: ['up_proj'],
   bytes: { weights: 4_000_000, workspace: 100_000, kv: 1_000_000, adapters: 1000 },
 }
 

@@ -2,7 +2,11 @@
 
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import type { ModelConfig } from '../../server/contracts/checkpoint.ts'
+import {
+  type LinearModule,
+  type ModelConfig,
+  moduleShape,
+} from '../../server/contracts/checkpoint.ts'
 
 export interface TestTensor {
   readonly shape: readonly number[]
@@ -108,6 +112,42 @@ export function upTensors({
     tensors[upKey(layer, 'B')] = {
       shape: [intermediateSize, rank],
       data: pseudoRandom(intermediateSize * rank, seed * 100 + 50 + layer),
+    }
+  }
+  return tensors
+}
+
+const blockOf = (module: LinearModule): string =>
+  ['gate_proj', 'up_proj', 'down_proj'].includes(module) ? 'mlp' : 'self_attn'
+
+/** Tensors of an adapter on any modules. */
+export function loraTensors({
+  rank,
+  layers,
+  modules,
+  seed,
+  model,
+}: {
+  readonly rank: number
+  readonly layers: readonly number[]
+  readonly modules: readonly LinearModule[]
+  readonly seed: number
+  readonly model: ModelConfig
+}): Record<string, TestTensor> {
+  const tensors: Record<string, TestTensor> = {}
+  for (const [m, module] of modules.entries()) {
+    const { inner, outer } = moduleShape(model, module)
+    for (const layer of layers) {
+      const key = `base_model.model.model.layers.${layer}.${blockOf(module)}.${module}`
+      const turn = seed * 10_000 + m * 1000 + layer
+      tensors[`${key}.lora_A.weight`] = {
+        shape: [rank, inner],
+        data: pseudoRandom(rank * inner, turn),
+      }
+      tensors[`${key}.lora_B.weight`] = {
+        shape: [outer, rank],
+        data: pseudoRandom(outer * rank, turn + 500),
+      }
     }
   }
   return tensors

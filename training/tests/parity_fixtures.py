@@ -38,6 +38,14 @@ GREEDY_TOKENS = 64
 
 
 @dataclass(frozen=True)
+class Adapter:
+    rank: int = 1
+    layers: list[int] | None = None
+    targets: tuple[str, ...] = ("up_proj",)
+    options: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Case:
     name: str
     family: str
@@ -47,14 +55,36 @@ class Case:
     # config.json in the spelling from before transformers 5
     older_spelling: bool = False
     prompt_tokens: int = PROMPT_TOKENS
-    # Of adapters a and b.
-    ranks: tuple[int, int] = (1, 3)
-    layers: tuple[list[int] | None, list[int] | None] = (None, [1, 2])
-    targets: tuple[list[str], list[str]] = (["up_proj"], ["up_proj"])
-    options: tuple[dict, dict] = field(default_factory=lambda: ({}, {}))
+    adapters: dict[str, Adapter] = field(
+        default_factory=lambda: {"a": Adapter(), "b": Adapter(rank=3, layers=[1, 2])}
+    )
+    variants: dict[str, dict[str, float]] = field(default_factory=lambda: VARIANTS)
 
 
-ALL_MODULES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+ALL_MODULES = (*ATTENTION, "gate_proj", "up_proj", "down_proj")
+# Every kind of LoRA at once, each in a row of one batch.
+MIXED_ADAPTERS = {
+    "a": Adapter(),
+    "b": Adapter(rank=16, targets=ALL_MODULES, options={"use_rslora": True, "lora_alpha": 2}),
+    "c": Adapter(
+        rank=4,
+        targets=("q_proj", "v_proj", "up_proj", "down_proj"),
+        options={
+            "lora_alpha": 4,
+            "rank_pattern": {"down_proj": 8, "layers.2.self_attn.q_proj": 2},
+            "alpha_pattern": {"v_proj": 6, "layers.1.mlp.up_proj": 1},
+        },
+    ),
+    "d": Adapter(rank=8, layers=[0, 3], targets=("gate_proj", "up_proj")),
+    "e": Adapter(rank=3, targets=ATTENTION),
+}
+MIXED_VARIANTS = {
+    "base": {},
+    **{name: {name: 1.0} for name in MIXED_ADAPTERS},
+    "a-half": {"a": 0.5},
+    "a-c-and-e": {"a": 1.0, "c": 0.7, "e": 0.5},
+}
 LLAMA3_ROPE = {
     "rope_type": "llama3",
     "rope_theta": 10000.0,
@@ -90,8 +120,15 @@ CASES = [
         "qwen2-untied-f16",
         "qwen2",
         torch.float16,
-        targets=(["up_proj"], ALL_MODULES),
-        options=({}, {"use_rslora": True, "rank_pattern": {"q_proj": 2, "down_proj": 1}}),
+        adapters={
+            "a": Adapter(),
+            "b": Adapter(
+                rank=3,
+                layers=[1, 2],
+                targets=ALL_MODULES,
+                options={"use_rslora": True, "rank_pattern": {"q_proj": 2, "down_proj": 1}},
+            ),
+        },
     ),
     Case(
         "llama-untied-f16-llama3", "llama", torch.float16, config={"rope_parameters": LLAMA3_ROPE}
@@ -107,9 +144,12 @@ CASES = [
         "llama",
         torch.bfloat16,
         config={"head_dim": 32},
-        ranks=(4, 12),
-        targets=(["q_proj", "v_proj"], ["k_proj", "gate_proj", "down_proj"]),
-        options=({"alpha_pattern": {"v_proj": 4}}, {}),
+        adapters={
+            "a": Adapter(
+                rank=4, targets=("q_proj", "v_proj"), options={"alpha_pattern": {"v_proj": 4}}
+            ),
+            "b": Adapter(rank=12, layers=[1, 2], targets=("k_proj", "gate_proj", "down_proj")),
+        },
     ),
     Case(
         "qwen2-yarn",
@@ -139,6 +179,14 @@ CASES = [
         older_spelling=True,
         prompt_tokens=56,
     ),
+    Case(
+        "qwen2-mixed-adapters",
+        "qwen2",
+        config={"tie_word_embeddings": True},
+        adapters=MIXED_ADAPTERS,
+        variants=MIXED_VARIANTS,
+    ),
+    Case("llama-mixed-adapters", "llama", adapters=MIXED_ADAPTERS, variants=MIXED_VARIANTS),
 ]
 
 
@@ -171,20 +219,15 @@ def random_model(case: Case, generator: torch.Generator) -> torch.nn.Module:
 def save_adapter(
     base: torch.nn.Module,
     path: Path,
-    *,
-    rank: int,
-    layers: list[int] | None,
-    targets: list[str],
-    options: dict,
+    adapter: Adapter,
     generator: torch.Generator,
 ) -> None:
     config = LoraConfig(
-        r=rank,
-        lora_alpha=16,
-        target_modules=targets,
-        layers_to_transform=layers,
+        r=adapter.rank,
+        target_modules=list(adapter.targets),
+        layers_to_transform=adapter.layers,
         task_type="CAUSAL_LM",
-        **options,
+        **{"lora_alpha": 16, **adapter.options},
     )
     model = get_peft_model(base, config)
     with torch.no_grad():
@@ -233,6 +276,7 @@ def write_case(
     folder: Path,
     checkpoint: Path,
     adapters: dict[str, Path],
+    variants: dict[str, dict[str, float]],
     prompts: list[list[int]],
     greedy_prompts: list[list[int]],
 ) -> None:
@@ -243,14 +287,10 @@ def write_case(
     for name in names[1:]:
         model.load_adapter(adapters[name], adapter_name=name)
     model.eval()
-    renamed = dict(zip("ab", names, strict=True))
 
     tensors: dict[str, torch.Tensor] = {}
     greedy_tokens: dict[str, list[list[int]]] = {}
-    variants = {}
-    for variant, strengths in VARIANTS.items():
-        strengths = {renamed[key]: value for key, value in strengths.items()}
-        variants[variant] = strengths
+    for variant, strengths in variants.items():
         with torch.no_grad():
             logits = variant_logits(
                 model, strengths, lambda: [model(torch.tensor([p])).logits[0] for p in prompts]
@@ -302,22 +342,14 @@ def write_random_case(root: Path, case: Case, seed: int) -> None:
     if case.older_spelling:
         spell_rope_as_before(checkpoint / "config.json")
     adapters = {}
-    for i, name in enumerate(("a", "b")):
+    for name, adapter in case.adapters.items():
         path = folder / "adapters" / name
-        save_adapter(
-            model,
-            path,
-            rank=case.ranks[i],
-            layers=case.layers[i],
-            targets=case.targets[i],
-            options=case.options[i],
-            generator=generator,
-        )
+        save_adapter(model, path, adapter, generator)
         adapters[name] = path
     vocab = model.config.vocab_size
     prompts = torch.randint(2, vocab, (2, case.prompt_tokens), generator=generator).tolist()
     greedy_prompts = torch.randint(2, vocab, (20, 12), generator=generator).tolist()
-    write_case(folder, checkpoint, adapters, prompts, greedy_prompts)
+    write_case(folder, checkpoint, adapters, case.variants, prompts, greedy_prompts)
 
 
 def write_reasoner_case(root: Path, reasoner: Path, adapters: dict[str, Path]) -> None:
@@ -340,9 +372,13 @@ def write_reasoner_case(root: Path, reasoner: Path, adapters: dict[str, Path]) -
         for question in questions
     ]
     random = torch.randint(0, 700, (20, 16), generator=generator).tolist()
-    write_case(
-        root / "tiny-reasoner", reasoner, adapters, [trained[0], random[0]], trained + random
-    )
+    renamed = dict(zip("ab", adapters, strict=True))
+    variants = {
+        variant: {renamed[key]: value for key, value in strengths.items()}
+        for variant, strengths in VARIANTS.items()
+    }
+    prompts = [trained[0], random[0]]
+    write_case(root / "tiny-reasoner", reasoner, adapters, variants, prompts, trained + random)
 
 
 def main() -> None:
