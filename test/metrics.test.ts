@@ -34,6 +34,7 @@ const tellEverything = (observer: Observer) => {
     residentAdapters: 3,
   })
   observer.engineRestarted('crashed')
+  observer.engineReplaced('replaced')
   observer.httpResponse({ route: '/v1/models', method: 'GET', status: 200, seconds: 0.01 })
   observer.clientDisconnected('mid_stream')
   observer.firstToken({ adapter: 'safety-r1', seconds: 0.05 })
