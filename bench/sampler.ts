@@ -55,5 +55,6 @@ for (const [kind, logits] of Object.entries(kinds)) {
     const input = { logits, params, ...nothing, uniform: random }
     console.log(`${kind}, ${name}: ${measure(() => sample(input))}`)
   }
-  console.log(`${kind}, logprobs of 5: ${measure(() => logprobsOf(logits, 3, 5))}`)
+  // A likely token, as sampled ones are.
+  console.log(`${kind}, logprobs of 5: ${measure(() => logprobsOf(logits, 7919, 5))}`)
 }

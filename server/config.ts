@@ -141,7 +141,8 @@ export const configSchema = z.strictObject({
     value: '<size>',
     default: null,
     shownDefault: 'auto',
-    description: 'Bound of the KV cache, such as 4GiB',
+    description:
+      'Bound of the KV cache, prefixes included, such as 4GiB; auto: half of what is left',
   }),
   threads: flag(integer(1, 1024), {
     value: '<n>',

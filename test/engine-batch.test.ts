@@ -8,6 +8,7 @@ import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import type { ScaledComponent } from '../server/contracts/adapter.ts'
 import { type LinearModule, linearModules } from '../server/contracts/checkpoint.ts'
+import { chunkEnd } from '../server/engine/scheduler.ts'
 import { openCheckpoint } from '../server/model/checkpoint.ts'
 import { createRandomNumbers, pick } from './support/random-numbers.ts'
 import { root } from './support/root.ts'
@@ -309,6 +310,51 @@ function testBatch(adapters: string, { title, sites, adapters: written }: World)
           const [first, next] = await runInChunks(sequence, size, 2)
           assertSameBits(first, want(sequence, 0), `${sequence.name} in chunks of ${size}`)
           assertSameBits(next, want(sequence, 1), `${sequence.name} after chunks of ${size}`)
+        }
+      }
+    })
+
+    it('holds for quantised weights too, where chunks begin at even positions', async () => {
+      for (const bits of [4, 8] as const) {
+        const format = {
+          kind: 'quantized',
+          bits,
+          block: 32,
+          zeroPoints: false,
+          searchScales: false,
+        } as const
+        const quantized = await openServedModel({
+          checkpoint: reasoner,
+          adapters,
+          sites,
+          rows,
+          capacity,
+          format,
+        })
+        try {
+          for (const sequence of sequences) {
+            const { prompt, strengths } = sequence
+            if (prompt.length < 2) continue
+            const components = await quantized.components(strengths)
+            const inChunks = async (maxChunk: number) => {
+              let logits = new Float32Array()
+              for (let past = 0, to = 0; past < prompt.length; past = to) {
+                to = chunkEnd(past, prompt.length, maxChunk)
+                const tokens = prompt.slice(past, to)
+                logits = (
+                  await quantized.runner.prefill({ row: 1, tokens, past, components })
+                ).slice()
+              }
+              return logits
+            }
+            const whole = await inChunks(128)
+            for (const maxChunk of [4, 16, 23, 32]) {
+              const what = `${sequence.name}, int${bits} in chunks of ${maxChunk}`
+              assertSameBits(await inChunks(maxChunk), whole, what)
+            }
+          }
+        } finally {
+          quantized.close()
         }
       }
     })

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { createScheduler, type RowMove, type Step } from '../server/engine/scheduler.ts'
+import { chunkEnd, createScheduler, type RowMove, type Step } from '../server/engine/scheduler.ts'
 import type { Sequence } from '../server/engine/sequence.ts'
 import { createRandomNumbers, pick } from './support/random-numbers.ts'
 import { createRequest, createTestSequence } from './support/scripted-model.ts'
@@ -11,6 +11,30 @@ const newSequence = (id: string, promptLength: number): Sequence =>
   createTestSequence(createRequest({ id }), {
     promptTokens: Array.from({ length: promptLength }, (_, i) => i + 1),
   })
+
+describe('the chunks of a prompt', () => {
+  it('cover it, leave no lone token, and begin at even positions: every length and size', () => {
+    for (let length = 1; length < 200; length++) {
+      for (const maxChunk of [2, 3, 4, 5, 16, 17, 40, 64, 512]) {
+        const ends: number[] = []
+        for (let from = 0; from < length; from = ends.at(-1) ?? length) {
+          const to = chunkEnd(from, length, maxChunk)
+          assert.ok(to > from && to - from <= maxChunk, `${from}–${to} of ${length}`)
+          ends.push(to)
+        }
+        assert.equal(ends.at(-1), length)
+        const sizes = ends.map((end, i) => end - (ends[i - 1] ?? 0))
+        const what = `${length} in chunks of ${maxChunk}: ${sizes}`
+        if (length > 1 && maxChunk > 2) assert.ok(Math.min(...sizes) >= 2, what)
+        if (maxChunk >= 16)
+          assert.ok(
+            ends.slice(0, -1).every((end) => end % 2 === 0),
+            what,
+          )
+      }
+    }
+  })
+})
 
 describe('the scheduler', () => {
   it('has nothing to do at first and after its last sequence', () => {

@@ -12,6 +12,7 @@ import {
   failed,
   finished,
   hang,
+  type Script,
 } from './support/fake-engine.ts'
 import { createFront, goodChat, parseEvents, readJson, until } from './support/front.ts'
 
@@ -415,6 +416,80 @@ describe('plain completions', () => {
       ],
       text_offset: [0, 5],
     })
+  })
+
+  /** Echoes "a b" before the usual answer, where the request wants it. */
+  const echoing: Script = async function* (request, signal) {
+    const likely = delta(0, 'content', ' b', request.promptLogprobs)
+    const entries = likely.kind === 'delta' ? (likely.logprobs ?? []) : []
+    const second = entries.map((entry) => ({ ...entry, rank: 1 }))
+    const first = { id: 4, token: 'a', bytes: [97], logprob: null, rank: null, top: [] }
+    const logprobs = request.promptLogprobs === null ? null : [first, ...second]
+    for await (const event of answer(request, signal)) {
+      yield event
+      if (event.kind === 'accepted') yield { kind: 'prompt', index: 0, text: 'a b', logprobs }
+    }
+  }
+
+  it('echoes the prompt, with its logprobs before those of the answer', async () => {
+    const front = createFront({ engine: createFakeEngine({ script: echoing }) })
+    const body = { model: 'tiny', prompt: ['x', 'y'], echo: true, logprobs: 1, n: 2 }
+    const { choices } = await readJson(await front.post(completions, body))
+    assert.equal(choices.length, 4)
+    for (const choice of choices) {
+      assert.equal(choice.text, 'a bHello there 🙂')
+      assert.deepEqual(choice.logprobs, {
+        tokens: ['a', ' b', 'Hello', ' there 🙂'],
+        token_logprobs: [null, -0.25, -0.25, -0.25],
+        top_logprobs: [null, { ' b': -0.25 }, { Hello: -0.25 }, { ' there 🙂': -0.25 }],
+        text_offset: [0, 1, 3, 8],
+      })
+    }
+    assert.ok(front.engine.requests.every(({ promptLogprobs }) => promptLogprobs === 1))
+  })
+
+  it('echoes text alone where no logprobs are asked for, and takes max_tokens 0', async () => {
+    const front = createFront({ engine: createFakeEngine({ script: echoing }) })
+    const body = { model: 'tiny', prompt: 'x', echo: true, max_tokens: 0 }
+    const { choices } = await readJson(await front.post(completions, body))
+    assert.equal(choices[0].text, 'a bHello there 🙂')
+    assert.equal(choices[0].logprobs, null)
+    const [request] = front.engine.requests
+    assert.deepEqual([request?.maxTokens, request?.promptLogprobs], [0, null])
+  })
+
+  it('streams the echo as the first chunk of each choice', async () => {
+    const front = createFront({ engine: createFakeEngine({ script: echoing }) })
+    const body = { model: 'tiny', prompt: 'x', echo: true, logprobs: 0, n: 2, stream: true }
+    const chunks = (await chunksOf(await front.post(completions, body))).slice(0, -1)
+    for (const index of [0, 1]) {
+      const ofChoice = chunks.map(({ choices }) => choices[0]).filter((c) => c.index === index)
+      assert.equal(ofChoice[0].text, 'a b')
+      assert.deepEqual(ofChoice[0].logprobs.text_offset, [0, 1])
+      assert.deepEqual(ofChoice[1].logprobs.text_offset, [3])
+    }
+  })
+
+  it('gives prompt_logprobs by token id on both routes, as vLLM does', async () => {
+    const front = createFront({ engine: createFakeEngine({ script: echoing }) })
+    const want = [
+      null,
+      {
+        5: { logprob: -0.25, rank: 1, decoded_token: ' b' },
+        6: { logprob: -1.5, rank: 2, decoded_token: '?' },
+      },
+    ]
+    const body = { model: 'tiny', prompt: 'x', prompt_logprobs: 2 }
+    const { choices } = await readJson(await front.post(completions, body))
+    assert.deepEqual(choices[0].prompt_logprobs, want)
+    assert.equal(choices[0].text, 'Hello there 🙂')
+    const messages = [{ role: 'user', content: 'x' }]
+    const chat = { model: 'tiny', messages, prompt_logprobs: 2 }
+    const reply = await readJson(await front.post('/v1/chat/completions', chat))
+    assert.deepEqual(reply.prompt_logprobs, want)
+    const { prompt_logprobs: _, ...without } = chat
+    const plain = await readJson(await front.post('/v1/chat/completions', without))
+    assert.equal('prompt_logprobs' in plain, false)
   })
 
   it('streams several prompts under one id with one [DONE]', async () => {

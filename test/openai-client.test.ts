@@ -205,6 +205,85 @@ describe('the openai package on the real server', () => {
     assert.equal(text, answer.choices[0]?.text)
   })
 
+  it('echoes prompts with logprobs, in batches of token ids, as evaluation harnesses ask', async () => {
+    const encode = async (prompt: string) => {
+      const response = await fetch(`${server.url}/tokenize`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify({ model, prompt }),
+      })
+      return ((await response.json()) as { tokens: number[] }).tokens
+    }
+    const fields = { model, temperature: 0, seed: 1234, logprobs: 1 }
+    const said = await client.completions.create({ ...fields, prompt: 'What is 1', max_tokens: 6 })
+    const answer = said.choices[0]?.logprobs?.token_logprobs ?? []
+    assert.equal(answer.length, 6)
+
+    // The same tokens as a prompt: each is as likely as when it was said.
+    const context = await encode('What is 1')
+    const whole = await encode(`What is 1${said.choices[0]?.text}`)
+    const other = await encode('The duck')
+    const echoed = await client.completions.create({
+      ...fields,
+      prompt: [other, whole],
+      echo: true,
+      max_tokens: 1,
+    })
+    assert.deepEqual(
+      echoed.choices.map(({ index }) => index),
+      [0, 1],
+    )
+    const { logprobs } = echoed.choices[1] ?? {}
+    assert.equal(logprobs?.tokens?.length, whole.length + 1)
+    assert.equal(logprobs?.token_logprobs?.[0], null)
+    assert.equal(logprobs?.top_logprobs?.[0], null)
+    const continuation = logprobs?.token_logprobs?.slice(context.length, -1) ?? []
+    assert.equal(continuation.length, 6)
+    for (const [i, logprob] of continuation.entries()) {
+      assert.ok(Math.abs(logprob - (answer[i] ?? 0)) < 1e-3, `token ${i}: ${logprob}, ${answer[i]}`)
+      const top: Record<string, number> = logprobs?.top_logprobs?.[context.length + i] ?? {}
+      const [likeliest] = Object.values(top)
+      assert.equal(logprob, likeliest, 'greedy tokens are the likeliest')
+    }
+
+    const nothing = { ...fields, prompt: 'What is 1', echo: true, max_tokens: 0 }
+    const alone = await client.completions.create(nothing)
+    assert.equal(alone.choices[0]?.text, 'What is 1')
+    assert.equal(alone.usage?.completion_tokens, 0)
+    assert.equal(alone.choices[0]?.logprobs?.tokens?.length, context.length)
+  })
+
+  it('takes the turns of a chat over that were computed before, as far as the template keeps them', async () => {
+    const system = 'You are a patient teacher. '.repeat(4)
+    const first = [
+      { role: 'system' as const, content: system },
+      { role: 'user' as const, content: 'What is 12 + 30?' },
+    ]
+    const cachedOf = async (messages: Chat['messages']) => {
+      const { usage, choices } = await client.chat.completions.create({
+        model,
+        messages,
+        temperature: 0,
+        max_tokens: 48,
+      })
+      const cached = usage?.prompt_tokens_details?.cached_tokens ?? 0
+      return {
+        cached,
+        content: choices[0]?.message.content ?? '',
+        prompt: usage?.prompt_tokens ?? 0,
+      }
+    }
+    const one = await cachedOf(first)
+    const again = { role: 'assistant' as const, content: one.content }
+    const next = { role: 'user' as const, content: 'And 1 more?' }
+    const two = await cachedOf([...first, again, next])
+    // The thought of turn 1 is not in turn 2's prompt, so what follows it is new.
+    assert.ok(two.cached >= one.prompt - 32, `${two.cached} of ${one.prompt}`)
+    assert.ok(two.cached % 16 === 0 && two.cached < two.prompt)
+    const three = await cachedOf([...first, again, next])
+    assert.ok(three.cached >= two.prompt - 16 - 2, `${three.cached} of ${two.prompt}`)
+  })
+
   it('throws its own error classes, and the next request works', async () => {
     const missing = await errorOf(chat({ model: 'no-such' }))
     assert.ok(missing instanceof OpenAI.NotFoundError)

@@ -10,6 +10,7 @@ import { dirname, join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { sitesOfFolder } from '../server/adapters/sites.ts'
 import type { ScaledComponent } from '../server/contracts/adapter.ts'
+import { logprobsOf } from '../server/engine/logprobs.ts'
 import { openSafetensors } from '../server/model/safetensors.ts'
 import { lacksPython, python } from './support/python.ts'
 import { root } from './support/root.ts'
@@ -60,6 +61,13 @@ function largestDifference(x: Float32Array, y: Float32Array): number {
     if (!(difference <= largest)) largest = difference
   }
   return largest
+}
+
+/** As torch computes it, in double precision. */
+function logSoftmax(logits: Float32Array, id: number): number {
+  const top = logits.reduce((x, y) => Math.max(x, y))
+  const mass = logits.reduce((sum, logit) => sum + Math.exp(logit - top), 0)
+  return (logits[id] as number) - top - Math.log(mass)
 }
 
 describe('parity with transformers + PEFT', { skip: lacksPython }, () => {
@@ -146,6 +154,35 @@ describe('parity with transformers + PEFT', { skip: lacksPython }, () => {
                 const want = references[row]!.subarray(at, at + vocabSize)
                 const difference = largestDifference(got, want)
                 assert.ok(difference <= tolerance, `${variant} at ${position}: |Δ| ${difference}`)
+              }
+            }
+          }
+        } finally {
+          model.close()
+          close()
+        }
+      })
+
+      it('gives the same log-probability of every token of a prompt', async () => {
+        const { spec, expected, adapters, close } = readCase(join(fixtures, name))
+        const sites = sitesOfFolder(adapters)
+        const model = await openServedModel({ checkpoint: spec.checkpoint, adapters, sites })
+        try {
+          const { vocabSize } = model.config
+          for (const [variant, strengths] of Object.entries(spec.variants)) {
+            const components = await model.components(strengths)
+            for (const [p, tokens] of spec.prompts.entries()) {
+              const numLogits = tokens.length
+              const input = { row: 0, tokens, past: 0, components, numLogits }
+              const logits = await model.runner.prefill(input)
+              const reference = expected(variant, p)
+              for (let i = 0; i + 1 < tokens.length; i++) {
+                const token = tokens[i + 1] as number
+                const rowOf = (all: Float32Array) =>
+                  all.subarray(i * vocabSize, (i + 1) * vocabSize)
+                const got = logprobsOf(rowOf(logits), token, 0).sampled.logprob
+                const difference = Math.abs(got - logSoftmax(rowOf(reference), token))
+                assert.ok(difference <= tolerance, `${variant} ${p} at ${i}: |Δ| ${difference}`)
               }
             }
           }

@@ -11,7 +11,7 @@ import {
   shapeFor,
 } from './kv-shape.ts'
 import { blockTokens, commonLength, createPrefixCache, type SavedBlock } from './prefix-cache.ts'
-import { minChunk } from './scheduler.ts'
+import { chunkMultiple, minChunk } from './scheduler.ts'
 import type { Sequence } from './sequence.ts'
 import type { StepRunner } from './step-runner.ts'
 
@@ -22,8 +22,6 @@ export interface CacheRowsOptions<Saved extends SavedBlock> {
   readonly maxCopy: number
 }
 
-/** Shorter beginnings are not worth a copy. */
-const minPrefix = 8
 /** Positions that a sequence finds free when it is admitted; it may get more later. */
 const reserve = 256
 
@@ -71,12 +69,12 @@ export function createCacheRows<Saved extends SavedBlock>({
     return { ...source, blocks: found.blocks }
   }
 
-  /** Where a sequence may go on after taking `length` positions over. */
+  /** Where a sequence may go on after taking `length` positions over: where a chunk may begin. */
   function resumeAt(sequence: Sequence, length: number): number {
     const prompt = sequence.promptTokens.length
     if (length >= prompt) return length
-    // A lone token would round differently, so the last two are computed anyway.
-    return Math.min(length, Math.max(0, prompt - minChunk))
+    const end = Math.min(length, Math.max(0, prompt - minChunk))
+    return end - (end % chunkMultiple)
   }
 
   return {
@@ -114,7 +112,7 @@ export function createCacheRows<Saved extends SavedBlock>({
       const source = findSource(sequence, running, sequence.numTokens - 1)
       const start = sequence.numComputed
       const goal = resumeAt(sequence, source.length)
-      if (goal <= start || (start === 0 && goal < minPrefix)) return false
+      if (goal <= start) return false
       const end = Math.min(goal, start + maxCopy)
       if (source.row !== null) runner.copyRow(source.row, row, start, end - start)
       else {

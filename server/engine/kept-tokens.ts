@@ -95,8 +95,11 @@ function descendingIn(
   const values = new Float32Array(counts[bucket] as number)
   let size = 0
   let areAlike = true
+  // Most tokens are far below: one comparison, a bucket too low for rounding's sake, tells.
+  const floor = top - ((bucket + 2) << bucketShift) / scale
   for (let id = 0; id < logits.length; id++) {
     const logit = logits[id] as number
+    if (logit < floor) continue
     const steps = (top - logit) * scale
     if (!(steps < numSteps) || steps >> bucketShift !== bucket) continue
     values[size++] = logit

@@ -7,7 +7,7 @@ import { type ErrorBody, ServerError } from '../errors.ts'
 import { createCacheRows } from './cache-rows.ts'
 import { createChunkPace } from './chunk-pace.ts'
 import type { KvLimits } from './kv-shape.ts'
-import type { SavedBlock } from './prefix-cache.ts'
+import { blockTokens, type SavedBlock } from './prefix-cache.ts'
 import { NonFiniteLogitsError } from './sampler.ts'
 import { chunkEnd, createScheduler, type RowMove, type Step } from './scheduler.ts'
 import type { Sequence } from './sequence.ts'
@@ -52,7 +52,7 @@ export type Loop = ReturnType<typeof createLoop>
 
 export function createLoop<Saved extends SavedBlock>(options: LoopOptions<Saved>) {
   const { runner, limits, vocabSize, maxChunk, targetGapMs, publish, now } = options
-  const maxCopy = Math.max(1, Math.floor(maxCopyBytes / runner.positionBytes))
+  const maxCopy = blockTokens * Math.ceil(maxCopyBytes / runner.positionBytes / blockTokens)
   const maxPromptLogits = Math.max(2, Math.floor(maxLogitBytes / (4 * vocabSize)))
   const cacheRows = createCacheRows({ runner, limits, maxCopy })
   const pace = createChunkPace({ maxChunk, targetMs: targetGapMs })

@@ -39,14 +39,18 @@ export interface SchedulerOptions {
 
 /** A lone token runs other kernels, which round differently: a chunk has two, where it can. */
 export const minChunk = 2
-/** A smaller rest of a turn is left to the next one, unless it is all that a prompt needs. */
-const leastOfTurn = 16
+/**
+ * Chunks end at multiples of this. Quantised products take tokens by twos and an odd one by itself,
+ * which rounds differently: so it is the last token of the prompt, however the prompt is cut.
+ */
+export const chunkMultiple = 16
 
 /** Where the chunk that begins at `from` ends, so that no lone token is left for the next. */
 export function chunkEnd(from: number, length: number, maxChunk: number): number {
-  const end = Math.min(from + maxChunk, length)
-  const left = length - end
-  return left > 0 && left < minChunk && end - from > minChunk ? end - 1 : end
+  if (from + maxChunk >= length) return length
+  const size = maxChunk < chunkMultiple ? maxChunk : maxChunk - (maxChunk % chunkMultiple)
+  const isLoneLeft = length - (from + size) < minChunk
+  return from + (isLoneLeft && size > minChunk ? size - minChunk + (size % 2) : size)
 }
 
 export type Scheduler = ReturnType<typeof createScheduler>
@@ -76,7 +80,8 @@ export function createScheduler(options: SchedulerOptions) {
     const length = prefilling.promptTokens.length
     const turn = Math.min(turnTokens(), maxChunk)
     const left = decoding.length > 0 ? turn - tokensOfTurn : maxChunk
-    if (left < Math.min(leastOfTurn, turn, length - from)) return null
+    // A smaller rest of a turn is left to the next one, unless it is all that the prompt needs.
+    if (left < Math.min(chunkMultiple, turn, length - from)) return null
     const to = chunkEnd(from, length, Math.min(left, maxChunk))
     tokensOfTurn += to - from
     return { kind: 'prefill', sequence: prefilling, row: decoding.length, from, to }
