@@ -24,6 +24,7 @@ import { firstShape } from './kv-shape.ts'
 import { createLoop } from './loop.ts'
 import { planMemory } from './memory.ts'
 import { createSequence } from './sequence.ts'
+import { createStatsPace } from './stats-pace.ts'
 import { formatOf, resolveWeights } from './weights.ts'
 
 const maxChunk = 512
@@ -102,8 +103,9 @@ export async function openEngine(options: EngineOptions, events: EngineEvents) {
   /** Requests being prepared (adapters loading) that were cancelled meanwhile. */
   const preparing = new Map<string, AbortController>()
 
+  const tellStats = createStatsPace(events.onStats, () => performance.now())
   function reportStats(): void {
-    events.onStats(loop.stats(store.residentIds().length))
+    tellStats(loop.stats(store.residentIds().length))
   }
 
   function encodePrompt(prompt: Prompt): { tokens: readonly number[]; startsInReasoning: boolean } {
