@@ -24,6 +24,7 @@ import { firstShape } from './kv-shape.ts'
 import { createLoop } from './loop.ts'
 import { planMemory } from './memory.ts'
 import { createSequence } from './sequence.ts'
+import { createStartup } from './startup.ts'
 import { createStatsPace } from './stats-pace.ts'
 import { formatOf, resolveWeights } from './weights.ts'
 
@@ -43,6 +44,10 @@ export type OpenEngine = Awaited<ReturnType<typeof openEngine>>
 
 /** Loads everything; blocks for most of it. Rejects with ServerError on a checkpoint that cannot be served. */
 export async function openEngine(options: EngineOptions, events: EngineEvents) {
+  const startup = createStartup({
+    now: () => performance.now(),
+    peakRssBytes: () => process.resourceUsage().maxRSS * 1024,
+  })
   const checkpoint = openCheckpoint(options.model)
   const { config, generation } = checkpoint
   const tokenizer = loadTokenizer(options.model)
@@ -69,6 +74,7 @@ export async function openEngine(options: EngineOptions, events: EngineEvents) {
     onNotice: events.onNotice,
   })
   checkpoint.close()
+  startup.markConverted()
   const runner = createRunner({
     graphPath,
     config,
@@ -78,6 +84,7 @@ export async function openEngine(options: EngineOptions, events: EngineEvents) {
     sites,
     maxChunk,
   })
+  const started = await startup.warmUp(runner)
   const reader = createAdapterReader()
   const store = createAdapterStore({
     root: options.adapters,
@@ -186,6 +193,7 @@ export async function openEngine(options: EngineOptions, events: EngineEvents) {
       topP: generation.topP,
       topK: generation.topK,
     },
+    startup: started,
     created: checkpoint.created,
     bytes: memory.bytes,
   }
