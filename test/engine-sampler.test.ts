@@ -302,6 +302,24 @@ describe('the largest logit of each block', () => {
     }
   })
 
+  it('leaves out what weighs nothing, and chooses as if all were there', () => {
+    // 4,096 logits of noise far below a few: most blocks are left out. Of 2,000 draws none may differ;
+    // one would with a chance of 2,000 · 1e-7.
+    const random = createRandomNumbers(9)
+    for (let round = 0; round < 50; round++) {
+      const logits = Float32Array.from({ length: 4096 }, () => 2 * normal(random))
+      for (let i = 0; i < 12; i++) logits[pick(random, 4096)] = 30 - i / 2
+      const blockMax = blockMaxOf(logits, 128)
+      for (const params of [{}, { topP: 0.95 }, { topK: 5 }, { topP: 0.9, minP: 0.05 }]) {
+        for (let draw = 0; draw < 10; draw++) {
+          const uniform = random()
+          const options = { temperature: 0.6, ...params, uniform: () => uniform }
+          assert.equal(run(logits, { ...options, blockMax }), run(logits, options))
+        }
+      }
+    }
+  })
+
   it('is believed: a block that is not the largest is not looked into', () => {
     assert.equal(run([0, 9, 5, 1], { blockMax: Float32Array.of(0, 5) }), 2)
   })

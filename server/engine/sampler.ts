@@ -3,6 +3,7 @@
 
 import type { SamplingParams } from '../contracts/generation.ts'
 import { findKept, type KeptTokens } from './kept-tokens.ts'
+import { findLive } from './live-blocks.ts'
 import { massOf, stepsPerLogit, weightOf } from './softmax.ts'
 
 export interface SamplerInput {
@@ -28,15 +29,16 @@ export class NonFiniteLogitsError extends Error {
 
 export function sample(input: SamplerInput): number {
   const { params } = input
-  const logits = adjustLogits(input)
-  const isAsGiven = logits === input.logits
-  const best = (isAsGiven && findByBlock(logits, input.blockMax)) || findBest(logits)
-  if (params.temperature === 0) return best.id
-  const { top } = best
+  const adjusted = adjustLogits(input)
+  // What was adjusted has other maxima.
+  const blockMax = adjusted === input.logits ? input.blockMax : null
+  const { top, id } = findByBlock(adjusted, blockMax) ?? findBest(adjusted)
+  if (params.temperature === 0) return id
+  const { logits, idOf } = findLive(adjusted, blockMax, { top, temperature: params.temperature })
   const scale = stepsPerLogit(params.temperature)
   const isWhole = params.topK === 0 && params.topP === 1
   const kept = isWhole ? wholeOf(logits, top, scale) : findKept(logits, params, top, scale)
-  return draw(logits, { ...kept, top, scale, minP: params.minP }, input.uniform())
+  return idOf(draw(logits, { ...kept, top, scale, minP: params.minP }, input.uniform()))
 }
 
 interface Best {
