@@ -28,6 +28,7 @@ const engineOptions: EngineOptions = {
   servedModelName: 'tiny-reasoner',
   adapters,
   device: 'cpu',
+  onnxruntime: null,
   weights: 'auto',
   maxBatch: 2,
   maxContext: 1024,

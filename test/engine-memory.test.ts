@@ -27,6 +27,7 @@ const plan = (options: Partial<EngineOptions>, changes: Partial<ModelConfig> = {
       servedModelName: '',
       adapters: '',
       device: 'cpu',
+      onnxruntime: null,
       weights: 'auto',
       maxBatch: 4,
       maxContext: null,
@@ -38,6 +39,7 @@ const plan = (options: Partial<EngineOptions>, changes: Partial<ModelConfig> = {
       ...options,
     },
     format: { kind: 'fp32' },
+    floats: 'float32',
     sites: ['up_proj'],
     numParameters: 1000,
   })

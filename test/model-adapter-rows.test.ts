@@ -5,11 +5,13 @@ import { describe, it } from 'node:test'
 import type { Component } from '../server/contracts/adapter.ts'
 import { adapterA, adapterB } from '../server/graph/adapter-site.ts'
 import { createAdapterRows } from '../server/model/adapter-rows.ts'
+import type { Tensor } from '../server/model/session.ts'
 import { smallModel } from './support/tensor-files.ts'
 
 const config = { ...smallModel, numLayers: 2, hiddenSize: 2, intermediateSize: 3 }
 const sites = ['up_proj'] as const
-const create = (minWidth = 1) => createAdapterRows({ config, sites, rows: 3, minWidth })
+const options = { config, sites, rows: 3, floats: 'float32', device: null } as const
+const create = (minWidth = 1) => createAdapterRows({ ...options, minWidth })
 
 const component = (value: number, layer = 1): Component => [
   {
@@ -24,8 +26,8 @@ const two = { component: component(20), scale: 2 }
 
 function read(rows: ReturnType<typeof create>, count: number, layer: number) {
   const view = rows.view(count)
-  const a = view.get(adapterA(layer, 'up_proj'))!
-  const b = view.get(adapterB(layer, 'up_proj'))!
+  const a = view.get(adapterA(layer, 'up_proj')) as Tensor
+  const b = view.get(adapterB(layer, 'up_proj')) as Tensor
   return { dims: [a.dims, b.dims], a: [...a.data], b: [...b.data] }
 }
 
@@ -66,7 +68,7 @@ describe('adapter rows', () => {
   it('are written when a row’s adapter or strength changes, and only then', () => {
     const rows = create()
     rows.write([[one], [two]])
-    const { data } = rows.view(2).get(adapterB(1, 'up_proj'))!
+    const { data } = rows.view(2).get(adapterB(1, 'up_proj')) as Tensor
     data[0] = -1
     data[3] = -1
     rows.write([[{ ...one }], [{ ...two, scale: 1 }]])

@@ -86,10 +86,15 @@ export function moduleShape(
   }
 }
 
+/** What the graph computes in: activations, keys and values, adapters, norms and scales. */
+export type FloatType = 'float32' | 'float16'
+
 export type QuantizedBits = 4 | 8
 
 /** How the graph holds the large weights. */
 export type WeightFormat =
   | { readonly kind: 'fp32' }
+  /** Only with activations in float16. */
+  | { readonly kind: 'fp16' }
   /** Integers in blocks along a row, each block with a scale. */
   | { readonly kind: 'quantized'; readonly bits: QuantizedBits; readonly block: number }

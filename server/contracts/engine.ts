@@ -12,6 +12,8 @@ export interface EngineOptions {
   readonly servedModelName: string
   readonly adapters: string
   readonly device: Device
+  /** Folder of another ONNX Runtime than the npm package's; null: that one. */
+  readonly onnxruntime: string | null
   readonly weights: Weights
   readonly maxBatch: number
   /** null: the checkpoint's own. */

@@ -16,13 +16,14 @@ import { ServerError } from '../errors.ts'
 import { loadChatTemplate } from '../model/chat-template.ts'
 import { openCheckpoint } from '../model/checkpoint.ts'
 import { convertCheckpoint } from '../model/convert.ts'
+import { openDevice } from '../model/device.ts'
 import { createRunner, type SavedCacheRow } from '../model/runner.ts'
 import { loadTokenizer } from '../model/tokenizer.ts'
 import { createLoop } from './loop.ts'
 import { planMemory } from './memory.ts'
 import { createPrefixCache } from './prefix-cache.ts'
 import { createSequence } from './sequence.ts'
-import { formatOf, resolveWeights } from './weights.ts'
+import { floatsOf, formatOf, resolveWeights } from './weights.ts'
 
 const maxChunk = 512
 
@@ -40,16 +41,19 @@ export async function openEngine(options: EngineOptions, events: EngineEvents) {
   const { config, generation } = checkpoint
   const tokenizer = loadTokenizer(options.model)
   const chatTemplate = loadChatTemplate(options.model, tokenizer)
-  const weights = resolveWeights(options.weights, checkpoint.numParameters)
+  const device = openDevice(options.device, options.onnxruntime)
+  const weights = resolveWeights(options.weights, checkpoint.numParameters, device)
   const format = formatOf(weights)
+  const floats = floatsOf(weights, device)
   const sites = neededSites(options.adapters)
   const { numParameters } = checkpoint
-  const memory = planMemory({ config, options, format, sites, numParameters })
+  const memory = planMemory({ config, options, format, floats, sites, numParameters })
   const graphPath = await convertCheckpoint({
     dir: options.model,
     checkpoint,
     maxContext: memory.capacity,
     format,
+    floats,
     sites,
     cacheDir: options.cacheDir,
     onProgress: (done, total) => events.onProgress('converting weights', done, total),
@@ -63,6 +67,8 @@ export async function openEngine(options: EngineOptions, events: EngineEvents) {
     capacity: memory.capacity,
     sites,
     maxChunk,
+    floats,
+    accelerator: device.accelerator,
   })
   const store = createAdapterStore({
     root: options.adapters,
@@ -154,7 +160,7 @@ export async function openEngine(options: EngineOptions, events: EngineEvents) {
     maxContext: memory.capacity,
     numParameters: checkpoint.numParameters,
     weights,
-    device: 'cpu',
+    device: device.name,
     maxBatch: options.maxBatch,
     kvCapacityTokens: options.maxBatch * memory.capacity,
     defaults: {

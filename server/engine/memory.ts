@@ -2,6 +2,7 @@
 
 import { freemem } from 'node:os'
 import {
+  type FloatType,
   type LinearModule,
   type ModelConfig,
   moduleShape,
@@ -10,9 +11,11 @@ import {
 import type { EngineOptions } from '../contracts/engine.ts'
 import { ServerError } from '../errors.ts'
 
-const float32Bytes = 4
+const floatBytes = { float32: 4, float16: 2 } as const satisfies Record<FloatType, number>
 /** Share of the free memory that the KV cache may take when --kv-memory is not given. */
 const kvShare = 0.5
+/** The same on a GPU: nothing tells how much of its memory is free. */
+const deviceKvBytes = 2 * 2 ** 30
 /** The same for adapters when --adapter-memory is not given. */
 const adapterShare = 0.1
 /** Room for some adapters even where little is free. */
@@ -34,10 +37,12 @@ export function planMemory(input: {
   config: ModelConfig
   options: EngineOptions
   format: WeightFormat
+  /** What the graph computes in. */
+  floats: FloatType
   sites: readonly LinearModule[]
   numParameters: number
 }): MemoryPlan {
-  const { config, options, format, numParameters } = input
+  const { config, options, format, floats, numParameters } = input
   if (options.maxContext !== null && options.maxContext > config.maxPosition) {
     throw new ServerError(
       'invalid_config',
@@ -46,8 +51,9 @@ export function planMemory(input: {
   }
   const asked = options.maxContext ?? config.maxPosition
   const weights = Math.ceil(numParameters * bytesPerParameter(format))
-  const tokenBytes = 2 * config.numLayers * config.numKvHeads * config.headDim * float32Bytes
-  const budget = options.kvMemoryBytes ?? Math.max(0, freemem() - weights) * kvShare
+  const tokenBytes = 2 * config.numLayers * config.numKvHeads * config.headDim * floatBytes[floats]
+  const free = Math.max(0, freemem() - weights) * kvShare
+  const budget = options.kvMemoryBytes ?? (options.device === 'cpu' ? free : deviceKvBytes)
   const affordable = Math.floor(budget / (tokenBytes * options.maxBatch))
   const capacity = Math.min(asked, affordable)
   if (capacity < 16 || (options.maxContext !== null && capacity < options.maxContext)) {
@@ -65,7 +71,7 @@ export function planMemory(input: {
   const kv = tokenBytes * options.maxBatch * capacity
   // What the rows leave keeps the beginnings of earlier prompts.
   const prefixCache = Math.max(0, Math.floor(budget - kv))
-  const rankBytes = config.numLayers * siteSizes.reduce((sum, size) => sum + size, 0) * float32Bytes
+  const rankBytes = config.numLayers * siteSizes.reduce((sum, size) => sum + size, 0) * floatBytes.float32
   const spare = Math.max(0, freemem() - weights - kv) * adapterShare
   const adapters = options.adapterMemoryBytes ?? Math.max(minAdapters * rankBytes, spare)
   return {
@@ -81,7 +87,14 @@ export function planMemory(input: {
 
 /** Quantised blocks carry one float32 scale each. */
 function bytesPerParameter(format: WeightFormat): number {
-  return format.kind === 'fp32' ? float32Bytes : format.bits / 8 + float32Bytes / format.block
+  switch (format.kind) {
+    case 'fp32':
+      return floatBytes.float32
+    case 'fp16':
+      return floatBytes.float16
+    case 'quantized':
+      return format.bits / 8 + floatBytes.float32 / format.block
+  }
 }
 
 function mebibytes(bytes: number): number {

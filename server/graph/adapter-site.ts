@@ -33,8 +33,8 @@ export function adapterSite(
 ): string {
   const { inner, outer } = moduleShape(config, module)
   const address = `/layers.${layer}/adapter/${module}`
-  const a = graph.input(adapterA(layer, module), 'float32', ['rows', inner, 'components'])
-  const b = graph.input(adapterB(layer, module), 'float32', ['rows', 'components', outer])
+  const a = graph.input(adapterA(layer, module), graph.floats, ['rows', inner, 'components'])
+  const b = graph.input(adapterB(layer, module), graph.floats, ['rows', 'components', outer])
   const activation = graph.node(`${address}/activation`, 'MatMul', [input, a])
   const delta = graph.node(`${address}/delta`, 'MatMul', [activation, b])
   return graph.node(`${address}/sum`, 'Add', [base, delta])

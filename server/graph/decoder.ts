@@ -1,5 +1,5 @@
-// The decoder of the Qwen2 and Llama families as an ONNX graph: float32 activations, weights as they
-// are or quantised in blocks.
+// The decoder of the Qwen2 and Llama families as an ONNX graph: computing in float32 or float16, weights
+// likewise or quantised in blocks.
 //
 //   input_ids [rows, tokens] ─ embed ─┬─ layer 0 … layer L−1 ─ norm ─ last token ─ lm_head ─ logits
 //                                     │
@@ -10,6 +10,7 @@
 // components (rank-1 adapter components on a row).
 
 import {
+  type FloatType,
   type LinearModule,
   type ModelConfig,
   moduleShape,
@@ -28,6 +29,8 @@ export interface DecoderOptions {
   /** Positions the rotary tables cover. */
   readonly maxContext: number
   readonly format: WeightFormat
+  /** What the graph computes in; logits are float32 always. */
+  readonly floats: FloatType
   /** The modules that adapters may change; each costs a little on every row. */
   readonly sites: readonly LinearModule[]
 }
@@ -38,8 +41,8 @@ export const presentKey = (layer: number) => `present.${layer}.key`
 export const presentValue = (layer: number) => `present.${layer}.value`
 
 export function buildDecoder(options: DecoderOptions): Graph {
-  const { config, tensors, maxContext, format, sites } = options
-  const graph = createGraphBuilder()
+  const { config, tensors, maxContext, format, floats, sites } = options
+  const graph = createGraphBuilder(floats)
   const context = { graph, config, tensors, format, sites }
 
   const ids = graph.input('input_ids', 'int64', ['rows', 'tokens'])
@@ -85,7 +88,11 @@ export function buildDecoder(options: DecoderOptions): Graph {
     graph.constant('int64', [Number.MAX_SAFE_INTEGER]),
     graph.constant('int64', [1]),
   ])
-  languageHead(context, last)
+  if (floats === 'float32') languageHead(context, last, 'logits')
+  else {
+    const logits = languageHead(context, last, headName)
+    graph.node('/logits', 'Cast', [logits], { outputs: ['logits'], attributes: { to: float32Code } })
+  }
   graph.output('logits', 'float32', ['rows', 1, config.vocabSize])
   return graph.build()
 }
@@ -106,7 +113,7 @@ const embeddingData = 'embed'
 /** Token ids → their embeddings. Tied and quantised, lm_head reads the very same bytes. */
 function embed({ graph, config, tensors, format }: Context, ids: string): string {
   const { vocabSize, hiddenSize } = config
-  if (format.kind === 'fp32') {
+  if (format.kind !== 'quantized') {
     const read = () => tensors.read(embeddingName)
     const matrix = graph.weight(embeddingData, [vocabSize, hiddenSize], read)
     return graph.node('/embed', 'Gather', [matrix, ids])
@@ -121,16 +128,16 @@ function embed({ graph, config, tensors, format }: Context, ids: string): string
       of: embeddingData,
     },
     {
-      tensor: { name: `${headName}.scales`, type: 'float32', dims: [vocabSize * numBlocks] },
+      tensor: { name: `${headName}.scales`, type: graph.floats, dims: [vocabSize * numBlocks] },
       of: scales,
     },
   ] as const
   graph.weights({
     tensors: [
       { name: embeddingData, type: 'uint8', dims: [vocabSize, numBlocks * blob] },
-      { name: scales, type: 'float32', dims: [vocabSize, numBlocks] },
+      { name: scales, type: graph.floats, dims: [vocabSize, numBlocks] },
     ],
-    pieces: quantizedPieces(tensors, [embeddingName], { bits, block, columns: hiddenSize }),
+    pieces: quantizedPieces(graph, tensors, [embeddingName], { bits, block, columns: hiddenSize }),
     aliases: config.tieWordEmbeddings ? tiedAliases : [],
   })
   return graph.node('/embed', 'GatherBlockQuantized', [embeddingData, ids, scales], {
@@ -140,21 +147,21 @@ function embed({ graph, config, tensors, format }: Context, ids: string): string
 }
 
 const headName = '/lm_head'
+/** ONNX's number for the type, as Cast wants it. */
+const float32Code = 1
 
-function languageHead(context: Context, input: string): void {
+function languageHead(context: Context, input: string, outputName: string): string {
   const { graph, config, format } = context
-  const outputs = ['logits']
-  if (!config.tieWordEmbeddings || format.kind === 'fp32') {
+  if (!config.tieWordEmbeddings || format.kind !== 'quantized') {
     const weight = config.tieWordEmbeddings ? embeddingName : 'lm_head.weight'
-    linear(context, { name: headName, input, weights: [weight], outputName: 'logits' })
-    return
+    return linear(context, { name: headName, input, weights: [weight], outputName })
   }
-  matMulNBits(graph, {
+  return matMulNBits(graph, {
     product: headName,
     input,
     data: `${headName}.weight`,
     scales: `${headName}.scales`,
-    outputs,
+    outputs: [outputName],
     inner: config.hiddenSize,
     outer: config.vocabSize,
     bits: format.bits,
@@ -204,8 +211,8 @@ function attention(context: Context, layer: number, input: string): string {
     'GroupQueryAttention',
     [
       ...adaptedHeads(context, layer, { input, qkv }),
-      graph.input(pastKey(layer), 'float32', cache),
-      graph.input(pastValue(layer), 'float32', cache),
+      graph.input(pastKey(layer), graph.floats, cache),
+      graph.input(pastValue(layer), graph.floats, cache),
       'seqlens_k',
       'total_sequence_length',
       'rope.cos',
@@ -215,8 +222,8 @@ function attention(context: Context, layer: number, input: string): string {
       domain: 'com.microsoft',
       outputs: [
         address,
-        graph.output(presentKey(layer), 'float32', cache),
-        graph.output(presentValue(layer), 'float32', cache),
+        graph.output(presentKey(layer), graph.floats, cache),
+        graph.output(presentValue(layer), graph.floats, cache),
       ],
       attributes: {
         num_heads: config.numHeads,

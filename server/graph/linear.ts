@@ -1,11 +1,11 @@
 // y = x Wᵀ (+ bias), in the weight format that the graph is built for. The rows of several weights
 // may be stacked into one product (q, k and v; gate and up).
 //
-//   fp32:        x ─ MatMul(Wᵀ [K, N]) ─ (Add bias)
+//   fp32, fp16:  x ─ MatMul(Wᵀ [K, N]) ─ (Add bias)
 //   int4, int8:  x ─ MatMulNBits(W [N, K / block, blob], scales) ─ (Add bias)
 
 import type { QuantizedBits, TensorSource, WeightFormat } from '../contracts/checkpoint.ts'
-import { bytesOf, type GraphBuilder, type Weight } from './builder.ts'
+import type { GraphBuilder, Weight } from './builder.ts'
 import { blocksPerRow, quantizeRows } from './quantize.ts'
 
 export interface LinearContext {
@@ -37,9 +37,9 @@ export function linear(context: LinearContext, options: LinearOptions): string {
   const product = hasBias ? `${name}/product` : name
   const outputs = outputName && !hasBias ? [outputName] : [product]
   const result =
-    format.kind === 'fp32'
-      ? floatProduct(context, { ...options, ...shape, product, outputs })
-      : quantizedProduct(context, { ...options, ...shape, product, outputs, ...format })
+    format.kind === 'quantized'
+      ? quantizedProduct(context, { ...options, ...shape, product, outputs, ...format })
+      : floatProduct(context, { ...options, ...shape, product, outputs })
   if (!hasBias) return result
   const bias = graph.weight(`${name}.bias`, [outer], () =>
     Float32Array.from(biases.flatMap((bias) => [...tensors.read(bias)])),
@@ -85,9 +85,9 @@ function quantizedProduct(
   graph.weights({
     tensors: [
       { name: data, type: 'uint8', dims: [outer, numBlocks, (block * bits) / 8] },
-      { name: scales, type: 'float32', dims: [outer * numBlocks] },
+      { name: scales, type: graph.floats, dims: [outer * numBlocks] },
     ],
-    pieces: quantizedPieces(tensors, weights, { bits, block, columns: inner }),
+    pieces: quantizedPieces(graph, tensors, weights, { bits, block, columns: inner }),
   })
   return matMulNBits(graph, { product, input, data, scales, outputs, inner, outer, bits, block })
 }
@@ -123,6 +123,7 @@ export function matMulNBits(
 
 /** Quantises some rows at a time, so that no weight is whole in memory. */
 export function quantizedPieces(
+  graph: GraphBuilder,
   tensors: TensorSource,
   names: readonly string[],
   options: { bits: QuantizedBits; block: number; columns: number },
@@ -134,7 +135,7 @@ export function quantizedPieces(
       for (let first = 0; first < numRows; first += rowsAtOnce) {
         const count = Math.min(rowsAtOnce, numRows - first)
         const { data, scales } = quantizeRows(tensors.readRows(name, first, count), options)
-        yield [data, bytesOf(scales)]
+        yield [data, graph.floatBytes(scales)]
       }
     }
   }

@@ -4,9 +4,16 @@
 // from running. Rows share a width; what a row does not fill is zeros, which add nothing.
 
 import type { Component, ModuleUpdate, ScaledComponent } from '../contracts/adapter.ts'
-import { type LinearModule, type ModelConfig, moduleShape } from '../contracts/checkpoint.ts'
+import {
+  type FloatType,
+  type LinearModule,
+  type ModelConfig,
+  moduleShape,
+} from '../contracts/checkpoint.ts'
 import { adapterA, adapterB } from '../graph/adapter-site.ts'
-import { allocateTensor, type Tensor } from './session.ts'
+import { toHalves } from '../graph/float16.ts'
+import { createRowMirror } from './device-adapter-rows.ts'
+import { type Accelerator, type AnyTensor, allocateTensor, type Session, type Tensor } from './session.ts'
 
 export interface AdapterRowsOptions {
   readonly config: ModelConfig
@@ -15,6 +22,10 @@ export interface AdapterRowsOptions {
   readonly rows: number
   /** Rows are at least so wide. */
   readonly minWidth: number
+  /** What the graph computes in. */
+  readonly floats: FloatType
+  /** Where the graph reads them when that is not the host. */
+  readonly device: { readonly session: Session; readonly accelerator: Accelerator } | null
 }
 
 interface Place {
@@ -26,23 +37,34 @@ interface Place {
 
 export type AdapterRows = ReturnType<typeof createAdapterRows>
 
-export function createAdapterRows({ config, sites, rows, minWidth }: AdapterRowsOptions) {
+export function createAdapterRows(options: AdapterRowsOptions) {
+  const { config, sites, rows, minWidth, floats, device } = options
   const places: readonly Place[] = Array.from({ length: config.numLayers }, (_, layer) =>
     sites.map((module) => ({ layer, module, ...moduleShape(config, module) })),
   ).flat()
   /** Components per row that the memory is laid out for, and what each row holds. */
   let width = 0
-  let memory: ReadonlyArray<{ a: Tensor<'float32'>; b: Tensor<'float32'> }> = []
+  let memory: ReadonlyArray<{ a: Tensor<FloatType>; b: Tensor<FloatType> }> = []
   let written: (readonly ScaledComponent[] | undefined)[] = []
+  const mirror = device && createRowMirror({ ...device, floats, numTensors: 2 * places.length })
 
   function layOut(newWidth: number): void {
     for (const { a, b } of memory) for (const tensor of [a, b]) tensor.release()
     width = newWidth
     memory = places.map(({ inner, outer }) => ({
-      a: allocateTensor('float32', [rows * width * inner]),
-      b: allocateTensor('float32', [rows * width * outer]),
+      a: allocateTensor(floats, [rows * width * inner]),
+      b: allocateTensor(floats, [rows * width * outer]),
     }))
+    mirror?.layOut(shapes(rows))
     written = Array.from({ length: rows }, () => undefined)
+  }
+
+  /** Of a and b of each place in turn. */
+  function shapes(count: number): number[][] {
+    return places.flatMap(({ inner, outer }) => [
+      [count, inner, width],
+      [count, width, outer],
+    ])
   }
 
   function writeRow(row: number, components: readonly ScaledComponent[]): void {
@@ -56,12 +78,34 @@ export function createAdapterRows({ config, sites, rows, minWidth }: AdapterRows
           (row * width + i) * outer,
           (row * width + i + 1) * outer,
         )
-        for (let k = 0; k < inner; k++) a[k * width + i] = update?.a[k] ?? 0
-        if (scaled === undefined || update === undefined) b.fill(0)
-        else for (let k = 0; k < outer; k++) b[k] = scaled.scale * (update.b[k] as number)
+        if (scaled === undefined || update === undefined) {
+          for (let k = 0; k < inner; k++) a[k * width + i] = 0
+          b.fill(0)
+        } else if (floats === 'float32') {
+          for (let k = 0; k < inner; k++) a[k * width + i] = update.a[k] as number
+          for (let k = 0; k < outer; k++) b[k] = scaled.scale * (update.b[k] as number)
+        } else {
+          const halves = toHalves(update.a)
+          for (let k = 0; k < inner; k++) a[k * width + i] = halves[k] as number
+          b.set(toHalves(update.b.map((value) => scaled.scale * value)))
+        }
       }
     }
+    if (mirror !== null) copyToDevice(row)
     written[row] = components
+  }
+
+  function copyToDevice(row: number): void {
+    const sources = shapes(1).map((dims, i) => {
+      const { a, b } = memory[i >> 1]!
+      const size = dims.reduce((product, dim) => product * dim, 1)
+      return (i % 2 === 0 ? a : b).view(dims, row * size)
+    })
+    try {
+      mirror?.copyRow(row, sources)
+    } finally {
+      for (const tensor of sources) tensor.release()
+    }
   }
 
   return {
@@ -84,10 +128,11 @@ export function createAdapterRows({ config, sites, rows, minWidth }: AdapterRows
     },
 
     /** The first `count` rows under the names of the graph. */
-    view(count: number): Map<string, Tensor> {
-      const inputs = new Map<string, Tensor>()
+    view(count: number): Map<string, AnyTensor> {
+      const inputs = new Map<string, AnyTensor>()
       for (const [p, { layer, module, inner, outer }] of places.entries()) {
-        const { a, b } = memory[p]!
+        const a = mirror?.tensor(2 * p) ?? memory[p]!.a
+        const b = mirror?.tensor(2 * p + 1) ?? memory[p]!.b
         inputs.set(adapterA(layer, module), a.view([count, inner, width]))
         inputs.set(adapterB(layer, module), b.view([count, width, outer]))
       }
@@ -95,6 +140,7 @@ export function createAdapterRows({ config, sites, rows, minWidth }: AdapterRows
     },
 
     release(): void {
+      mirror?.release()
       for (const { a, b } of memory) for (const tensor of [a, b]) tensor.release()
     },
   }

@@ -3,7 +3,7 @@
 
 import { closeSync, openSync, writeSync } from 'node:fs'
 import { isMainThread, parentPort, workerData } from 'node:worker_threads'
-import type { LinearModule, WeightFormat } from '../contracts/checkpoint.ts'
+import type { FloatType, LinearModule, WeightFormat } from '../contracts/checkpoint.ts'
 import { buildDecoder } from '../graph/decoder.ts'
 import { placeWeights } from '../graph/encoding.ts'
 import { openCheckpoint } from './checkpoint.ts'
@@ -15,6 +15,7 @@ export interface ConvertPart {
   readonly path: string
   readonly maxContext: number
   readonly format: WeightFormat
+  readonly floats: FloatType
   readonly sites: readonly LinearModule[]
   readonly index: number
   readonly parts: number

@@ -15,14 +15,17 @@ import {
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { Worker } from 'node:worker_threads'
-import type { LinearModule, WeightFormat } from '../contracts/checkpoint.ts'
+import type { FloatType, LinearModule, WeightFormat } from '../contracts/checkpoint.ts'
 import { buildDecoder } from '../graph/decoder.ts'
-import { encodeModel, placeWeights, weightsFileName } from '../graph/encoding.ts'
+import { encodeModel, placeWeights, type WeightPlacement, weightsFileName } from '../graph/encoding.ts'
 import type { Checkpoint } from './checkpoint.ts'
 import { type ConvertPart, convertPart } from './convert-part.ts'
 
 /** Raise when the graph or its weights' layout changes, so that older folders are not reused. */
-const graphVersion = 4
+const graphVersion = 5
+/** A graph of the first layers only, beside the whole one: what a device is tried with. */
+export const probeFileName = 'probe.onnx'
+export const probeLayers = 2
 /** Below this many parameters threads cost more than they bring. */
 const threadsFrom = 50e6
 const workerUrl = new URL(`./convert-part${import.meta.url.slice(-3)}`, import.meta.url)
@@ -32,6 +35,7 @@ export interface ConvertOptions {
   readonly checkpoint: Checkpoint
   readonly maxContext: number
   readonly format: WeightFormat
+  readonly floats: FloatType
   readonly sites: readonly LinearModule[]
   readonly cacheDir: string
   readonly onProgress?: (done: number, total: number) => void
@@ -39,13 +43,13 @@ export interface ConvertOptions {
 
 /** Returns the path of the graph file, converting only when no earlier result fits. */
 export async function convertCheckpoint(options: ConvertOptions): Promise<string> {
-  const { checkpoint, maxContext, format, sites, onProgress = () => {} } = options
+  const { checkpoint, maxContext, format, floats, sites, onProgress = () => {} } = options
   const folder = join(options.cacheDir, cacheKey(options))
   const modelPath = join(folder, 'model.onnx')
   if (existsSync(modelPath)) return modelPath
 
   const { config, tensors } = checkpoint
-  const graph = buildDecoder({ config, tensors, maxContext, format, sites })
+  const graph = buildDecoder({ config, tensors, maxContext, format, floats, sites })
   const { placements, size } = placeWeights(graph)
   const partial = `${folder}.${process.pid}.partial`
   mkdirSync(partial, { recursive: true })
@@ -58,7 +62,7 @@ export async function convertCheckpoint(options: ConvertOptions): Promise<string
     const onWeight = () => onProgress(++done, total)
     const parts = checkpoint.numParameters < threadsFrom ? 1 : Math.min(8, availableParallelism())
     const part = (index: number): ConvertPart => {
-      return { dir: options.dir, path, maxContext, format, sites, index, parts }
+      return { dir: options.dir, path, maxContext, format, floats, sites, index, parts }
     }
     if (parts === 1) convertPart(part(0), onWeight)
     else {
@@ -66,11 +70,26 @@ export async function convertCheckpoint(options: ConvertOptions): Promise<string
       await Promise.all(indices.map((index) => runWorker(part(index), onWeight)))
     }
     writeFileSync(join(partial, 'model.onnx'), encodeModel(graph, placements))
+    writeFileSync(join(partial, probeFileName), encodeProbe(options, placements))
     publish(partial, folder)
   } finally {
     rmSync(partial, { recursive: true, force: true })
   }
   return modelPath
+}
+
+/** The graph cut down to its first layers, over the same weights file. */
+function encodeProbe(
+  { checkpoint: { config, tensors }, maxContext, format, floats, sites }: ConvertOptions,
+  placements: readonly WeightPlacement[],
+): Uint8Array {
+  const probe = { ...config, numLayers: Math.min(config.numLayers, probeLayers) }
+  const graph = buildDecoder({ config: probe, tensors, maxContext, format, floats, sites })
+  const used = new Set(placeWeights(graph).placements.map(({ tensor }) => tensor.name))
+  return encodeModel(
+    graph,
+    placements.filter(({ tensor }) => used.has(tensor.name)),
+  )
 }
 
 function runWorker(part: ConvertPart, onWeight: () => void): Promise<void> {
@@ -85,10 +104,10 @@ function runWorker(part: ConvertPart, onWeight: () => void): Promise<void> {
   })
 }
 
-function cacheKey({ checkpoint, maxContext, format, sites }: ConvertOptions): string {
+function cacheKey({ checkpoint, maxContext, format, floats, sites }: ConvertOptions): string {
   const hash = createHash('sha256')
   const { config, files } = checkpoint
-  hash.update(JSON.stringify({ graphVersion, config, maxContext, format, sites }))
+  hash.update(JSON.stringify({ graphVersion, config, maxContext, format, floats, sites }))
   for (const { path } of files) {
     const { size, mtimeMs } = statSync(path)
     hash.update(JSON.stringify({ path, size, mtimeMs }))

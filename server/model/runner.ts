@@ -2,10 +2,17 @@
 // returns is a view that the next run overwrites.
 
 import type { ScaledComponent } from '../contracts/adapter.ts'
-import type { LinearModule, ModelConfig } from '../contracts/checkpoint.ts'
+import type { FloatType, LinearModule, ModelConfig } from '../contracts/checkpoint.ts'
 import { createAdapterRows } from './adapter-rows.ts'
-import { createKvCache, type SavedCacheRow } from './kv-cache.ts'
-import { allocateTensor, type Binding, openSession, type Tensor } from './session.ts'
+import { createDeviceKvCache } from './device-kv-cache.ts'
+import { type CacheView, createKvCache, type SavedCacheRow } from './kv-cache.ts'
+import {
+  type Accelerator,
+  type AnyTensor,
+  allocateTensor,
+  type Binding,
+  openSession,
+} from './session.ts'
 
 export interface PrefillInput {
   readonly row: number
@@ -33,6 +40,10 @@ export interface RunnerOptions {
   readonly sites: readonly LinearModule[]
   /** Most new tokens in one prefill. */
   readonly maxChunk: number
+  /** What the graph computes in. */
+  readonly floats: FloatType
+  /** null: the CPU. */
+  readonly accelerator: Accelerator | null
 }
 
 export type { SavedCacheRow }
@@ -46,13 +57,18 @@ export type Runner = ReturnType<typeof createRunner>
 
 /** Loads the graph and allocates the cache. Blocks while it does. */
 export function createRunner(options: RunnerOptions) {
-  const { config, rows, capacity, sites, maxChunk } = options
-  const session = openSession({ path: options.graphPath, threads: options.threads })
-  const cache = createKvCache({ config, rows, capacity })
-  const decodeAdapters = createAdapterRows({ config, sites, rows, minWidth: 1 })
+  const { config, rows, capacity, sites, maxChunk, floats, accelerator, threads } = options
+  const session = openSession({ graph: options.graphPath, threads, accelerator })
+  const device = accelerator && { session, accelerator }
+  const cacheOptions = { config, rows, capacity, floats }
+  const cache = device
+    ? createDeviceKvCache({ ...cacheOptions, ...device })
+    : createKvCache(cacheOptions)
+  const adapterOptions = { config, sites, floats, device }
+  const decodeAdapters = createAdapterRows({ ...adapterOptions, rows, minWidth: 1 })
   // ONNX Runtime multiplies several tokens with a lone vector in another kernel, whose rounding
   // depends on their number; with two vectors every token comes out the same in any chunk.
-  const prefillAdapters = createAdapterRows({ config, sites, rows: 1, minWidth: 2 })
+  const prefillAdapters = createAdapterRows({ ...adapterOptions, rows: 1, minWidth: 2 })
   const ids = allocateTensor('int64', [Math.max(rows, maxChunk)])
   const seqlens = allocateTensor('int32', [rows])
   const total = allocateTensor('int32', [])
@@ -60,22 +76,21 @@ export function createRunner(options: RunnerOptions) {
   /** By number of rows; made anew when the adapters are laid out anew. */
   const decodeBindings = new Map<number, Bound>()
 
-  /** Binds cache rows first … first + count − 1, each with `tokens` new tokens. */
+  /** Binds `count` cache rows, each with `tokens` new tokens. */
   function bindRows(
-    first: number,
+    kv: CacheView,
     count: number,
     tokens: number,
-    adapters: Map<string, Tensor>,
+    adapters: Map<string, AnyTensor>,
   ): Bound {
-    const kv = cache.view(first, count)
-    const inputs = new Map<string, Tensor>([
+    const inputs = new Map<string, AnyTensor>([
       ['input_ids', ids.view([count, tokens])],
       ['seqlens_k', seqlens.view([count])],
       ['total_sequence_length', total.view([])],
       ...kv.inputs,
       ...adapters,
     ])
-    const outputs = new Map<string, Tensor>([
+    const outputs = new Map<string, AnyTensor>([
       ['logits', logits.view([count, 1, config.vocabSize])],
       ...kv.outputs,
     ])
@@ -101,7 +116,8 @@ export function createRunner(options: RunnerOptions) {
       seqlens.data[0] = past + tokens.length - 1
       total.data[0] = past + tokens.length
       prefillAdapters.write([components])
-      const bound = bindRows(row, 1, tokens.length, prefillAdapters.view(1))
+      const kv = cache.prefillView(row, past, tokens.length)
+      const bound = bindRows(kv, 1, tokens.length, prefillAdapters.view(1))
       try {
         await bound.binding.run()
       } finally {
@@ -123,9 +139,11 @@ export function createRunner(options: RunnerOptions) {
       if (isNewLayout) releaseDecodeBindings()
       let bound = decodeBindings.get(batch.length)
       if (bound === undefined) {
-        bound = bindRows(0, batch.length, 1, decodeAdapters.view(batch.length))
+        const kv = cache.decodeView(batch.length)
+        bound = bindRows(kv, batch.length, 1, decodeAdapters.view(batch.length))
         decodeBindings.set(batch.length, bound)
       }
+      cache.beforeDecode(batch.length)
       await bound.binding.run()
       return logits.data.subarray(0, batch.length * config.vocabSize)
     },
