@@ -15,10 +15,12 @@ import type { GenerateRequest, GenerationEvent, Prompt } from '../contracts/gene
 import { ServerError } from '../errors.ts'
 import { loadChatTemplate } from '../model/chat-template.ts'
 import { openCheckpoint } from '../model/checkpoint.ts'
-import { convertCheckpoint } from '../model/convert.ts'
+import { convertCheckpoint, probeOf } from '../model/convert.ts'
 import { openDevice } from '../model/device.ts'
 import { createRunner, type SavedCacheRow } from '../model/runner.ts'
+import { testDevice } from '../model/self-test.ts'
 import { loadTokenizer } from '../model/tokenizer.ts'
+import { guardRunner } from './guarded-runner.ts'
 import { createLoop } from './loop.ts'
 import { planMemory } from './memory.ts'
 import { createPrefixCache } from './prefix-cache.ts'
@@ -31,6 +33,8 @@ export interface EngineEvents {
   readonly publish: (events: ReadonlyArray<readonly [string, GenerationEvent]>) => void
   readonly onStats: (stats: EngineStats) => void
   readonly onProgress: (what: string, done: number, total: number) => void
+  /** A GPU failed while it ran; nothing can be computed any more. */
+  readonly onDeviceFailure: (error: unknown) => void
 }
 
 export type OpenEngine = Awaited<ReturnType<typeof openEngine>>
@@ -59,10 +63,16 @@ export async function openEngine(options: EngineOptions, events: EngineEvents) {
     onProgress: (done, total) => events.onProgress('converting weights', done, total),
   })
   checkpoint.close()
-  const runner = createRunner({
+  const threads = options.threads ?? 0
+  if (device.accelerator !== null) {
+    events.onProgress('testing the device', 0, 1)
+    await testDevice({ device, ...probeOf(graphPath, config), format, floats, sites, threads })
+    events.onProgress('testing the device', 1, 1)
+  }
+  const plainRunner = createRunner({
     graphPath,
     config,
-    threads: options.threads ?? 0,
+    threads,
     rows: options.maxBatch,
     capacity: memory.capacity,
     sites,
@@ -70,6 +80,8 @@ export async function openEngine(options: EngineOptions, events: EngineEvents) {
     floats,
     accelerator: device.accelerator,
   })
+  const runner =
+    device.accelerator === null ? plainRunner : guardRunner(plainRunner, events.onDeviceFailure)
   const store = createAdapterStore({
     root: options.adapters,
     modelConfig: config,

@@ -71,7 +71,8 @@ export function planMemory(input: {
   const kv = tokenBytes * options.maxBatch * capacity
   // What the rows leave keeps the beginnings of earlier prompts.
   const prefixCache = Math.max(0, Math.floor(budget - kv))
-  const rankBytes = config.numLayers * siteSizes.reduce((sum, size) => sum + size, 0) * floatBytes.float32
+  const rankBytes =
+    config.numLayers * siteSizes.reduce((sum, size) => sum + size, 0) * floatBytes.float32
   const spare = Math.max(0, freemem() - weights - kv) * adapterShare
   const adapters = options.adapterMemoryBytes ?? Math.max(minAdapters * rankBytes, spare)
   return {

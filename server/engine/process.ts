@@ -24,6 +24,11 @@ async function start(message: Extract<ToEngine, { kind: 'start' }>): Promise<voi
       publish: (events) => send({ kind: 'events', events }),
       onStats: (stats) => send({ kind: 'stats', stats }),
       onProgress: (what, done, total) => send({ kind: 'progress', what, done, total }),
+      // The front fails what ran and starts another process, which opens the device anew.
+      onDeviceFailure: (error) => {
+        console.error(error)
+        process.exit(1)
+      },
     })
   } catch (error) {
     const body =

@@ -91,7 +91,10 @@ export function buildDecoder(options: DecoderOptions): Graph {
   if (floats === 'float32') languageHead(context, last, 'logits')
   else {
     const logits = languageHead(context, last, headName)
-    graph.node('/logits', 'Cast', [logits], { outputs: ['logits'], attributes: { to: float32Code } })
+    graph.node('/logits', 'Cast', [logits], {
+      outputs: ['logits'],
+      attributes: { to: float32Code },
+    })
   }
   graph.output('logits', 'float32', ['rows', 1, config.vocabSize])
   return graph.build()

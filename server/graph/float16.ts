@@ -12,8 +12,8 @@ export function toHalf(number: number): number {
   const exponent = ((single >>> 23) & 0xff) - 112
   const mantissa = single & 0x7fffff
   if (exponent >= 31) {
-    const isNaN = exponent === 143 && mantissa !== 0
-    return sign | 0x7c00 | (isNaN ? 0x200 : 0)
+    const isNan = exponent === 143 && mantissa !== 0
+    return sign | 0x7c00 | (isNan ? 0x200 : 0)
   }
   // Subnormal halves are multiples of 2^-24; what is less than half of one is zero.
   const shift = exponent > 0 ? 13 : Math.min(14 - exponent, 25)

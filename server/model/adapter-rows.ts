@@ -13,7 +13,13 @@ import {
 import { adapterA, adapterB } from '../graph/adapter-site.ts'
 import { toHalves } from '../graph/float16.ts'
 import { createRowMirror } from './device-adapter-rows.ts'
-import { type Accelerator, type AnyTensor, allocateTensor, type Session, type Tensor } from './session.ts'
+import {
+  type Accelerator,
+  type AnyTensor,
+  allocateTensor,
+  type Session,
+  type Tensor,
+} from './session.ts'
 
 export interface AdapterRowsOptions {
   readonly config: ModelConfig

@@ -13,19 +13,24 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { availableParallelism } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { Worker } from 'node:worker_threads'
-import type { FloatType, LinearModule, WeightFormat } from '../contracts/checkpoint.ts'
+import type { FloatType, LinearModule, ModelConfig, WeightFormat } from '../contracts/checkpoint.ts'
 import { buildDecoder } from '../graph/decoder.ts'
-import { encodeModel, placeWeights, type WeightPlacement, weightsFileName } from '../graph/encoding.ts'
+import {
+  encodeModel,
+  placeWeights,
+  type WeightPlacement,
+  weightsFileName,
+} from '../graph/encoding.ts'
 import type { Checkpoint } from './checkpoint.ts'
 import { type ConvertPart, convertPart } from './convert-part.ts'
 
 /** Raise when the graph or its weights' layout changes, so that older folders are not reused. */
 const graphVersion = 5
 /** A graph of the first layers only, beside the whole one: what a device is tried with. */
-export const probeFileName = 'probe.onnx'
-export const probeLayers = 2
+const probeFileName = 'probe.onnx'
+const probeLayers = 2
 /** Below this many parameters threads cost more than they bring. */
 const threadsFrom = 50e6
 const workerUrl = new URL(`./convert-part${import.meta.url.slice(-3)}`, import.meta.url)
@@ -78,12 +83,23 @@ export async function convertCheckpoint(options: ConvertOptions): Promise<string
   return modelPath
 }
 
+const probeConfig = (config: ModelConfig): ModelConfig => ({
+  ...config,
+  numLayers: Math.min(config.numLayers, probeLayers),
+})
+
+/** The graph of the first layers that was written beside a whole one. */
+export const probeOf = (graphPath: string, config: ModelConfig) => ({
+  graphPath: join(dirname(graphPath), probeFileName),
+  config: probeConfig(config),
+})
+
 /** The graph cut down to its first layers, over the same weights file. */
 function encodeProbe(
   { checkpoint: { config, tensors }, maxContext, format, floats, sites }: ConvertOptions,
   placements: readonly WeightPlacement[],
 ): Uint8Array {
-  const probe = { ...config, numLayers: Math.min(config.numLayers, probeLayers) }
+  const probe = probeConfig(config)
   const graph = buildDecoder({ config: probe, tensors, maxContext, format, floats, sites })
   const used = new Set(placeWeights(graph).placements.map(({ tensor }) => tensor.name))
   return encodeModel(

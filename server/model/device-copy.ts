@@ -87,7 +87,9 @@ export function createCopier(options: CopierOptions) {
       results: readonly Tensor[],
     ): void {
       const inputs = new Map<string, AnyTensor>(sources.map((tensor, i) => [copySource(i), tensor]))
-      const outputs = new Map<string, AnyTensor>(results.map((tensor, i) => [copyResult(i), tensor]))
+      const outputs = new Map<string, AnyTensor>(
+        results.map((tensor, i) => [copyResult(i), tensor]),
+      )
       run(reading, inputs, outputs, { [sourcePlaces]: places })
     },
 

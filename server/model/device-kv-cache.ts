@@ -3,8 +3,13 @@
 // while a prefill runs on one row apart, the staging row, which takes its place in the cache when the
 // first decode step wants it.
 
-import { type KvCache, type KvCacheOptions, nameCacheTensors, type SavedCacheRow } from './kv-cache.ts'
 import { createCopier, type Places } from './device-copy.ts'
+import {
+  type KvCache,
+  type KvCacheOptions,
+  nameCacheTensors,
+  type SavedCacheRow,
+} from './kv-cache.ts'
 import {
   type Accelerator,
   allocateTensor,
@@ -47,7 +52,10 @@ export function createDeviceKvCache(options: DeviceKvCacheOptions): DeviceKvCach
     return { tensors }
   }
 
-  const at = ({ tensors }: Memory, ...parts: ReadonlyArray<readonly [row: number, length: number]>) => ({
+  const at = (
+    { tensors }: Memory,
+    ...parts: ReadonlyArray<readonly [row: number, length: number]>
+  ) => ({
     tensors,
     places: positions(parts, numKvHeads),
   })

@@ -250,7 +250,8 @@ function openDeviceMemory(session: Pointer, { memory: name }: Accelerator) {
       dims,
       handle,
       view: (viewDims) => {
-        if (numElements(viewDims) > numElements(dims)) throw new RangeError('view beyond its tensor')
+        if (numElements(viewDims) > numElements(dims))
+          throw new RangeError('view beyond its tensor')
         return view(type, viewDims, create('GetTensorMutableData', handle))
       },
       release: () => {
