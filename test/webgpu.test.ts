@@ -52,7 +52,7 @@ function writeCase(architecture: 'qwen2' | 'llama', seed: number) {
   const { config: model } = opened
   opened.close()
   for (const [i, id] of ['one', 'two'].entries()) {
-    const tensors = upTensors({ rank: i + 1, seed: seed + i, model })
+    const tensors = upTensors({ rank: i + 1, seed: seed + i, layers: [0, 1], model })
     writeAdapter(adapters, id, { config: { r: i + 1, lora_alpha: 0.3 * (i + 1) }, tensors })
   }
   return { checkpoint, adapters, rows: 4, capacity: 64 }
