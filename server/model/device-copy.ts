@@ -71,6 +71,7 @@ export function createCopier(options: CopierOptions) {
       { tensors: sources, places: from }: { tensors: readonly AnyTensor[]; places: Places },
       { tensors: targets, places: to }: { tensors: readonly DeviceTensor[]; places: Places },
     ): void {
+      if (from.length === 0) return
       const inputs = new Map<string, AnyTensor>()
       const outputs = new Map<string, AnyTensor>()
       for (const [i, source] of sources.entries()) inputs.set(copySource(i), source)

@@ -23,7 +23,7 @@ export interface DeviceKvCacheOptions extends KvCacheOptions {
   readonly accelerator: Accelerator
 }
 
-/** Rows of one row, or of all; keys of all layers, then values. */
+/** One row, or all of them: keys of all layers, then values. */
 interface Memory {
   readonly tensors: readonly DeviceTensor[]
 }
