@@ -36,6 +36,7 @@ const plan = (
       adapterModules: ['up_proj'],
       scansAdapters: true,
       device: 'cpu',
+      onnxruntime: null,
       weights: 'auto',
       weightBlock: null,
       weightZeroPoints: null,
@@ -49,6 +50,7 @@ const plan = (
       ...options,
     },
     format: { kind: 'fp32' },
+    floats: 'float32',
     sites: ['up_proj'],
     numParameters: 1000,
   })
