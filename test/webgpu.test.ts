@@ -5,7 +5,12 @@ import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import type { ScaledComponent } from '../server/contracts/adapter.ts'
-import type { FloatType, WeightFormat } from '../server/contracts/checkpoint.ts'
+import {
+  type FloatType,
+  type LinearModule,
+  linearModules,
+  type WeightFormat,
+} from '../server/contracts/checkpoint.ts'
 import { createGraphBuilder } from '../server/graph/builder.ts'
 import { encodeModel } from '../server/graph/encoding.ts'
 import { openCheckpoint } from '../server/model/checkpoint.ts'
@@ -55,7 +60,9 @@ function writeCase(architecture: 'qwen2' | 'llama', seed: number) {
     const tensors = upTensors({ rank: i + 1, seed: seed + i, layers: [0, 1], model })
     writeAdapter(adapters, id, { config: { r: i + 1, lora_alpha: 0.3 * (i + 1) }, tensors })
   }
-  return { checkpoint, adapters, rows: 4, capacity: 64 }
+  // Llama's with a place on every module, most of them never filled.
+  const sites: readonly LinearModule[] = architecture === 'llama' ? linearModules : ['up_proj']
+  return { checkpoint, adapters, sites, rows: 4, capacity: 64 }
 }
 
 /** What a decoding row is told, step after step. */
