@@ -59,10 +59,22 @@ const startEngine = async (options: ServeOptions, url: string): Promise<'ready'>
   const memoryMiB = Object.fromEntries(
     Object.entries(model.bytes).map(([kind, bytes]) => [kind, Math.ceil(bytes / 2 ** 20)]),
   )
-  logger.info({ url, model: model.id, device, weights, maxContext, memoryMiB }, 'ready')
+  const { peakRssBytes, ...seconds } = model.startup
+  const startup = { ...seconds, peakRssMiB: Math.ceil(peakRssBytes / 2 ** 20) }
+  logger.info({ url, model: model.id, device, weights, maxContext, memoryMiB, startup }, 'ready')
   if (maxContext < modelContext) logger.warn({ maxContext, modelContext }, 'context is shortened')
-  if (process.stdout.isTTY) process.stdout.write(`dutyfree: ${model.id} is ready on ${url}\n`)
+  if (process.stdout.isTTY)
+    process.stdout.write(`dutyfree: ${model.id} is ready on ${url} (${describe(model)})\n`)
   return 'ready'
+}
+
+const describe = ({ startup, weights }: ModelInfo): string => {
+  const { convertSeconds, loadSeconds, firstTokenSeconds, peakRssBytes } = startup
+  const seconds = convertSeconds + loadSeconds + firstTokenSeconds
+  return (
+    `${weights}; first token after ${seconds.toFixed(1)} s, of which converting ` +
+    `${convertSeconds.toFixed(1)} s; peak memory ${Math.ceil(peakRssBytes / 2 ** 20)} MiB`
+  )
 }
 
 /** Ctrl-C under `npm start` arrives twice, from the terminal and from the parent: that is one signal. */

@@ -55,6 +55,15 @@ export interface ModelInfo {
   readonly kvCapacityTokens: number
   /** From the checkpoint's generation_config; 1, 1 and 0 where it is silent. */
   readonly defaults: { readonly temperature: number; readonly topP: number; readonly topK: number }
+  /** What it took until the first token could be said. */
+  readonly startup: {
+    /** Opening the checkpoint, and converting it where no earlier result was there. */
+    readonly convertSeconds: number
+    readonly loadSeconds: number
+    readonly firstTokenSeconds: number
+    /** Of the engine process, mapped file pages included. */
+    readonly peakRssBytes: number
+  }
   /** Seconds since the epoch at which the checkpoint was written. */
   readonly created: number
   /** What it takes, or may come to take. */

@@ -27,6 +27,8 @@ import { firstShape } from './kv-shape.ts'
 import { createLoop } from './loop.ts'
 import { planMemory } from './memory.ts'
 import { createSequence } from './sequence.ts'
+import { createStartup } from './startup.ts'
+import { createStatsPace } from './stats-pace.ts'
 import { formatOf, resolveWeights, targetOf } from './weights.ts'
 
 const maxChunk = 512
@@ -47,6 +49,10 @@ export type OpenEngine = Awaited<ReturnType<typeof openEngine>>
 
 /** Loads everything; blocks for most of it. Rejects with ServerError on a checkpoint that cannot be served. */
 export async function openEngine(options: EngineOptions, events: EngineEvents) {
+  const startup = createStartup({
+    now: () => performance.now(),
+    peakRssBytes: () => process.resourceUsage().maxRSS * 1024,
+  })
   const checkpoint = openCheckpoint(options.model)
   const { config, generation } = checkpoint
   const tokenizer = loadTokenizer(options.model)
@@ -77,6 +83,7 @@ export async function openEngine(options: EngineOptions, events: EngineEvents) {
     onNotice: events.onNotice,
   })
   checkpoint.close()
+  startup.markConverted()
   const threads = options.threads ?? 0
   if (device.accelerator !== null) {
     events.onProgress('testing the device', 0, 1)
@@ -94,6 +101,8 @@ export async function openEngine(options: EngineOptions, events: EngineEvents) {
     target,
     accelerator: device.accelerator,
   })
+  // A device that fails by now is told of as anything else that stops a start.
+  const started = await startup.warmUp(plainRunner)
   const runner =
     device.accelerator === null ? plainRunner : guardRunner(plainRunner, events.onDeviceFailure)
   const reader = createAdapterReader()
@@ -121,8 +130,9 @@ export async function openEngine(options: EngineOptions, events: EngineEvents) {
   /** Requests being prepared (adapters loading) that were cancelled meanwhile. */
   const preparing = new Map<string, AbortController>()
 
+  const tellStats = createStatsPace(events.onStats, () => performance.now())
   function reportStats(): void {
-    events.onStats(loop.stats(store.residentIds().length))
+    tellStats(loop.stats(store.residentIds().length))
   }
 
   function encodePrompt(prompt: Prompt): { tokens: readonly number[]; startsInReasoning: boolean } {
@@ -203,6 +213,7 @@ export async function openEngine(options: EngineOptions, events: EngineEvents) {
       topP: generation.topP,
       topK: generation.topK,
     },
+    startup: started,
     created: checkpoint.created,
     bytes: memory.bytes,
   }

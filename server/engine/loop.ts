@@ -77,6 +77,12 @@ export function createLoop<Saved extends SavedBlock>(options: LoopOptions<Saved>
     publish(events)
   }
 
+  /** What the step before gave goes out while this one computes, not before it begins. */
+  function publishing<T>(run: Promise<T>): Promise<T> {
+    flush()
+    return run
+  }
+
   function moveRows(moves: readonly RowMove[]): void {
     for (const { from, to, length } of moves) runner.copyRow(from, to, 0, length)
   }
@@ -158,7 +164,9 @@ export function createLoop<Saved extends SavedBlock>(options: LoopOptions<Saved>
     const tokens = promptTokens.slice(from, to)
     const numLogits = needsPromptLogits ? tokens.length : 1
     const startedAt = now()
-    const logits = await runner.prefill({ row, tokens, past: from, components, numLogits })
+    const logits = await publishing(
+      runner.prefill({ row, tokens, past: from, components, numLogits }),
+    )
     pace.observe(tokens.length, now() - startedAt)
     sequence.numComputed = to
     if (needsPromptLogits) {
@@ -177,7 +185,7 @@ export function createLoop<Saved extends SavedBlock>(options: LoopOptions<Saved>
       past: sequence.numComputed,
       components: sequence.components,
     }))
-    const logits = await runner.decode(batch)
+    const logits = await publishing(runner.decode(batch))
     for (const sequence of sequences) sequence.numComputed++
     for (const [row, sequence] of sequences.entries()) {
       accept(sequence, () => {
@@ -235,7 +243,6 @@ export function createLoop<Saved extends SavedBlock>(options: LoopOptions<Saved>
         failStep(step, error)
       }
       stepStartedAt = null
-      flush()
     }
     cacheRows.shrink()
     flush()

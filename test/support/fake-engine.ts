@@ -27,6 +27,7 @@ export const fakeModel: ModelInfo = {
   maxBatch: 8,
   kvCapacityTokens: 8192,
   defaults: { temperature: 0.6, topP: 0.95, topK: 0 },
+  startup: { convertSeconds: 1, loadSeconds: 1, firstTokenSeconds: 0.1, peakRssBytes: 5_000_000 },
   created: 1_700_000_000,
   adapterModules: ['up_proj'],
   bytes: { weights: 4_000_000, workspace: 100_000, kv: 1_000_000, adapters: 1000 },
