@@ -13,6 +13,7 @@ import type { ScaledComponent } from '../server/contracts/adapter.ts'
 import { formatOf, resolveWeights } from '../server/engine/weights.ts'
 import { openCheckpoint } from '../server/model/checkpoint.ts'
 import { convertCheckpoint } from '../server/model/convert.ts'
+import { cpuDevice } from '../server/model/device.ts'
 import { createRunner } from '../server/model/runner.ts'
 import { writeRandomAdapter } from './random-adapter.ts'
 
@@ -94,7 +95,7 @@ const graphPath = await convertCheckpoint({
   dir,
   checkpoint,
   maxContext: capacity,
-  format: formatOf(resolveWeights('auto', checkpoint.numParameters), {
+  format: formatOf(resolveWeights('auto', checkpoint.numParameters, cpuDevice), {
     weightBlock: null,
     weightZeroPoints: null,
   }),

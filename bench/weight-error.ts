@@ -143,7 +143,7 @@ function logSoftmax(logits: Float32Array): Float64Array {
 
 /** Root mean square of what rounding changes, over that of the weights: all matrices as one. */
 function weightError(dir: string, format: WeightFormat): number {
-  if (format.kind === 'fp32') return 0
+  if (format.kind !== 'quantized') return 0
   const checkpoint = openCheckpoint(dir)
   const { tensors, config } = checkpoint
   let [error, whole] = [0, 0]
@@ -174,7 +174,7 @@ const settings: readonly WeightFormat[] = [
 ]
 
 function describe(format: WeightFormat): { title: string; bits: number } {
-  if (format.kind === 'fp32') return { title: 'fp32', bits: 32 }
+  if (format.kind !== 'quantized') return { title: 'fp32', bits: 32 }
   const { bits, block, zeroPoints, searchScales } = format
   const parts = [`int${bits}`, `block ${block}`]
   if (zeroPoints) parts.push('zero points')

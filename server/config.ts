@@ -101,19 +101,23 @@ export const configSchema = z.strictObject({
     default: null,
     description: 'Every request runs with it at least that strong; weaker ones get 403',
   }),
-  device: setting(oneOf(['cpu', 'webgpu', 'cuda'], ['cpu']), {
+  device: setting(oneOf(['cpu', 'webgpu', 'cuda']), {
     value: '<name>',
     default: 'cpu',
-    description: 'Where the model runs: cpu (this version knows no other)',
+    description: 'Where the model runs: cpu, webgpu or cuda',
   }),
-  weights: setting(
-    oneOf(['auto', 'fp32', 'fp16', 'int8', 'int4'], ['auto', 'fp32', 'int8', 'int4']),
-    {
-      value: '<type>',
-      default: 'auto',
-      description: 'fp32, int8, int4, or auto: fp32 under 200 M parameters, else int4',
-    },
-  ),
+  onnxruntime: flag(text, {
+    value: '<folder>',
+    default: null,
+    shownDefault: 'npm package',
+    description: 'Folder of another ONNX Runtime library, such as one with CUDA',
+  }),
+  weights: setting(oneOf(['auto', 'fp32', 'fp16', 'int8', 'int4']), {
+    value: '<type>',
+    default: 'auto',
+    description:
+      'fp32, fp16 (GPU), int8, int4, or auto: fp16 on a GPU; else fp32 under 200 M parameters, int4 above',
+  }),
   weightBlock: flag(blockSize, {
     value: '<32|64|128>',
     default: null,
@@ -282,6 +286,7 @@ export const engineOptions = (config: Config, cwd: string): EngineOptions => {
     adapterModules: config.adapterModules ?? usualAdapterModules,
     scansAdapters: config.adapterModules === null,
     device: config.device,
+    onnxruntime: config.onnxruntime === null ? null : resolve(cwd, config.onnxruntime),
     weights: config.weights,
     weightBlock: config.weightBlock,
     weightZeroPoints: config.weightZeroPoints,

@@ -40,6 +40,7 @@ export const errorTable = {
   // The operator: these end the process with exit code 1 and one line
   invalid_config: { status: 500, type: 'server_error' },
   invalid_checkpoint: { status: 500, type: 'server_error' },
+  device_unavailable: { status: 500, type: 'server_error' },
   unsupported_checkpoint: { status: 500, type: 'server_error' },
   hub_unavailable: { status: 500, type: 'server_error' },
   hub_access_denied: { status: 500, type: 'server_error' },

@@ -94,12 +94,8 @@ describe('configuration', () => {
       ['--request-timeout', '25h', '--drain-timeout', '700h'],
       /^--drain-timeout must be a duration/,
     ],
-    [['--device', 'cuda'], /^--device "cuda" is not supported by this version; use cpu$/],
     [['--device', 'tpu'], /^--device must be one of cpu, webgpu, cuda; got "tpu"$/],
-    [
-      ['--weights', 'fp16'],
-      /^--weights "fp16" is not supported by this version; use auto or fp32 or int8 or int4$/,
-    ],
+    [['--weights', 'fp8'], /^--weights must be one of auto, fp32, fp16, int8, int4; got "fp8"$/],
     [['--weight-block', '16'], /^--weight-block must be one of 32, 64, 128; got "16"$/],
     [['--weight-zero-points', 'yes'], /^--weight-zero-points must be one of on, off; got "yes"$/],
     [['--require-adapter', '../x'], /^--require-adapter must be <name>/],

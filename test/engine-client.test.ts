@@ -35,6 +35,7 @@ const engineOptions: EngineOptions = {
   adapterModules: ['up_proj'],
   scansAdapters: true,
   device: 'cpu',
+  onnxruntime: null,
   weights: 'auto',
   weightBlock: null,
   weightZeroPoints: null,

@@ -36,6 +36,7 @@ const plan = (
       adapterModules: ['up_proj'],
       scansAdapters: true,
       device: 'cpu',
+      onnxruntime: null,
       weights: 'auto',
       weightBlock: null,
       weightZeroPoints: null,
@@ -49,11 +50,20 @@ const plan = (
       ...options,
     },
     format: { kind: 'fp32' },
+    floats: 'float32',
     sites: ['up_proj'],
     numParameters: 1000,
   })
 
 describe('the memory plan', () => {
+  it('leaves the weights to a GPU, where nothing tells what is free', () => {
+    const scarce = 64 * mebibyte
+    const wide = { intermediateSize: 1 << 20, maxPosition: 1 << 20 }
+    const onGpu = plan({ device: 'webgpu' }, wide, scarce)
+    assert.equal(onGpu.bytes.kv, 2048 * mebibyte)
+    assert.throws(() => plan({}, wide, scarce), /The model needs/)
+  })
+
   it('serves the whole context where one row of it fits, however many rows there may be', () => {
     const { limits, bytes } = plan({ kvMemoryBytes: 8 * mebibyte })
     assert.deepEqual(limits, { maxRows: 4, maxCapacity: 4096, maxPositions: 4096 })

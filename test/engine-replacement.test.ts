@@ -27,6 +27,7 @@ const options: EngineOptions = {
   adapterModules: ['up_proj'],
   scansAdapters: true,
   device: 'cpu',
+  onnxruntime: null,
   weights: 'auto',
   weightBlock: null,
   weightZeroPoints: null,

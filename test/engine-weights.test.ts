@@ -3,14 +3,15 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { formatOf, resolveWeights } from '../server/engine/weights.ts'
+import { cpuDevice } from '../server/model/device.ts'
 
 const open = { weightBlock: null, weightZeroPoints: null }
 
 describe('the weight format', () => {
   it('is float32 for small models and int4 for others, unless asked for', () => {
-    assert.equal(resolveWeights('auto', 2e6), 'fp32')
-    assert.equal(resolveWeights('auto', 5e8), 'int4')
-    assert.equal(resolveWeights('int8', 2e6), 'int8')
+    assert.equal(resolveWeights('auto', 2e6, cpuDevice), 'fp32')
+    assert.equal(resolveWeights('auto', 5e8, cpuDevice), 'int4')
+    assert.equal(resolveWeights('int8', 2e6, cpuDevice), 'int8')
     assert.deepEqual(formatOf('fp32', open), { kind: 'fp32' })
   })
 
@@ -39,6 +40,6 @@ describe('the weight format', () => {
       () => formatOf('fp32', { ...open, weightZeroPoints: false }),
       /--weight-zero-points needs/,
     )
-    assert.throws(() => formatOf('fp16', open), /--weights fp16 needs a GPU/)
+    assert.throws(() => resolveWeights('fp16', 2e6, cpuDevice), /--weights fp16 needs a GPU/)
   })
 })

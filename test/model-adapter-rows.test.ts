@@ -4,12 +4,15 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import type { Component } from '../server/contracts/adapter.ts'
 import { adapterA, adapterB, adapterSpread } from '../server/graph/adapter-site.ts'
+import { toHalves } from '../server/graph/float16.ts'
 import { createAdapterRows } from '../server/model/adapter-rows.ts'
+import type { Tensor } from '../server/model/session.ts'
 import { smallModel } from './support/tensor-files.ts'
 
 const config = { ...smallModel, numLayers: 2, hiddenSize: 2, intermediateSize: 3 }
 const sites = ['up_proj'] as const
-const create = (patience = 1) => createAdapterRows({ config, sites, rows: 3, patience })
+const options = { config, sites, rows: 3 } as const
+const create = (patience = 1) => createAdapterRows({ ...options, patience })
 
 const component = (value: number, layer = 1): Component => [
   {
@@ -24,8 +27,8 @@ const two = { component: component(20), scale: 2 }
 
 function read(rows: ReturnType<typeof create>, count: number, layer: number) {
   const view = rows.view(count)
-  const a = view.get(adapterA(layer, 'up_proj'))!
-  const b = view.get(adapterB(layer, 'up_proj'))!
+  const a = view.get(adapterA(layer, 'up_proj')) as Tensor
+  const b = view.get(adapterB(layer, 'up_proj')) as Tensor
   return { dims: [a.dims, b.dims], a: [...a.data], b: [...b.data] }
 }
 
@@ -57,7 +60,10 @@ describe('adapter rows', () => {
     })
     assert.deepEqual(read(rows, 2, 1).a, [10, 11, 0, 0])
     assert.deepEqual(read(rows, 2, 1).b, [10, 11, 12, 0, 0, 0])
-    const spread = (layer: number) => [...rows.view(2).get(adapterSpread(layer, 'up_proj'))!.data]
+    const spread = (layer: number) => {
+      const { data } = rows.view(2).get(adapterSpread(layer, 'up_proj')) as Tensor
+      return [...data]
+    }
     assert.deepEqual(
       [spread(0), spread(1)],
       [
@@ -65,6 +71,24 @@ describe('adapter rows', () => {
         [1n, 1n, 1n, 1n],
       ],
     )
+    rows.release()
+  })
+
+  it('of a graph for accelerators stand upright, never empty and without a spread', () => {
+    const target = { operators: 'accelerator', floats: 'float16' } as const
+    const rows = createAdapterRows({ ...options, target })
+    rows.write([[two], []])
+    const halves = (values: readonly number[]) => [...toHalves(values)]
+    assert.deepEqual(read(rows, 2, 1), {
+      dims: [
+        [2, 1, 2, 1],
+        [2, 1, 1, 3],
+      ],
+      a: halves([20, 21, 0, 0]),
+      b: halves([40, 42, 44, 0, 0, 0]),
+    })
+    assert.deepEqual(read(rows, 2, 0).a, [0, 0, 0, 0])
+    assert.equal(rows.view(2).get(adapterSpread(1, 'up_proj')), undefined)
     rows.release()
   })
 
@@ -122,7 +146,7 @@ describe('adapter rows', () => {
   it('are written when a row’s adapter or strength changes, and only then', () => {
     const rows = create()
     rows.write([[one], [two]])
-    const { data } = rows.view(2).get(adapterB(1, 'up_proj'))!
+    const { data } = rows.view(2).get(adapterB(1, 'up_proj')) as Tensor
     data[0] = -1
     data[3] = -1
     rows.write([[{ ...one }], [{ ...two, scale: 1 }]])

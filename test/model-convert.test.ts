@@ -20,7 +20,7 @@ import { basename, dirname, join } from 'node:path'
 import { describe, it, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
-import type { WeightFormat } from '../server/contracts/checkpoint.ts'
+import { cpuTarget, type WeightFormat } from '../server/contracts/checkpoint.ts'
 import { explainDiskError } from '../server/model/cache-disk.ts'
 import { openCheckpoint } from '../server/model/checkpoint.ts'
 import { parseModelConfig } from '../server/model/checkpoint-config.ts'
@@ -312,6 +312,7 @@ test('a thread’s error keeps its code, and ends the others', async () => {
     path,
     maxContext: 64,
     format: int4,
+    target: cpuTarget,
     sites: [],
     indices: [0, 1, 2],
   }

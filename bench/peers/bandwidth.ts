@@ -28,7 +28,7 @@ async function open({ graphPath, threads }: BandwidthSpec): Promise<Peer> {
   const built = graph.build()
   mkdirSync(dirname(graphPath), { recursive: true })
   writeFileSync(graphPath, encodeModel(built, placeWeights(built).placements))
-  const session = openSession({ path: graphPath, threads })
+  const session = openSession({ graph: graphPath, threads, accelerator: null })
   const data = allocateTensor('float32', [side, side])
   // Pages that were never written would all be the one page of zeros.
   data.data.fill(1)

@@ -114,7 +114,7 @@ const oneAdapter = ({ layers, hidden, intermediate }: Shape) => layers * (hidden
 
 /** The server's flags for a format of weights. */
 export function weightFlags(format: WeightFormat): readonly string[] {
-  if (format.kind === 'fp32') return ['--weights', 'fp32']
+  if (format.kind !== 'quantized') return ['--weights', format.kind]
   const flag = flags.some(({ name }) => name === 'weight-block')
   if (!flag && format.block !== 128) throw new Error('this server knows blocks of 128 only')
   return ['--weights', `int${format.bits}`, ...(flag ? ['--weight-block', `${format.block}`] : [])]

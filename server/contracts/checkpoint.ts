@@ -108,12 +108,28 @@ export function moduleShape(
   }
 }
 
+/** What the graph computes in: activations, keys and values, adapters, norms and scales. */
+export type FloatType = 'float32' | 'float16'
+export const floatBytes = { float32: 4, float16: 2 } as const satisfies Record<FloatType, number>
+
+/** What a graph is built for: the CPU's own operators, or only those that accelerators have too. */
+export interface GraphTarget {
+  readonly operators: 'cpu' | 'accelerator'
+  readonly floats: FloatType
+}
+
+export const cpuTarget: GraphTarget = { operators: 'cpu', floats: 'float32' }
+
 export type QuantizedBits = 4 | 8
 export const blockSizes = [32, 64, 128] as const
 export type BlockSize = (typeof blockSizes)[number]
 
 /** How the graph holds the large weights. */
-export type WeightFormat = { readonly kind: 'fp32' } | QuantizedFormat
+export type WeightFormat =
+  | { readonly kind: 'fp32' }
+  /** Only with activations in float16. */
+  | { readonly kind: 'fp16' }
+  | QuantizedFormat
 
 /** Integers in blocks along a row, each block with a scale. */
 export interface QuantizedFormat {

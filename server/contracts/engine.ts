@@ -17,6 +17,8 @@ export interface EngineOptions {
   /** Those that the adapters in the folder change, too. */
   readonly scansAdapters: boolean
   readonly device: Device
+  /** Folder of another ONNX Runtime than the npm package's; null: that one. */
+  readonly onnxruntime: string | null
   readonly weights: Weights
   /** Of int8 and int4; null: the default of the type. */
   readonly weightBlock: BlockSize | null

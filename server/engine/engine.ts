@@ -16,17 +16,20 @@ import type { GenerateRequest, GenerationEvent, Prompt } from '../contracts/gene
 import { ServerError } from '../errors.ts'
 import { loadChatTemplate } from '../model/chat-template.ts'
 import { openCheckpoint } from '../model/checkpoint.ts'
-import { convertCheckpoint } from '../model/convert.ts'
+import { convertCheckpoint, probeOf } from '../model/convert.ts'
+import { openDevice } from '../model/device.ts'
 import { createRunner } from '../model/runner.ts'
+import { testDevice } from '../model/self-test.ts'
 import { loadTokenizer } from '../model/tokenizer.ts'
 import { readFreeMemory } from './free-memory.ts'
+import { guardRunner } from './guarded-runner.ts'
 import { firstShape } from './kv-shape.ts'
 import { createLoop } from './loop.ts'
 import { planMemory } from './memory.ts'
 import { createSequence } from './sequence.ts'
 import { createStartup } from './startup.ts'
 import { createStatsPace } from './stats-pace.ts'
-import { formatOf, resolveWeights } from './weights.ts'
+import { formatOf, resolveWeights, targetOf } from './weights.ts'
 
 const maxChunk = 512
 /** Longest pause of a running stream while a prompt comes in. */
@@ -38,6 +41,8 @@ export interface EngineEvents {
   readonly onProgress: (what: string, done: number, total: number) => void
   /** Something that an operator should know and that stops nothing. */
   readonly onNotice: (message: string) => void
+  /** A GPU failed while it ran; nothing can be computed any more. */
+  readonly onDeviceFailure: (error: unknown) => void
 }
 
 export type OpenEngine = Awaited<ReturnType<typeof openEngine>>
@@ -52,15 +57,18 @@ export async function openEngine(options: EngineOptions, events: EngineEvents) {
   const { config, generation } = checkpoint
   const tokenizer = loadTokenizer(options.model)
   const chatTemplate = loadChatTemplate(options.model, tokenizer)
-  const weights = resolveWeights(options.weights, checkpoint.numParameters)
+  const device = openDevice(options.device, options.onnxruntime)
+  const weights = resolveWeights(options.weights, checkpoint.numParameters, device)
   const format = formatOf(weights, options)
+  const target = targetOf(weights, device)
   const sites = joinSites(
     options.adapterModules,
     options.scansAdapters ? sitesOfFolder(options.adapters) : [],
   )
   const { numParameters } = checkpoint
+  const { floats } = target
   const freeBytes = readFreeMemory()
-  const plan = { config, options, format, sites, numParameters, freeBytes, maxChunk }
+  const plan = { config, options, format, floats, sites, numParameters, freeBytes, maxChunk }
   const memory = planMemory(plan)
   const graphPath = await convertCheckpoint({
     dir: options.model,
@@ -68,6 +76,7 @@ export async function openEngine(options: EngineOptions, events: EngineEvents) {
     // The whole range, whatever memory allows today: the result is then found again tomorrow.
     maxContext: config.maxPosition,
     format,
+    target,
     sites,
     cacheDir: options.cacheDir,
     onProgress: events.onProgress,
@@ -75,16 +84,27 @@ export async function openEngine(options: EngineOptions, events: EngineEvents) {
   })
   checkpoint.close()
   startup.markConverted()
-  const runner = createRunner({
+  const threads = options.threads ?? 0
+  if (device.accelerator !== null) {
+    events.onProgress('testing the device', 0, 1)
+    await testDevice({ device, ...probeOf(graphPath, config), format, target, sites, threads })
+    events.onProgress('testing the device', 1, 1)
+  }
+  const plainRunner = createRunner({
     graphPath,
     config,
-    threads: options.threads ?? 0,
+    threads,
     rows: options.maxBatch,
     shape: firstShape(memory.limits),
     sites,
     maxChunk,
+    target,
+    accelerator: device.accelerator,
   })
-  const started = await startup.warmUp(runner)
+  // A device that fails by now is told of as anything else that stops a start.
+  const started = await startup.warmUp(plainRunner)
+  const runner =
+    device.accelerator === null ? plainRunner : guardRunner(plainRunner, events.onDeviceFailure)
   const reader = createAdapterReader()
   const store = createAdapterStore({
     root: options.adapters,
@@ -184,7 +204,7 @@ export async function openEngine(options: EngineOptions, events: EngineEvents) {
     modelContext: config.maxPosition,
     numParameters: checkpoint.numParameters,
     weights,
-    device: 'cpu',
+    device: device.name,
     maxBatch: options.maxBatch,
     adapterModules: sites,
     kvCapacityTokens: memory.limits.maxPositions,

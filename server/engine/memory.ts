@@ -2,6 +2,8 @@
 // refused where it cannot be enough, instead of being killed by the system later.
 
 import {
+  type FloatType,
+  floatBytes,
   type LinearModule,
   type ModelConfig,
   moduleShape,
@@ -11,9 +13,11 @@ import type { EngineOptions } from '../contracts/engine.ts'
 import { ServerError } from '../errors.ts'
 import type { KvLimits } from './kv-shape.ts'
 
-const float32Bytes = 4
+const float32Bytes = floatBytes.float32
 /** Share of what weights and work space leave, for the KV cache when --kv-memory is not given. */
 const kvShare = 0.5
+/** The same on a GPU: nothing tells how much of its memory is free. */
+const deviceKvBytes = 2 * 2 ** 30
 /** The same for adapters when --adapter-memory is not given. */
 const adapterShare = 0.1
 /** Room for some adapters even where little is free. */
@@ -38,15 +42,17 @@ export interface MemoryNeeds {
   readonly config: ModelConfig
   readonly options: EngineOptions
   readonly format: WeightFormat
+  /** What the graph computes in. */
+  readonly floats: FloatType
   readonly sites: readonly LinearModule[]
   readonly numParameters: number
-  /** What may be taken now. */
+  /** What may be taken of the machine's memory now. */
   readonly freeBytes: number
   readonly maxChunk: number
 }
 
 export function planMemory(needs: MemoryNeeds): MemoryPlan {
-  const { config, options, format, numParameters, freeBytes, maxChunk } = needs
+  const { config, options, format, floats, numParameters, freeBytes, maxChunk } = needs
   if (options.maxContext !== null && options.maxContext > config.maxPosition) {
     throw new ServerError(
       'invalid_config',
@@ -54,16 +60,18 @@ export function planMemory(needs: MemoryNeeds): MemoryPlan {
     )
   }
   const asked = options.maxContext ?? config.maxPosition
-  const weights = Math.ceil(numParameters * bytesPerParameter(format))
+  const weights = Math.ceil(numParameters * bytesPerParameter(format, floats))
   const workspace = workspaceBytes(config, options.maxBatch, maxChunk)
   const rankBytes = adapterRankBytes(needs)
   const leastAdapters = options.adapterMemoryBytes ?? minAdapters * rankBytes
-  const tokenBytes = 2 * config.numLayers * config.numKvHeads * config.headDim * float32Bytes
-  const left = freeBytes - weights - workspace - leastAdapters
+  const tokenBytes = 2 * config.numLayers * config.numKvHeads * config.headDim * floatBytes[floats]
+  // On a GPU only adapters and saved prompts take the machine's memory.
+  const isOnHost = options.device === 'cpu'
+  const left = freeBytes - leastAdapters - (isOnHost ? weights + workspace : 0)
 
   const leastContext = options.maxContext ?? Math.min(minContext, config.maxPosition)
   const leastKv = options.kvMemoryBytes ?? tokenBytes * leastContext
-  if (left < leastKv) {
+  if (isOnHost && left < leastKv) {
     const rows = { weights, workspace, adapters: leastAdapters, 'KV cache': leastKv }
     const parts = Object.entries(rows).map(([name, bytes]) => `${name} ${mebibytes(bytes)}`)
     throw new ServerError(
@@ -73,9 +81,10 @@ export function planMemory(needs: MemoryNeeds): MemoryPlan {
         '--max-context, --kv-memory or --adapter-memory, or free memory.',
     )
   }
+  const kvBudget = isOnHost ? left * kvShare : deviceKvBytes
   // Nobody asked for more than full rows and as much again of earlier prompts.
   const useful = 2 * options.maxBatch * asked * tokenBytes
-  const kv = options.kvMemoryBytes ?? Math.max(leastKv, Math.min(left * kvShare, useful))
+  const kv = options.kvMemoryBytes ?? Math.max(leastKv, Math.min(kvBudget, useful))
   const maxPositions = Math.floor(kv / tokenBytes)
   const maxCapacity = Math.min(asked, maxPositions)
   if (maxCapacity < leastContext) {
@@ -114,11 +123,11 @@ function adapterRankBytes({ config, sites }: MemoryNeeds): number {
   return config.numLayers * sizes.reduce((sum, size) => sum + size, 0) * float32Bytes
 }
 
-/** Quantised blocks carry one float32 scale each, and may carry an integer for zero. */
-function bytesPerParameter(format: WeightFormat): number {
-  if (format.kind === 'fp32') return float32Bytes
+/** Quantised blocks carry one scale each, and may carry an integer for zero. */
+function bytesPerParameter(format: WeightFormat, floats: FloatType): number {
+  if (format.kind !== 'quantized') return floatBytes[floats]
   const { bits, block, zeroPoints } = format
-  return bits / 8 + (float32Bytes + (zeroPoints ? bits / 8 : 0)) / block
+  return bits / 8 + (floatBytes[floats] + (zeroPoints ? bits / 8 : 0)) / block
 }
 
 function mebibytes(bytes: number): number {

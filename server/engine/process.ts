@@ -25,6 +25,11 @@ async function start(message: Extract<ToEngine, { kind: 'start' }>): Promise<voi
       onStats: (stats) => send({ kind: 'stats', stats }),
       onProgress: (what, done, total) => send({ kind: 'progress', what, done, total }),
       onNotice: (message) => send({ kind: 'notice', message }),
+      // The front fails what ran and starts another process, which opens the device anew.
+      onDeviceFailure: (error) => {
+        console.error(error)
+        process.exit(1)
+      },
     })
   } catch (error) {
     const body =

@@ -1,7 +1,7 @@
-// Which weight format a checkpoint is served in.
+// Which weight format a checkpoint is served in, and what its graph computes in.
 
-import type { BlockSize, WeightFormat } from '../contracts/checkpoint.ts'
-import type { ModelInfo, Weights } from '../contracts/engine.ts'
+import type { BlockSize, GraphTarget, WeightFormat } from '../contracts/checkpoint.ts'
+import type { Device, ModelInfo, Weights } from '../contracts/engine.ts'
 import { ServerError } from '../errors.ts'
 
 /** Below this many parameters float32 costs little and is exact. */
@@ -18,21 +18,54 @@ export interface WeightOptions {
   readonly weightZeroPoints: boolean | null
 }
 
-export function resolveWeights(asked: Weights, numParameters: number): ModelInfo['weights'] {
-  if (asked !== 'auto') return asked
-  return numParameters < exactBelow ? 'fp32' : 'int4'
+/** What the choice depends on of a device. */
+export interface DeviceTraits {
+  readonly name: Device
+  readonly hasFloat16: boolean
+}
+
+export function resolveWeights(
+  asked: Weights,
+  numParameters: number,
+  { name, hasFloat16 }: DeviceTraits,
+): ModelInfo['weights'] {
+  switch (asked) {
+    case 'auto':
+      if (hasFloat16) return 'fp16'
+      return numParameters < exactBelow ? 'fp32' : 'int4'
+    case 'fp16':
+      if (hasFloat16) return asked
+      throw new ServerError(
+        'invalid_config',
+        name === 'cpu'
+          ? '--weights fp16 needs a GPU; on the CPU use fp32, int8 or int4.'
+          : '--weights fp16 needs a GPU that computes in 16-bit floats, and this one does not; ' +
+              'use fp32, int8 or int4.',
+      )
+    case 'fp32':
+      // ONNX Runtime's attention on CUDA is for 16-bit floats only.
+      if (name !== 'cuda') return asked
+      throw new ServerError(
+        'invalid_config',
+        '--weights fp32 is not available with --device cuda; use fp16, int8 or int4.',
+      )
+    case 'int8':
+    case 'int4':
+      return asked
+  }
 }
 
 export function formatOf(weights: ModelInfo['weights'], options: WeightOptions): WeightFormat {
   const { weightBlock, weightZeroPoints } = options
   switch (weights) {
-    case 'fp32': {
+    case 'fp32':
+    case 'fp16': {
       const given =
         weightBlock !== null ? 'block' : weightZeroPoints !== null ? 'zero-points' : null
-      if (given === null) return { kind: 'fp32' }
+      if (given === null) return { kind: weights }
       throw new ServerError(
         'invalid_config',
-        `--weight-${given} needs quantised weights and these are fp32; ask for --weights int8 or int4.`,
+        `--weight-${given} needs quantised weights and these are ${weights}; ask for --weights int8 or int4.`,
       )
     }
     case 'int8':
@@ -43,10 +76,16 @@ export function formatOf(weights: ModelInfo['weights'], options: WeightOptions):
       // Measured: the search gains with 4 bits around the middle, and with nothing else.
       return { kind: 'quantized', bits, block, zeroPoints, searchScales: bits === 4 && !zeroPoints }
     }
-    case 'fp16':
-      throw new ServerError(
-        'invalid_config',
-        '--weights fp16 needs a GPU; on the CPU use fp32, int8 or int4.',
-      )
+  }
+}
+
+/** Integers are multiplied with the shorter floats where the device has them. */
+export function targetOf(
+  weights: ModelInfo['weights'],
+  { name, hasFloat16 }: DeviceTraits,
+): GraphTarget {
+  return {
+    operators: name === 'cpu' ? 'cpu' : 'accelerator',
+    floats: weights !== 'fp32' && hasFloat16 ? 'float16' : 'float32',
   }
 }

@@ -1,6 +1,6 @@
 // The place in the graph where adapters change one linear module.
 
-import type { LinearModule, ModelConfig } from '../contracts/checkpoint.ts'
+import type { GraphTarget, LinearModule, ModelConfig } from '../contracts/checkpoint.ts'
 import { moduleShape } from '../contracts/checkpoint.ts'
 import type { GraphBuilder } from './builder.ts'
 
@@ -33,27 +33,36 @@ export interface SiteOptions {
  *     ─ MatMul(b [rows, 1, components, outer]) ─ [rows, tokens, outer] ─ Add(base)
  *
  * The products are batched over rows and components, so that each a · x is computed by itself, in
- * the same order whatever stands beside it.
+ * the same order whatever stands beside it. An accelerator has no product with a transpose in it and
+ * wants no empty tensors: there a is [rows, components, inner, 1], the very same memory, and x is
+ * multiplied with at least one component, which may be zeros.
  */
 export function adapterSite(
   graph: GraphBuilder,
   config: ModelConfig,
+  { operators }: GraphTarget,
   { layer, module, input, base }: SiteOptions,
 ): string {
   const { inner, outer } = moduleShape(config, module)
   const address = `/layers.${layer}/adapter/${module}`
   // Each place has a width of its own.
   const components = `components.${layer}.${module}`
-  const a = graph.input(adapterA(layer, module), 'float32', ['rows', components, 1, inner])
-  const b = graph.input(adapterB(layer, module), 'float32', ['rows', 1, components, outer])
-  const spread = graph.input(adapterSpread(layer, module), 'int64', [4])
+  const vector = operators === 'cpu' ? [1, inner] : [inner, 1]
+  const a = graph.input(adapterA(layer, module), graph.floats, ['rows', components, ...vector])
+  const b = graph.input(adapterB(layer, module), graph.floats, ['rows', 1, components, outer])
   const one = graph.constant('int64', [1])
   const unspread = graph.node(`${address}/unspread`, 'Unsqueeze', [input, one])
-  const x = graph.node(`${address}/x`, 'Expand', [unspread, spread])
-  const activation = graph.node(`${address}/activation`, 'FusedMatMul', [x, a], {
-    domain: 'com.microsoft',
-    attributes: { transB: 1 },
-  })
+  let activation: string
+  if (operators === 'cpu') {
+    const spread = graph.input(adapterSpread(layer, module), 'int64', [4])
+    const x = graph.node(`${address}/x`, 'Expand', [unspread, spread])
+    activation = graph.node(`${address}/activation`, 'FusedMatMul', [x, a], {
+      domain: 'com.microsoft',
+      attributes: { transB: 1 },
+    })
+  } else {
+    activation = graph.node(`${address}/activation`, 'MatMul', [unspread, a])
+  }
   const turned = graph.node(`${address}/turned`, 'Transpose', [activation], {
     attributes: { perm: [0, 3, 2, 1] },
   })

@@ -2,7 +2,10 @@
 // output carries the same name. Weights are named and read only when the graph is written, one by
 // one; small constants are kept by value and shared.
 
-export type TensorType = 'float32' | 'int32' | 'int64'
+import type { FloatType } from '../contracts/checkpoint.ts'
+import { toHalves } from './float16.ts'
+
+export type TensorType = FloatType | 'int32' | 'int64'
 /** A number, or the name of a dimension that varies from run to run. */
 export type Dim = number | string
 
@@ -26,7 +29,7 @@ export interface ValueInfo {
 
 export interface WeightTensor {
   readonly name: string
-  readonly type: 'float32' | 'uint8'
+  readonly type: FloatType | 'uint8'
   readonly dims: readonly number[]
 }
 
@@ -66,14 +69,22 @@ export interface NodeOptions {
 
 export type GraphBuilder = ReturnType<typeof createGraphBuilder>
 
-export function createGraphBuilder() {
+/** `floats`: what weights that are not integers are written in. */
+export function createGraphBuilder(floats: FloatType = 'float32') {
   const inputs: ValueInfo[] = []
   const outputs: ValueInfo[] = []
   const nodes: Node[] = []
   const weights = new Map<string, Weight>()
   const constants = new Map<string, Constant>()
 
+  const floatBytes = (values: Float32Array) =>
+    bytesOf(floats === 'float16' ? toHalves(values) : values)
+
   return {
+    floats,
+    /** Numbers as the graph holds them. */
+    floatBytes,
+
     input(name: string, type: TensorType, dims: readonly Dim[]): string {
       inputs.push({ name, type, dims })
       return name
@@ -96,10 +107,10 @@ export function createGraphBuilder() {
       return names[0] ?? name
     },
 
-    /** A float32 weight that is small enough to be read whole. */
+    /** A weight of floats that is small enough to be read whole. */
     weight(name: string, dims: readonly number[], read: () => Float32Array): string {
-      const tensors = [{ name, type: 'float32', dims }] as const
-      if (!weights.has(name)) weights.set(name, { tensors, pieces: () => [[bytesOf(read())]] })
+      const tensors = [{ name, type: floats, dims }] as const
+      if (!weights.has(name)) weights.set(name, { tensors, pieces: () => [[floatBytes(read())]] })
       return name
     },
 
@@ -128,6 +139,6 @@ export function createGraphBuilder() {
   }
 }
 
-export function bytesOf(values: Float32Array | Uint8Array): Uint8Array {
+export function bytesOf(values: Float32Array | Uint16Array | Uint8Array): Uint8Array {
   return new Uint8Array(values.buffer, values.byteOffset, values.byteLength)
 }

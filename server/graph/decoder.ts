@@ -1,5 +1,5 @@
-// The decoder of the Qwen2 and Llama families as an ONNX graph: float32 activations, weights as they
-// are or quantised in blocks.
+// The decoder of the Qwen2 and Llama families as an ONNX graph: computing in float32 or float16, weights
+// likewise or quantised in blocks.
 //
 //   input_ids [rows, tokens] ─ embed ─┬─ layer 0 … layer L−1 ─ norm ─ last tokens ─ lm_head ─ logits
 //                                     │
@@ -11,6 +11,7 @@
 // logits are wanted).
 
 import {
+  type GraphTarget,
   type LinearModule,
   type ModelConfig,
   moduleShape,
@@ -36,6 +37,8 @@ export interface DecoderOptions {
   /** Positions the rotary tables cover. */
   readonly maxContext: number
   readonly format: WeightFormat
+  /** Logits are float32 whatever it computes in. */
+  readonly target: GraphTarget
   /** The modules that adapters may change; each costs a little on every row. */
   readonly sites: readonly LinearModule[]
 }
@@ -46,9 +49,9 @@ export const presentKey = (layer: number) => `present.${layer}.key`
 export const presentValue = (layer: number) => `present.${layer}.value`
 
 export function buildDecoder(options: DecoderOptions): Graph {
-  const { config, tensors, maxContext, format, sites } = options
-  const graph = createGraphBuilder()
-  const context = { graph, config, tensors, format, sites }
+  const { config, tensors, maxContext, format, target, sites } = options
+  const graph = createGraphBuilder(target.floats)
+  const context = { graph, config, tensors, format, target, sites }
 
   const ids = graph.input('input_ids', 'int64', ['rows', 'tokens'])
   graph.input('seqlens_k', 'int32', ['rows'])
@@ -93,7 +96,14 @@ export function buildDecoder(options: DecoderOptions): Graph {
     graph.constant('int64', [Number.MAX_SAFE_INTEGER]),
     graph.constant('int64', [1]),
   ])
-  languageHead(context, last)
+  if (target.floats === 'float32') languageHead(context, last, 'logits')
+  else {
+    const logits = languageHead(context, last, headName)
+    graph.node('/logits', 'Cast', [logits], {
+      outputs: ['logits'],
+      attributes: { to: float32Code },
+    })
+  }
   graph.output('logits', 'float32', ['rows', 'positions', config.vocabSize])
   blockMaxima(context)
   return graph.build()
@@ -121,12 +131,14 @@ function blockMaxima({ graph, config }: Context): void {
 
 interface Context extends LinearContext {
   readonly config: ModelConfig
+  readonly target: GraphTarget
   readonly sites: readonly LinearModule[]
 }
 
 /** A module's output with the adapters on it, where the graph has a site for it. */
-function adapted({ graph, config, sites }: Context, options: SiteOptions): string {
-  return sites.includes(options.module) ? adapterSite(graph, config, options) : options.base
+function adapted({ graph, config, target, sites }: Context, options: SiteOptions): string {
+  if (!sites.includes(options.module)) return options.base
+  return adapterSite(graph, config, target, options)
 }
 
 const embeddingName = 'model.embed_tokens.weight'
@@ -135,7 +147,7 @@ const embeddingData = 'embed'
 /** Token ids → their embeddings. Tied and quantised, lm_head reads the very same bytes. */
 function embed({ graph, config, tensors, format }: Context, ids: string): string {
   const { vocabSize, hiddenSize } = config
-  if (format.kind === 'fp32') {
+  if (format.kind !== 'quantized') {
     const read = () => tensors.read(embeddingName)
     const matrix = graph.weight(embeddingData, [vocabSize, hiddenSize], read)
     return graph.node('/embed', 'Gather', [matrix, ids])
@@ -146,13 +158,14 @@ function embed({ graph, config, tensors, format }: Context, ids: string): string
   const zeroBytes = zeroPointBytes(numBlocks, bits)
   const all: readonly WeightTensor[] = [
     { name: embeddingData, type: 'uint8', dims: [vocabSize, rowBytes] },
-    { name: `${embeddingData}.scales`, type: 'float32', dims: [vocabSize, numBlocks] },
+    { name: `${embeddingData}.scales`, type: graph.floats, dims: [vocabSize, numBlocks] },
     { name: `${embeddingData}.zeros`, type: 'uint8', dims: [vocabSize, zeroBytes] },
   ]
   const own = zeroPoints ? all : all.slice(0, 2)
-  const head = productTensors(headName, format, { inner: hiddenSize, outer: vocabSize })
+  const head = productTensors(graph, headName, format, { inner: hiddenSize, outer: vocabSize })
   const aliases = head.map((tensor, i) => ({ tensor, of: own[i]?.name ?? '' }))
-  const pieces = quantizedPieces(tensors, [embeddingName], { ...format, columns: hiddenSize })
+  const quantize = { ...format, columns: hiddenSize }
+  const pieces = quantizedPieces(graph, tensors, [embeddingName], quantize)
   graph.weights({
     tensors: own,
     pieces: () => withoutPadding(pieces(), (numBlocks * block * bits) / 8, rowBytes),
@@ -189,20 +202,20 @@ function* withoutPadding(
 }
 
 const headName = '/lm_head'
+/** ONNX's number for the type, as Cast wants it. */
+const float32Code = 1
 
-function languageHead(context: Context, input: string): void {
+function languageHead(context: Context, input: string, outputName: string): string {
   const { graph, config, format } = context
-  const outputs = ['logits']
-  if (format.kind === 'fp32' || !sharesHead(config, format)) {
+  if (format.kind !== 'quantized' || !sharesHead(config, format)) {
     const weight = config.tieWordEmbeddings ? embeddingName : 'lm_head.weight'
-    linear(context, { name: headName, input, weights: [weight], outputName: 'logits' })
-    return
+    return linear(context, { name: headName, input, weights: [weight], outputName })
   }
-  matMulNBits(graph, format, {
+  return matMulNBits(graph, format, {
     name: headName,
     product: headName,
     input,
-    outputs,
+    outputs: [outputName],
     inner: config.hiddenSize,
     outer: config.vocabSize,
   })
@@ -250,8 +263,8 @@ function attention(context: Context, layer: number, input: string): string {
     'GroupQueryAttention',
     [
       ...adaptedHeads(context, layer, { input, qkv }),
-      graph.input(pastKey(layer), 'float32', cache),
-      graph.input(pastValue(layer), 'float32', cache),
+      graph.input(pastKey(layer), graph.floats, cache),
+      graph.input(pastValue(layer), graph.floats, cache),
       'seqlens_k',
       'total_sequence_length',
       'rope.cos',
@@ -261,8 +274,8 @@ function attention(context: Context, layer: number, input: string): string {
       domain: 'com.microsoft',
       outputs: [
         address,
-        graph.output(presentKey(layer), 'float32', cache),
-        graph.output(presentValue(layer), 'float32', cache),
+        graph.output(presentKey(layer), graph.floats, cache),
+        graph.output(presentValue(layer), graph.floats, cache),
       ],
       attributes: {
         num_heads: config.numHeads,

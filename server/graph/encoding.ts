@@ -26,12 +26,13 @@ export interface WeightPlacement {
 
 const dataTypes = {
   float32: onnx.TensorProto.DataType.FLOAT,
+  float16: onnx.TensorProto.DataType.FLOAT16,
   int32: onnx.TensorProto.DataType.INT32,
   int64: onnx.TensorProto.DataType.INT64,
   uint8: onnx.TensorProto.DataType.UINT8,
 } as const satisfies Record<TensorType | WeightTensor['type'], number>
 
-const elementBytes = { float32: 4, uint8: 1 } as const satisfies Record<
+const elementBytes = { float32: 4, float16: 2, uint8: 1 } as const satisfies Record<
   WeightTensor['type'],
   number
 >

@@ -1,11 +1,11 @@
 // y = x Wᵀ (+ bias), in the weight format that the graph is built for. The rows of several weights
 // may be stacked into one product (q, k and v; gate and up).
 //
-//   fp32:        x ─ MatMul(Wᵀ [K, N]) ─ (Add bias)
+//   fp32, fp16:  x ─ MatMul(Wᵀ [K, N]) ─ (Add bias)
 //   int4, int8:  x ─ MatMulNBits(W [N, K / block, blob], scales (, zeros)) ─ (Add bias)
 
 import type { QuantizedFormat, TensorSource, WeightFormat } from '../contracts/checkpoint.ts'
-import { bytesOf, type GraphBuilder, type Weight, type WeightTensor } from './builder.ts'
+import type { GraphBuilder, Weight, WeightTensor } from './builder.ts'
 import { blocksPerRow, type QuantizeOptions, quantizeRows, zeroPointBytes } from './quantize.ts'
 
 export interface LinearContext {
@@ -37,9 +37,9 @@ export function linear(context: LinearContext, options: LinearOptions): string {
   const product = hasBias ? `${name}/product` : name
   const outputs = outputName && !hasBias ? [outputName] : [product]
   const result =
-    format.kind === 'fp32'
-      ? floatProduct(context, { ...options, ...shape, product, outputs })
-      : quantizedProduct(context, format, { ...options, ...shape, product, outputs })
+    format.kind === 'quantized'
+      ? quantizedProduct(context, format, { ...options, ...shape, product, outputs })
+      : floatProduct(context, { ...options, ...shape, product, outputs })
   if (!hasBias) return result
   const bias = graph.weight(`${name}.bias`, [outer], () =>
     Float32Array.from(biases.flatMap((bias) => [...tensors.read(bias)])),
@@ -81,14 +81,15 @@ function quantizedProduct(
 ): string {
   const { name, input, weights, inner, outer, product, outputs } = options
   graph.weights({
-    tensors: productTensors(name, format, { inner, outer }),
-    pieces: quantizedPieces(tensors, weights, { ...format, columns: inner }),
+    tensors: productTensors(graph, name, format, { inner, outer }),
+    pieces: quantizedPieces(graph, tensors, weights, { ...format, columns: inner }),
   })
   return matMulNBits(graph, format, { name, product, input, outputs, inner, outer })
 }
 
 /** A quantised matrix as MatMulNBits reads it: integers, scales and, where it has them, zeros. */
 export function productTensors(
+  graph: GraphBuilder,
   name: string,
   { bits, block, zeroPoints }: QuantizedFormat,
   { inner, outer }: { inner: number; outer: number },
@@ -97,7 +98,7 @@ export function productTensors(
   const zeroBytes = zeroPointBytes(numBlocks, bits)
   const tensors: readonly WeightTensor[] = [
     { name: `${name}.weight`, type: 'uint8', dims: [outer, numBlocks, (block * bits) / 8] },
-    { name: `${name}.scales`, type: 'float32', dims: [outer * numBlocks] },
+    { name: `${name}.scales`, type: graph.floats, dims: [outer * numBlocks] },
     { name: `${name}.zeros`, type: 'uint8', dims: [outer * zeroBytes] },
   ]
   return zeroPoints ? tensors : tensors.slice(0, 2)
@@ -135,6 +136,7 @@ export function matMulNBits(
 
 /** Quantises some rows at a time, so that no weight is whole in memory. */
 export function quantizedPieces(
+  graph: GraphBuilder,
   tensors: TensorSource,
   names: readonly string[],
   options: QuantizeOptions,
@@ -146,7 +148,7 @@ export function quantizedPieces(
       for (let first = 0; first < numRows; first += rowsAtOnce) {
         const count = Math.min(rowsAtOnce, numRows - first)
         const rows = quantizeRows(tensors.readRows(name, first, count), options)
-        const piece = [rows.data, bytesOf(rows.scales)]
+        const piece = [rows.data, graph.floatBytes(rows.scales)]
         yield options.zeroPoints ? [...piece, rows.zeroPoints] : piece
       }
     }

@@ -2,12 +2,28 @@
 // side by side, strengths folded into b, in native memory. A row is written only when its components
 // change, so a step of a batch that stays the same writes nothing, and any adapter in memory is one
 // copy away from running. The rows share a width at each place; what a row does not fill is zeros,
-// which add nothing, and a place that no row changes has no width at all and costs nothing.
+// which add nothing, and a place that no row changes has no width at all and costs nothing (on an
+// accelerator: a width of one, all zeros).
 
 import type { ScaledComponent } from '../contracts/adapter.ts'
-import { type LinearModule, type ModelConfig, moduleShape } from '../contracts/checkpoint.ts'
+import {
+  cpuTarget,
+  type FloatType,
+  type GraphTarget,
+  type LinearModule,
+  type ModelConfig,
+  moduleShape,
+} from '../contracts/checkpoint.ts'
 import { adapterA, adapterB, adapterSpread } from '../graph/adapter-site.ts'
-import { allocateTensor, type Tensor } from './session.ts'
+import { toHalves } from '../graph/float16.ts'
+import { createRowMirror } from './device-adapter-rows.ts'
+import {
+  type Accelerator,
+  type AnyTensor,
+  allocateTensor,
+  type Session,
+  type Tensor,
+} from './session.ts'
 
 export interface AdapterRowsOptions {
   readonly config: ModelConfig
@@ -16,6 +32,10 @@ export interface AdapterRowsOptions {
   readonly rows: number
   /** Writes after which a place that could be narrower becomes it. */
   readonly patience?: number
+  /** What the graph was built for; the CPU unless said. */
+  readonly target?: GraphTarget
+  /** Where the graph reads them when that is not the host. */
+  readonly device?: { readonly session: Session; readonly accelerator: Accelerator } | null
 }
 
 /** y += b · (a · x) */
@@ -35,8 +55,8 @@ interface Place {
   width: number
   /** Writes in a row for which less would have done. */
   numTooWide: number
-  a: Tensor<'float32'>
-  b: Tensor<'float32'>
+  a: Tensor<FloatType>
+  b: Tensor<FloatType>
 }
 
 /** What a row holds; `updates` by place, in the order of the components. */
@@ -48,7 +68,9 @@ interface Row {
 export type AdapterRows = ReturnType<typeof createAdapterRows>
 
 export function createAdapterRows(options: AdapterRowsOptions) {
-  const { config, sites, rows, patience = 16 } = options
+  const { config, sites, rows, patience = 16, target = cpuTarget, device = null } = options
+  const { operators, floats } = target
+  const minWidth = operators === 'cpu' ? 0 : 1
   const places: Place[] = []
   const placeOf = new Map<string, number>()
   for (let layer = 0; layer < config.numLayers; layer++) {
@@ -61,11 +83,14 @@ export function createAdapterRows(options: AdapterRowsOptions) {
         ...moduleShape(config, module),
         width: 0,
         numTooWide: 0,
-        a: allocateTensor('float32', [0]),
-        b: allocateTensor('float32', [0]),
+        a: allocateTensor(floats, [0]),
+        b: allocateTensor(floats, [0]),
       })
     }
   }
+  const numTensors = 2 * places.length
+  const mirror =
+    device && numTensors > 0 ? createRowMirror({ ...device, floats, numTensors }) : null
   const toComponents = spreadOf(1n)
   const toNothing = spreadOf(0n)
   const held: (Row | undefined)[] = Array.from({ length: rows }, () => undefined)
@@ -79,23 +104,38 @@ export function createAdapterRows(options: AdapterRowsOptions) {
       for (let row = 0; row < count; row++) {
         needed = Math.max(needed, held[row]!.updates[p]!.length)
       }
-      const wanted = widthFor(needed)
+      const wanted = Math.max(minWidth, widthFor(needed))
       place.numTooWide = wanted < place.width ? place.numTooWide + 1 : 0
       if (wanted <= place.width && place.numTooWide < patience) continue
       if (wanted === place.width) continue
-      layOut(place, wanted)
+      layOut(p, wanted)
       found.add(p)
     }
     return found
   }
 
-  function layOut(place: Place, width: number): void {
+  function layOut(p: number, width: number): void {
+    const place = places[p]!
     place.a.release()
     place.b.release()
     place.width = width
     place.numTooWide = 0
-    place.a = allocateTensor('float32', [rows * width * place.inner])
-    place.b = allocateTensor('float32', [rows * width * place.outer])
+    place.a = allocateTensor(floats, [rows * width * place.inner])
+    place.b = allocateTensor(floats, [rows * width * place.outer])
+    mirror?.layOut(2 * p, [rows, width, place.inner])
+    mirror?.layOut(2 * p + 1, [rows, width, place.outer])
+  }
+
+  function copyToDevice(row: number): void {
+    const sources = places.flatMap(({ width, inner, outer, a, b }) => [
+      a.view([1, width, inner], row * width * inner),
+      b.view([1, width, outer], row * width * outer),
+    ])
+    try {
+      mirror?.copyRow(row, sources)
+    } finally {
+      for (const tensor of sources) tensor.release()
+    }
   }
 
   return {
@@ -119,7 +159,10 @@ export function createAdapterRows(options: AdapterRowsOptions) {
       const moved = misfits(count)
       for (const [p, place] of places.entries()) {
         const stale = moved.has(p) ? held.slice(0, count).keys() : changed
-        for (const row of stale) writeRow(place, row, held[row]!.updates[p]!)
+        for (const row of stale) writeRow(place, row, held[row]!.updates[p]!, floats)
+      }
+      if (mirror !== null) {
+        for (const row of moved.size > 0 ? held.slice(0, count).keys() : changed) copyToDevice(row)
       }
       // Rows that are not in the batch were not written into the new layout.
       if (moved.size > 0) held.fill(undefined, count)
@@ -129,17 +172,25 @@ export function createAdapterRows(options: AdapterRowsOptions) {
     },
 
     /** The first `count` rows under the names of the graph. */
-    view(count: number): Map<string, Tensor> {
-      const inputs = new Map<string, Tensor>()
-      for (const { nameA, nameB, nameSpread, inner, outer, width, a, b } of places) {
-        inputs.set(nameA, a.view([count, width, 1, inner]))
+    view(count: number): Map<string, AnyTensor> {
+      const inputs = new Map<string, AnyTensor>()
+      for (const [p, place] of places.entries()) {
+        const { nameA, nameB, nameSpread, inner, outer, width } = place
+        const a = mirror?.tensor(2 * p) ?? place.a
+        const b = mirror?.tensor(2 * p + 1) ?? place.b
+        inputs.set(
+          nameA,
+          a.view([count, width, ...(operators === 'cpu' ? [1, inner] : [inner, 1])]),
+        )
         inputs.set(nameB, b.view([count, 1, width, outer]))
+        if (operators !== 'cpu') continue
         inputs.set(nameSpread, (width === 0 ? toNothing : toComponents).view([4]))
       }
       return inputs
     },
 
     release(): void {
+      mirror?.release()
       for (const { a, b } of places) for (const tensor of [a, b]) tensor.release()
       for (const spread of [toComponents, toNothing]) spread.release()
     },
@@ -157,14 +208,19 @@ function widthFor(needed: number): number {
   return needed === 0 ? 0 : 2 ** Math.ceil(Math.log2(needed))
 }
 
-function writeRow(place: Place, row: number, updates: readonly Update[]): void {
+function writeRow(place: Place, row: number, updates: readonly Update[], floats: FloatType): void {
   const { width, inner, outer } = place
   if (width === 0) return
   const a = place.a.data.subarray(row * width * inner, (row + 1) * width * inner)
   const b = place.b.data.subarray(row * width * outer, (row + 1) * width * outer)
   for (const [i, update] of updates.entries()) {
-    a.set(update.a, i * inner)
     const into = b.subarray(i * outer, (i + 1) * outer)
+    if (floats === 'float16') {
+      a.set(toHalves(update.a), i * inner)
+      into.set(toHalves(update.b.map((value) => update.scale * value)))
+      continue
+    }
+    a.set(update.a, i * inner)
     if (update.scale === 1) into.set(update.b)
     else for (let k = 0; k < outer; k++) into[k] = update.scale * (update.b[k] as number)
   }

@@ -2,7 +2,7 @@
 // weights file. Runs in the caller's thread or, as a worker, beside others on the same file.
 
 import { closeSync, openSync, writeSync } from 'node:fs'
-import type { LinearModule, WeightFormat } from '../contracts/checkpoint.ts'
+import type { GraphTarget, LinearModule, WeightFormat } from '../contracts/checkpoint.ts'
 import { buildDecoder } from '../graph/decoder.ts'
 import { placeWeights } from '../graph/encoding.ts'
 import { openCheckpoint } from './checkpoint.ts'
@@ -16,6 +16,7 @@ export interface ConvertPart {
   readonly path: string
   readonly maxContext: number
   readonly format: WeightFormat
+  readonly target: GraphTarget
   readonly sites: readonly LinearModule[]
   /** Places of this part's weights in the graph's list. */
   readonly indices: readonly number[]

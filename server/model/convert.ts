@@ -4,8 +4,14 @@
 import { createHash } from 'node:crypto'
 import { mkdirSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
-import { basename, join } from 'node:path'
-import type { LinearModule, WeightFormat } from '../contracts/checkpoint.ts'
+import { basename, dirname, join } from 'node:path'
+import {
+  cpuTarget,
+  type GraphTarget,
+  type LinearModule,
+  type ModelConfig,
+  type WeightFormat,
+} from '../contracts/checkpoint.ts'
 import { ServerError } from '../errors.ts'
 import { buildDecoder } from '../graph/decoder.ts'
 import {
@@ -17,13 +23,20 @@ import {
 import { explainDiskError, freeBytes, requireSpace } from './cache-disk.ts'
 import type { Checkpoint } from './checkpoint.ts'
 import { type ConvertPart, convertPart } from './convert-part.ts'
-import { checkFolder, discardFolder, modelFileName, publishFolder } from './converted-folder.ts'
+import {
+  checkFolder,
+  discardFolder,
+  modelFileName,
+  probeFileName,
+  publishFolder,
+} from './converted-folder.ts'
 import { type HashedFile, isSameStamp, knownHashes, stampOf } from './file-hashes.ts'
 import { partialName, removeLeftovers } from './partial-folder.ts'
 import { runWorkers } from './worker.ts'
 
 /** Raise when the graph or its weights' layout changes, so that older folders are not reused. */
-const graphVersion = 9
+const graphVersion = 10
+const probeLayers = 2
 /** Below this many parameters threads cost more than they bring. */
 const threadsFrom = 50e6
 /** What a folder takes besides the weights. */
@@ -34,6 +47,8 @@ export interface ConvertOptions {
   readonly checkpoint: Checkpoint
   readonly maxContext: number
   readonly format: WeightFormat
+  /** The CPU unless said. */
+  readonly target?: GraphTarget
   readonly sites: readonly LinearModule[]
   readonly cacheDir: string
   readonly onProgress?: (what: string, done: number, total: number) => void
@@ -75,6 +90,7 @@ export async function convertCheckpoint(options: ConvertOptions): Promise<string
       const bytes = graph.weights.map(({ tensors }) => bytesOf(tensors, placements))
       await convertWeights(options, path, bytes, progressOf('converting weights'))
       writeFileSync(join(partial, modelFileName), encodeModel(graph, placements))
+      writeFileSync(join(partial, probeFileName), encodeProbe(options, placements))
       requireUnchanged(sources)
       const onWritten = progressOf('checking converted weights')
       await publishFolder(partial, folder, { madeFrom, onProgress: onWritten })
@@ -90,7 +106,7 @@ export async function convertCheckpoint(options: ConvertOptions): Promise<string
 /** The attention kernel takes no other sizes of a head than multiples of this. */
 const headMultiple = 16
 
-function layOut({ checkpoint, maxContext, format, sites }: ConvertOptions) {
+function layOut({ checkpoint, maxContext, format, target = cpuTarget, sites }: ConvertOptions) {
   const { config, tensors } = checkpoint
   if (config.headDim % headMultiple !== 0) {
     throw new ServerError(
@@ -98,8 +114,34 @@ function layOut({ checkpoint, maxContext, format, sites }: ConvertOptions) {
       `config.json: head_dim is ${config.headDim}; only multiples of ${headMultiple} are supported.`,
     )
   }
-  const graph = buildDecoder({ config, tensors, maxContext, format, sites })
+  const graph = buildDecoder({ config, tensors, maxContext, format, target, sites })
   return { graph, ...placeWeights(graph) }
+}
+
+const probeConfig = (config: ModelConfig): ModelConfig => ({
+  ...config,
+  numLayers: Math.min(config.numLayers, probeLayers),
+})
+
+/** The graph of the first layers that was written beside a whole one. */
+export const probeOf = (graphPath: string, config: ModelConfig) => ({
+  graphPath: join(dirname(graphPath), probeFileName),
+  config: probeConfig(config),
+})
+
+/** The graph cut down to its first layers, over the same weights file. */
+function encodeProbe(
+  { checkpoint, maxContext, format, target = cpuTarget, sites }: ConvertOptions,
+  placements: readonly WeightPlacement[],
+): Uint8Array {
+  const config = probeConfig(checkpoint.config)
+  const { tensors } = checkpoint
+  const graph = buildDecoder({ config, tensors, maxContext, format, target, sites })
+  const used = new Set(placeWeights(graph).placements.map(({ tensor }) => tensor.name))
+  return encodeModel(
+    graph,
+    placements.filter(({ tensor }) => used.has(tensor.name)),
+  )
 }
 
 /** Of its full size from the start, so that parts may be written in any order. */
@@ -109,7 +151,7 @@ function createFile(path: string, size: number): void {
 }
 
 async function convertWeights(
-  { dir, checkpoint, maxContext, format, sites }: ConvertOptions,
+  { dir, checkpoint, maxContext, format, target = cpuTarget, sites }: ConvertOptions,
   path: string,
   bytes: readonly number[],
   onProgress: (done: number, total: number) => void,
@@ -123,7 +165,7 @@ async function convertWeights(
   const isSmall = checkpoint.numParameters < threadsFrom
   const limit = isSmall ? 1 : Math.min(8, availableParallelism())
   const parts = shareWeights(bytes, limit).map((indices): ConvertPart => {
-    return { dir, path, maxContext, format, sites, indices }
+    return { dir, path, maxContext, format, target, sites, indices }
   })
   if (isSmall) for (const part of parts) convertPart(part, onBytes)
   else await runWorkers('convert-part', parts, { limit, onBytes })
@@ -158,13 +200,14 @@ const contentPaths = ({ checkpoint }: ConvertOptions): string[] =>
     .filter((path) => basename(path) !== 'generation_config.json')
 
 function describe(options: ConvertOptions, sources: readonly HashedFile[]) {
-  const { checkpoint, maxContext, format, sites } = options
+  const { checkpoint, maxContext, format, target = cpuTarget, sites } = options
   return {
     graphVersion,
     files: sources.map(({ path, sha256 }) => ({ name: basename(path), sha256 })),
     config: checkpoint.config,
     maxContext,
     format,
+    target,
     sites,
   }
 }

@@ -1,4 +1,4 @@
-// A converted checkpoint in the cache: model.onnx, weights.bin and a manifest that says what they were
+// A converted checkpoint in the cache: two graphs, weights.bin and a manifest that says what they were
 // made from, how large they are and what they hold. A folder is used only when it is whole.
 
 import {
@@ -18,8 +18,10 @@ import { hashFiles, isSameStamp, type OnProgress, stampOf, stampSchema } from '.
 import { partialName } from './partial-folder.ts'
 
 export const modelFileName = 'model.onnx'
+/** A graph of the first layers only, over the same weights: what a device is tried with. */
+export const probeFileName = 'probe.onnx'
 const manifestName = 'manifest.json'
-const fileNames = [modelFileName, weightsFileName]
+const fileNames = [modelFileName, probeFileName, weightsFileName]
 
 const manifestSchema = z.object({
   madeFrom: z.unknown(),

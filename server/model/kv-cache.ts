@@ -2,9 +2,9 @@
 // one sequence; the graph reads and appends in place, everything here copies between two steps. The
 // cache changes its shape by moving into new memory, one tensor after the other.
 
-import type { ModelConfig } from '../contracts/checkpoint.ts'
+import { type FloatType, floatBytes, type ModelConfig } from '../contracts/checkpoint.ts'
 import { pastKey, pastValue, presentKey, presentValue } from '../graph/decoder.ts'
-import { allocateTensor, type Tensor } from './session.ts'
+import { type AnyTensor, allocateTensor, type Tensor } from './session.ts'
 
 export interface KvCacheShape {
   /** Number of cache rows. */
@@ -15,27 +15,72 @@ export interface KvCacheShape {
 
 export interface KvCacheOptions extends KvCacheShape {
   readonly config: ModelConfig
+  /** What the graph computes in. */
+  readonly floats: FloatType
 }
 
 /** Some positions of a cache row, in memory of their own. */
 export interface SavedPositions {
-  readonly memory: Tensor<'float32'>
+  readonly memory: Tensor<FloatType>
   readonly count: number
   readonly bytes: number
   release(): void
 }
 
-export type KvCache = ReturnType<typeof createKvCache>
+export interface CacheView {
+  readonly inputs: Map<string, AnyTensor>
+  readonly outputs: Map<string, AnyTensor>
+}
 
-export function createKvCache({ config, ...first }: KvCacheOptions) {
+/** On the host below; device-kv-cache.ts is the other kind. */
+export interface KvCache {
+  readonly positionBytes: number
+  /** A row, as the graph appends `tokens` to its first `past` positions. */
+  prefillView(row: number, past: number, tokens: number): CacheView
+  /** Rows 0 … count − 1. Good for many runs, each after `beforeDecode`. */
+  decodeView(count: number): CacheView
+  beforeDecode(count: number): void
+  /**
+   * Moves into other memory with the first lengths[row] positions of each row; views of before must
+   * be released already.
+   */
+  reshape(shape: KvCacheShape, lengths: readonly number[]): void
+  /** Copies positions start … start + count − 1 of a row over another's. */
+  copyRow(from: number, to: number, start: number, count: number): void
+  /** Copies positions start … start + count − 1 of a row out of the cache. */
+  savePositions(row: number, start: number, count: number): SavedPositions
+  /** Copies saved positions into a row, from position `start` on. */
+  restorePositions(saved: SavedPositions, row: number, start: number): void
+  release(): void
+}
+
+export const positionBytesOf = (
+  { numLayers, numKvHeads, headDim }: ModelConfig,
+  floats: FloatType,
+): number => 2 * numLayers * numKvHeads * headDim * floatBytes[floats]
+
+/** Keys of all layers, then values, under the names of the graph; past and present are one. */
+export function nameCacheTensors(tensors: readonly AnyTensor[]): CacheView {
+  const inputs = new Map<string, AnyTensor>()
+  const outputs = new Map<string, AnyTensor>()
+  const numLayers = tensors.length / 2
+  for (let layer = 0; layer < numLayers; layer++) {
+    const key = tensors[layer] as AnyTensor
+    const value = tensors[numLayers + layer] as AnyTensor
+    inputs.set(pastKey(layer), key).set(pastValue(layer), value)
+    outputs.set(presentKey(layer), key).set(presentValue(layer), value)
+  }
+  return { inputs, outputs }
+}
+
+export function createKvCache({ config, floats, ...first }: KvCacheOptions): KvCache {
   const { numLayers, numKvHeads, headDim } = config
-  const layers = Array.from({ length: numLayers }, (_, layer) => layer)
-  const positionBytes = 2 * numLayers * numKvHeads * headDim * 4
+  const positionBytes = positionBytesOf(config, floats)
   let shape: KvCacheShape = first
   const allocate = ({ rows, capacity }: KvCacheShape) =>
-    allocateTensor('float32', [rows, numKvHeads, capacity, headDim])
-  const keys = layers.map(() => allocate(shape))
-  const values = layers.map(() => allocate(shape))
+    allocateTensor(floats, [rows, numKvHeads, capacity, headDim])
+  /** Keys of all layers, then values. */
+  const tensors = Array.from({ length: 2 * numLayers }, () => allocate(shape))
 
   const startOf = ({ capacity }: KvCacheShape, row: number, head: number) =>
     (row * numKvHeads + head) * capacity * headDim
@@ -44,10 +89,10 @@ export function createKvCache({ config, ...first }: KvCacheOptions) {
   function eachHead(
     row: number,
     from: number,
-    visit: (cache: Float32Array, start: number, at: number) => void,
+    visit: (cache: Float32Array | Uint16Array, start: number, at: number) => void,
   ): void {
     let at = 0
-    for (const tensor of [...keys, ...values]) {
+    for (const tensor of tensors) {
       for (let head = 0; head < numKvHeads; head++) {
         visit(tensor.data, startOf(shape, row, head) + from * headDim, at++)
       }
@@ -56,10 +101,10 @@ export function createKvCache({ config, ...first }: KvCacheOptions) {
 
   /** A tensor in a new shape, with the first lengths[row] positions of each row. */
   function moved(
-    old: Tensor<'float32'>,
+    old: Tensor<FloatType>,
     newShape: KvCacheShape,
     lengths: readonly number[],
-  ): Tensor<'float32'> {
+  ): Tensor<FloatType> {
     const tensor = allocate(newShape)
     for (const [row, length] of lengths.entries()) {
       for (let head = 0; head < numKvHeads; head++) {
@@ -72,43 +117,34 @@ export function createKvCache({ config, ...first }: KvCacheOptions) {
     return tensor
   }
 
+  /** Rows first … first + count − 1. */
+  function view(first: number, count: number): CacheView {
+    const dims = [count, numKvHeads, shape.capacity, headDim]
+    const start = startOf(shape, first, 0)
+    return nameCacheTensors(tensors.map((tensor) => tensor.view(dims, start)))
+  }
+
   return {
     positionBytes,
+    prefillView: (row) => view(row, 1),
+    decodeView: (count) => view(0, count),
+    beforeDecode: () => {},
 
-    /** Rows first … first + count − 1 under the names of the graph; past and present are one. */
-    view(first: number, count: number) {
-      const inputs = new Map<string, Tensor>()
-      const outputs = new Map<string, Tensor>()
-      const dims = [count, numKvHeads, shape.capacity, headDim]
-      for (const layer of layers) {
-        const key = keys[layer]!.view(dims, startOf(shape, first, 0))
-        const value = values[layer]!.view(dims, startOf(shape, first, 0))
-        inputs.set(pastKey(layer), key).set(pastValue(layer), value)
-        outputs.set(presentKey(layer), key).set(presentValue(layer), value)
-      }
-      return { inputs, outputs }
-    },
-
-    /** Moves into other memory with what the rows hold; views of before must be released already. */
-    reshape(newShape: KvCacheShape, lengths: readonly number[]): void {
+    reshape(newShape, lengths) {
       // One by one: old and new are never there together whole.
-      for (const tensors of [keys, values]) {
-        for (const [layer, old] of tensors.entries()) tensors[layer] = moved(old, newShape, lengths)
-      }
+      for (const [i, old] of tensors.entries()) tensors[i] = moved(old, newShape, lengths)
       shape = newShape
     },
 
-    /** Copies positions start … start + count − 1 of a row over another's. */
-    copyRow(from: number, to: number, start: number, count: number): void {
+    copyRow(from, to, start, count) {
       const offset = startOf(shape, to, 0) - startOf(shape, from, 0)
       eachHead(from, start, (cache, at) => {
         cache.copyWithin(at + offset, at, at + count * headDim)
       })
     },
 
-    /** Copies positions start … start + count − 1 of a row out of the cache. */
-    savePositions(row: number, start: number, count: number): SavedPositions {
-      const memory = allocateTensor('float32', [(count * positionBytes) / 4])
+    savePositions(row, start, count) {
+      const memory = allocateTensor(floats, [(count * positionBytes) / floatBytes[floats]])
       const size = count * headDim
       eachHead(row, start, (cache, first, at) => {
         memory.data.set(cache.subarray(first, first + size), at * size)
@@ -116,16 +152,15 @@ export function createKvCache({ config, ...first }: KvCacheOptions) {
       return { memory, count, bytes: count * positionBytes, release: () => memory.release() }
     },
 
-    /** Copies saved positions into a row, from position `start` on. */
-    restorePositions(saved: SavedPositions, row: number, start: number): void {
+    restorePositions(saved, row, start) {
       const size = saved.count * headDim
       eachHead(row, start, (cache, first, at) => {
         cache.set(saved.memory.data.subarray(at * size, (at + 1) * size), first)
       })
     },
 
-    release(): void {
-      for (const tensor of [...keys, ...values]) tensor.release()
+    release() {
+      for (const tensor of tensors) tensor.release()
     },
   }
 }

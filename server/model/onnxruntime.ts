@@ -1,12 +1,10 @@
 // ONNX Runtime's C API, called through koffi from the shared library that the npm package carries.
 // The function table is append-only ABI; an entry's place is its order in the public header
 // onnxruntime_c_api.h. Pointers travel as plain numbers (addresses stay below 2^53).
-// Only this file and session.ts know that ONNX Runtime and koffi exist.
+// Only this file, session.ts and runtime-library.ts know that ONNX Runtime and koffi exist.
 
-import { existsSync, readdirSync } from 'node:fs'
-import { createRequire } from 'node:module'
-import { dirname, join } from 'node:path'
 import koffi from 'koffi'
+import { packagedLibrary } from './runtime-library.ts'
 
 /** Address of something native. */
 export type Pointer = number
@@ -15,6 +13,7 @@ const apiVersion = 22
 const pathType = process.platform === 'win32' ? 'str16' : 'str'
 const p = 'uint64'
 const out = 'uint64' // address of native scratch that receives a pointer
+const texts = 'const char **'
 
 // name → [place in the table, result type, argument types]
 const table = {
@@ -22,27 +21,40 @@ const table = {
   CreateEnv: [3, p, ['int', 'str', out]],
   DisableTelemetryEvents: [6, p, [p]],
   CreateSession: [7, p, [p, pathType, p, out]],
+  CreateSessionFromArray: [8, p, [p, 'const uint8_t *', 'size_t', p, out]],
   CreateSessionOptions: [10, p, [out]],
+  SetSessionLogSeverityLevel: [22, p, [p, 'int']],
   SetSessionGraphOptimizationLevel: [23, p, [p, 'int']],
   SetIntraOpNumThreads: [24, p, [p, 'int']],
   SetInterOpNumThreads: [25, p, [p, 'int']],
   CreateRunOptions: [39, p, [out]],
+  CreateTensorAsOrtValue: [48, p, [p, p, 'size_t', 'int', out]],
   CreateTensorWithDataAsOrtValue: [49, p, [p, p, 'size_t', p, 'size_t', 'int', out]],
+  GetTensorMutableData: [51, p, [p, out]],
+  CreateMemoryInfo: [68, p, ['str', 'int', 'int', 'int', out]],
   CreateCpuMemoryInfo: [69, p, ['int', 'int', out]],
   AllocatorAlloc: [75, p, [p, 'size_t', out]],
   AllocatorFree: [76, p, [p, p]],
   GetAllocatorWithDefaultOptions: [78, p, [out]],
   ReleaseStatus: [93, 'void', [p]],
+  ReleaseMemoryInfo: [94, 'void', [p]],
   ReleaseSession: [95, 'void', [p]],
   ReleaseValue: [96, 'void', [p]],
   ReleaseRunOptions: [97, 'void', [p]],
   ReleaseSessionOptions: [100, 'void', [p]],
   AddSessionConfigEntry: [130, p, [p, 'str', 'str']],
+  CreateAllocator: [131, p, [p, p, out]],
+  ReleaseAllocator: [132, 'void', [p]],
   RunWithBinding: [133, p, [p, p, p]],
   CreateIoBinding: [134, p, [p, out]],
   ReleaseIoBinding: [135, 'void', [p]],
   BindInput: [136, p, [p, 'str', p]],
   BindOutput: [137, p, [p, 'str', p]],
+  SessionOptionsAppendExecutionProvider_CUDA_V2: [204, p, [p, p]],
+  CreateCUDAProviderOptions: [205, p, [out]],
+  UpdateCUDAProviderOptions: [206, p, [p, texts, texts, 'size_t']],
+  ReleaseCUDAProviderOptions: [208, 'void', [p]],
+  SessionOptionsAppendExecutionProvider: [216, p, [p, 'str', texts, texts, 'size_t']],
   GetBuildInfoString: [254, 'str', []],
 } as const satisfies Record<string, readonly [number, string, readonly string[]]>
 
@@ -51,28 +63,27 @@ type NativeFunction = ((...args: unknown[]) => unknown) & {
   async: (...args: unknown[]) => void
 }
 
-function libraryPath(): string {
-  const require = createRequire(import.meta.url)
-  const packageRoot = dirname(require.resolve('onnxruntime-node/package.json'))
-  const folder = join(packageRoot, 'bin', 'napi-v6', process.platform, process.arch)
-  const isLibrary = (name: string) =>
-    /^(lib)?onnxruntime(\.so\.1|\.[\d.]+\.dylib|\.dll)$/.test(name)
-  const file = existsSync(folder) ? readdirSync(folder).find(isLibrary) : undefined
-  if (file === undefined) {
-    throw new Error(
-      `onnxruntime-node carries no library for ${process.platform}-${process.arch}; ` +
-        'reinstall the npm packages on this machine (npm ci)',
-    )
+let libraryPath: string | undefined
+
+/** Loads another library than the npm package's; only before anything was called. */
+export function useLibrary(path: string): void {
+  if (loaded !== undefined && path !== libraryPath) {
+    throw new Error('ONNX Runtime is loaded already: a process has one library')
   }
-  return join(folder, file)
+  libraryPath = path
 }
 
 // Held for ever: koffi unloads a library whose handle is collected, and the functions below are
 // bare addresses in it.
 let library: ReturnType<typeof koffi.load> | undefined
 
+// koffi gives asynchronous calls small stacks; compiling a GPU's shaders overflows 128 KiB.
+const stackBytes = 8 * 2 ** 20
+
 function loadFunctions(): Record<Name, NativeFunction> {
-  library = koffi.load(libraryPath())
+  koffi.config({ ...koffi.config(), async_stack_size: stackBytes })
+  libraryPath ??= packagedLibrary()
+  library = koffi.load(libraryPath)
   // OrtApiBase { const OrtApi* (*GetApi)(uint32_t); const char* (*GetVersionString)(); }
   const base = library.func('OrtGetApiBase', p, [])() as Pointer
   const [getApiAddress] = new BigUint64Array(koffi.view(BigInt(base), 16))

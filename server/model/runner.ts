@@ -2,11 +2,29 @@
 // returns is a view that the next run overwrites.
 
 import type { ScaledComponent } from '../contracts/adapter.ts'
-import type { LinearModule, ModelConfig } from '../contracts/checkpoint.ts'
+import {
+  cpuTarget,
+  type GraphTarget,
+  type LinearModule,
+  type ModelConfig,
+} from '../contracts/checkpoint.ts'
 import { logitBlock } from '../graph/decoder.ts'
 import { createAdapterRows } from './adapter-rows.ts'
-import { createKvCache, type KvCacheShape, type SavedPositions } from './kv-cache.ts'
-import { allocateTensor, type Binding, openSession, type Tensor } from './session.ts'
+import { createDeviceKvCache } from './device-kv-cache.ts'
+import {
+  type CacheView,
+  createKvCache,
+  type KvCacheShape,
+  type SavedPositions,
+} from './kv-cache.ts'
+import {
+  type Accelerator,
+  type AnyTensor,
+  allocateTensor,
+  type Binding,
+  openSession,
+  type Tensor,
+} from './session.ts'
 
 export interface PrefillInput {
   readonly row: number
@@ -36,6 +54,10 @@ export interface RunnerOptions {
   readonly sites: readonly LinearModule[]
   /** Most new tokens in one prefill. */
   readonly maxChunk: number
+  /** What the graph was built for; the CPU unless said. */
+  readonly target?: GraphTarget
+  /** Where it runs; null or left out: on the CPU, which can run any graph. */
+  readonly accelerator?: Accelerator | null
 }
 
 export type { SavedPositions }
@@ -60,11 +82,16 @@ export type Runner = ReturnType<typeof createRunner>
 
 /** Loads the graph and allocates the cache. Blocks while it does. */
 export function createRunner(options: RunnerOptions) {
-  const { config, rows, sites, maxChunk } = options
-  const session = openSession({ path: options.graphPath, threads: options.threads })
-  const cache = createKvCache({ config, ...options.shape })
-  const decodeAdapters = createAdapterRows({ config, sites, rows })
-  const prefillAdapters = createAdapterRows({ config, sites, rows: 1 })
+  const { config, rows, sites, maxChunk, threads, target = cpuTarget, accelerator = null } = options
+  const session = openSession({ graph: options.graphPath, threads, accelerator })
+  const device = accelerator && { session, accelerator }
+  const cacheOptions = { config, ...options.shape, floats: target.floats }
+  const cache = device
+    ? createDeviceKvCache({ ...cacheOptions, ...device })
+    : createKvCache(cacheOptions)
+  const adapterOptions = { config, sites, target, device }
+  const decodeAdapters = createAdapterRows({ ...adapterOptions, rows })
+  const prefillAdapters = createAdapterRows({ ...adapterOptions, rows: 1 })
   const ids = allocateTensor('int64', [Math.max(rows, maxChunk)])
   const seqlens = allocateTensor('int32', [rows])
   const total = allocateTensor('int32', [])
@@ -77,16 +104,15 @@ export function createRunner(options: RunnerOptions) {
   /** By number of rows; made anew when the adapters are laid out anew. */
   const decodeBindings = new Map<number, Bound>()
 
-  /** Binds cache rows first … first + count − 1, each with `tokens` new tokens. */
+  /** Binds `count` cache rows, each with `tokens` new tokens. */
   function bindRows(
-    first: number,
+    kv: CacheView,
     count: number,
     tokens: number,
-    adapters: Map<string, Tensor>,
+    adapters: Map<string, AnyTensor>,
     { values, blockMax }: LogitTensors,
   ): Bound {
-    const kv = cache.view(first, count)
-    const inputs = new Map<string, Tensor>([
+    const inputs = new Map<string, AnyTensor>([
       ['input_ids', ids.view([count, tokens])],
       ['seqlens_k', seqlens.view([count])],
       ['total_sequence_length', total.view([])],
@@ -94,7 +120,7 @@ export function createRunner(options: RunnerOptions) {
       ...kv.inputs,
       ...adapters,
     ])
-    const outputs = new Map<string, Tensor>([
+    const outputs = new Map<string, AnyTensor>([
       ['logits', values],
       ['block_max', blockMax],
       ...kv.outputs,
@@ -146,7 +172,8 @@ export function createRunner(options: RunnerOptions) {
       prefillAdapters.write([components])
       const memory = numLogits === 1 ? lastLogits : promptLogitsFor(numLogits)
       const logits = viewLogits(memory, 1, numLogits)
-      const bound = bindRows(row, 1, tokens.length, prefillAdapters.view(1), logits)
+      const kv = cache.prefillView(row, past, tokens.length)
+      const bound = bindRows(kv, 1, tokens.length, prefillAdapters.view(1), logits)
       try {
         await bound.binding.run()
       } finally {
@@ -172,9 +199,11 @@ export function createRunner(options: RunnerOptions) {
       if (bound === undefined) {
         const count = batch.length
         const logits = viewLogits(lastLogits, count, 1)
-        bound = bindRows(0, count, 1, decodeAdapters.view(count), logits)
+        const kv = cache.decodeView(count)
+        bound = bindRows(kv, count, 1, decodeAdapters.view(count), logits)
         decodeBindings.set(batch.length, bound)
       }
+      cache.beforeDecode(batch.length)
       await bound.binding.run()
       blockMax = lastLogits.blockMax.data
       return lastLogits.values.data.subarray(0, batch.length * config.vocabSize)

@@ -14,6 +14,8 @@ import {
 
 const elementTypes = {
   float32: { code: 1, bytes: 4, View: Float32Array },
+  /** As their bits. */
+  float16: { code: 10, bytes: 2, View: Uint16Array },
   int32: { code: 6, bytes: 4, View: Int32Array },
   int64: { code: 7, bytes: 8, View: BigInt64Array },
 } as const
@@ -33,14 +35,31 @@ export interface Tensor<T extends ElementType = ElementType> {
   release(): void
 }
 
+/** The same in the memory of a session's device, where only graphs see the numbers. */
+export interface DeviceTensor<T extends ElementType = ElementType> {
+  readonly type: T
+  readonly dims: readonly number[]
+  readonly handle: Pointer
+  /** The first elements under another shape. Release it before its owner. */
+  view(dims: readonly number[]): DeviceTensor<T>
+  release(): void
+}
+
+export type AnyTensor = Tensor | DeviceTensor
+
 export interface Binding {
   /** Runs the graph on a worker thread; rejects with OnnxRuntimeError. One run at a time. */
   run(): Promise<void>
+  /** The same on this thread, for small graphs. */
+  runBlocking(): void
   release(): void
 }
 
 export interface Session {
-  bind(inputs: ReadonlyMap<string, Tensor>, outputs: ReadonlyMap<string, Tensor>): Binding
+  /** Tensors of the host are copied to the device at each run, and from it when they are outputs. */
+  bind(inputs: ReadonlyMap<string, AnyTensor>, outputs: ReadonlyMap<string, AnyTensor>): Binding
+  /** Memory of the session's device, which is not the CPU. Release it before the session. */
+  allocate<T extends ElementType>(type: T, dims: readonly number[]): DeviceTensor<T>
   release(): void
 }
 
@@ -113,43 +132,146 @@ export function allocateTensor<T extends ElementType>(type: T, dims: readonly nu
   return makeTensor(type, dims, address, () => call('AllocatorFree', owner, address))
 }
 
+/** Where graphs run when not on the CPU: how ONNX Runtime calls the device and its memory. */
+export interface Accelerator {
+  readonly provider: 'WebGPU' | 'CUDA'
+  readonly memory: 'WebGPU_Buf' | 'Cuda'
+}
+
 export interface SessionOptions {
-  /** Path of the .onnx file; external weights lie beside it. */
-  readonly path: string
+  /** Path of the .onnx file, external weights beside it; or its bytes. */
+  readonly graph: string | Uint8Array
   /** 0: one per physical core. */
   readonly threads: number
+  /** null: the CPU. */
+  readonly accelerator: Accelerator | null
+  /** Says nothing on standard error, for graphs that may fail. */
+  readonly isQuiet?: boolean
 }
 
 /** Loads a graph. Blocks while it does; throws OnnxRuntimeError. */
-export function openSession({ path, threads }: SessionOptions): Session {
+export function openSession({ graph, threads, accelerator, isQuiet }: SessionOptions): Session {
   const allOptimisations = 99
+  const fatalOnly = 4
+  const env = getEnvironment() // First: providers log to it when they are added.
   const options = create('CreateSessionOptions')
   let session: Pointer
   try {
+    if (isQuiet) call('SetSessionLogSeverityLevel', options, fatalOnly)
     call('SetSessionGraphOptimizationLevel', options, allOptimisations)
     call('SetIntraOpNumThreads', options, threads)
     call('SetInterOpNumThreads', options, 1)
-    session = create('CreateSession', getEnvironment(), path, options)
+    if (accelerator !== null) appendProvider(options, accelerator)
+    session =
+      typeof graph === 'string'
+        ? create('CreateSession', env, graph, options)
+        : create('CreateSessionFromArray', env, graph, graph.length, options)
   } finally {
     release('ReleaseSessionOptions', options)
   }
   const runOptions = create('CreateRunOptions')
+  const memory = accelerator === null ? null : openDeviceMemory(session, accelerator)
 
-  function bind(inputs: ReadonlyMap<string, Tensor>, outputs: ReadonlyMap<string, Tensor>) {
+  function bind(inputs: ReadonlyMap<string, AnyTensor>, outputs: ReadonlyMap<string, AnyTensor>) {
     const binding = create('CreateIoBinding', session)
-    for (const [name, tensor] of inputs) call('BindInput', binding, name, tensor.handle)
+    const bindInput = ([name, tensor]: readonly [string, AnyTensor]) =>
+      call('BindInput', binding, name, tensor.handle)
+    // Where the device's memory is not the host's, binding an input is what copies it there.
+    const uploads = memory === null ? [] : [...inputs].filter(([, tensor]) => 'data' in tensor)
+    const kept = new Set(uploads.map(([name]) => name))
+    for (const input of inputs) if (!kept.has(input[0])) bindInput(input)
     for (const [name, tensor] of outputs) call('BindOutput', binding, name, tensor.handle)
     return {
-      run: () => callAsync('RunWithBinding', session, runOptions, binding),
+      run: () => {
+        for (const input of uploads) bindInput(input)
+        return callAsync('RunWithBinding', session, runOptions, binding)
+      },
+      runBlocking: () => {
+        for (const input of uploads) bindInput(input)
+        call('RunWithBinding', session, runOptions, binding)
+      },
       release: () => release('ReleaseIoBinding', binding),
     }
   }
 
   return {
     bind,
+    allocate: (type, dims) => {
+      if (memory === null) throw new Error('a session on the CPU has no memory of its own')
+      return memory.allocate(type, dims)
+    },
     release: () => {
+      memory?.release()
       release('ReleaseRunOptions', runOptions)
       release('ReleaseSession', session)
+    },
+  }
+}
+
+function appendProvider(options: Pointer, { provider }: Accelerator): void {
+  // A node that silently ran on the CPU would copy its inputs over at every step.
+  call('AddSessionConfigEntry', options, 'session.disable_cpu_ep_fallback', '1')
+  if (provider === 'WebGPU') {
+    call('SessionOptionsAppendExecutionProvider', options, provider, [], [], 0)
+    return
+  }
+  const cuda = create('CreateCUDAProviderOptions')
+  try {
+    call('UpdateCUDAProviderOptions', cuda, ['device_id'], ['0'], 1)
+    call('SessionOptionsAppendExecutionProvider_CUDA_V2', options, cuda)
+  } finally {
+    release('ReleaseCUDAProviderOptions', cuda)
+  }
+}
+
+function openDeviceMemory(session: Pointer, { memory: name }: Accelerator) {
+  const deviceAllocator = 0
+  const firstDevice = 0
+  const defaultMemory = 0
+  const info = create('CreateMemoryInfo', name, deviceAllocator, firstDevice, defaultMemory)
+  const owner = create('CreateAllocator', session, info)
+
+  /** WebGPU's addresses are handles of buffers: a view can be shorter but not start elsewhere. */
+  function view<T extends ElementType>(type: T, dims: readonly number[], address: Pointer) {
+    const { code, bytes } = elementTypes[type]
+    const size = numElements(dims) * bytes
+    const args = [info, address, size, nativeShape(dims), dims.length, code]
+    return makeDeviceTensor(type, dims, create('CreateTensorWithDataAsOrtValue', ...args))
+  }
+
+  function makeDeviceTensor<T extends ElementType>(
+    type: T,
+    dims: readonly number[],
+    handle: Pointer,
+  ): DeviceTensor<T> {
+    let isReleased = false
+    return {
+      type,
+      dims,
+      handle,
+      view: (viewDims) => {
+        if (numElements(viewDims) > numElements(dims))
+          throw new RangeError('view beyond its tensor')
+        return view(type, viewDims, create('GetTensorMutableData', handle))
+      },
+      release: () => {
+        if (isReleased) return
+        isReleased = true
+        release('ReleaseValue', handle)
+      },
+    }
+  }
+
+  return {
+    allocate<T extends ElementType>(type: T, dims: readonly number[]): DeviceTensor<T> {
+      const { code } = elementTypes[type]
+      const shape = nativeShape(dims)
+      const handle = create('CreateTensorAsOrtValue', owner, shape, dims.length, code)
+      return makeDeviceTensor(type, dims, handle)
+    },
+    release: () => {
+      release('ReleaseAllocator', owner)
+      release('ReleaseMemoryInfo', info)
     },
   }
 }

@@ -5,9 +5,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createAdapterStore } from '../../server/adapters/store.ts'
 import type { ScaledComponent } from '../../server/contracts/adapter.ts'
-import type { LinearModule, WeightFormat } from '../../server/contracts/checkpoint.ts'
+import type { FloatType, LinearModule, WeightFormat } from '../../server/contracts/checkpoint.ts'
 import { openCheckpoint } from '../../server/model/checkpoint.ts'
 import { convertCheckpoint } from '../../server/model/convert.ts'
+import { cpuDevice, type ModelDevice } from '../../server/model/device.ts'
 import { createRunner } from '../../server/model/runner.ts'
 
 /** Beyond what the server allows on a row, to test the graph with it. */
@@ -21,6 +22,8 @@ export interface ServedModelOptions {
   readonly format?: WeightFormat
   readonly sites?: readonly LinearModule[]
   readonly threads?: number
+  readonly floats?: FloatType
+  readonly device?: ModelDevice
 }
 
 export async function openServedModel({
@@ -31,15 +34,19 @@ export async function openServedModel({
   format = { kind: 'fp32' },
   sites = ['up_proj'],
   threads = 1,
+  floats = 'float32',
+  device = cpuDevice,
 }: ServedModelOptions) {
   const cacheDir = mkdtempSync(join(tmpdir(), 'dutyfree-test-'))
   const checkpoint = openCheckpoint(dir)
   const { config } = checkpoint
+  const target = { operators: device.accelerator ? 'accelerator' : 'cpu', floats } as const
   const graphPath = await convertCheckpoint({
     dir,
     checkpoint,
     maxContext: capacity,
     format,
+    target,
     sites,
     cacheDir,
   })
@@ -52,6 +59,8 @@ export async function openServedModel({
     shape: { rows, capacity },
     sites,
     maxChunk: 128,
+    target,
+    accelerator: device.accelerator,
   })
   const store = createAdapterStore({
     root: adapters,

@@ -1,0 +1,34 @@
+// A runner on a device that can be lost: a driver resets, a card falls off its bus. Whatever failed
+// on it, what its memory holds can no longer be trusted, so the first failure is told, once.
+
+import type { Runner } from '../model/runner.ts'
+
+export function guardRunner(runner: Runner, onFailure: (error: unknown) => void): Runner {
+  let hasFailed = false
+  function fail(error: unknown): never {
+    if (!hasFailed) onFailure(error)
+    hasFailed = true
+    throw error
+  }
+  const guard =
+    <Args extends readonly unknown[], Result>(run: (...args: Args) => Result) =>
+    (...args: Args): Result => {
+      try {
+        return run(...args)
+      } catch (error) {
+        return fail(error)
+      }
+    }
+  return {
+    ...runner,
+    prefill: (input) => runner.prefill(input).catch(fail),
+    decode: (batch) => runner.decode(batch).catch(fail),
+    get blockMax() {
+      return runner.blockMax
+    },
+    copyRow: guard(runner.copyRow),
+    savePositions: guard(runner.savePositions),
+    restorePositions: guard(runner.restorePositions),
+    reshape: guard(runner.reshape),
+  }
+}

@@ -1,0 +1,58 @@
+// Small graphs that move parts of tensors about on the device that they live on. `places` name the
+// first indices of what is moved: one line of them for each part.
+
+import type { FloatType } from '../contracts/checkpoint.ts'
+import { createGraphBuilder, type Graph } from './builder.ts'
+
+export const copySource = (tensor: number) => `source.${tensor}`
+export const copyTarget = (tensor: number) => `target.${tensor}`
+export const copyResult = (tensor: number) => `result.${tensor}`
+export const sourcePlaces = 'source.places'
+export const targetPlaces = 'target.places'
+
+export interface CopyGraphOptions {
+  readonly floats: FloatType
+  /** Pairs of tensors that one run copies between. */
+  readonly numTensors: number
+  /** Dimensions of each tensor. */
+  readonly rank: number
+  /** How many first indices a place has. */
+  readonly depth: number
+}
+
+/**
+ *   source ─ GatherND(source.places [parts, depth]) ─ ScatterND(target, target.places) ─ result
+ *
+ * With target and result bound to one tensor it is written in place.
+ */
+export function buildCopy(options: CopyGraphOptions): Graph {
+  const graph = createGraphBuilder()
+  const { floats, numTensors, rank, depth } = options
+  const from = graph.input(sourcePlaces, 'int64', ['parts', depth])
+  const to = graph.input(targetPlaces, 'int64', ['parts', depth])
+  for (let tensor = 0; tensor < numTensors; tensor++) {
+    const source = graph.input(copySource(tensor), floats, dimsOf(copySource(tensor), rank))
+    const target = graph.input(copyTarget(tensor), floats, dimsOf(copyTarget(tensor), rank))
+    const result = graph.output(copyResult(tensor), floats, dimsOf(copyTarget(tensor), rank))
+    const parts = graph.node(`/parts.${tensor}`, 'GatherND', [source, from])
+    graph.node(`/write.${tensor}`, 'ScatterND', [target, to, parts], { outputs: [result] })
+  }
+  return graph.build()
+}
+
+/** source ─ GatherND(source.places [parts, depth]) ─ result [parts, …] */
+export function buildRead({ floats, numTensors, rank, depth }: CopyGraphOptions): Graph {
+  const graph = createGraphBuilder()
+  const from = graph.input(sourcePlaces, 'int64', ['parts', depth])
+  for (let tensor = 0; tensor < numTensors; tensor++) {
+    const dims = dimsOf(copySource(tensor), rank)
+    const source = graph.input(copySource(tensor), floats, dims)
+    const result = graph.output(copyResult(tensor), floats, ['parts', ...dims.slice(depth)])
+    graph.node(`/read.${tensor}`, 'GatherND', [source, from], { outputs: [result] })
+  }
+  return graph.build()
+}
+
+/** Every dimension has a name of its own: tensors may differ in all of them. */
+const dimsOf = (tensor: string, rank: number) =>
+  Array.from({ length: rank }, (_, i) => `${tensor}.${i}`)

@@ -1,0 +1,44 @@
+// Adapter rows in a device's memory: follows the rows on the host, one row at a time.
+
+import type { FloatType } from '../contracts/checkpoint.ts'
+import { createCopier } from './device-copy.ts'
+import type { Accelerator, DeviceTensor, Session, Tensor } from './session.ts'
+
+export interface RowMirrorOptions {
+  readonly session: Session
+  readonly accelerator: Accelerator
+  readonly floats: FloatType
+  readonly numTensors: number
+}
+
+export type RowMirror = ReturnType<typeof createRowMirror>
+
+export function createRowMirror(options: RowMirrorOptions) {
+  const { session, floats, numTensors } = options
+  const copier = createCopier({ ...options, rank: 3, depth: 1 })
+  const empty = (): DeviceTensor | undefined => undefined
+  const tensors = Array.from({ length: numTensors }, empty)
+
+  return {
+    /** Takes memory for one tensor of this shape, [rows, …]. */
+    layOut(index: number, dims: readonly number[]): void {
+      tensors[index]?.release()
+      tensors[index] = session.allocate(floats, dims)
+    },
+
+    /** Copies a row over from the host: `sources` are [1, …] of every tensor. */
+    copyRow(row: number, sources: readonly Tensor[]): void {
+      const first = BigInt64Array.of(0n)
+      const place = BigInt64Array.of(BigInt(row))
+      const targets = tensors as DeviceTensor[]
+      copier.copy({ tensors: sources, places: first }, { tensors: targets, places: place })
+    },
+
+    tensor: (index: number) => tensors[index] as DeviceTensor,
+
+    release(): void {
+      for (const tensor of tensors) tensor?.release()
+      copier.release()
+    },
+  }
+}

@@ -1,0 +1,105 @@
+// Moves parts of tensors about on a device, between tensors of it and to and from the host. A device
+// lets nothing else than graphs at its memory, so each move is a run of a small one.
+
+import type { FloatType } from '../contracts/checkpoint.ts'
+import {
+  buildCopy,
+  buildRead,
+  copyResult,
+  copySource,
+  copyTarget,
+  sourcePlaces,
+  targetPlaces,
+} from '../graph/copy.ts'
+import { encodeModel } from '../graph/encoding.ts'
+import {
+  type Accelerator,
+  type AnyTensor,
+  allocateTensor,
+  type DeviceTensor,
+  openSession,
+  type Session,
+  type Tensor,
+} from './session.ts'
+
+export interface CopierOptions {
+  readonly accelerator: Accelerator
+  readonly floats: FloatType
+  /** Tensors that are always moved together. */
+  readonly numTensors: number
+  /** Dimensions of each tensor. */
+  readonly rank: number
+  /** How many first indices name a part. */
+  readonly depth: number
+}
+
+/** The first indices of each part, one part after the other. */
+export type Places = BigInt64Array
+
+export type Copier = ReturnType<typeof createCopier>
+
+export function createCopier(options: CopierOptions) {
+  const { accelerator, depth } = options
+  const open = (graph: Uint8Array) => openSession({ graph, threads: 1, accelerator })
+  // Opened when first wanted: not every copier does both.
+  let copying: Session | undefined
+  let reading: Session | undefined
+
+  function run(
+    session: Session,
+    inputs: Map<string, AnyTensor>,
+    outputs: Map<string, AnyTensor>,
+    places: Readonly<Record<string, Places>>,
+  ): void {
+    const made = Object.entries(places).map(([name, values]) => {
+      const tensor = allocateTensor('int64', [values.length / depth, depth])
+      tensor.data.set(values)
+      inputs.set(name, tensor)
+      return tensor
+    })
+    const binding = session.bind(inputs, outputs)
+    try {
+      binding.runBlocking()
+    } finally {
+      binding.release()
+      for (const tensor of made) tensor.release()
+    }
+  }
+
+  return {
+    /** Writes parts of sources, which may lie on the host, over parts of targets. */
+    copy(
+      { tensors: sources, places: from }: { tensors: readonly AnyTensor[]; places: Places },
+      { tensors: targets, places: to }: { tensors: readonly DeviceTensor[]; places: Places },
+    ): void {
+      if (from.length === 0) return
+      const inputs = new Map<string, AnyTensor>()
+      const outputs = new Map<string, AnyTensor>()
+      for (const [i, source] of sources.entries()) inputs.set(copySource(i), source)
+      for (const [i, target] of targets.entries()) {
+        inputs.set(copyTarget(i), target)
+        outputs.set(copyResult(i), target)
+      }
+      copying ??= open(encodeModel(buildCopy(options), []))
+      run(copying, inputs, outputs, { [sourcePlaces]: from, [targetPlaces]: to })
+    },
+
+    /** Copies parts to the host, one part after the other. */
+    read(
+      { tensors: sources, places }: { tensors: readonly DeviceTensor[]; places: Places },
+      results: readonly Tensor[],
+    ): void {
+      const inputs = new Map<string, AnyTensor>(sources.map((tensor, i) => [copySource(i), tensor]))
+      const outputs = new Map<string, AnyTensor>(
+        results.map((tensor, i) => [copyResult(i), tensor]),
+      )
+      reading ??= open(encodeModel(buildRead(options), []))
+      run(reading, inputs, outputs, { [sourcePlaces]: places })
+    },
+
+    release(): void {
+      copying?.release()
+      reading?.release()
+    },
+  }
+}
