@@ -152,22 +152,30 @@ test('a refused combination holds nothing', async () => {
 test('whoever waits for room gets it in turn, also when one of them gives up', async () => {
   const ids = ['a', 'b', 'c', 'd']
   const { acquire, store } = createTestStore(
-    Object.fromEntries(ids.map((id, i) => [id, seeded(i + 1)])),
+    {
+      ...Object.fromEntries(ids.map((id, i) => [id, seeded(i + 1)])),
+      broken: { tensors: Buffer.alloc(3) },
+    },
     1,
   )
   const first = await acquire('a')
   const order: string[] = []
   const signals = ids.map(() => new AbortController())
-  const waits = ids.slice(1).map((id, i) =>
-    store.acquire(refsOf([id]), signals[i]!.signal).then(
+  const waits: Promise<unknown>[] = []
+  for (const [i, id] of ids.slice(1).entries()) {
+    const wait = store.acquire(refsOf([id]), signals[i]!.signal).then(
       (held) => {
         order.push(id)
         assert.deepEqual(vector(held), vectorOf(i + 2))
         held.release()
       },
       ({ code }: { code: string }) => order.push(`${id} ${code}`),
-    ),
-  )
+    )
+    waits.push(wait)
+    // They stand in line in the order in which they were read. Files are read one after the other, so
+    // when this one has been, the one before it has been too.
+    await assert.rejects(acquire('broken'), { code: 'invalid_adapter' })
+  }
   // c gives up while b, before it, still waits.
   signals[1]!.abort()
   await within(10_000, 'the one that gave up', waits[1]!)
