@@ -39,9 +39,9 @@ const rooms: readonly Room[] = [
   {
     name: 'engine/client and protocol',
     holds:
-      /^engine\/(client|late|replaceable-client|shared-observer|protocol|deferred|event-queue)$/,
+      /^engine\/(client|huge-pages|late|replaceable-client|shared-observer|protocol|deferred|event-queue)$/,
     ours: new RegExp(
-      `^(${shared}|engine/(client|late|replaceable-client|shared-observer|protocol|deferred|event-queue)$)`,
+      `^(${shared}|engine/(client|huge-pages|late|replaceable-client|shared-observer|protocol|deferred|event-queue)$)`,
     ),
     packages: /^(zod|node:(child_process|url|path))$/,
   },

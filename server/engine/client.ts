@@ -15,6 +15,7 @@ import type { Observer } from '../contracts/observer.ts'
 import { ServerError } from '../errors.ts'
 import { createDeferred } from './deferred.ts'
 import { createEventQueue, type EventQueue } from './event-queue.ts'
+import { withHugePages } from './huge-pages.ts'
 import type { CallName, Calls, FromEngine, ToEngine } from './protocol.ts'
 
 // Built from this file's own suffix: tsc rewrites imports but not URLs.
@@ -187,7 +188,7 @@ export function createEngineClient({
     isHung = false
     lastHeard = performance.now()
     whenGone = createDeferred<void>()
-    child = fork(entry, { serialization: 'advanced' })
+    child = fork(entry, { serialization: 'advanced', env: withHugePages(process.env) })
     child.on('message', receive)
     const started = child
     started.once('exit', (code, signal) => {
