@@ -3,6 +3,7 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createInterface } from 'node:readline'
+import { withHugePages } from '../server/engine/huge-pages.ts'
 import type { Measurement, PeerInfo, PeerMessage } from './peers/protocol.ts'
 
 export interface PeerProcess {
@@ -21,7 +22,9 @@ export async function startPeer(
   spec: unknown,
 ): Promise<PeerProcess> {
   const [program, ...args] = command
-  const child = spawn(program, [...args, JSON.stringify(spec)], { stdio: 'pipe' })
+  // Every engine gets the memory that ours asks for itself.
+  const env = withHugePages(process.env)
+  const child = spawn(program, [...args, JSON.stringify(spec)], { stdio: 'pipe', env })
   const exit = once(child, 'exit').catch(() => [1])
   let printed = ''
   const keep = (text: string) => {
