@@ -145,6 +145,8 @@ function planShape(options: BenchOptions, shape: ShapeName): readonly Section[] 
   const q8 = makeUse('llama.cpp', 'Q8_0')
   const torch16 = makeUse('transformers', 'bfloat16')
   const torch32 = makeUse('transformers', 'float32')
+  // float32 takes several times as long as everything else.
+  const torch = options.isQuick ? [torch16] : [torch16, torch32]
   const http = makeUse('dutyfree-http', 'int4-128')
 
   const targetAt = (count: number, one: number, eight: number) =>
@@ -205,9 +207,9 @@ function planShape(options: BenchOptions, shape: ShapeName): readonly Section[] 
   const decodeTorch = section(
     'decode',
     'decode, against transformers',
-    [ours, torch16, torch32].flatMap((use) => streams.map((n) => decodeCase(use, n))),
+    [ours, ...torch].flatMap((use) => streams.map((n) => decodeCase(use, n))),
     streams.flatMap((n) =>
-      [torch16, torch32].map((use) =>
+      torch.map((use) =>
         ratio(
           decodeCase(ours, n),
           decodeCase(use, n),
@@ -230,8 +232,8 @@ function planShape(options: BenchOptions, shape: ShapeName): readonly Section[] 
   const prefillTorch = section(
     'prefill',
     'prefill, against transformers',
-    [ours, torch16, torch32].map((use) => prefillCase(use)),
-    [torch16, torch32].map((use) =>
+    [ours, ...torch].map((use) => prefillCase(use)),
+    torch.map((use) =>
       ratio(
         prefillCase(ours),
         prefillCase(use),
