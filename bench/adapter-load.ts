@@ -76,7 +76,7 @@ try {
       console.log(`${kind.id}, read ${where}: ${ms(took)}; thread held ${ms(held)}`)
     }
     const components = adapter!.components.map((component) => ({ component, scale: 0.8 }))
-    const rows = createAdapterRows({ config: model, sites: kind.modules, rows: 1 })
+    const rows = createAdapterRows({ config: model, sites: kind.modules, rows: 1, minWidth: 1 })
     const written: number[] = []
     for (let run = 0; run <= numRuns; run++) {
       const start = performance.now()

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import type { Component } from '../server/contracts/adapter.ts'
-import { adapterA, adapterB, adapterSpread } from '../server/graph/adapter-site.ts'
+import { adapterA, adapterB } from '../server/graph/adapter-site.ts'
 import { toHalves } from '../server/graph/float16.ts'
 import { createAdapterRows } from '../server/model/adapter-rows.ts'
 import type { Tensor } from '../server/model/session.ts'
@@ -11,7 +11,7 @@ import { smallModel } from './support/tensor-files.ts'
 
 const config = { ...smallModel, numLayers: 2, hiddenSize: 2, intermediateSize: 3 }
 const sites = ['up_proj'] as const
-const options = { config, sites, rows: 3 } as const
+const options = { config, sites, rows: 3, minWidth: 1 } as const
 const create = (patience = 1) => createAdapterRows({ ...options, patience })
 
 const component = (value: number, layer = 1): Component => [
@@ -33,15 +33,15 @@ function read(rows: ReturnType<typeof create>, count: number, layer: number) {
 }
 
 describe('adapter rows', () => {
-  it('hold a and b of each component side by side, the strength folded into b', () => {
+  it('hold a column of a and a row of b per component, the strength folded into b', () => {
     const rows = create()
     rows.write([[one, two], [two]])
     assert.deepEqual(read(rows, 2, 1), {
       dims: [
-        [2, 2, 1, 2],
-        [2, 1, 2, 3],
+        [2, 2, 2],
+        [2, 2, 3],
       ],
-      a: [10, 11, 20, 21, /* row 1 */ 20, 21, 0, 0],
+      a: [10, 20, 11, 21, /* row 1 */ 20, 0, 21, 0],
       b: [10, 11, 12, 40, 42, 44, /* row 1 */ 40, 42, 44, 0, 0, 0],
     })
     rows.release()
@@ -52,43 +52,31 @@ describe('adapter rows', () => {
     rows.write([[one], []])
     assert.deepEqual(read(rows, 2, 0), {
       dims: [
-        [2, 0, 1, 2],
-        [2, 1, 0, 3],
+        [2, 2, 0],
+        [2, 0, 3],
       ],
       a: [],
       b: [],
     })
     assert.deepEqual(read(rows, 2, 1).a, [10, 11, 0, 0])
     assert.deepEqual(read(rows, 2, 1).b, [10, 11, 12, 0, 0, 0])
-    const spread = (layer: number) => {
-      const { data } = rows.view(2).get(adapterSpread(layer, 'up_proj')) as Tensor
-      return [...data]
-    }
-    assert.deepEqual(
-      [spread(0), spread(1)],
-      [
-        [1n, 0n, 1n, 1n],
-        [1n, 1n, 1n, 1n],
-      ],
-    )
     rows.release()
   })
 
-  it('of a graph for accelerators stand upright, never empty and without a spread', () => {
+  it('of a graph for accelerators are never empty', () => {
     const target = { operators: 'accelerator', floats: 'float16' } as const
     const rows = createAdapterRows({ ...options, target })
     rows.write([[two], []])
     const halves = (values: readonly number[]) => [...toHalves(values)]
     assert.deepEqual(read(rows, 2, 1), {
       dims: [
-        [2, 1, 2, 1],
-        [2, 1, 1, 3],
+        [2, 2, 1],
+        [2, 1, 3],
       ],
       a: halves([20, 21, 0, 0]),
       b: halves([40, 42, 44, 0, 0, 0]),
     })
     assert.deepEqual(read(rows, 2, 0).a, [0, 0, 0, 0])
-    assert.equal(rows.view(2).get(adapterSpread(1, 'up_proj')), undefined)
     rows.release()
   })
 
@@ -106,7 +94,7 @@ describe('adapter rows', () => {
     assert.equal(rows.write([[one]]), true)
     assert.equal(rows.write([[one], [two], []]), false)
     assert.equal(rows.write([[one, two], [one]]), true)
-    assert.deepEqual(read(rows, 2, 1).a, [10, 11, 20, 21, 10, 11, 0, 0])
+    assert.deepEqual(read(rows, 2, 1).a, [10, 20, 11, 21, 10, 0, 11, 0])
     assert.equal(rows.write([[], [one]]), true)
     assert.deepEqual(read(rows, 2, 1).a, [0, 0, 10, 11])
     assert.equal(rows.write([[]]), true)
@@ -123,7 +111,7 @@ describe('adapter rows', () => {
       [1, 2].map(() => rows.write([[one]])),
       [false, false],
     )
-    assert.deepEqual(read(rows, 1, 1).a, [10, 11, 0, 0, 0, 0, 0, 0])
+    assert.deepEqual(read(rows, 1, 1).a, [10, 0, 0, 0, 11, 0, 0, 0])
     assert.equal(rows.write([[one, two, one]]), false)
     assert.deepEqual(
       [1, 2, 3].map(() => rows.write([[one]])),
@@ -139,7 +127,7 @@ describe('adapter rows', () => {
     rows.write([[one], [one], [two]])
     rows.write([[one, two]])
     rows.write([[one, two], [one], [two]])
-    assert.deepEqual(read(rows, 3, 1).a, [10, 11, 20, 21, 10, 11, 0, 0, 20, 21, 0, 0])
+    assert.deepEqual(read(rows, 3, 1).a, [10, 20, 11, 21, 10, 0, 11, 0, 20, 0, 21, 0])
     rows.release()
   })
 
@@ -151,6 +139,14 @@ describe('adapter rows', () => {
     data[3] = -1
     rows.write([[{ ...one }], [{ ...two, scale: 1 }]])
     assert.deepEqual([...data], [-1, 11, 12, 20, 21, 22])
+    rows.release()
+  })
+
+  it('are at least as wide as asked where they are changed at all', () => {
+    const rows = createAdapterRows({ ...options, minWidth: 2 })
+    rows.write([[one]])
+    assert.deepEqual(read(rows, 1, 1).a, [10, 0, 11, 0])
+    assert.deepEqual(read(rows, 1, 0).a, [])
     rows.release()
   })
 

@@ -6,7 +6,7 @@ import { createRequire } from 'node:module'
 import { performance } from 'node:perf_hooks'
 import { InferenceSession, Tensor } from 'onnxruntime-node'
 import { moduleShape } from '../../server/contracts/checkpoint.ts'
-import { adapterA, adapterB, adapterSpread } from '../../server/graph/adapter-site.ts'
+import { adapterA, adapterB } from '../../server/graph/adapter-site.ts'
 import { pastKey, pastValue, presentKey, presentValue } from '../../server/graph/decoder.ts'
 import type { EnginePeerSpec } from './engine.ts'
 import { ensureGraph } from './engine-runner.ts'
@@ -36,10 +36,8 @@ async function open(spec: EnginePeerSpec): Promise<Peer> {
         const { inner, outer } = moduleShape(config, module)
         const a = new Float32Array(rows * inner)
         const b = new Float32Array(rows * outer)
-        feeds[adapterA(layer, module)] = new Tensor('float32', a, [rows, 1, 1, inner])
-        feeds[adapterB(layer, module)] = new Tensor('float32', b, [rows, 1, 1, outer])
-        const ones = new BigInt64Array(4).fill(1n)
-        feeds[adapterSpread(layer, module)] = new Tensor('int64', ones, [4])
+        feeds[adapterA(layer, module)] = new Tensor('float32', a, [rows, inner, 1])
+        feeds[adapterB(layer, module)] = new Tensor('float32', b, [rows, 1, outer])
       }
     }
     return feeds

@@ -136,9 +136,9 @@ interface Context extends LinearContext {
 }
 
 /** A module's output with the adapters on it, where the graph has a site for it. */
-function adapted({ graph, config, target, sites }: Context, options: SiteOptions): string {
+function adapted({ graph, config, sites }: Context, options: SiteOptions): string {
   if (!sites.includes(options.module)) return options.base
-  return adapterSite(graph, config, target, options)
+  return adapterSite(graph, config, options)
 }
 
 const embeddingName = 'model.embed_tokens.weight'

@@ -14,7 +14,7 @@ import {
   type ModelConfig,
   moduleShape,
 } from '../contracts/checkpoint.ts'
-import { adapterA, adapterB, adapterSpread } from '../graph/adapter-site.ts'
+import { adapterA, adapterB } from '../graph/adapter-site.ts'
 import { toHalves } from '../graph/float16.ts'
 import { createRowMirror } from './device-adapter-rows.ts'
 import {
@@ -30,6 +30,8 @@ export interface AdapterRowsOptions {
   /** The modules that the graph was built to adapt. */
   readonly sites: readonly LinearModule[]
   readonly rows: number
+  /** A place that is changed at all is at least so wide. */
+  readonly minWidth: number
   /** Writes after which a place that could be narrower becomes it. */
   readonly patience?: number
   /** What the graph was built for; the CPU unless said. */
@@ -48,7 +50,6 @@ interface Update {
 interface Place {
   readonly nameA: string
   readonly nameB: string
-  readonly nameSpread: string
   readonly inner: number
   readonly outer: number
   /** Components per row that the memory is laid out for. */
@@ -68,9 +69,10 @@ interface Row {
 export type AdapterRows = ReturnType<typeof createAdapterRows>
 
 export function createAdapterRows(options: AdapterRowsOptions) {
-  const { config, sites, rows, patience = 16, target = cpuTarget, device = null } = options
+  const { config, sites, rows, minWidth, patience = 16, target = cpuTarget } = options
+  const { device = null } = options
   const { operators, floats } = target
-  const minWidth = operators === 'cpu' ? 0 : 1
+  const emptyWidth = operators === 'cpu' ? 0 : 1
   const places: Place[] = []
   const placeOf = new Map<string, number>()
   for (let layer = 0; layer < config.numLayers; layer++) {
@@ -79,7 +81,6 @@ export function createAdapterRows(options: AdapterRowsOptions) {
       places.push({
         nameA: adapterA(layer, module),
         nameB: adapterB(layer, module),
-        nameSpread: adapterSpread(layer, module),
         ...moduleShape(config, module),
         width: 0,
         numTooWide: 0,
@@ -91,8 +92,6 @@ export function createAdapterRows(options: AdapterRowsOptions) {
   const numTensors = 2 * places.length
   const mirror =
     device && numTensors > 0 ? createRowMirror({ ...device, floats, numTensors }) : null
-  const toComponents = spreadOf(1n)
-  const toNothing = spreadOf(0n)
   const held: (Row | undefined)[] = Array.from({ length: rows }, () => undefined)
   let isLaidOut = false
 
@@ -104,7 +103,7 @@ export function createAdapterRows(options: AdapterRowsOptions) {
       for (let row = 0; row < count; row++) {
         needed = Math.max(needed, held[row]!.updates[p]!.length)
       }
-      const wanted = Math.max(minWidth, widthFor(needed))
+      const wanted = needed === 0 ? emptyWidth : widthFor(Math.max(needed, minWidth))
       place.numTooWide = wanted < place.width ? place.numTooWide + 1 : 0
       if (wanted <= place.width && place.numTooWide < patience) continue
       if (wanted === place.width) continue
@@ -122,13 +121,13 @@ export function createAdapterRows(options: AdapterRowsOptions) {
     place.numTooWide = 0
     place.a = allocateTensor(floats, [rows * width * place.inner])
     place.b = allocateTensor(floats, [rows * width * place.outer])
-    mirror?.layOut(2 * p, [rows, width, place.inner])
+    mirror?.layOut(2 * p, [rows, place.inner, width])
     mirror?.layOut(2 * p + 1, [rows, width, place.outer])
   }
 
   function copyToDevice(row: number): void {
     const sources = places.flatMap(({ width, inner, outer, a, b }) => [
-      a.view([1, width, inner], row * width * inner),
+      a.view([1, inner, width], row * width * inner),
       b.view([1, width, outer], row * width * outer),
     ])
     try {
@@ -175,16 +174,11 @@ export function createAdapterRows(options: AdapterRowsOptions) {
     view(count: number): Map<string, AnyTensor> {
       const inputs = new Map<string, AnyTensor>()
       for (const [p, place] of places.entries()) {
-        const { nameA, nameB, nameSpread, inner, outer, width } = place
+        const { nameA, nameB, inner, outer, width } = place
         const a = mirror?.tensor(2 * p) ?? place.a
         const b = mirror?.tensor(2 * p + 1) ?? place.b
-        inputs.set(
-          nameA,
-          a.view([count, width, ...(operators === 'cpu' ? [1, inner] : [inner, 1])]),
-        )
-        inputs.set(nameB, b.view([count, 1, width, outer]))
-        if (operators !== 'cpu') continue
-        inputs.set(nameSpread, (width === 0 ? toNothing : toComponents).view([4]))
+        inputs.set(nameA, a.view([count, inner, width]))
+        inputs.set(nameB, b.view([count, width, outer]))
       }
       return inputs
     },
@@ -192,20 +186,13 @@ export function createAdapterRows(options: AdapterRowsOptions) {
     release(): void {
       mirror?.release()
       for (const { a, b } of places) for (const tensor of [a, b]) tensor.release()
-      for (const spread of [toComponents, toNothing]) spread.release()
     },
   }
 }
 
-function spreadOf(components: bigint): Tensor<'int64'> {
-  const spread = allocateTensor('int64', [4])
-  spread.data.set([1n, components, 1n, 1n])
-  return spread
-}
-
 /** Powers of two, so that layouts change seldom. */
 function widthFor(needed: number): number {
-  return needed === 0 ? 0 : 2 ** Math.ceil(Math.log2(needed))
+  return 2 ** Math.ceil(Math.log2(needed))
 }
 
 function writeRow(place: Place, row: number, updates: readonly Update[], floats: FloatType): void {
@@ -213,18 +200,16 @@ function writeRow(place: Place, row: number, updates: readonly Update[], floats:
   if (width === 0) return
   const a = place.a.data.subarray(row * width * inner, (row + 1) * width * inner)
   const b = place.b.data.subarray(row * width * outer, (row + 1) * width * outer)
+  if (updates.length < width) a.fill(0)
   for (const [i, update] of updates.entries()) {
+    const column = floats === 'float16' ? toHalves(update.a) : update.a
+    if (width === 1) a.set(column)
+    else for (let k = 0, at = i; k < inner; k++, at += width) a[at] = column[k] as number
     const into = b.subarray(i * outer, (i + 1) * outer)
-    if (floats === 'float16') {
-      a.set(toHalves(update.a), i * inner)
-      into.set(toHalves(update.b.map((value) => update.scale * value)))
-      continue
-    }
-    a.set(update.a, i * inner)
-    if (update.scale === 1) into.set(update.b)
+    if (floats === 'float16') into.set(toHalves(update.b.map((value) => update.scale * value)))
+    else if (update.scale === 1) into.set(update.b)
     else for (let k = 0; k < outer; k++) into[k] = update.scale * (update.b[k] as number)
   }
-  a.fill(0, updates.length * inner)
   b.fill(0, updates.length * outer)
 }
 

@@ -35,7 +35,7 @@ import { partialName, removeLeftovers } from './partial-folder.ts'
 import { runWorkers } from './worker.ts'
 
 /** Raise when the graph or its weights' layout changes, so that older folders are not reused. */
-const graphVersion = 10
+const graphVersion = 11
 const probeLayers = 2
 /** Below this many parameters threads cost more than they bring. */
 const threadsFrom = 50e6

@@ -90,8 +90,10 @@ export function createRunner(options: RunnerOptions) {
     ? createDeviceKvCache({ ...cacheOptions, ...device })
     : createKvCache(cacheOptions)
   const adapterOptions = { config, sites, target, device }
-  const decodeAdapters = createAdapterRows({ ...adapterOptions, rows })
-  const prefillAdapters = createAdapterRows({ ...adapterOptions, rows: 1 })
+  const decodeAdapters = createAdapterRows({ ...adapterOptions, rows, minWidth: 1 })
+  // ONNX Runtime multiplies several tokens with a lone vector in another kernel, whose rounding
+  // depends on their number; with two vectors every token comes out the same in any chunk.
+  const prefillAdapters = createAdapterRows({ ...adapterOptions, rows: 1, minWidth: 2 })
   const ids = allocateTensor('int64', [Math.max(rows, maxChunk)])
   const seqlens = allocateTensor('int32', [rows])
   const total = allocateTensor('int32', [])
