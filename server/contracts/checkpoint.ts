@@ -112,7 +112,7 @@ export function moduleShape(
 export type FloatType = 'float32' | 'float16'
 export const floatBytes = { float32: 4, float16: 2 } as const satisfies Record<FloatType, number>
 
-/** What a graph is built for: the CPU's own operators, or only those that accelerators have too. */
+/** What a graph is built for, and what runs it: on an accelerator none of its tensors may be empty. */
 export interface GraphTarget {
   readonly operators: 'cpu' | 'accelerator'
   readonly floats: FloatType

@@ -51,7 +51,7 @@ export const presentValue = (layer: number) => `present.${layer}.value`
 export function buildDecoder(options: DecoderOptions): Graph {
   const { config, tensors, maxContext, format, target, sites } = options
   const graph = createGraphBuilder(target.floats)
-  const context = { graph, config, tensors, format, target, sites }
+  const context = { graph, config, tensors, format, sites }
 
   const ids = graph.input('input_ids', 'int64', ['rows', 'tokens'])
   graph.input('seqlens_k', 'int32', ['rows'])
@@ -131,7 +131,6 @@ function blockMaxima({ graph, config }: Context): void {
 
 interface Context extends LinearContext {
   readonly config: ModelConfig
-  readonly target: GraphTarget
   readonly sites: readonly LinearModule[]
 }
 
