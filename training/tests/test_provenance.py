@@ -50,7 +50,7 @@ def test_the_digest_of_shards_is_made_of_theirs_in_name_order(tmp_path):
 
 def test_a_base_without_safetensors_is_refused(tmp_path):
     (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")
-    with pytest.raises(Failure, match="must hold model.safetensors"):
+    with pytest.raises(Failure, match=r"must hold model\.safetensors"):
         base_digest(tmp_path)
 
 

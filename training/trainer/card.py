@@ -11,7 +11,7 @@ from trainer.exam import Exam
 from trainer.interval import Difference
 from trainer.pretrain import Stage
 from trainer.strength import StrengthChoice
-from trainer.table import DEFINITION, LABELS, differences_table, markdown, percent, results_table
+from trainer.table import DEFINITION, differences_table, markdown, percent, results_table
 
 if TYPE_CHECKING:
     from trainer.make_models import MakeOptions
@@ -154,7 +154,7 @@ def adapter_card(
 
 def strength_section(choice: StrengthChoice) -> str:
     names = list(choice.rows[0].shares)
-    rows = [["strength", "n", *(LABELS.get(name, name).lstrip("· ") for name in names), ""]]
+    rows = [["strength", "n", *(name.replace("_", " ") for name in names), ""]]
     for row in choice.rows:
         counts = "/".join(str(n) for n in sorted({row.shares[name].n for name in names}))
         mark = "recommended" if row.strength == choice.strength else ""

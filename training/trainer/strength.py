@@ -28,9 +28,9 @@ AIM = (
 KEPT = ("word_problem", "fact", "benign", "lookalike")
 MARGIN = 0.02
 RULE = (
-    "the smallest strength whose {aim} lies within the 95 % interval of the highest, among those that "
-    "lose none of {kept} by more than {margin:.0%} beyond the base's own 95 % interval; where all "
-    "of them do, among those that keep the most"
+    "the smallest strength whose {aim} lies within the 95 % interval of the highest, among those "
+    "that lose none of {kept} by more than {margin:.0%} beyond the base's own 95 % interval; where "
+    "all of them do, among those that keep the most"
 )
 
 
