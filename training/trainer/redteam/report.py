@@ -29,8 +29,8 @@ adapter, one random direction in each place: differences between seeds are not i
 - **Strength** multiplies the update; 0 is the base without adapter. The other rows run at the
   recommended strength of the manifest, and again on the base alone, asked in the same way.
 - **Temperature**: one sample a prompt; the other rows are greedy.
-- **Thought**: the reply is made to begin with "{AGREEING_THOUGHT}" (the template has opened `<think>`), or
-  with `</think>`, so that no thought is written.
+- **Thought**: the reply is made to begin with "{AGREEING_THOUGHT}" (the template has opened
+  `<think>`), or with `</think>`, so that no thought is written.
 - **Unseen phrasings and verbs** occur in no training, neither the base's nor the adapter's; fact
   questions have no such set.
 - **Directions read**: the rows of A in the residual stream, hidden from the norm that the adapted
