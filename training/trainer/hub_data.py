@@ -47,7 +47,7 @@ def read_hub(source: str) -> list[Pair]:
         reason = (str(error) or type(error).__name__).splitlines()[0][:200]
         raise Failure(
             f"--data must be a JSONL file or a hub's data set; got {source!r}, no file here, "
-            f"and it could not be downloaded ({reason}); check the name, HF_TOKEN and the connection"
+            f"and not to be downloaded ({reason}); check the name, HF_TOKEN and the connection"
         ) from error
     files = [p for s in SUFFIXES for p in sorted(folder.rglob(f"*{s}"))]
     if not files:

@@ -143,7 +143,6 @@ def run(options: TrainOptions) -> None:
         data_sha256=data.digest(pairs),
         config=recipe.as_json(),
         seed=options.seed,
-        command=options.command,
     ) | {"base_model": base_name}
 
     # The base is examined before PEFT wraps it; generated data only, the exam speaks its dialect.
