@@ -1,6 +1,7 @@
 """One look for all figures: a new figure in our style, and saving it as PNG and SVG.
 
-Drawn without a display (Agg). The same data gives the same SVG bytes: no date, a fixed salt for ids.
+Drawn without a display (Agg). The same data gives the same SVG bytes: no date, a fixed salt for
+ids.
 """
 
 from __future__ import annotations
