@@ -2,7 +2,7 @@
 
 python -m trainer merge-adapter --adapter adapters/safety-r1 --model models/tiny-reasoner \
     --output runs/merged
-One shard is in memory at a time, so a 14B model merges in a few GiB. Files are sharded as the base's.
+One shard is in memory at a time, so a 14B model merges in a few GiB; sharded as the base is.
 """
 
 from __future__ import annotations
