@@ -302,6 +302,56 @@ describe('what a conversion leaves', () => {
     assert.equal(notices.length, 2)
   })
 
+  describe('of an earlier version of the server', () => {
+    /** A folder as any version left it. */
+    function leave(cache: string, digit: string, manifest: object | null): string {
+      const folder = join(cache, digit.repeat(32))
+      mkdirSync(folder)
+      writeFileSync(join(folder, 'weights.bin'), Buffer.alloc(3 << 20))
+      const text = manifest === null ? '{' : JSON.stringify(manifest)
+      writeFileSync(join(folder, 'manifest.json'), text)
+      return folder
+    }
+    const ofVersion = (graphVersion: number) => ({ madeFrom: { graphVersion }, files: {} })
+
+    it('is removed, with one line that says what came free', async () => {
+      const cache = newFolder()
+      const old = [leave(cache, 'a', ofVersion(1)), leave(cache, 'b', ofVersion(11))]
+      const { notices } = await convert(createCheckpoint(), cache)
+      assert.equal(notices.length, 1)
+      assert.match(
+        notices[0]!,
+        /^2 of the conversions in .* earlier version.* removed, 7 MiB freed/,
+      )
+      assert.ok(old.every((folder) => !existsSync(folder)))
+      assert.deepEqual(partials(cache), [])
+    })
+
+    it('makes room before room is asked for', async () => {
+      const cache = newFolder()
+      const old = leave(cache, 'a', ofVersion(11))
+      const freeBytesOf = () => (existsSync(old) ? 0 : 1e9)
+      await convert(createCheckpoint(), cache, { freeBytesOf })
+    })
+
+    it('is all that goes: not what a later one made, nor what nobody can tell, nor other formats', async () => {
+      const dir = createCheckpoint()
+      const cache = newFolder()
+      const { folder: other } = await convert(dir, cache, { format: { kind: 'fp32' } })
+      const kept = [
+        other,
+        leave(cache, 'c', ofVersion(1e6)),
+        leave(cache, 'd', null),
+        leave(cache, 'e', { made: 'elsewhere' }),
+      ]
+      mkdirSync(join(cache, 'mine'))
+      writeFileSync(join(cache, 'mine', 'manifest.json'), JSON.stringify(ofVersion(1)))
+      const { notices } = await convert(dir, cache)
+      assert.deepEqual(notices, [])
+      for (const folder of [...kept, join(cache, 'mine')]) assert.ok(existsSync(folder), folder)
+    })
+  })
+
   it('too little space is refused with numbers before anything is written', async () => {
     const cache = newFolder()
     await assert.rejects(convert(createCheckpoint(), cache, { freeBytesOf: () => 2 ** 20 }), {

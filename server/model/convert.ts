@@ -21,17 +21,18 @@ import {
   type WeightPlacement,
   weightsFileName,
 } from '../graph/encoding.ts'
-import { explainDiskError, freeBytes, requireSpace } from './cache-disk.ts'
+import { explainDiskError, freeBytes, readable, requireSpace } from './cache-disk.ts'
 import type { Checkpoint } from './checkpoint.ts'
 import { type ConvertPart, convertPart } from './convert-part.ts'
 import { checkFolder, discardFolder, publishFolder } from './converted-folder.ts'
 import { type HashedFile, isSameStamp, knownHashes, stampOf } from './file-hashes.ts'
 import { probePath, writeGraphs } from './graph-files.ts'
+import { removeOldConversions } from './old-conversions.ts'
 import { partialName, removeLeftovers } from './partial-folder.ts'
 import { runWorkers } from './worker.ts'
 
 /**
- * Raise when the graph changes what lies in weights.bin or where, so that older folders are not reused.
+ * Raise when the graph changes what lies in weights.bin or where: older folders are removed, not reused.
  * Any other change of the graph makes a graph file of another name.
  */
 const graphVersion = 12
@@ -51,7 +52,7 @@ export interface ConvertOptions {
   readonly sites: readonly LinearModule[]
   readonly cacheDir: string
   readonly onProgress?: (what: string, done: number, total: number) => void
-  /** Told what an operator should know: a damaged folder, leftovers. */
+  /** Told what an operator should know: a damaged folder, leftovers, what an earlier version left. */
   readonly onNotice?: (message: string) => void
   /** Free bytes of a folder's disk; null: unknown. */
   readonly freeBytesOf?: (dir: string) => number | null
@@ -71,6 +72,13 @@ export async function convertCheckpoint(options: ConvertOptions): Promise<string
     mkdirSync(cacheDir, { recursive: true })
     for (const name of removeLeftovers(cacheDir)) {
       onNotice(`${name} was left in the cache by a process that died: removed.`)
+    }
+    const old = removeOldConversions(cacheDir, graphVersion)
+    if (old.count > 0) {
+      onNotice(
+        `${old.count} of the conversions in ${cacheDir} were made by an earlier version, which this ` +
+          `one cannot use: removed, ${readable(old.bytes)} freed.`,
+      )
     }
     const onHashed = progressOf('reading the checkpoint')
     const sources = await knownHashes(contentPaths(options), { cacheDir, onProgress: onHashed })
