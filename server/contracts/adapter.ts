@@ -59,6 +59,9 @@ export interface ScaledComponent {
   readonly scale: number
 }
 
+/** Components that a place is laid out for: powers of two, so that layouts change seldom. */
+export const rowWidth = (rank: number): number => 2 ** Math.ceil(Math.log2(rank))
+
 export const componentBytes = (component: Component): number =>
   component.reduce((sum, { a, b }) => sum + a.byteLength + b.byteLength, 0)
 
