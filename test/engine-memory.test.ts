@@ -35,6 +35,7 @@ const plan = (
       adapters: '',
       adapterModules: ['up_proj'],
       scansAdapters: true,
+      acceptsOtherBases: false,
       device: 'cpu',
       onnxruntime: null,
       weights: 'auto',

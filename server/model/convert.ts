@@ -20,6 +20,7 @@ import {
   type WeightPlacement,
   weightsFileName,
 } from '../graph/encoding.ts'
+import { baseDigestOf } from './base-digest.ts'
 import { explainDiskError, freeBytes, requireSpace } from './cache-disk.ts'
 import type { Checkpoint } from './checkpoint.ts'
 import { type ConvertPart, convertPart } from './convert-part.ts'
@@ -58,8 +59,14 @@ export interface ConvertOptions {
   readonly freeBytesOf?: (dir: string) => number | null
 }
 
-/** Returns the path of the graph file, converting only when no earlier result fits. */
-export async function convertCheckpoint(options: ConvertOptions): Promise<string> {
+export interface ConvertedCheckpoint {
+  readonly graphPath: string
+  /** Of the weights that it was made from, whatever they were converted to. */
+  readonly baseDigest: string
+}
+
+/** Converts only when no earlier result fits. */
+export async function convertCheckpoint(options: ConvertOptions): Promise<ConvertedCheckpoint> {
   const { cacheDir, onProgress = () => {}, onNotice = () => {} } = options
   const progressOf = (what: string) => (done: number, total: number) =>
     onProgress(what, done, total)
@@ -74,8 +81,14 @@ export async function convertCheckpoint(options: ConvertOptions): Promise<string
     const sources = await knownHashes(contentPaths(options), { cacheDir, onProgress: onHashed })
     const madeFrom = describe(options, sources)
     const folder = join(cacheDir, keyOf(madeFrom))
+    const converted = {
+      graphPath: join(folder, modelFileName),
+      baseDigest: baseDigestOf(
+        sources.map(({ path, sha256 }) => ({ name: basename(path), sha256 })),
+      ),
+    }
     const state = await checkFolder(folder, progressOf('checking converted weights'))
-    if (state.kind === 'whole') return join(folder, modelFileName)
+    if (state.kind === 'whole') return converted
     if (state.kind === 'damaged') {
       onNotice(`${folder} is damaged (${state.reason}): it is discarded and converted again.`)
       discardFolder(folder)
@@ -97,7 +110,7 @@ export async function convertCheckpoint(options: ConvertOptions): Promise<string
     } finally {
       rmSync(partial, { recursive: true, force: true })
     }
-    return join(folder, modelFileName)
+    return converted
   } catch (error) {
     throw explainDiskError(error, cacheDir, needed)
   }
