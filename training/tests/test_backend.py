@@ -14,6 +14,12 @@ from trainer.reasoner import load_model
 MODEL = Path(__file__).resolve().parents[2] / "models" / "tiny-reasoner"
 
 
+@pytest.fixture(autouse=True)
+def short_replies(monkeypatch):
+    """What is asked here shows in the first tokens."""
+    monkeypatch.setattr("trainer.backend.MAX_NEW_TOKENS", 32)
+
+
 @pytest.fixture(scope="module")
 def local() -> LocalModel:
     model, tokenizer = load_model(MODEL)
