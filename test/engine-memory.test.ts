@@ -37,6 +37,7 @@ const plan = (
       adapters: '',
       adapterModules: ['up_proj'],
       scansAdapters: true,
+      acceptsOtherBases: false,
       device: 'cpu',
       onnxruntime: null,
       weights: 'auto',

@@ -26,6 +26,7 @@ const options: EngineOptions = {
   adapters: '/adapters',
   adapterModules: ['up_proj'],
   scansAdapters: true,
+  acceptsOtherBases: false,
   device: 'cpu',
   onnxruntime: null,
   weights: 'auto',

@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { execFile, spawnSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
 import {
   cpSync,
   existsSync,
@@ -78,7 +79,7 @@ async function convert(dir: string, cacheDir: string, changes: Partial<ConvertOp
   const notices: string[] = []
   const checkpoint = openCheckpoint(dir)
   try {
-    const path = await convertCheckpoint({
+    const { graphPath: path, baseDigest } = await convertCheckpoint({
       dir,
       checkpoint,
       maxContext: 64,
@@ -89,7 +90,7 @@ async function convert(dir: string, cacheDir: string, changes: Partial<ConvertOp
       onNotice: (message) => notices.push(message),
       ...changes,
     })
-    return { path, folder: dirname(path), done: [...done], notices }
+    return { path, baseDigest, folder: dirname(path), done: [...done], notices }
   } finally {
     checkpoint.close()
   }
@@ -114,6 +115,16 @@ describe('a conversion is found again', () => {
     assert.deepEqual(first.done, whole)
     const second = await convert(dir, cache)
     assert.deepEqual(second, { ...first, done: [] })
+  })
+
+  it('with the digest of the weights that it was made from', async () => {
+    const dir = createCheckpoint()
+    const cache = newFolder()
+    const bytes = readFileSync(join(dir, 'model.safetensors'))
+    const digest = createHash('sha256').update(bytes).digest('hex')
+    assert.equal((await convert(dir, cache)).baseDigest, digest)
+    assert.equal((await convert(dir, cache)).baseDigest, digest)
+    assert.equal((await convert(dir, cache, { format: { kind: 'fp32' } })).baseDigest, digest)
   })
 
   it('by content, wherever the checkpoint lies and whenever it was written', async () => {

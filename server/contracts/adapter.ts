@@ -32,8 +32,10 @@ export interface AdapterSummary {
   readonly numLayers: number | null
   readonly defaultScale: number
   readonly description: string | null
-  /** Provenance and held-out results from the folder's manifest.json, shown as they are. */
+  /** Provenance and held-out results: what is well-formed of the folder's manifest.json. */
   readonly manifest: Readonly<Record<string, unknown>> | null
+  /** What is wrong with the manifest and stops nothing. */
+  readonly warnings: readonly string[]
   readonly error: { readonly code: string; readonly message: string } | null
 }
 

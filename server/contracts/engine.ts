@@ -17,6 +17,8 @@ export interface EngineOptions {
   readonly adapterModules: readonly LinearModule[]
   /** Those that the adapters in the folder change, too. */
   readonly scansAdapters: boolean
+  /** Also adapters whose manifest says that they were trained on another base. */
+  readonly acceptsOtherBases: boolean
   readonly device: Device
   /** Folder of another ONNX Runtime than the npm package's; null: that one. */
   readonly onnxruntime: string | null

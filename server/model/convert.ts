@@ -21,6 +21,7 @@ import {
   type WeightPlacement,
   weightsFileName,
 } from '../graph/encoding.ts'
+import { baseDigestOf } from './base-digest.ts'
 import { explainDiskError, freeBytes, readable, requireSpace } from './cache-disk.ts'
 import type { Checkpoint } from './checkpoint.ts'
 import { type ConvertPart, convertPart } from './convert-part.ts'
@@ -58,11 +59,17 @@ export interface ConvertOptions {
   readonly freeBytesOf?: (dir: string) => number | null
 }
 
+export interface ConvertedCheckpoint {
+  readonly graphPath: string
+  /** Of the weights that it was made from, whatever they were converted to. */
+  readonly baseDigest: string
+}
+
 /**
- * Returns the path of the graph file, converting only when no earlier result fits. Weights do not depend
- * on the sites: another set of them only adds a graph.
+ * Converts only when no earlier result fits. Weights do not depend on the sites: another set of them
+ * only adds a graph.
  */
-export async function convertCheckpoint(options: ConvertOptions): Promise<string> {
+export async function convertCheckpoint(options: ConvertOptions): Promise<ConvertedCheckpoint> {
   const { cacheDir, onProgress = () => {}, onNotice = () => {} } = options
   const progressOf = (what: string) => (done: number, total: number) =>
     onProgress(what, done, total)
@@ -109,7 +116,11 @@ export async function convertCheckpoint(options: ConvertOptions): Promise<string
       model: encodeModel(graph, placements),
       probe: encodeProbe(options, placements),
     }
-    return writeGraphs(folder, graphs, onNotice)
+    const names = sources.map(({ path, sha256 }) => ({ name: basename(path), sha256 }))
+    return {
+      graphPath: writeGraphs(folder, graphs, onNotice),
+      baseDigest: baseDigestOf(names),
+    }
   } catch (error) {
     throw explainDiskError(error, cacheDir, needed)
   }

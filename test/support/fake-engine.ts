@@ -49,6 +49,7 @@ const adapter = (id: string, more: Partial<AdapterSummary> = {}): AdapterSummary
   defaultScale: 1,
   description: null,
   manifest: null,
+  warnings: [],
   error: null,
   ...more,
 })
