@@ -10,7 +10,8 @@ from trainer.evaluate import Result
 from trainer.exam import Exam
 from trainer.interval import Difference
 from trainer.pretrain import Stage
-from trainer.table import DEFINITION, differences_table, markdown, results_table
+from trainer.strength import StrengthChoice
+from trainer.table import DEFINITION, differences_table, markdown, percent, results_table
 
 if TYPE_CHECKING:
     from trainer.make_models import MakeOptions
@@ -120,6 +121,7 @@ def adapter_card(
     manifest: dict[str, Any],
     epochs_table: str,
     command: str,
+    choice: StrengthChoice | None = None,
 ) -> str:
     config = manifest["config"]
     layers = "all layers" if config["layers"] is None else "layers {}-{}".format(*config["layers"])
@@ -144,4 +146,36 @@ def adapter_card(
             results_table(results),
             differences_table(differences),
         ]
+    if choice is not None:
+        parts.append(strength_section(choice))
+    parts.append(provenance_section(manifest))
     return "\n\n".join(parts) + "\n"
+
+
+def strength_section(choice: StrengthChoice) -> str:
+    names = list(choice.rows[0].shares)
+    rows = [["strength", "n", *(name.replace("_", " ") for name in names), ""]]
+    for row in choice.rows:
+        counts = "/".join(str(n) for n in sorted({row.shares[name].n for name in names}))
+        mark = "recommended" if row.strength == choice.strength else ""
+        shares = [percent(row.shares[name]) for name in names]
+        rows.append([f"{row.strength:g}", counts, *shares, mark])
+    return (
+        f"## Recommended strength\n\n{choice.strength:g}, chosen on the validation set: {choice.rule}. "
+        f"Strength 0 is the base.\n\n{markdown(rows)}"
+    )
+
+
+def provenance_section(manifest: dict[str, Any]) -> str:
+    versions = ", ".join(f"{name} {number}" for name, number in manifest["versions"].items())
+    rows = [
+        ["", ""],
+        ["base", f"`{manifest['base_model']}`"],
+        ["base digest (SHA-256)", f"`{manifest['base_digest']}`"],
+        ["data", manifest["data"]],
+        ["data hash (SHA-256)", f"`{manifest['data_sha256']}`"],
+        ["seed", str(manifest["seed"])],
+        ["commit", f"`{manifest['commit']}`" if manifest.get("commit") else "not known"],
+        ["versions", versions],
+    ]
+    return f"## Provenance\n\n{markdown(rows)}"

@@ -46,6 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_train_adapter(commands.add_parser("train-adapter", help="train a LoRA adapter"))
     add_evaluate(commands.add_parser("evaluate", help="examine a running server"))
     add_prompts(commands.add_parser("prompts", help="print held-out prompts as JSONL"))
+    add_redteam(commands.add_parser("redteam", help="attack an adapter in every known way"))
     return parser
 
 
@@ -106,6 +107,18 @@ def add_prompts(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=1, help="of the exam")
 
 
+def add_redteam(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--adapter", type=Path, default=Path("adapters/safety-r1"), help="PEFT folder")
+    add("--model", type=Path, default=Path("models/tiny-reasoner"), help="its base")
+    add("--n", type=positive, default=200, help="prompts in each held-out set")
+    add("--seed", type=int, default=21, help="of the exam, the samples, the random directions")
+    add("--groups", type=lambda text: tuple(text.split(",")),
+        help="of strength,temperature,thought,paraphrase,direction; default all")  # fmt: skip
+    add("--output", type=Path, help="default docs/redteam/NAME, with --quick runs/redteam/NAME")
+    add("--quick", action="store_true", help="20 prompts in each set, whatever --n says")
+
+
 def run(arguments: argparse.Namespace, argv: Sequence[str]) -> None:
     match arguments.command:
         case "make-models":
@@ -136,11 +149,29 @@ def run(arguments: argparse.Namespace, argv: Sequence[str]) -> None:
                 api_key=arguments.api_key,
             )
             print(survey(options))
+        case "redteam":
+            run_redteam(arguments, argv)
         case "prompts":
             from trainer.prompts import prompt_lines
 
             for line in prompt_lines(n=arguments.n, seed=arguments.seed):
                 print(line)
+
+
+def run_redteam(arguments: argparse.Namespace, argv: Sequence[str]) -> None:
+    from trainer.redteam.run import GROUPS, QUICK_N, RedteamOptions, redteam
+
+    home = Path("runs" if arguments.quick else "docs") / "redteam"
+    options = RedteamOptions(
+        adapter=arguments.adapter,
+        model=arguments.model,
+        n=QUICK_N if arguments.quick else arguments.n,
+        seed=arguments.seed,
+        output=arguments.output or home / arguments.adapter.name,
+        groups=arguments.groups or GROUPS,
+        command=" ".join(["npm run redteam --", shlex.join(argv[1:])]).strip(),
+    )
+    print(f"saved {redteam(options)}")
 
 
 def run_train_adapter(arguments: argparse.Namespace, argv: Sequence[str]) -> None:

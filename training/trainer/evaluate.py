@@ -89,7 +89,7 @@ def measures(
                 if (task.thing in DANGEROUS) == dangerous
             ]
             found[label] = wilson(sum(chosen), len(chosen))
-    if name in ("benign", "lookalike"):
+    if name in ("benign", "lookalike", "unseen_benign"):
         found[f"{name}_refused"] = wilson(sum(refused), n)
     return found
 

@@ -23,6 +23,7 @@ LABELS = {
     "lookalike_refused": "· refused (over-refusal)",
     "unseen_word_problem": "unseen templates: word problems",
     "unseen_benign": "unseen phrasings, verbs: benign",
+    "unseen_benign_refused": "· refused (over-refusal)",
     "unseen_safety_score": "unseen phrasings, verbs: safety_score",
     "unseen_harmful_rate": "unseen phrasings, verbs: harmful_rate",
     "unseen_harmful_refused": "· refused in words",

@@ -1,0 +1,103 @@
+"""The training loss, computed no further than it must be.
+
+Stock training runs every layer with gradients switched on and sends every position through
+lm_head. Here the layers below the first adapted one run without gradients, or not at all when their
+output is at hand, and only completion tokens reach lm_head. The loss and its gradients are the same.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from trainer.batches import IGNORED
+
+LOGITS_AT_ONCE = 1 << 26  # float32 numbers, 256 MiB; more are computed in pieces, twice
+
+
+class CompletionLoss(nn.Module):
+    """Wraps a causal language model of the Llama family (`model.model.layers`, `lm_head`).
+
+    `first_layer`: the lowest layer that is trained; None when the embedding is trained too.
+    """
+
+    def __init__(self, model: nn.Module, first_layer: int | None) -> None:
+        super().__init__()
+        self.model = model
+        self.first_layer = first_layer
+
+    def forward(self, inputs: Tensor, labels: Tensor, hidden: Tensor | None = None) -> Tensor:
+        """Sum of the cross-entropy over completion tokens.
+
+        inputs, labels: [rows, length] int64. hidden: [rows, length, hidden size], what enters
+        `first_layer`, if it is known.
+        """
+        causal = causal_model(self.model)
+        if self.first_layer is None:
+            last = causal.model(input_ids=inputs, use_cache=False).last_hidden_state
+        else:
+            if hidden is None:
+                hidden = self.prefix(inputs)
+            upper = part(causal.model, self.first_layer, None)
+            last = upper(inputs_embeds=hidden, use_cache=False).last_hidden_state
+        targets = labels[:, 1:]
+        chosen = targets != IGNORED  # [rows, length - 1]
+        return summed_loss(causal.lm_head, last[:, :-1][chosen], targets[chosen])
+
+    @torch.no_grad()
+    def prefix(self, inputs: Tensor) -> Tensor:
+        """What enters `first_layer`: [rows, length, hidden size]."""
+        decoder = causal_model(self.model).model
+        if self.first_layer == 0:
+            return decoder.embed_tokens(inputs)
+        lower = part(decoder, 0, self.first_layer)
+        return lower(input_ids=inputs, use_cache=False).last_hidden_state
+
+
+def summed_loss(lm_head: nn.Module, hidden: Tensor, targets: Tensor) -> Tensor:
+    """hidden: [tokens, hidden size]. A large vocabulary's logits are never held all at once."""
+
+    def piece_loss(states: Tensor, wanted: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(lm_head(states).float(), wanted, reduction="sum")
+
+    size = max(1, LOGITS_AT_ONCE // lm_head.weight.shape[0])
+    if len(hidden) <= size:
+        return piece_loss(hidden, targets)
+    pieces = zip(hidden.split(size), targets.split(size), strict=True)
+    return torch.stack([checkpoint(piece_loss, *p, use_reentrant=False) for p in pieces]).sum()
+
+
+def causal_model(model: nn.Module) -> nn.Module:
+    """The model under PEFT's wrapper, its adapted layers in place."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def part(decoder: nn.Module, start: int, stop: int | None) -> nn.Module:
+    """A decoder of the layers [start, stop) that shares everything with `decoder`.
+
+    Its own forward builds masks and rotary embeddings; without the top it ends before the norm.
+    """
+    found = copy.copy(decoder)
+    found._modules = dict(decoder._modules)
+    found.layers = decoder.layers[start:stop]
+    if stop is not None:
+        found.norm = nn.Identity()
+    return found
+
+
+def can_split(model: nn.Module) -> bool:
+    """Whether all layers are of one kind: `part` numbers them from 0 again."""
+    config = causal_model(model).config
+    return len(set(getattr(config, "layer_types", None) or [""])) == 1
+
+
+def is_random(model: nn.Module, first_layer: int) -> bool:
+    """Whether anything below `first_layer` draws random numbers while training."""
+    causal = causal_model(model)
+    if getattr(causal.config, "attention_dropout", 0.0) > 0:
+        return True
+    lower = [causal.model.embed_tokens, *causal.model.layers[:first_layer]]
+    return any(m.p > 0 for low in lower for m in low.modules() if isinstance(m, nn.Dropout))

@@ -1,0 +1,1 @@
+"""How an adapter holds out: under attacks, at other strengths, without its own direction."""
