@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from trainer import structure_commands
 from trainer.failure import Failure
 
 
@@ -47,6 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_evaluate(commands.add_parser("evaluate", help="examine a running server"))
     add_prompts(commands.add_parser("prompts", help="print held-out prompts as JSONL"))
     add_redteam(commands.add_parser("redteam", help="attack an adapter in every known way"))
+    structure_commands.add_parsers(commands)
     return parser
 
 
@@ -156,6 +158,8 @@ def run(arguments: argparse.Namespace, argv: Sequence[str]) -> None:
 
             for line in prompt_lines(n=arguments.n, seed=arguments.seed):
                 print(line)
+        case "orthomerge" | "merge-adapter" | "analyze":
+            structure_commands.run(arguments, argv)
 
 
 def run_redteam(arguments: argparse.Namespace, argv: Sequence[str]) -> None:
