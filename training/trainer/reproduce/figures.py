@@ -10,7 +10,7 @@ from statistics import fmean
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 
-from trainer.figure import save_figure
+from trainer.figure import COLORS, new_figure, save
 from trainer.reproduce import grid
 from trainer.reproduce.claims import METRICS, module_types, overlap_by_seed
 from trainer.reproduce.estimate import Estimate, over_seeds
@@ -22,7 +22,6 @@ PANELS = (
     ("fact", "facts right"),
     ("harmless", "harmless requests answered"),
 )
-COLORS = ("#1b6ca8", "#d1495b", "#2e8b57", "#e09f3e", "#6a4c93", "#5c6b73", "#00798c", "#8d5524")
 
 
 @dataclass(frozen=True)
@@ -43,10 +42,10 @@ def draw_all(results: Results, figures: Sequence[grid.Figure], folder: Path) -> 
         drawings = {name: draw(results, curves) for name, draw in DRAWN[figure.name].items()}
         for name, drawing in drawings.items():
             stem = figure.name if name == "" else f"{figure.name}-{name}"
-            save_figure(drawing, folder / stem)
+            save(drawing, folder / stem)
             drawn.setdefault(figure.name, []).append(f"{stem}.png")
     if results.curves:
-        save_figure(sweep_drawing(list(results.curves.values())), folder / "sweeps")
+        save(sweep_drawing(list(results.curves.values())), folder / "sweeps")
         drawn["sweeps"] = ["sweeps.png"]
     return drawn
 
