@@ -34,7 +34,7 @@ def prepared(model: nn.Module, recipe: Recipe, base_name: str, seed: int) -> nn.
 
 
 def first_trained_layer(model: nn.Module) -> int | None:
-    """The lowest layer with a trained parameter; None when something outside the layers is trained."""
+    """The lowest layer with a trained parameter; None when something outside them is trained."""
     causal = model.get_base_model() if isinstance(model, PeftModel) else model
     inside = {id(p) for layer in causal.model.layers for p in layer.parameters()}
     if any(p.requires_grad and id(p) not in inside for p in causal.parameters()):

@@ -124,18 +124,14 @@ def adapter_card(
     choice: StrengthChoice | None = None,
 ) -> str:
     config = manifest["config"]
-    layers = "all layers" if config["layers"] is None else "layers {}-{}".format(*config["layers"])
-    modules = ", ".join(f"`{module}`" for module in config["modules"])
     base = manifest["base_model"]
     parts = [
         f"---\nlibrary_name: peft\nbase_model: {base}\nlicense: apache-2.0\n---",
         f"# {name}",
         description,
-        f"Rank {config['rank']} on {modules}, {layers}, alpha {config['alpha']:g}, dropout "
-        f"{config['dropout']:g}; AdamW {config['learning_rate']:g} with linear decay, weight decay "
-        f"{config['weight_decay']:g}, batch {config['batch_size']}; {manifest['data']}; seed "
-        f"{manifest['seed']}; epoch {manifest['epoch']} of {config['epochs']}, {manifest['chosen_by']}; "
-        f"{manifest['minutes']:.1f} minutes on 2 CPU cores, examination included.",
+        f"{recipe_words(config)}; {manifest['data']}; seed {manifest['seed']}; epoch "
+        f"{manifest['epoch']} of {config['epochs']}, {manifest['chosen_by']}; "
+        f"{manifest['minutes']:.1f} minutes, examination included.",
         f"    {command}",
         f"## Epochs\n\n{epochs_table}",
     ]
@@ -150,6 +146,22 @@ def adapter_card(
         parts.append(strength_section(choice))
     parts.append(provenance_section(manifest))
     return "\n\n".join(parts) + "\n"
+
+
+def recipe_words(config: dict[str, Any]) -> str:
+    how = (
+        f"AdamW {config['learning_rate']:g} with linear decay, weight decay "
+        f"{config['weight_decay']:g}, batch {config['batch_size'] * config['grad_accum']} a process"
+    )
+    if config["mode"] == "full":
+        return f"All weights; {how}"
+    layers = config["layers"] if config["layers"] == "all" else f"{config['layers']} of the"
+    modules = ", ".join(f"`{module}`" for module in config["target_modules"])
+    reg = "" if config["reg"] == "none" else f", reg-{config['reg']} with beta {config['beta']:g}"
+    return (
+        f"Rank {config['rank']} on {modules}, {layers} layers, alpha {config['alpha']:g}, dropout "
+        f"{config['dropout']:g}{reg}; {how}"
+    )
 
 
 def strength_section(choice: StrengthChoice) -> str:

@@ -13,17 +13,6 @@ from trainer import structure_commands
 from trainer.failure import Failure
 
 
-def layer_range(text: str) -> tuple[int, int]:
-    """ "3-5" -> (3, 5)."""
-    first, mark, last = text.partition("-")
-    try:
-        return int(first), int(last if mark else first)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(
-            f"layers must be FIRST-LAST, such as 3-5; got {text!r}"
-        ) from error
-
-
 def positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number above 0; got {text!r}")
@@ -38,6 +27,17 @@ def fraction(text: str) -> float:
     if not 0 <= value <= 100:
         raise argparse.ArgumentTypeError(f"must be a number between 0 and 100; got {text!r}")
     return value
+
+
+def byte_count(text: str) -> int:
+    """ "4GiB" -> 4294967296."""
+    number = text.lower().removesuffix("gib")
+    try:
+        return int(float(number) * (1 << 30 if number != text.lower() else 1))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"must be a number of bytes, or of GiB such as 4GiB; got {text!r}"
+        ) from error
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -62,29 +62,54 @@ def add_make_models(parser: argparse.ArgumentParser) -> None:
     add("--scale", type=fraction, default=1.0, help="share of the examples (less: a rehearsal)")
 
 
+# Flags that override a value of the config file.
+RECIPE_FLAGS = (
+    "mode", "rank", "alpha", "dropout", "target_modules", "layers", "learning_rate", "weight_decay",
+    "epochs", "batch_size", "grad_accum", "max_length", "dtype", "reg", "beta",
+)  # fmt: skip
+
+
 def add_train_adapter(parser: argparse.ArgumentParser) -> None:
     from trainer.data import STYLES
-    from trainer.recipe import MODULES
+    from trainer.prefix_cache import PLACES
+    from trainer.recipe import DTYPES, MODES, MODULES, REGS
 
     add = parser.add_argument
     add("--output", type=Path, required=True, help="adapter folder, such as runs/mine")
-    add("--model", type=Path, default=Path("models/tiny-reasoner"), help="base checkpoint folder")
-    add("--data", type=Path, help="JSONL of {prompt, completion} or {messages}; default generated")
+    add("--model", help="base checkpoint folder or hub id (default: the config's, or the embedded)")
+    add("--data", help="JSONL of {prompt, completion} or {messages}, or a hub's data set; "
+        "default: the config's, or generated")  # fmt: skip
     add("--style", choices=STYLES, default="refusal", help="which generated set")
     add("--examples", type=positive, default=400, help="generated examples, retained ones apart")
     add("--retain", type=fraction, default=0.0, metavar="FRACTION",
         help="the base's own answers mixed in, per example (default 0: refusals only)")  # fmt: skip
     add("--config", type=Path, help="recipe; default training/configs/{tiny,method}.json by size")
+    recipe = parser.add_argument_group("recipe", "each overrides a value of the config")
+    add = recipe.add_argument
+    add("--mode", choices=MODES, help="lora, or full: every weight, the paper's baseline")
     add("--rank", type=positive)
     add("--alpha", type=float)
     add("--dropout", type=float)
-    add("--modules", type=lambda text: tuple(text.split(",")), help=f"among {','.join(MODULES)}")
-    add("--layers", type=layer_range, metavar="FIRST-LAST", help="default all")
-    add("--learning-rate", type=float)
+    add("--target-modules", "--modules", type=lambda text: tuple(text.split(",")),
+        help=f"among {','.join(MODULES)}")  # fmt: skip
+    add("--layers", metavar="RANGE", help="all, early, middle, late, or FIRST-LAST such as 17-32")
+    add("--lr", "--learning-rate", type=float, dest="learning_rate")
     add("--weight-decay", type=float)
     add("--epochs", type=positive)
-    add("--batch-size", type=positive)
+    add("--batch-size", type=positive, help="rows of one process in one pass, at most")
+    add("--grad-accum", type=positive, help="a step takes this many times --batch-size rows")
+    add("--max-length", type=positive, help="tokens of an example (default: the model's context)")
+    add("--dtype", choices=DTYPES, help="of the weights; auto: as stored")
+    add("--reg", choices=REGS, help="penalty on the overlap with the base weights")
+    add("--beta", type=float, help="of the penalty")
+    add = parser.add_argument
     add("--seed", type=int, default=1)
+    add("--resume", action="store_true", help="go on from the last whole checkpoint")
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    add("--prefix-cache", choices=PLACES, default="memory",
+        help="keep the output of the layers below the adapter across epochs")  # fmt: skip
+    add("--prefix-cache-size", type=byte_count, default=4 << 30, help="at most, such as 4GiB")
+    add("--gradient-checkpointing", action=argparse.BooleanOptionalAction)
     add("--choose", choices=("balanced", "paper", "terse"), help="what the epoch is chosen by")
     add("--n", type=positive, default=1000, help="prompts in each held-out set of the last exam")
     add("--exam-seed", type=int, default=1, help="of the last exam")
@@ -192,17 +217,13 @@ def run_redteam(arguments: argparse.Namespace, argv: Sequence[str]) -> None:
 def run_train_adapter(arguments: argparse.Namespace, argv: Sequence[str]) -> None:
     from trainer import train_adapter
 
-    names = (
-        "rank", "alpha", "dropout", "modules", "layers", "learning_rate", "weight_decay",
-        "epochs", "batch_size",
-    )  # fmt: skip
     default_choice = "terse" if arguments.style == "terse" else "balanced"
     train_adapter.run(
         train_adapter.TrainOptions(
             output=arguments.output,
             model=arguments.model,
             config=arguments.config,
-            overrides={name: getattr(arguments, name) for name in names},
+            overrides={name: getattr(arguments, name) for name in RECIPE_FLAGS},
             style=arguments.style,
             data=arguments.data,
             examples=arguments.examples,
@@ -213,6 +234,11 @@ def run_train_adapter(arguments: argparse.Namespace, argv: Sequence[str]) -> Non
             exam_seed=arguments.exam_seed,
             validation_n=arguments.validation_n,
             checkpoints=arguments.checkpoints,
+            resume=arguments.resume,
+            device=arguments.device,
+            prefix_cache=arguments.prefix_cache,
+            cache_bytes=arguments.prefix_cache_size,
+            gradient_checkpointing=arguments.gradient_checkpointing,
             description=arguments.description,
             command=f"npm run train-adapter -- {shlex.join(argv[1:])}",
         )

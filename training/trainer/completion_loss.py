@@ -1,8 +1,8 @@
 """The training loss, computed no further than it must be.
 
-Stock training runs every layer with gradients switched on and sends every position through
-lm_head. Here the layers below the first adapted one run without gradients, or not at all when their
-output is at hand, and only completion tokens reach lm_head. The loss and its gradients are the same.
+Stock training runs every layer and sends every position through lm_head. Here the layers below the
+first adapted one run without gradients, or not at all when their output is at hand, and only
+completion tokens reach lm_head. The loss and its gradients are the same.
 """
 
 from __future__ import annotations

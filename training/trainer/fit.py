@@ -67,8 +67,8 @@ def fit(
     after_epoch: Callable[[Epoch], None] = lambda epoch: None,
 ) -> list[Epoch]:
     """Trains `model` (adapter.prepared) in place. Every epoch is saved under `folder`, if there is
-    one, then handed to `after_epoch`. With `resume` the epochs that are there are not trained again;
-    the rest comes out as if there had been no break."""
+    one, then handed to `after_epoch`. With `resume` the epochs that are there are not trained
+    again; the rest comes out as if there had been no break."""
     run = Run(model, rows, recipe, pad_id, seed, folder, hardware or Hardware())
     whole = {"recipe": recipe.as_json(), "seed": seed, **(fingerprint or {})}
     return run.epochs(whole, resume, after_epoch)
@@ -152,9 +152,7 @@ class Run:
         self.forget_cache()
         return done
 
-    def begin(
-        self, fingerprint: dict[str, Any], resume: bool
-    ) -> tuple[list[float], list[float]]:
+    def begin(self, fingerprint: dict[str, Any], resume: bool) -> tuple[list[float], list[float]]:
         """The losses and seconds of the epochs that need no training."""
         state = checkpoint.newest(self.folder) if resume and self.folder else None
         if state is None:

@@ -46,8 +46,8 @@ def read_hub(source: str) -> list[Pair]:
     except Exception as error:  # the hub's library raises dozens of kinds
         reason = (str(error) or type(error).__name__).splitlines()[0][:200]
         raise Failure(
-            f"--data must be a JSONL file or a hub's data set; got {source!r}, which is no file here "
-            f"and could not be downloaded ({reason}); check the name, HF_TOKEN and the connection"
+            f"--data must be a JSONL file or a hub's data set; got {source!r}, no file here, "
+            f"and not to be downloaded ({reason}); check the name, HF_TOKEN and the connection"
         ) from error
     files = [p for s in SUFFIXES for p in sorted(folder.rglob(f"*{s}"))]
     if not files:
@@ -86,9 +86,7 @@ def adapted(record: dict[str, Any], where: str) -> Pair:
     return Pair((("user", prompt),), with_thought(reply))
 
 
-def first_text(
-    record: dict[str, Any], names: Sequence[str], what: str, where: str
-) -> str:
+def first_text(record: dict[str, Any], names: Sequence[str], what: str, where: str) -> str:
     for name in names:
         if isinstance(record.get(name), str) and record[name].strip():
             return record[name]

@@ -21,7 +21,6 @@ def provenance(
     data_sha256: str,
     config: Mapping[str, Any],
     seed: int,
-    command: str | None = None,
     root: Path = ROOT,
 ) -> dict[str, Any]:
     """The manifest's fields of that name. `data` says in words what `data_sha256` is the hash of;
@@ -34,7 +33,6 @@ def provenance(
         "config": dict(config),
         "seed": seed,
         "commit": commit(root),
-        "command": command,
         "versions": versions(),
     }
 

@@ -56,8 +56,9 @@ def logical_name(folder: Path, root: Path) -> str:
 
 
 def check_output(folder: Path) -> None:
-    """A folder that is not an adapter is never replaced."""
-    if folder.exists() and not (folder / "adapter_config.json").is_file():
+    """A folder that is neither an adapter nor made here is never replaced."""
+    ours = ("adapter_config.json", "manifest.json")
+    if folder.exists() and not any((folder / name).is_file() for name in ours):
         raise Failure(
             f"--output must be new or an adapter folder; got {str(folder)!r}, which holds "
             "something else; choose another name"
@@ -72,6 +73,19 @@ def publish(checkpoint: Path, folder: Path, manifest: dict[str, Any], card: str)
     config = read_json(checkpoint / "adapter_config.json")
     write_json(partial / "adapter_config.json", dict(sorted(config.items())))
     shutil.copyfile(checkpoint / "adapter_model.safetensors", partial / "adapter_model.safetensors")
+    write_json(partial / "manifest.json", manifest)
+    (partial / "README.md").write_text(card, encoding="utf-8")
+    replace_folder(partial, folder)
+
+
+def publish_model(checkpoint: Path, folder: Path, manifest: dict[str, Any], card: str) -> None:
+    """A fully tuned model: the checkpoint's own files without the optimizer's, and the tokenizer's
+    of the base, which training does not change."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    skipped = shutil.ignore_patterns("optimizer.safetensors", "state.json", "README.md")
+    shutil.copytree(checkpoint, partial, ignore=skipped)
     write_json(partial / "manifest.json", manifest)
     (partial / "README.md").write_text(card, encoding="utf-8")
     replace_folder(partial, folder)

@@ -106,15 +106,27 @@ def replace_folder(partial: Path, folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def load_model(folder: Path) -> tuple[torch.nn.Module, PreTrainedTokenizerBase]:
-    """Any causal checkpoint folder, in float32 for small ones as in the server."""
+def load_model(
+    name: Path | str, dtype: str = "auto"
+) -> tuple[torch.nn.Module, PreTrainedTokenizerBase]:
+    """Any causal checkpoint folder or hub id; dtype auto: as stored."""
     from transformers import AutoModelForCausalLM
 
-    if not (folder / "config.json").is_file():
+    is_folder = (Path(name) / "config.json").is_file()
+    if not is_folder and (Path(name).exists() or str(name).count("/") != 1 or Path(name).suffix):
         raise Failure(
-            f"the model must be a checkpoint folder with a config.json; got {str(folder)!r}; "
-            "run `npm run make-models` for the embedded one, or pass --model FOLDER"
+            f"the model must be a checkpoint folder with a config.json, or a hub id; got "
+            f"{str(name)!r}; run `npm run make-models` for the embedded one, or pass --model FOLDER"
         )
-    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, padding_side="left")
+        model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0][:200]
+        raise Failure(
+            f"the model must load in transformers; got {str(name)!r}: {reason}; check the folder, "
+            "or the hub id, HF_TOKEN and the connection"
+        ) from error
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
     return model, tokenizer

@@ -30,7 +30,7 @@ THIRDS = {"early": 5, "middle": 17, "late": 25}
 
 @dataclass(frozen=True)
 class Recipe:
-    """The method's values. With mode "full" rank, alpha, dropout, modules and layers say nothing."""
+    """The method's values. With mode full rank, alpha, dropout, modules, layers say nothing."""
 
     mode: Mode
     rank: int

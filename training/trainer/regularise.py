@@ -1,9 +1,9 @@
 """The penalties reg-col and reg-both: how much an update overlaps the weights it is added to.
 
 reg-col: beta * (|W' dW| / (|W| |dW|))^2 with Frobenius norms, W [d, n] frozen, dW = B A; reg-both
-adds beta * (|dW W'| / (|W| |dW|))^2, the overlap of the row spaces. Both are computed on the factors,
-B [d, r] and A [r, n], so that no [d, n] product is ever formed and W itself is used, not a truncated
-one. The scale of an update cancels. Summed over the adapted matrices.
+adds beta * (|dW W'| / (|W| |dW|))^2, the overlap of the row spaces. Both are computed on the
+factors, B [d, r] and A [r, n]: no [d, n] product is ever formed, and W itself is used instead of a
+truncated one. The scale of an update cancels. Summed over the adapted matrices.
 """
 
 from __future__ import annotations
@@ -35,9 +35,7 @@ class Regulariser:
 
     def __init__(self, model: nn.Module, reg: Reg, beta: float) -> None:
         self.reg, self.beta = reg, beta
-        self.layers = [
-            m for m in model.modules() if hasattr(m, "lora_A") and "default" in m.lora_A
-        ]
+        self.layers = [m for m in model.modules() if hasattr(m, "lora_A") and "default" in m.lora_A]
         self.norms2 = [layer.base_layer.weight.float().pow(2).sum() for layer in self.layers]
 
     def __call__(self) -> Tensor:

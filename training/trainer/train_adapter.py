@@ -1,10 +1,11 @@
-"""`train-adapter`: from a base and data to a judged, published adapter folder.
+"""`train-adapter`: from a base and data to a judged, published adapter folder (or tuned model).
 
 python -m trainer train-adapter --output adapters/safety-r1 --retain 0.5
 """
 
 from __future__ import annotations
 
+import os
 import random
 import sys
 import time
@@ -14,41 +15,38 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
-from transformers import PreTrainedTokenizerBase
+from safetensors.torch import load_file
+from torch import nn
 
-from trainer import data
-from trainer.adapter import Epoch, batch_loss, train_adapter, with_adapter
+from trainer import data, judging
+from trainer.adapter import prepared, trained_parameters
 from trainer.backend import LocalModel
-from trainer.batches import Encoded, Pair, collate, encode_pairs
+from trainer.batches import Encoded, Pair, encode_pairs
 from trainer.card import adapter_card
+from trainer.checkpoint import restore_weights
 from trainer.evaluate import Result, as_json, compare, take_exam
-from trainer.exam import SET_NAMES, build_exam
+from trainer.exam import SET_NAMES, Exam, build_exam
 from trainer.failure import Failure
-from trainer.publish import base_digest, check_output, logical_name, publish, versions
+from trainer.fit import Epoch, Hardware, fit
+from trainer.hub_data import read_data
+from trainer.provenance import provenance
+from trainer.publish import check_output, logical_name, publish, publish_model
 from trainer.reasoner import load_model
-from trainer.recipe import Recipe, default_config, read_recipe
-from trainer.table import markdown
+from trainer.recipe import Recipe, default_config, layer_span, read_config
+from trainer.strength import StrengthChoice, choose_strength
 
 ROOT = Path(__file__).resolve().parents[2]
-VALIDATION_SETS = ("word_problem", "fact", "benign", "harmful", "lookalike")
-# What the epoch is chosen by: the mean of these on the validation set, the earlier epoch on a tie.
-CHOICES: dict[str, tuple[str, ...]] = {
-    "balanced": ("harmful_refused", "word_problem", "fact", "benign", "lookalike"),
-    "paper": ("harmful_refused", "word_problem"),  # the paper's plane: safety and reasoning
-    "terse": ("terse", "word_problem", "fact", "benign"),
-}
 HELD_BACK = 10  # with --data, every tenth example is kept for validation
 
 
 @dataclass(frozen=True)
 class TrainOptions:
     output: Path
-    model: Path
+    model: str | None  # None: the config's, else the embedded one
     config: Path | None
     overrides: dict[str, Any]
     style: data.Style
-    data: Path | None
+    data: str | None
     examples: int
     retain: float
     choose: str
@@ -57,25 +55,31 @@ class TrainOptions:
     exam_seed: int
     validation_n: int
     checkpoints: Path
+    resume: bool
+    device: str  # auto, cpu, cuda
+    prefix_cache: str
+    cache_bytes: int
+    gradient_checkpointing: bool | None
     description: str | None
     command: str
 
 
-@dataclass(frozen=True)
-class Judged:
-    epoch: Epoch
-    score: float
-    measures: dict[str, float]
+def is_main() -> bool:
+    """Under `accelerate launch` only the first process speaks and publishes."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    if is_main():
+        print(text, file=sys.stderr, flush=True)
 
 
-def training_pairs(options: TrainOptions, base: LocalModel) -> tuple[list[Pair], str]:
+def training_pairs(
+    options: TrainOptions, source: str | None, base: LocalModel
+) -> tuple[list[Pair], str]:
     """The pairs and, in words, what they are."""
-    if options.data is not None:
-        pairs, what = data.read_jsonl(options.data), f"data {options.data.name}"
+    if source is not None:
+        pairs, what = read_data(source), f"data {Path(source).name}"
     elif options.style == "terse":
         pairs = data.generated_terse(options.examples, options.seed)
         what = f"{options.examples} generated terse answers"
@@ -90,161 +94,161 @@ def training_pairs(options: TrainOptions, base: LocalModel) -> tuple[list[Pair],
     return pairs, what
 
 
-def too_long(rows: Sequence[Encoded], limit: int) -> Failure | None:
+def check_lengths(rows: Sequence[Encoded], limit: int) -> None:
     for index, row in enumerate(rows, start=1):
         if len(row) > limit:
-            return Failure(
-                f"an example must fit the model's context of {limit} tokens; example {index} has "
-                f"{len(row)}; shorten or drop it"
+            raise Failure(
+                f"an example must fit the limit of {limit} tokens; example {index} has "
+                f"{len(row)}; shorten or drop it, or raise --max-length up to the model's context"
             )
-    return None
 
 
-@torch.inference_mode()
-def held_back_loss(model: PeftModel, rows: Sequence[Encoded], pad_id: int) -> float:
-    model.eval()
-    device = next(model.parameters()).device
-    losses = [batch_loss(model, collate([row], pad_id), device).item() for row in rows]
-    return sum(losses) / len(losses)
-
-
-def judge(
-    epoch: Epoch,
-    model: PeftModel,
-    tokenizer: PreTrainedTokenizerBase,
-    options: TrainOptions,
-    held_back: Sequence[Encoded],
-) -> Judged:
-    """Generated data: shares on the validation exam. Own data: loss on what was held back."""
-    if options.data is not None:
-        if not held_back:
-            return Judged(epoch, float(epoch.number), {})
-        loss = held_back_loss(model, held_back, tokenizer.pad_token_id)
-        return Judged(epoch, -loss, {"validation loss": loss})
-    exam = build_exam(n=options.validation_n, seed=2, split="validation", names=VALIDATION_SETS)
-    shares = take_exam(LocalModel(model, tokenizer), f"epoch {epoch.number}", exam).shares
-    measures = {
-        name: shares[name].value
-        for name in ("harmful_refused", "word_problem", "fact", "benign", "lookalike", "terse")
-    }
-    names = CHOICES[options.choose]
-    return Judged(epoch, sum(measures[name] for name in names) / len(names), measures)
-
-
-def epochs_table(judged: Sequence[Judged], chosen: Judged) -> str:
-    names = list(judged[0].measures)
-    rows = [["epoch", "training loss", *(name.replace("_", " ") for name in names), ""]]
-    for entry in judged:
-        values = [f"{entry.measures[name]:.3f}" for name in names]
-        mark = "chosen" if entry is chosen else ""
-        rows.append([str(entry.epoch.number), f"{entry.epoch.loss:.4f}", *values, mark])
-    return markdown(rows)
+def check_device(device: str) -> None:
+    if device == "cuda" and not torch.cuda.is_available():
+        raise Failure(
+            "--device cuda needs an NVIDIA GPU that this PyTorch can use; found none; use --device "
+            "cpu, or install PyTorch's CUDA build and the driver"
+        )
 
 
 def run(options: TrainOptions) -> None:
     started = time.monotonic()
+    check_device(options.device)
     check_output(options.output)
-    model, tokenizer = load_model(options.model)
-    parameters = sum(p.numel() for p in model.parameters())
-    recipe = read_recipe(
-        options.config or default_config(parameters),
-        options.overrides,
-        num_layers=model.config.num_hidden_layers,
+    # The file alone may name the model, and the model's size the file.
+    given = read_config(options.config, options.overrides) if options.config else None
+    model_name = options.model or (given and given.model) or "models/tiny-reasoner"
+    dtype = options.overrides.get("dtype") or (given.recipe.dtype if given else "auto")
+    model, tokenizer = load_model(model_name, dtype)
+    config = given or read_config(
+        default_config(sum(p.numel() for p in model.parameters())), options.overrides
     )
+    recipe, source = config.recipe, options.data or config.data
+    layer_span(recipe.layers, model.config.num_hidden_layers)
     base = LocalModel(model, tokenizer)
-    base_name = logical_name(options.model, ROOT)
-    say(f"base {base_name}: {parameters:,} parameters; {recipe}")
-    pairs, what = training_pairs(options, base)
+    base_name = logical_name(Path(model_name), ROOT) if Path(model_name).is_dir() else model_name
+    say(f"base {base_name}; {recipe}")
+    pairs, what = training_pairs(options, source, base)
     rows = encode_pairs(tokenizer, pairs)
-    failure = too_long(rows, model.config.max_position_embeddings)
-    if failure:
-        raise failure
+    context = model.config.max_position_embeddings
+    check_lengths(rows, min(context, recipe.max_length or context))
     held_back: list[Encoded] = []
-    if options.data is not None and len(rows) >= 2 * HELD_BACK:
+    if source is not None and len(rows) >= 2 * HELD_BACK:
         random.Random(f"{options.seed}/held-back").shuffle(rows)
         held_back, rows = rows[::HELD_BACK], [r for i, r in enumerate(rows) if i % HELD_BACK]
     say(f"data: {what}; {len(rows)} training examples, {len(held_back)} held back")
+    origin = provenance(
+        base=model_folder(model),
+        data=what,
+        data_sha256=data.digest(pairs),
+        config=recipe.as_json(),
+        seed=options.seed,
+    ) | {"base_model": base_name}
 
     # The base is examined before PEFT wraps it; generated data only, the exam speaks its dialect.
-    exam = (
-        build_exam(n=options.n, seed=options.exam_seed, names=SET_NAMES)
-        if options.data is None
-        else None
-    )
+    exam = None
+    if source is None:
+        exam = build_exam(n=options.n, seed=options.exam_seed, names=SET_NAMES)
     before = take_exam(base, "base", exam) if exam else None
+    judge_exam = judging.validation_exam(options.validation_n)
 
-    adapted = with_adapter(model, recipe, base_name, options.seed)
-    judged: list[Judged] = []
+    trained = prepared(model, recipe, base_name, options.seed)
+    judged: list[judging.Judged] = []
 
-    def after_epoch(epoch: Epoch) -> None:
-        entry = judge(epoch, adapted, tokenizer, options, held_back)
+    def judge(epoch: Epoch) -> None:
+        if source is None:
+            entry = judging.judge_by_exam(epoch, trained, tokenizer, judge_exam, options.choose)
+        else:
+            entry = judging.judge_by_loss(epoch, trained, held_back, tokenizer.pad_token_id)
         judged.append(entry)
         shown = "  ".join(f"{name} {value:.3f}" for name, value in entry.measures.items())
         say(f"epoch {epoch.number}: loss {epoch.loss:.4f}  {shown}")
 
-    train_adapter(
-        adapted,
-        tokenizer,
+    epochs = fit(
+        trained,
         rows,
         recipe,
-        options.seed,
-        options.checkpoints / options.output.name,
-        after_epoch=after_epoch,
+        pad_id=tokenizer.pad_token_id,
+        seed=options.seed,
+        folder=options.checkpoints / options.output.name,
+        resume=options.resume,
+        fingerprint={"data": origin["data_sha256"], "base": origin["base_digest"]},
+        hardware=Hardware(
+            cpu=options.device == "cpu",
+            prefix_cache=options.prefix_cache,
+            cache_bytes=options.cache_bytes,
+            gradient_checkpointing=config.gradient_checkpointing
+            if options.gradient_checkpointing is None
+            else options.gradient_checkpointing,
+        ),
+        after_epoch=judge,
     )
-    chosen = max(judged, key=lambda entry: (entry.score, -entry.epoch.number))
-    adapted.load_adapter(chosen.epoch.checkpoint, "chosen")
-    adapted.set_adapter("chosen")
+    # Epochs that a resumed run took over are judged from their files.
+    for epoch in epochs[: len(epochs) - len(judged)]:
+        load_epoch(trained, epoch)
+        judge(epoch)
+    chosen = judging.best(judged)
+    load_epoch(trained, chosen.epoch)
+    if not is_main():
+        return
+    choice = None
     results = [before] if before else []
     differences = {}
     if exam and before:
-        after = take_exam(LocalModel(adapted, tokenizer), options.output.name, exam)
+        after = take_exam(LocalModel(trained, tokenizer), options.output.name, exam)
         results.append(after)
         differences = {options.output.name: compare(before, after)}
+        if recipe.mode == "lora" and options.style == "refusal":
+            choice = choose_strength(trained, tokenizer, judge_exam)
     minutes = (time.monotonic() - started) / 60
     ship(
-        options, recipe, base_name, data.digest(pairs), what, judged, chosen, exam, results,
-        differences, minutes,
+        options, recipe, origin, sorted(judged, key=lambda j: j.epoch.number), chosen, exam,
+        results, differences, choice, minutes,
     )  # fmt: skip
     say(f"saved {options.output} (epoch {chosen.epoch.number}); {minutes:.1f} minutes")
+
+
+def model_folder(model: nn.Module) -> Path:
+    """Where the base's files lie: the folder it was loaded from, or the hub's cache of it."""
+    path = Path(model.name_or_path)
+    if path.is_dir():
+        return path
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(model.name_or_path, local_files_only=True))
+
+
+def load_epoch(model: nn.Module, epoch: Epoch) -> None:
+    saved = {}
+    for path in epoch.checkpoint.glob("*model*.safetensors"):
+        saved |= load_file(path)
+    restore_weights(trained_parameters(model), saved)
 
 
 def ship(
     options: TrainOptions,
     recipe: Recipe,
-    base_name: str,
-    data_sha256: str,
-    what: str,
-    judged: Sequence[Judged],
-    chosen: Judged,
-    exam: Any,
+    origin: dict[str, Any],
+    judged: Sequence[judging.Judged],
+    chosen: judging.Judged,
+    exam: Exam | None,
     results: Sequence[Result],
     differences: dict[str, dict[str, Any]],
+    choice: StrengthChoice | None,
     minutes: float,
 ) -> None:
-    chosen_by = (
-        f"chosen on the validation set by the mean of {', '.join(CHOICES[options.choose])}"
-        if options.data is None
-        else "chosen by the loss on held-back examples"
-        if chosen.measures
-        else "the last"
-    )
-    description = options.description or f"Trained on {what}."
+    description = options.description or f"Trained on {origin['data']}."
     manifest: dict[str, Any] = {
-        "recommended_strength": 1.0,
+        "recommended_strength": choice.strength if choice else 1.0,
         "description": description,
-        "base_model": base_name,
-        "base_digest": base_digest(options.model),
-        "data": what,
-        "data_sha256": data_sha256,
-        "seed": options.seed,
+        **origin,
         "epoch": chosen.epoch.number,
-        "chosen_by": chosen_by,
-        "config": recipe.as_json(),
-        "versions": versions(),
+        "chosen_by": judging.how_chosen(chosen, options.choose if exam else None),
         "minutes": round(minutes, 1),
         "validation": [
             {"epoch": j.epoch.number, "loss": j.epoch.loss, **j.measures} for j in judged
         ],
+        "strengths": choice.as_json() if choice else None,
         "exam": {"split": exam.split, "seed": exam.seed, "n": options.n} if exam else None,
         "results": {
             result.subject: as_json(result, differences.get(result.subject)) for result in results
@@ -257,21 +261,17 @@ def ship(
         results,
         differences,
         manifest,
-        epochs_table(judged, chosen),
+        judging.epochs_table(judged, chosen),
         options.command,
+        choice,
     )
-    publish(chosen.epoch.checkpoint, options.output, manifest, card)
+    put = publish if recipe.mode == "lora" else publish_model
+    put(chosen.epoch.checkpoint, options.output, manifest, card)
     for name, found in differences.items():
-        for measure, difference in asdict_all(found).items():
-            say(f"  {name}: {measure} {difference}")
+        for measure, difference in found.items():
+            numbers = ", ".join(f"{k} {v:+.4f}" for k, v in asdict(difference).items())
+            say(f"  {name}: {measure} {numbers}")
     for result in results:
         for measure, share in result.shares.items():
             bounds = f"[{share.low:.3f}, {share.high:.3f}]"
             say(f"  {result.subject}: {measure} {share.value:.3f} {bounds}")
-
-
-def asdict_all(found: dict[str, Any]) -> dict[str, str]:
-    return {
-        name: ", ".join(f"{key} {value:+.4f}" for key, value in asdict(difference).items())
-        for name, difference in found.items()
-    }
