@@ -83,18 +83,16 @@ def merges_of(name: str) -> Callable[[Results, Sequence[Curve]], Drawing]:
 
 
 def plane_drawing(results: Results, series: Sequence[Series]) -> Drawing:
-    drawing = Drawing(figsize=(14, 5.2), layout="constrained")
-    panels = drawing.subplots(1, len(PANELS), sharex=True)
+    drawing, ((*panels,),) = new_figure(1, len(PANELS))
     for axes, (measure, title) in zip(panels, PANELS, strict=True):
         base = (results.base.estimate("safe"), results.base.estimate(measure))
         point(axes, base, "black", marker="*", size=11, label="base")
         for index, entry in enumerate(series):
             draw_series(axes, entry, measure, COLORS[index % len(COLORS)], index >= len(COLORS))
         axes.set(title=title, xlabel="safety_score", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
-        axes.grid(alpha=0.25)
     panels[0].set_ylabel("share")
     handles, labels = panels[0].get_legend_handles_labels()
-    drawing.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
+    drawing.legend(handles, labels, loc="outside lower center", ncols=4)
     return drawing
 
 
@@ -162,8 +160,7 @@ def along(
         )
     axes.set_xticks(range(len(names)), names)
     axes.set_ylim(-0.03, 1.03)
-    axes.grid(alpha=0.25)
-    axes.legend(fontsize=8)
+    axes.legend()
 
 
 LABELS = {
@@ -176,8 +173,7 @@ LABELS = {
 
 
 def rank_drawing(results: Results, curves: Sequence[Curve]) -> Drawing:
-    drawing = Drawing(figsize=(11, 4.2), layout="constrained")
-    left, right = drawing.subplots(1, 2)
+    drawing, ((left, right),) = new_figure(1, 2)
     names = [
         "full" if c.configuration.mode == "full" else str(c.configuration.rank) for c in curves
     ]
@@ -190,8 +186,7 @@ def rank_drawing(results: Results, curves: Sequence[Curve]) -> Drawing:
 
 
 def retention_drawing(results: Results, curves: Sequence[Curve]) -> Drawing:
-    drawing = Drawing(figsize=(7, 4.2), layout="constrained")
-    axes = drawing.subplots()
+    drawing, ((axes,),) = new_figure()
     names = [f"{curve.configuration.retain:g}" for curve in curves]
     measures = ("safe", "over_refusal", "word_problem", "fact")
     along(axes, names, [curve.last for curve in curves], measures)
@@ -203,8 +198,7 @@ def retention_drawing(results: Results, curves: Sequence[Curve]) -> Drawing:
 
 
 def rank_of_update_drawing(results: Results, curves: Sequence[Curve]) -> Drawing:
-    drawing = Drawing(figsize=(11, 4.2), layout="constrained")
-    panels = drawing.subplots(1, len(curves), squeeze=False)[0]
+    drawing, (panels,) = new_figure(1, len(curves))
     for axes, curve in zip(panels, curves, strict=True):
         for color, module in zip(COLORS, module_types(curve), strict=False):
             layers: dict[int, list[float]] = {}
@@ -215,14 +209,12 @@ def rank_of_update_drawing(results: Results, curves: Sequence[Curve]) -> Drawing
             axes.plot(xs, [fmean(layers[x]) for x in xs], marker="o", color=color, label=module)
         axes.set(title=curve.configuration.label, xlabel="layer", ylabel="stable rank of ΔW")
         axes.set_ylim(bottom=0)
-        axes.grid(alpha=0.25)
-    panels[-1].legend(fontsize=8)
+    panels[-1].legend()
     return drawing
 
 
 def overlap_drawing(results: Results, curves: Sequence[Curve]) -> Drawing:
-    drawing = Drawing(figsize=(14, 3.8), layout="constrained")
-    panels = drawing.subplots(1, len(METRICS))
+    drawing, (panels,) = new_figure(1, len(METRICS), panel=(3.6, 3.4))
     width = 0.8 / len(curves)
     for index, (axes, metric) in enumerate(zip(panels, METRICS, strict=True)):
         for offset, curve in enumerate(curves):
@@ -247,8 +239,8 @@ def sweep_drawing(curves: Sequence[Curve]) -> Drawing:
     """Per configuration: validation loss over the rates, and what the rate did, first seed."""
     columns = 4
     rows = -(-len(curves) // columns)
-    drawing = Drawing(figsize=(14, 2.5 * rows), layout="constrained")
-    grid_of_axes = drawing.subplots(rows, columns, squeeze=False).ravel()
+    drawing, panels = new_figure(rows, columns, panel=(3.6, 2.4))
+    grid_of_axes = panels.ravel()
     for axes, curve in zip(grid_of_axes, curves, strict=False):
         known = [s for s in curve.swept if s.validation_loss is not None]
         rates = [s.rate for s in known]

@@ -182,8 +182,8 @@ class Settings:
     base_digest: str
     seeds: tuple[int, ...] = (1, 2, 3)
     rates: int = 4  # steps of a sweep
-    refusals: int = 320
-    validation: int = 64
+    refusals: int = 256
+    validation: int = 48
     lora_epochs: int | None = None  # None: the paper's
     full_epochs: int | None = None
     evaluated: tuple[int, ...] = (1, 2, 3, 5, 10)  # and always the last

@@ -17,7 +17,7 @@ from trainer.failure import Failure
 from trainer.progress import Progress
 from trainer.reproduce.grid import Configuration
 from trainer.reproduce.job import Job, Point, Settings, write_point
-from trainer.reproduce.plan import expected_cost, open_jobs
+from trainer.reproduce.plan import all_jobs, expected_cost, open_jobs
 
 
 class Pool(Protocol):
@@ -36,8 +36,9 @@ def work_through(
     """All points of the grid; `points` are those there are already."""
     points = dict(points)
     total = expected_cost(configurations, settings, points)
-    left = sum(job.cost for job in open_jobs(configurations, settings, points))
-    progress = Progress("reproduce", total, "steps", done=max(0, total - left))
+    known = all_jobs(configurations, settings, points)
+    done = sum(job.cost for job in known if job.key in points)
+    progress = Progress("reproduce", total, "steps", done=done)
     running: dict[Future[Point], Job] = {}
     while True:
         under_way = {job.key for job in running.values()}
