@@ -49,6 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_prompts(commands.add_parser("prompts", help="print held-out prompts as JSONL"))
     add_redteam(commands.add_parser("redteam", help="attack an adapter in every known way"))
     structure_commands.add_parsers(commands)
+    add_reproduce(commands.add_parser("reproduce", help="measure the paper's figures"))
     return parser
 
 
@@ -128,6 +129,12 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     add("--api-key", default=os.environ.get("DUTYFREE_API_KEY"), help="or DUTYFREE_API_KEY")
 
 
+def add_reproduce(parser: argparse.ArgumentParser) -> None:
+    from trainer.reproduce.command import add_arguments
+
+    add_arguments(parser)
+
+
 def add_prompts(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--n", type=positive, default=50, help="prompts in each held-out set")
@@ -185,6 +192,10 @@ def run(arguments: argparse.Namespace, argv: Sequence[str]) -> None:
                 print(line)
         case "orthomerge" | "merge-adapter" | "analyze":
             structure_commands.run(arguments, argv)
+        case "reproduce":
+            from trainer.reproduce import command
+
+            command.run(arguments, f"npm run reproduce -- {shlex.join(argv[1:])}".strip(" -"))
 
 
 def run_redteam(arguments: argparse.Namespace, argv: Sequence[str]) -> None:

@@ -1,0 +1,186 @@
+"""`reproduce`: the grid trained, measured, claimed and drawn; the same command goes on after a stop.
+
+    npm run reproduce                                  # docs/reproduction
+    npm run reproduce -- --quick                       # docs/reproduction/quick
+    npm run reproduce -- --only fig2,fig5 --seeds 1 --output runs/two-figures
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from trainer.failure import Failure
+from trainer.publish import base_digest, logical_name, versions
+from trainer.reasoner import read_json, write_json
+from trainer.reproduce import grid
+from trainer.reproduce.job import Settings, read_points
+from trainer.reproduce.plan import all_jobs, open_jobs
+from trainer.reproduce.results import gathered
+from trainer.reproduce.runner import process_pool, work_through
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@dataclass(frozen=True)
+class ReproduceOptions:
+    output: Path
+    model: Path
+    work: Path  # weights for the sampling jobs; may be deleted
+    workers: int
+    figures: tuple[str, ...] | None
+    seeds: int
+    quick: bool
+    fresh: bool
+    report_only: bool
+    command: str
+
+
+@dataclass(frozen=True)
+class Session:
+    """One call of the command."""
+
+    command: str
+    date: str
+    machine: str
+    workers: int
+    jobs: int  # done in it
+    seconds: float
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    from trainer.cli import positive
+
+    add = parser.add_argument
+    add("--output", type=Path, help="report folder (docs/reproduction, with --quick …/quick)")
+    add("--model", type=Path, default=Path("models/tiny-reasoner"), help="base checkpoint folder")
+    add("--workers", type=positive, default=2, help="processes, each with one thread")
+    add("--only", type=lambda text: tuple(text.split(",")), metavar="FIGURES",
+        help=f"among {','.join(grid.FIGURES)}")  # fmt: skip
+    add("--seeds", type=positive, help="default 3, with --quick 2")
+    add("--quick", action="store_true", help="fewer figures, rates, seeds, epochs and prompts")
+    add("--fresh", action="store_true", help="take no points of an earlier run")
+    add("--report-only", action="store_true", help="train nothing, write the report of what is there")
+    add("--work", type=Path, default=Path("runs/reproduce"), help="weights of evaluated epochs")
+
+
+def run(arguments: argparse.Namespace, command: str) -> None:
+    home = Path("docs/reproduction")
+    reproduce(
+        ReproduceOptions(
+            output=arguments.output or (home / "quick" if arguments.quick else home),
+            model=arguments.model,
+            work=arguments.work,
+            workers=arguments.workers,
+            figures=arguments.only or (grid.QUICK if arguments.quick else None),
+            seeds=arguments.seeds or (2 if arguments.quick else 3),
+            quick=arguments.quick,
+            fresh=arguments.fresh,
+            report_only=arguments.report_only,
+            command=command,
+        )
+    )
+
+
+def settings_of(options: ReproduceOptions) -> Settings:
+    settings = Settings(base_digest(options.model), seeds=tuple(range(1, options.seeds + 1)))
+    if not options.quick:
+        return settings
+    return replace(
+        settings,
+        rates=2,
+        refusals=160,
+        lora_epochs=6,
+        full_epochs=3,
+        evaluated=(2, 3, 6),
+        exam=tuple((name, n // 2) for name, n in settings.exam),
+        samples=4,
+        sample_prompts=30,
+        ranks_removed=(2,),
+    )
+
+
+def reproduce(options: ReproduceOptions) -> None:
+    from trainer.reproduce.report import write_report
+
+    figures = grid.chosen_figures(options.figures)
+    configurations = grid.chosen_configurations(figures)
+    settings = settings_of(options)
+    folder = options.output / "points"
+    points = {} if options.fresh else read_points(folder)
+    known = len(points)
+    started = time.monotonic()
+    if not options.report_only and open_jobs(configurations, settings, points):
+        from trainer.reproduce.worker import Place
+
+        name = logical_name(options.model, ROOT)
+        with process_pool(options.workers, Place(options.model, name, options.work)) as pool:
+            points = work_through(
+                configurations, settings, points, folder, pool, workers=options.workers
+            )
+        session = Session(
+            command=options.command,
+            date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+            machine=machine(),
+            workers=options.workers,
+            jobs=len(points) - known,
+            seconds=round(time.monotonic() - started, 1),
+        )
+        add_session(options.output, session, fresh=options.fresh)
+    if not any(job.kind == "base" and job.key in points for job in all_jobs(
+        configurations, settings, points
+    )):  # fmt: skip
+        raise Failure(
+            f"--report-only needs the points of an earlier run with the same settings; got "
+            f"{str(folder)!r}, which has none of them; leave the flag out"
+        )
+    results = gathered(configurations, settings, points)
+    path = write_report(
+        options.output,
+        results,
+        figures,
+        settings,
+        sessions=sessions_of(options.output),
+        facts={"model": logical_name(options.model, ROOT), "versions": versions()},
+        is_quick=options.quick,
+    )
+    print(f"saved {path}", file=sys.stderr)
+
+
+def machine() -> str:
+    """Processor, cores that may be used, system."""
+    model = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        names = [
+            line.split(":", 1)[1].strip()
+            for line in info.read_text(encoding="utf-8").splitlines()
+            if line.startswith("model name")
+        ]
+        model = names[0] if names else model
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{cores} cores of {model}, {platform.system()}"
+
+
+def sessions_of(folder: Path) -> list[dict[str, Any]]:
+    path = folder / "sessions.json"
+    try:
+        return read_json(path) if path.is_file() else []
+    except json.JSONDecodeError as error:
+        raise Failure(
+            f"{path} must be JSON; got {error.msg} in line {error.lineno}; delete it and run again"
+        ) from error
+
+
+def add_session(folder: Path, session: Session, *, fresh: bool) -> None:
+    before = [] if fresh else sessions_of(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "sessions.json", [*before, asdict(session)])
