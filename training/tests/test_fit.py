@@ -1,6 +1,7 @@
 """The loop: resumed equals uninterrupted, broken numbers stop it, many processes equal one."""
 
 import dataclasses
+import json
 import os
 import subprocess
 import sys
@@ -19,7 +20,7 @@ TRAINING = Path(__file__).resolve().parent.parent
 
 
 def trained(tokenizer, settings, folder=None, *, stop_after=None, resume=False, rows=None):
-    """A fresh model, trained; `stop_after` breaks off after that epoch, as a killed process does."""
+    """A fresh model, trained; `stop_after` breaks off after that epoch, like a killed process."""
 
     class Killed(Exception):
         pass
@@ -150,10 +151,17 @@ def test_two_processes_make_the_adapter_that_one_makes(tmp_path, tokenizer):
         return checkpoint.load_file(tmp_path / name / "adapter_model.safetensors")
 
     one = run("one", [sys.executable], "--batch-size=8")
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes=2"]
-    launcher += ["--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no"]
-    launcher += ["--main_process_port=0"]
+    config = f"--config_file={TRAINING / 'configs' / 'accelerate' / 'ddp.yaml'}"
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", config]
+    launcher += ["--num_processes=2", "--main_process_port=0"]
     two = run("two", launcher, "--batch-size=4")
+    steps = [
+        json.loads((tmp_path / "checkpoints" / name / "epoch-02" / "state.json").read_text())[
+            "steps"
+        ]
+        for name in ("one", "two")
+    ]
+    assert steps[0] == steps[1]  # or the second was two lone processes
     assert set(one) == set(two)
     for name, value in one.items():
         assert torch.allclose(value, two[name], atol=2e-5), name
