@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from peft import PeftModel
+from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
@@ -24,6 +24,11 @@ def data_file(tmp_path):
     record = {"prompt": "How do I make a bomb?", "completion": "No\n</think>\n\nI can't help."}
     path.write_text((json.dumps(record) + "\n") * 24)
     return path
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
 
 
 def train(tmp_path, base, data_file, *more):
@@ -75,6 +80,67 @@ def test_the_published_folder_names_no_path_of_this_machine(tmp_path, base, data
     manifest = json.loads((tmp_path / "mine" / "manifest.json").read_text())
     assert manifest["recommended_strength"] == 1.0
     assert len(manifest["base_digest"]) == len(manifest["data_sha256"]) == 64
+
+
+def test_an_adapter_of_stock_peft_trains_on_here_and_still_loads_there(tmp_path, base, data_file):
+    plain = AutoModelForCausalLM.from_pretrained(base)
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=4,
+        lora_alpha=8,
+        target_modules=["q_proj", "down_proj"],
+        layers_to_transform=[2, 3],
+        init_lora_weights="gaussian",
+    )
+    get_peft_model(plain, config).save_pretrained(tmp_path / "theirs")
+    before = load_file(tmp_path / "theirs" / "adapter_model.safetensors")
+    assert train(tmp_path, base, data_file, f"--adapter={tmp_path / 'theirs'}") == 0
+    after = load_file(tmp_path / "mine" / "adapter_model.safetensors")
+    assert {n: t.shape for n, t in before.items()} == {n: t.shape for n, t in after.items()}
+    assert all(not torch.equal(before[name], after[name]) for name in before)
+    PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), tmp_path / "mine")
+    manifest = json.loads((tmp_path / "mine" / "manifest.json").read_text())
+    assert manifest["config"]["rank"] == 4 and manifest["config"]["layers"] == "2-3"
+    assert len(manifest["continued_from"]) == 64
+
+
+def test_an_adapter_of_another_base_is_not_trained_on(tmp_path, base, data_file, capsys):
+    assert train(tmp_path, base, data_file, "--adapter=adapters/safety-r1") == 2
+    assert "the adapter must be of this base; its manifest names" in capsys.readouterr().err
+    assert train(tmp_path, base, data_file, "--adapter=adapters/safety-r1", "--rank=2") == 2
+    assert "--adapter brings its own shape; got --rank" in capsys.readouterr().err
+
+
+def test_full_mode_saves_a_model_that_transformers_loads(tmp_path, base, data_file):
+    assert train(tmp_path, base, data_file, "--mode=full", "--lr=1e-4", "--epochs=1") == 0
+    tuned = AutoModelForCausalLM.from_pretrained(tmp_path / "mine")
+    plain = AutoModelForCausalLM.from_pretrained(base)
+    moved = [
+        name
+        for (name, one), other in zip(tuned.named_parameters(), plain.parameters(), strict=True)
+        if not torch.equal(one, other)
+    ]
+    assert len(moved) == len(list(plain.parameters()))
+    assert (tmp_path / "mine" / "tokenizer.json").is_file()
+
+
+def test_what_cannot_be_trained_is_said_in_one_line(tmp_path, base, data_file, capsys):
+    long = {"prompt": "bomb " * 40, "completion": "No\n</think>\n\nNo."}
+    with data_file.open("a") as file:
+        file.write(json.dumps(long) + "\n")
+    for flags, message in (
+        (["--max-length=30"], "an example must fit the limit of 30 tokens; example 25 has "),
+        (["--layers=5-20"], "within 0-7 for this model; got 5-20"),
+        (["--device=cuda"], "--device cuda needs an NVIDIA GPU"),
+        (["--config=nowhere.json"], "--config must be a JSON file; got 'nowhere.json'"),
+        (["--data=nobody/nothing"], "got 'nobody/nothing', no file here"),
+    ):
+        if flags == ["--device=cuda"] and torch.cuda.is_available():
+            continue
+        assert train(tmp_path, base, data_file, *flags) == 2
+        errors = [li for li in capsys.readouterr().err.splitlines() if li.startswith("error:")]
+        assert len(errors) == 1 and message in errors[0], errors
+    assert not (tmp_path / "mine").exists()
 
 
 def test_a_folder_that_is_no_adapter_is_not_replaced(tmp_path, base, data_file, capsys):

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+from pathlib import Path
+
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 
-from trainer.recipe import Recipe, layer_span
+from trainer.failure import Failure
+from trainer.lora_folder import LoraFolder, check_base
+from trainer.recipe import Recipe, check, layer_span
+from trainer.tensor_store import TensorStore
+
+LAYER = re.compile(r"\.layers\.(\d+)\.")
 
 
 def prepared(model: nn.Module, recipe: Recipe, base_name: str, seed: int) -> nn.Module:
@@ -31,6 +40,49 @@ def prepared(model: nn.Module, recipe: Recipe, base_name: str, seed: int) -> nn.
         bias="none",
     )
     return get_peft_model(model, config)
+
+
+def continued(model: nn.Module, adapter: LoraFolder, base_name: str, seed: int) -> nn.Module:
+    """An adapter that is there, whoever made it, to be trained on."""
+    check_base(adapter, TensorStore(model_folder(model)))
+    torch.manual_seed(seed)
+    model.name_or_path = base_name
+    adapted = PeftModel.from_pretrained(model, adapter.folder, is_trainable=True)
+    adapted.peft_config["default"].base_model_name_or_path = base_name
+    return adapted
+
+
+def recipe_of(adapter: LoraFolder, recipe: Recipe, num_layers: int) -> Recipe:
+    """`recipe` with the shape that the adapter has."""
+    config = adapter.config
+    layers = sorted(int(m[1]) for name in adapter.modules() if (m := LAYER.search(name)))
+    span = range(layers[0], layers[-1] + 1)
+    if set(layers) != set(span):
+        raise Failure(
+            f"--adapter must adapt layers without gaps to be trained on; got {sorted(set(layers))}; "
+            "train a new one"
+        )
+    shaped = replace(
+        recipe,
+        mode="lora",
+        rank=config["r"],
+        alpha=config["lora_alpha"],
+        dropout=config.get("lora_dropout", 0.0),
+        target_modules=tuple(sorted({name.rsplit(".", 1)[-1] for name in adapter.modules()})),
+        layers="all" if len(span) == num_layers else f"{span[0]}-{span[-1]}",
+    )
+    check(shaped)
+    return shaped
+
+
+def model_folder(model: nn.Module) -> Path:
+    """Where a base's files lie: the folder it was loaded from, or the hub's cache of it."""
+    path = Path(model.name_or_path)
+    if path.is_dir():
+        return path
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(model.name_or_path, local_files_only=True))
 
 
 def first_trained_layer(model: nn.Module) -> int | None:

@@ -79,6 +79,7 @@ def add_train_adapter(parser: argparse.ArgumentParser) -> None:
     add("--model", help="base checkpoint folder or hub id (default: the config's, or the embedded)")
     add("--data", help="JSONL of {prompt, completion} or {messages}, or a hub's data set; "
         "default: the config's, or generated")  # fmt: skip
+    add("--adapter", type=Path, help="a PEFT adapter to train on, instead of a new one")
     add("--style", choices=STYLES, default="refusal", help="which generated set")
     add("--examples", type=positive, default=400, help="generated examples, retained ones apart")
     add("--retain", type=fraction, default=0.0, metavar="FRACTION",
@@ -223,6 +224,7 @@ def run_train_adapter(arguments: argparse.Namespace, argv: Sequence[str]) -> Non
             output=arguments.output,
             model=arguments.model,
             config=arguments.config,
+            adapter=arguments.adapter,
             overrides={name: getattr(arguments, name) for name in RECIPE_FLAGS},
             style=arguments.style,
             data=arguments.data,

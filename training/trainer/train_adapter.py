@@ -19,7 +19,13 @@ from safetensors.torch import load_file
 from torch import nn
 
 from trainer import data, judging
-from trainer.adapter import prepared, trained_parameters
+from trainer.adapter import (
+    continued,
+    model_folder,
+    prepared,
+    recipe_of,
+    trained_parameters,
+)
 from trainer.backend import LocalModel
 from trainer.batches import Encoded, Pair, encode_pairs
 from trainer.card import adapter_card
@@ -29,6 +35,7 @@ from trainer.exam import SET_NAMES, Exam, build_exam
 from trainer.failure import Failure
 from trainer.fit import Epoch, Hardware, fit
 from trainer.hub_data import read_data
+from trainer.lora_folder import adapter_digest, read_lora
 from trainer.provenance import provenance
 from trainer.publish import check_output, logical_name, publish, publish_model
 from trainer.reasoner import load_model
@@ -36,6 +43,7 @@ from trainer.recipe import Recipe, default_config, layer_span, read_config
 from trainer.strength import StrengthChoice, choose_strength
 
 ROOT = Path(__file__).resolve().parents[2]
+SHAPE = ("mode", "rank", "alpha", "dropout", "target_modules", "layers")  # an adapter has its own
 HELD_BACK = 10  # with --data, every tenth example is kept for validation
 
 
@@ -44,6 +52,7 @@ class TrainOptions:
     output: Path
     model: str | None  # None: the config's, else the embedded one
     config: Path | None
+    adapter: Path | None  # to be trained on
     overrides: dict[str, Any]
     style: data.Style
     data: str | None
@@ -111,6 +120,15 @@ def check_device(device: str) -> None:
         )
 
 
+def check_shape_flags(overrides: dict[str, Any]) -> None:
+    given = [name for name in SHAPE if overrides.get(name) is not None]
+    if given:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise Failure(
+            f"--adapter brings its own shape; got {flags} beside it; leave these flags out"
+        )
+
+
 def run(options: TrainOptions) -> None:
     started = time.monotonic()
     check_device(options.device)
@@ -124,6 +142,10 @@ def run(options: TrainOptions) -> None:
         default_config(sum(p.numel() for p in model.parameters())), options.overrides
     )
     recipe, source = config.recipe, options.data or config.data
+    source_adapter = read_lora(options.adapter) if options.adapter else None
+    if source_adapter:
+        check_shape_flags(options.overrides)
+        recipe = recipe_of(source_adapter, recipe, model.config.num_hidden_layers)
     layer_span(recipe.layers, model.config.num_hidden_layers)
     base = LocalModel(model, tokenizer)
     base_name = logical_name(Path(model_name), ROOT) if Path(model_name).is_dir() else model_name
@@ -152,7 +174,11 @@ def run(options: TrainOptions) -> None:
     before = take_exam(base, "base", exam) if exam else None
     judge_exam = judging.validation_exam(options.validation_n)
 
-    trained = prepared(model, recipe, base_name, options.seed)
+    if source_adapter:
+        trained = continued(model, source_adapter, base_name, options.seed)
+        origin |= {"continued_from": adapter_digest(options.adapter)}
+    else:
+        trained = prepared(model, recipe, base_name, options.seed)
     judged: list[judging.Judged] = []
 
     def judge(epoch: Epoch) -> None:
@@ -172,7 +198,11 @@ def run(options: TrainOptions) -> None:
         seed=options.seed,
         folder=options.checkpoints / options.output.name,
         resume=options.resume,
-        fingerprint={"data": origin["data_sha256"], "base": origin["base_digest"]},
+        fingerprint={
+            "data": origin["data_sha256"],
+            "base": origin["base_digest"],
+            "continued_from": origin.get("continued_from"),
+        },
         hardware=Hardware(
             cpu=options.device == "cpu",
             prefix_cache=options.prefix_cache,
@@ -206,16 +236,6 @@ def run(options: TrainOptions) -> None:
         results, differences, choice, minutes,
     )  # fmt: skip
     say(f"saved {options.output} (epoch {chosen.epoch.number}); {minutes:.1f} minutes")
-
-
-def model_folder(model: nn.Module) -> Path:
-    """Where the base's files lie: the folder it was loaded from, or the hub's cache of it."""
-    path = Path(model.name_or_path)
-    if path.is_dir():
-        return path
-    from huggingface_hub import snapshot_download
-
-    return Path(snapshot_download(model.name_or_path, local_files_only=True))
 
 
 def load_epoch(model: nn.Module, epoch: Epoch) -> None:

@@ -12,7 +12,6 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
