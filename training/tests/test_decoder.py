@@ -43,9 +43,7 @@ def test_logits_of_padded_rows_equal_the_models(reasoner):
     model, _ = reasoner
     decoder = Decoder(model.config, model.state_dict())
     prompts = [[5, 9, 12, 40], [7, 3]]
-    for prompt, written in zip(
-        prompts, decoder.write(prompts, eos_id=-1, limit=4), strict=True
-    ):
+    for prompt, written in zip(prompts, decoder.write(prompts, eos_id=-1, limit=4), strict=True):
         with torch.inference_mode():
             logits = model(torch.tensor([[*prompt, *written]])).logits[0]
         assert written == logits[len(prompt) - 1 : -1].argmax(-1).tolist()

@@ -12,7 +12,6 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -24,7 +23,7 @@ from trainer import data, grammar
 from trainer.adapter import prepared
 from trainer.backend import Sampling
 from trainer.batches import Encoded, Pair, encode_pairs
-from trainer.decoder import DecodedModel
+from trainer.decoder import SHORT_REPLY_TOKENS, DecodedModel
 from trainer.evaluate import take_exam
 from trainer.exam import Exam as Prompts
 from trainer.exam import build_exam
@@ -119,8 +118,7 @@ def retained(split: str, count: int, seed: int) -> tuple[Pair, ...]:
             return draws.get(kind, lambda: grammar.how_to(rng, kind, split=split))()
 
         tasks = list(grammar.distinct(count, draw))
-    model, tokenizer, state = base()
-    replies = DecodedModel(model.config, state, tokenizer).answer(tasks)
+    replies = decoded(None).answer(tasks)
     return tuple(data.answered(tasks, replies))
 
 
@@ -179,9 +177,7 @@ def trained_point(job: Job) -> Point:
         shapes = structure(update)
         merges = tuple(merge_point(update, *variant, job) for variant in job.merges)
     spent["exam"] += time.monotonic() - started
-    return point_of(
-        job, epochs=tuple(epochs), merges=merges, structure=shapes, seconds=spent
-    )
+    return point_of(job, epochs=tuple(epochs), merges=merges, structure=shapes, seconds=spent)
 
 
 def train(job: Job, after_epoch: Any) -> Update:
@@ -207,7 +203,8 @@ def weights_path(job: Job, epoch: int) -> Path:
 
 def decoded(update: Update | None) -> DecodedModel:
     model, tokenizer, state = base()
-    return DecodedModel(model.config, merged(state, update) if update else state, tokenizer)
+    weights = merged(state, update) if update else state
+    return DecodedModel(model.config, weights, tokenizer, short_limit=SHORT_REPLY_TOKENS)
 
 
 def examined(update: Update | None, job: Job) -> Exam:
@@ -278,5 +275,3 @@ def merge_point(update: Update, mode: str, k: int, strength: float, job: Job) ->
         metrics.append(overlap_of(weight, factors[module][0] @ factors[module][1]))
     means = tuple(sum(column) / len(metrics) for column in zip(*metrics, strict=True))
     return MergePoint(mode, k, strength, means, examined(Update(factors, {}), job))
-
-
