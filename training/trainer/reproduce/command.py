@@ -70,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"among {','.join(grid.FIGURES)}")  # fmt: skip
     add("--seeds", type=positive, help="default 3, with --quick 2")
     add("--tolerance", type=float, default=TOLERANCE, metavar="NATS",
-        help="a rate is good enough within this of the best validation loss (0: the best itself)")  # fmt: skip
+        help="how far from the best validation loss a rate may be (0: the best itself)")  # fmt: skip
     add("--quick", action="store_true", help="fewer figures, rates, seeds, epochs and prompts")
     add("--fresh", action="store_true", help="take no points of an earlier run")
     add(
@@ -120,6 +120,7 @@ def settings_of(options: ReproduceOptions) -> Settings:
         exam=tuple((name, n // 2) for name, n in settings.exam),
         samples=4,
         sample_prompts=30,
+        merges=(),
     )
 
 

@@ -11,6 +11,7 @@ import os
 import random
 import signal
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from functools import cache
@@ -45,6 +46,7 @@ from trainer.reproduce.update import Update, load_update, merged, save_update, t
 from trainer.scorer import is_right
 from trainer.spectrum import stable_rank, top_singular
 
+PARENT_CHECK_S = 2.0
 TOP = 16  # singular vectors in the overlap metrics, as in the paper
 
 
@@ -66,6 +68,14 @@ def start_worker(place: Place) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the runner ends its workers
     sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     torch.set_num_threads(1)
+    threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def end_with(parent: int) -> None:
+    """A runner that was killed can end nobody; its workers would wait for jobs for ever."""
+    while os.getppid() == parent:
+        time.sleep(PARENT_CHECK_S)
+    os._exit(1)
 
 
 def run_job(job: Job) -> Point:
