@@ -91,7 +91,7 @@ console.log(
 await time('list with all resident', () => store.list())
 
 // 3. Decode steps: 8 rows of one adapter, of 8 fixed ones, of 8 others of the thousand in each round.
-const graphPath = await convertCheckpoint({
+const { graphPath } = await convertCheckpoint({
   dir,
   checkpoint,
   maxContext: capacity,

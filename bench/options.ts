@@ -23,6 +23,9 @@ export const peerNames = [
 ] as const
 export type ComparedPeer = (typeof peerNames)[number]
 
+/** Those whose numbers a target is about. */
+const quickPeers: readonly ComparedPeer[] = ['dutyfree-c-api', 'dutyfree-http', 'llama.cpp']
+
 export interface BenchOptions {
   readonly sections: readonly SectionName[]
   readonly shapes: readonly ShapeName[]
@@ -37,10 +40,11 @@ export interface BenchOptions {
 }
 
 export const usage = `npm run bench -- [flags]
-  --quick                under 10 minutes: the 0.5B shape, 2 rounds, 32 tokens, 1 and 8 streams
+  --quick                under 10 minutes: the 0.5B shape, 2 rounds, 32 tokens, 1 and 8 streams, and only
+                         the engines that a target names (${quickPeers.join(', ')})
   --only <section,…>     ${sectionNames.join(', ')} (all)
   --shape <name,…>       ${Object.keys(shapes).join(', ')} (the first two)
-  --peers <name,…>       ${peerNames.join(', ')} (all)
+  --peers <name,…>       ${peerNames.join(', ')} (all; see --quick)
   --rounds <n>           interleaved rounds (5)
   --threads <n>          threads of every engine (2)
   --streams <n,…>        streams that decode together (1,2,4,8)
@@ -80,7 +84,7 @@ export function parseOptions(args: readonly string[]): BenchOptions {
   return {
     sections: oneOf('only', values.only, sectionNames),
     shapes: oneOf('shape', values.shape ?? defaultShapes, Object.keys(shapes) as ShapeName[]),
-    peers: oneOf('peers', values.peers, peerNames),
+    peers: oneOf('peers', values.peers, peerNames, isQuick ? quickPeers : peerNames),
     rounds: number('rounds', values.rounds ?? (isQuick ? '2' : '5'), 100),
     threads: number('threads', values.threads, 256),
     streams: numbers('streams', values.streams ?? (isQuick ? '1,8' : '1,2,4,8'), maxRows),
@@ -91,8 +95,13 @@ export function parseOptions(args: readonly string[]): BenchOptions {
   }
 }
 
-function oneOf<T extends string>(name: string, text: string | undefined, known: readonly T[]): T[] {
-  if (text === undefined) return [...known]
+function oneOf<T extends string>(
+  name: string,
+  text: string | undefined,
+  known: readonly T[],
+  usual = known,
+): T[] {
+  if (text === undefined) return [...usual]
   return text.split(',').map((part) => {
     if ((known as readonly string[]).includes(part)) return part as T
     throw new Error(`--${name} knows ${known.join(', ')}; got ${part}`)

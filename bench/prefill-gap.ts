@@ -32,7 +32,14 @@ const checkpoint = openCheckpoint(dir)
 const { config } = checkpoint
 const sites = ['up_proj'] as const
 const maxContext = limits.maxCapacity
-const graphPath = await convertCheckpoint({ dir, checkpoint, maxContext, format, sites, cacheDir })
+const { graphPath } = await convertCheckpoint({
+  dir,
+  checkpoint,
+  maxContext,
+  format,
+  sites,
+  cacheDir,
+})
 checkpoint.close()
 
 /** Gaps between two tokens of the streams while the prompt is prefilled, in ms. */

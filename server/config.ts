@@ -85,6 +85,11 @@ export const configSchema = z.strictObject({
     default: '16',
     description: 'Largest total rank of the adapters on one request',
   }),
+  adapterBase: setting(oneOf(['same', 'any']), {
+    value: '<same|any>',
+    default: 'same',
+    description: 'same refuses adapters whose manifest names the digest of another base',
+  }),
   adapterMemory: flag(parseSize, {
     value: '<size>',
     default: null,
@@ -285,6 +290,7 @@ export const engineOptions = (config: Config, cwd: string): EngineOptions => {
     adapters: resolve(cwd, config.adapters),
     adapterModules: config.adapterModules ?? usualAdapterModules,
     scansAdapters: config.adapterModules === null,
+    acceptsOtherBases: config.adapterBase === 'any',
     device: config.device,
     onnxruntime: config.onnxruntime === null ? null : resolve(cwd, config.onnxruntime),
     weights: config.weights,

@@ -109,7 +109,7 @@ test('the digest changes with a weight and a setting, not with the order or spac
 })
 
 test('the manifest gives the default strength and is otherwise shown as it is', async () => {
-  const manifest = { recommended_strength: 0.8, description: 'refuses', results: { n: 1000 } }
+  const manifest = { recommended_strength: 0.8, description: 'refuses', notes: { by: 'me' } }
   const adapter = await read(createFolder({ manifest }))
   assert.equal(adapter.manifest.defaultScale, 0.8)
   assert.deepEqual(adapter.manifest.content, manifest)

@@ -6,7 +6,11 @@ import { mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { type AcquiredAdapters, createAdapterStore } from '../server/adapters/store.ts'
+import {
+  type AcquiredAdapters,
+  type AdapterStoreOptions,
+  createAdapterStore,
+} from '../server/adapters/store.ts'
 import { within } from './support/deadline.ts'
 import { createTempFolder } from './support/temp-folder.ts'
 import {
@@ -26,7 +30,11 @@ const adapterBytes =
   smallModel.numLayers * (smallModel.hiddenSize + smallModel.intermediateSize) * 4
 
 /** A store over a fresh folder with room for so many rank-1 adapters. */
-function createTestStore(adapters: Readonly<Record<string, TestAdapter>> = {}, room = 8) {
+function createTestStore(
+  adapters: Readonly<Record<string, TestAdapter>> = {},
+  room = 8,
+  more: Partial<AdapterStoreOptions> = {},
+) {
   const root = join(temp, `store-${++numRoots}`)
   mkdirSync(root)
   for (const [id, adapter] of Object.entries(adapters)) writeAdapter(root, id, adapter)
@@ -37,6 +45,7 @@ function createTestStore(adapters: Readonly<Record<string, TestAdapter>> = {}, r
     maxBytes: room * adapterBytes,
     maxRankPerRow: 4,
     reserved: ['base-model'],
+    ...more,
   })
   return {
     root,
@@ -357,6 +366,59 @@ test('a folder that was not touched is not read again for the list, one that was
   // The very same objects: nothing was parsed again.
   assert.equal(again[0]!.manifest, a!.manifest)
   assert.equal(b!.rank, 1)
+})
+
+test('an adapter that was trained on another base is refused, and the list says why', async () => {
+  const [ours, theirs] = ['a'.repeat(64), 'b'.repeat(64)]
+  const adapters = {
+    ours: { ...seeded(1), manifest: { base_digest: ours } },
+    theirs: { ...seeded(2), manifest: { base_digest: theirs, seed: 7 } },
+    silent: seeded(3),
+  }
+  const { acquire, store } = createTestStore(adapters, 8, { baseDigest: ours })
+  const states = async () => (await store.list()).map(({ id, state }) => [id, state])
+  const before = [
+    ['ours', 'available'],
+    ['silent', 'available'],
+    ['theirs', 'invalid'],
+  ]
+  assert.deepEqual(await states(), before)
+  await assert.rejects(acquire('theirs'), {
+    code: 'invalid_adapter',
+    message: /^Adapter "theirs": manifest\.json: base_digest is bbbbbbbbbbbb….*--adapter-base any/,
+  })
+  for (const id of ['ours', 'silent']) (await acquire(id)).release()
+  const refused = (await store.list()).find(({ id }) => id === 'theirs')!
+  assert.match(refused.error!.message, /another base/)
+  assert.equal(refused.manifest!.seed, 7)
+})
+
+test('with the check off, an adapter of another base is served', async () => {
+  const manifest = { base_digest: 'b'.repeat(64) }
+  const { acquire } = createTestStore({ theirs: { ...seeded(1), manifest } })
+  const held = await acquire('theirs')
+  assert.deepEqual(vector(held), vectorOf(1))
+  held.release()
+})
+
+test('an adapter with an ill-formed manifest serves; the operator is told, and so is the list', async () => {
+  const notices: string[] = []
+  const manifest = { recommended_strength: 'lots', base_digest: 12, seed: 3 }
+  const { acquire, store } = createTestStore({ a: { ...seeded(1), manifest } }, 8, {
+    baseDigest: 'a'.repeat(64),
+    onNotice: (message) => notices.push(message),
+  })
+  const held = await acquire('a')
+  assert.equal(held.applied[0]!.scale, 1)
+  held.release()
+  const { warnings, manifest: shown } = (await store.list())[0]!
+  assert.deepEqual(shown, { seed: 3 })
+  assert.equal(warnings.length, 2)
+  assert.deepEqual(
+    notices,
+    warnings.map((warning) => `Adapter "a": ${warning}`),
+  )
+  assert.match(warnings[0]!, /^manifest\.json: recommended_strength: .*ignored\.$/)
 })
 
 test('a missing adapters folder is an empty one', async () => {

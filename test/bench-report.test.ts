@@ -64,6 +64,21 @@ test('every comparison of every plan names cases of its own section, and ids are
   }
 })
 
+test('--quick leaves no target of its shape unmeasured, and no engine in that no target names', () => {
+  const shape = ['--shape', 'qwen2.5-0.5b', '--streams', '1,8']
+  const targets = (args: readonly string[]) =>
+    planSections(parseOptions([...args, ...shape])).flatMap(({ comparisons }) =>
+      comparisons.flatMap(({ what, target }) => (target === null ? [] : [what])),
+    )
+  assert.deepEqual(targets(['--quick']), targets([]))
+  const peers = planSections(parseOptions(['--quick'])).flatMap(({ cases }) =>
+    cases.map(({ use }) => use.peer),
+  )
+  assert.equal(peers.includes('transformers') || peers.includes('onnxruntime-node'), false)
+  const asked = parseOptions(['--quick', '--peers', 'dutyfree-c-api,transformers'])
+  assert.deepEqual(asked.peers, ['dutyfree-c-api', 'transformers'])
+})
+
 test('filters choose sections, shapes and peers, and a name that is unknown is refused', () => {
   const args = ['--only', 'decode', '--shape', 'qwen2.5-0.5b', '--peers', 'dutyfree-c-api']
   const sections = planSections(parseOptions(args))

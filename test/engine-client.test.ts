@@ -34,6 +34,7 @@ const engineOptions: EngineOptions = {
   adapters,
   adapterModules: ['up_proj'],
   scansAdapters: true,
+  acceptsOtherBases: false,
   device: 'cpu',
   onnxruntime: null,
   weights: 'auto',

@@ -6,6 +6,8 @@ import type { ModelConfig } from '../server/contracts/checkpoint.ts'
 import type { EngineOptions } from '../server/contracts/engine.ts'
 import { readFreeMemory } from '../server/engine/free-memory.ts'
 import { planMemory } from '../server/engine/memory.ts'
+import { createAdapterRows } from '../server/model/adapter-rows.ts'
+import type { Tensor } from '../server/model/session.ts'
 import { smallModel } from './support/tensor-files.ts'
 
 const mebibyte = 2 ** 20
@@ -35,6 +37,7 @@ const plan = (
       adapters: '',
       adapterModules: ['up_proj'],
       scansAdapters: true,
+      acceptsOtherBases: false,
       device: 'cpu',
       onnxruntime: null,
       weights: 'auto',
@@ -107,7 +110,7 @@ describe('the memory plan', () => {
     assert.throws(() => plan({ kvMemoryBytes: 64 * mebibyte }, {}, 60 * mebibyte), {
       code: 'invalid_config',
       message:
-        /needs \d+ MiB \(weights 1, workspace \d+, adapters 1, KV cache 64\) and 60 MiB are free/,
+        /needs \d+ MiB \(weights 1, workspace \d+, adapters 1, adapters of running rows 1, KV cache 64\) and 60 MiB are free/,
     })
     assert.doesNotThrow(() => plan({ kvMemoryBytes: 32 * mebibyte }, {}, 60 * mebibyte))
   })
@@ -117,6 +120,63 @@ describe('the memory plan', () => {
     const large = { numLayers: 48, hiddenSize: 5120, intermediateSize: 13824 }
     const { bytes } = plan({ maxContext: 16 }, large)
     assert.ok(bytes.adapters >= 8 * 48 * (5120 + 13824) * 4)
+  })
+})
+
+describe('the memory of adapters', () => {
+  const large = { numLayers: 48, hiddenSize: 5120, intermediateSize: 13824 }
+  const rank = 48 * (5120 + 13824) * 4
+
+  it('holds the vectors of all rows and of a prompt, as wide as a request may make them', () => {
+    const rows = (options: Partial<EngineOptions>) =>
+      plan({ maxContext: 16, ...options }, large).bytes.adapterRows
+    assert.equal(rows({ maxAdapterRank: 16 }), (4 + 1) * 16 * rank)
+    // Widths are powers of two, and a prompt's is never 1.
+    assert.equal(rows({ maxAdapterRank: 5 }), (4 + 1) * 8 * rank)
+    assert.equal(rows({ maxAdapterRank: 1, maxBatch: 2 }), (2 + 2) * rank)
+    assert.equal(rows({ adapterMemoryBytes: 1e9 }), rows({}))
+  })
+
+  it('is what tables of rows really take', () => {
+    const sites = ['up_proj'] as const
+    const rows = createAdapterRows({ config, sites, rows: 3, minWidth: 1 })
+    const component = Array.from({ length: config.numLayers }, (_, layer) => ({
+      layer,
+      module: sites[0],
+      a: new Float32Array(config.hiddenSize),
+      b: new Float32Array(config.intermediateSize),
+    }))
+    const five = Array.from({ length: 5 }, () => ({ component, scale: 1 }))
+    rows.write([five, five, five])
+    const views = [...rows.view(3).values()]
+    const taken = views.reduce((sum, view) => sum + (view as Tensor<'float32'>).data.byteLength, 0)
+    const prompt = 8 * config.numLayers * (config.hiddenSize + config.intermediateSize) * 4
+    assert.equal(taken + prompt, plan({ maxBatch: 3, maxAdapterRank: 5 }).bytes.adapterRows)
+    for (const view of views) view.release()
+    rows.release()
+  })
+
+  it('leaves less to the KV cache, and too little is refused with what to lower', () => {
+    const free = 1600 * mebibyte
+    const narrow = { maxContext: 16, maxBatch: 1, maxAdapterRank: 1 }
+    assert.doesNotThrow(() => plan(narrow, large, free))
+    for (const more of [
+      { maxBatch: 64, maxAdapterRank: 64 },
+      { maxAdapterRank: 1, adapterMemoryBytes: 2048 * mebibyte },
+    ]) {
+      assert.throws(() => plan({ ...narrow, ...more }, large, free), {
+        code: 'invalid_config',
+        message:
+          /adapters \d+, adapters of running rows \d+.* --adapter-memory, --max-adapter-rank/,
+      })
+    }
+    const { kv } = plan({ maxAdapterRank: 64 }, { ...large, maxPosition: 1 << 20 }, free * 4).bytes
+    const { kv: more } = plan(
+      { maxAdapterRank: 1 },
+      { ...large, maxPosition: 1 << 20 },
+      free * 4,
+    ).bytes
+    assert.ok(kv < more, `${kv} < ${more}`)
   })
 })
 

@@ -26,6 +26,7 @@ const options: EngineOptions = {
   adapters: '/adapters',
   adapterModules: ['up_proj'],
   scansAdapters: true,
+  acceptsOtherBases: false,
   device: 'cpu',
   onnxruntime: null,
   weights: 'auto',
@@ -331,7 +332,10 @@ describe('an engine that cannot be replaced', () => {
     await start()
     const { code, message } = errorOf(await collect(client.submit(requestFor('wide')).events))
     assert.equal(code, 'adapter_unavailable')
-    assert.match(message, /needs 5 MiB and 3 MiB are free/)
+    assert.match(
+      message,
+      /needs 7 MiB \(weights 4, workspace 1, adapters 1, adapters of running rows 2, KV cache 1\) and 3 MiB are free/,
+    )
     assert.equal(engines.length, 1)
   })
 })

@@ -17,6 +17,7 @@ const summary = (id: string): AdapterSummary => ({
   defaultScale: 1,
   description: null,
   manifest: null,
+  warnings: [],
   error: null,
 })
 

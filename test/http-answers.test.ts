@@ -591,5 +591,15 @@ describe('models, adapters, tokens', () => {
     assert.deepEqual(listed.sort(), routes.sort())
     const chatBody = paths[chat].post.requestBody.content['application/json'].schema
     assert.equal(chatBody.properties.temperature !== undefined, true)
+    const ok = paths['/v1/adapters/{id}'].get.responses[200].content['application/json'].schema
+    const [manifest] = ok.properties.manifest.oneOf
+    for (const field of ['base_digest', 'data_sha256', 'config', 'seed', 'commit', 'versions']) {
+      assert.ok(field in manifest.properties, field)
+    }
+    assert.ok(
+      'n' in
+        manifest.properties.results.anyOf[0].additionalProperties.properties.shares
+          .additionalProperties.properties,
+    )
   })
 })

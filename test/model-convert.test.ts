@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { execFile, spawnSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
 import {
   cpSync,
   existsSync,
@@ -11,6 +12,7 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  statSync,
   truncateSync,
   utimesSync,
   writeFileSync,
@@ -20,7 +22,7 @@ import { basename, dirname, join } from 'node:path'
 import { describe, it, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
-import { cpuTarget, type WeightFormat } from '../server/contracts/checkpoint.ts'
+import { cpuTarget, linearModules, type WeightFormat } from '../server/contracts/checkpoint.ts'
 import { explainDiskError } from '../server/model/cache-disk.ts'
 import { openCheckpoint } from '../server/model/checkpoint.ts'
 import { parseModelConfig } from '../server/model/checkpoint-config.ts'
@@ -77,7 +79,7 @@ async function convert(dir: string, cacheDir: string, changes: Partial<ConvertOp
   const notices: string[] = []
   const checkpoint = openCheckpoint(dir)
   try {
-    const path = await convertCheckpoint({
+    const { graphPath: path, baseDigest } = await convertCheckpoint({
       dir,
       checkpoint,
       maxContext: 64,
@@ -88,14 +90,17 @@ async function convert(dir: string, cacheDir: string, changes: Partial<ConvertOp
       onNotice: (message) => notices.push(message),
       ...changes,
     })
-    return { path, folder: dirname(path), done: [...done], notices }
+    return { path, baseDigest, folder: dirname(path), done: [...done], notices }
   } finally {
     checkpoint.close()
   }
 }
 
-const contents = (folder: string) =>
-  ['model.onnx', 'weights.bin'].map((name) => readFileSync(join(folder, name)))
+const contents = (path: string) =>
+  [path, join(dirname(path), 'weights.bin')].map((file) => readFileSync(file))
+
+const graphsIn = (folder: string) =>
+  readdirSync(folder).filter((name) => /^(model|probe)\.[0-9a-f]{16}\.onnx$/.test(name))
 
 const partials = (cacheDir: string) =>
   readdirSync(cacheDir).filter((name) => name.endsWith('.partial'))
@@ -110,6 +115,16 @@ describe('a conversion is found again', () => {
     assert.deepEqual(first.done, whole)
     const second = await convert(dir, cache)
     assert.deepEqual(second, { ...first, done: [] })
+  })
+
+  it('with the digest of the weights that it was made from', async () => {
+    const dir = createCheckpoint()
+    const cache = newFolder()
+    const bytes = readFileSync(join(dir, 'model.safetensors'))
+    const digest = createHash('sha256').update(bytes).digest('hex')
+    assert.equal((await convert(dir, cache)).baseDigest, digest)
+    assert.equal((await convert(dir, cache)).baseDigest, digest)
+    assert.equal((await convert(dir, cache, { format: { kind: 'fp32' } })).baseDigest, digest)
   })
 
   it('by content, wherever the checkpoint lies and whenever it was written', async () => {
@@ -142,7 +157,7 @@ describe('a conversion is found again', () => {
     assert.deepEqual(second.done, whole)
   })
 
-  it('only for the same format, context and adapted modules', async () => {
+  it('only for the same format and context', async () => {
     const dir = createCheckpoint()
     const cache = newFolder()
     const paths = new Set<string>()
@@ -153,10 +168,51 @@ describe('a conversion is found again', () => {
       { ...int4, searchScales: false },
       { kind: 'fp32' },
     ]
-    for (const format of formats) paths.add((await convert(dir, cache, { format })).path)
-    paths.add((await convert(dir, cache, { maxContext: 32 })).path)
-    paths.add((await convert(dir, cache, { sites: [] })).path)
-    assert.equal(paths.size, formats.length + 2)
+    for (const format of formats) paths.add((await convert(dir, cache, { format })).folder)
+    paths.add((await convert(dir, cache, { maxContext: 32 })).folder)
+    assert.equal(paths.size, formats.length + 1)
+  })
+})
+
+describe('adapter places', () => {
+  const everywhere = { sites: linearModules }
+
+  it('of another set add graphs beside the same weights, which are neither written nor read', async () => {
+    const dir = createCheckpoint()
+    const cache = newFolder()
+    const first = await convert(dir, cache)
+    const weights = join(first.folder, 'weights.bin')
+    const before = statSync(weights, { bigint: true })
+    const graphs = graphsIn(first.folder)
+    const second = await convert(dir, cache, everywhere)
+    const after = statSync(weights, { bigint: true })
+    assert.deepEqual([second.folder, second.done], [first.folder, []])
+    assert.deepEqual([after.ino, after.mtimeNs], [before.ino, before.mtimeNs])
+    assert.notEqual(second.path, first.path)
+    assert.equal(graphs.length, 2)
+    assert.equal(graphsIn(first.folder).length, 4)
+    // The first set's graph is still there, as it was.
+    assert.deepEqual(await convert(dir, cache), { ...first, done: [] })
+  })
+
+  it('make the same weights and graphs whichever set came first', async () => {
+    const dir = createCheckpoint()
+    const cache = newFolder()
+    for (const format of [int4, { kind: 'fp32' } as const]) {
+      await convert(dir, cache, { format, sites: [] })
+      const later = await convert(dir, cache, { format, ...everywhere })
+      const alone = await convert(dir, newFolder(), { format, ...everywhere })
+      assert.deepEqual(contents(later.path), contents(alone.path))
+    }
+  })
+
+  it('that two starts bring at once come to lie over one conversion', async () => {
+    const dir = createCheckpoint()
+    const cache = newFolder()
+    const both = await Promise.all([convert(dir, cache), convert(dir, cache, everywhere)])
+    assert.equal(new Set(both.map(({ folder }) => folder)).size, 1)
+    assert.ok(both.every(({ path }) => existsSync(path)))
+    assert.deepEqual(partials(cache), [])
   })
 })
 
@@ -172,7 +228,7 @@ describe('a folder of the cache is checked before it is used', () => {
       /weights\.bin does not hold what was written/,
       (folder) => writeSync(openSync(join(folder, 'weights.bin'), 'r+'), 'x', 5),
     ],
-    ['half copied', /model\.onnx is missing/, (folder) => rmSync(join(folder, 'model.onnx'))],
+    ['half copied', /weights\.bin is missing/, (folder) => rmSync(join(folder, 'weights.bin'))],
     [
       'without its manifest',
       /manifest\.json is missing or broken/,
@@ -189,18 +245,42 @@ describe('a folder of the cache is checked before it is used', () => {
       const dir = createCheckpoint()
       const cache = newFolder()
       const first = await convert(dir, cache)
-      const before = contents(first.folder)
+      const before = contents(first.path)
       damage(first.folder)
       const second = await convert(dir, cache)
       assert.equal(second.path, first.path)
       assert.equal(second.notices.length, 1)
       assert.match(second.notices[0]!, says)
       assert.ok(second.done.includes('converting weights'))
-      assert.deepEqual(contents(second.folder), before)
+      assert.deepEqual(contents(second.path), before)
       assert.deepEqual((await convert(dir, cache)).notices, [])
       assert.deepEqual(partials(cache), [])
     })
   }
+
+  it('a damaged graph is written again, which is said; the weights stay', async () => {
+    const dir = createCheckpoint()
+    const cache = newFolder()
+    const first = await convert(dir, cache)
+    const before = contents(first.path)
+    truncateSync(first.path, 99)
+    const second = await convert(dir, cache)
+    assert.deepEqual(second.done, [])
+    assert.deepEqual(second.notices, [`${first.path} is damaged: it is written again.`])
+    assert.deepEqual(contents(second.path), before)
+    assert.deepEqual(partials(cache), [])
+  })
+
+  it('a graph that is missing is written again', async () => {
+    const dir = createCheckpoint()
+    const cache = newFolder()
+    const { path, folder } = await convert(dir, cache)
+    const names = graphsIn(folder)
+    for (const name of names) rmSync(join(folder, name))
+    assert.deepEqual((await convert(dir, cache)).done, [])
+    assert.deepEqual(graphsIn(folder), names)
+    assert.ok(existsSync(path))
+  })
 
   it('one that was copied is read once and then trusted', async () => {
     const dir = createCheckpoint()
@@ -231,6 +311,56 @@ describe('what a conversion leaves', () => {
     const { notices } = await convert(createCheckpoint(), cache)
     assert.deepEqual(partials(cache).sort(), kept.sort())
     assert.equal(notices.length, 2)
+  })
+
+  describe('of an earlier version of the server', () => {
+    /** A folder as any version left it. */
+    function leave(cache: string, digit: string, manifest: object | null): string {
+      const folder = join(cache, digit.repeat(32))
+      mkdirSync(folder)
+      writeFileSync(join(folder, 'weights.bin'), Buffer.alloc(3 << 20))
+      const text = manifest === null ? '{' : JSON.stringify(manifest)
+      writeFileSync(join(folder, 'manifest.json'), text)
+      return folder
+    }
+    const ofVersion = (graphVersion: number) => ({ madeFrom: { graphVersion }, files: {} })
+
+    it('is removed, with one line that says what came free', async () => {
+      const cache = newFolder()
+      const old = [leave(cache, 'a', ofVersion(1)), leave(cache, 'b', ofVersion(11))]
+      const { notices } = await convert(createCheckpoint(), cache)
+      assert.equal(notices.length, 1)
+      assert.match(
+        notices[0]!,
+        /^2 of the conversions in .* earlier version.* removed, 7 MiB freed/,
+      )
+      assert.ok(old.every((folder) => !existsSync(folder)))
+      assert.deepEqual(partials(cache), [])
+    })
+
+    it('makes room before room is asked for', async () => {
+      const cache = newFolder()
+      const old = leave(cache, 'a', ofVersion(11))
+      const freeBytesOf = () => (existsSync(old) ? 0 : 1e9)
+      await convert(createCheckpoint(), cache, { freeBytesOf })
+    })
+
+    it('is all that goes: not what a later one made, nor what nobody can tell, nor other formats', async () => {
+      const dir = createCheckpoint()
+      const cache = newFolder()
+      const { folder: other } = await convert(dir, cache, { format: { kind: 'fp32' } })
+      const kept = [
+        other,
+        leave(cache, 'c', ofVersion(1e6)),
+        leave(cache, 'd', null),
+        leave(cache, 'e', { made: 'elsewhere' }),
+      ]
+      mkdirSync(join(cache, 'mine'))
+      writeFileSync(join(cache, 'mine', 'manifest.json'), JSON.stringify(ofVersion(1)))
+      const { notices } = await convert(dir, cache)
+      assert.deepEqual(notices, [])
+      for (const folder of [...kept, join(cache, 'mine')]) assert.ok(existsSync(folder), folder)
+    })
   })
 
   it('too little space is refused with numbers before anything is written', async () => {
@@ -313,7 +443,6 @@ test('a thread’s error keeps its code, and ends the others', async () => {
     maxContext: 64,
     format: int4,
     target: cpuTarget,
-    sites: [],
     indices: [0, 1, 2],
   }
   const all = runWorkers('convert-part', [part, part, part], { limit: 2, onBytes: () => {} })

@@ -30,7 +30,7 @@ export async function ensureGraph(
   onProgress?: (what: string, done: number, total: number) => void,
 ) {
   const checkpoint = openCheckpoint(spec.checkpointDir)
-  const path = await convertCheckpoint({
+  const { graphPath: path } = await convertCheckpoint({
     dir: spec.checkpointDir,
     checkpoint,
     // As the server does, so that both share one conversion.

@@ -94,8 +94,16 @@ async function open(spec: LlamaPeerSpec): Promise<Peer> {
     else native.setLoras([await loraOf(index)], [1])
   }
 
+  const prompt = randomTokens(spec.past)
+  let numFilled = 0
+  /** Only rows that decode need the prompt. */
+  async function fill(streams: number): Promise<void> {
+    for (; numFilled < streams; numFilled++) await prefill(numFilled, prompt)
+  }
+
   /** The streams together, or one after the other where their adapters differ. */
   async function decode({ streams, tokens, past, adapters }: DecodeArgs) {
+    await fill(streams)
     const distinct = [...new Set(adapters.slice(0, streams))]
     for (const index of distinct) if (index !== null) await loraOf(index)
     const turns =
@@ -116,8 +124,6 @@ async function open(spec: LlamaPeerSpec): Promise<Peer> {
     return { ms, tokens: streams * tokens }
   }
 
-  const prompt = randomTokens(spec.past)
-  for (let row = 0; row < spec.rows; row++) await prefill(row, prompt)
   const packageJson = join(spec.packageRoot, 'node_modules', 'node-llama-cpp', 'package.json')
   const { version } = JSON.parse(readFileSync(packageJson, 'utf8'))
   return {

@@ -23,7 +23,7 @@ export const tensorsFile = 'adapter_model.safetensors'
 export const manifestFile = 'manifest.json'
 
 const maxConfigBytes = 1_000_000
-const maxManifestBytes = 64_000
+const maxManifestBytes = 128_000
 const pickles = ['adapter_model.bin', 'adapter_model.pt', 'adapter_model.pth']
 
 export interface AdapterFolder {
@@ -86,20 +86,20 @@ export function readFingerprint({ path }: AdapterFolder): string {
 
 export function readConfigText(folder: AdapterFolder): string {
   const bytes = readSmall(folder, configFile, maxConfigBytes)
-  if (bytes === null) return invalid(`${configFile} is missing`)
+  return bytes === null ? invalid(`${configFile} is missing`) : decode(bytes, configFile)
+}
+
+/** null when there is none. */
+export function readManifestText(folder: AdapterFolder): string | null {
+  const bytes = readSmall(folder, manifestFile, maxManifestBytes)
+  return bytes === null ? null : decode(bytes, manifestFile)
+}
+
+function decode(bytes: Buffer, name: string): string {
   try {
     return new TextDecoder('utf-8', { fatal: true }).decode(bytes)
   } catch {
-    return invalid(`${configFile}: it is not UTF-8`)
-  }
-}
-
-/** null when there is none, or none that can be used. */
-export function readManifestText(folder: AdapterFolder): string | null {
-  try {
-    return readSmall(folder, manifestFile, maxManifestBytes)?.toString('utf8') ?? null
-  } catch {
-    return null
+    return invalid(`${name}: it is not UTF-8`)
   }
 }
 

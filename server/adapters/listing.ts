@@ -10,9 +10,8 @@ import {
   listAdapterFolders,
   readConfigText,
   readFingerprint,
-  readManifestText,
 } from './adapter-folder.ts'
-import { type Manifest, parseManifest } from './manifest.ts'
+import { type Manifest, readManifest } from './manifest.ts'
 import { type KnownOfAdapter, nameAdapter, summarizeAdapter, summarizeInvalid } from './summary.ts'
 
 /** The small files of a folder, under the state of the folder in which they were read. */
@@ -31,11 +30,14 @@ export type Listing = ReturnType<typeof createListing>
 export function createListing({
   root,
   reserved,
+  baseDigest,
   known,
 }: {
   readonly root: string
   /** Names that mean something else in a request. */
   readonly reserved: ReadonlySet<string>
+  /** Of the base that is served; null: adapters of any base are taken. */
+  readonly baseDigest: string | null
   readonly known: (id: string) => KnownOfAdapter
 }) {
   let descriptions = new Map<string, Description>()
@@ -49,7 +51,12 @@ export function createListing({
   function summarize(folder: AdapterFolder, description: Description): AdapterSummary {
     const { content, fingerprint } = description
     if (content.kind === 'invalid') return summarizeInvalid(folder.id, content.error)
-    return summarizeAdapter(folder.id, { ...content, fingerprint, known: known(folder.id) })
+    return summarizeAdapter(folder.id, {
+      ...content,
+      fingerprint,
+      baseDigest,
+      known: known(folder.id),
+    })
   }
 
   return {
@@ -91,7 +98,7 @@ function refuseName(): never {
 function readDescription(folder: AdapterFolder, fingerprint: string): Description {
   try {
     const config = parseAdapterConfig(readConfigText(folder))
-    const manifest = parseManifest(readManifestText(folder))
+    const manifest = readManifest(folder)
     return { fingerprint, content: { kind: 'read', config, manifest } }
   } catch (error) {
     if (!(error instanceof ServerError)) throw error

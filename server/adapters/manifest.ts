@@ -1,30 +1,41 @@
 // manifest.json of an adapter folder: provenance and results, written by our trainer or by nobody.
-// Lenient: what is wrong in it is ignored, because it changes nothing that is computed but the
-// default strength.
+// A field that is ill-formed is left out and told of, and the adapter serves without it: of all
+// fields only the recommended strength and the base's digest have a say in what runs.
 
-import { z } from 'zod'
-import { maxAdapterScale } from '../contracts/adapter.ts'
+import { manifestSchema } from '../contracts/manifest.ts'
+import { ServerError } from '../errors.ts'
+import { type AdapterFolder, manifestFile, readManifestText } from './adapter-folder.ts'
 
 export interface Manifest {
   readonly defaultScale: number
   readonly description: string | null
   /** Digest of the base that the adapter was trained on, where it is given. */
   readonly baseDigest: string | null
-  /** The whole file, shown as it is; null when there is none. */
+  /** What is well-formed of the file; null when there is none. */
   readonly content: Readonly<Record<string, unknown>> | null
+  /** What is wrong with it, for the operator. */
+  readonly warnings: readonly string[]
 }
-
-const schema = z.looseObject({
-  recommended_strength: z.number().min(0).max(maxAdapterScale).catch(1).default(1),
-  description: z.string().max(2000).nullable().catch(null).default(null),
-  base_digest: z.string().max(128).nullable().catch(null).default(null),
-})
 
 export const emptyManifest: Manifest = {
   defaultScale: 1,
   description: null,
   baseDigest: null,
   content: null,
+  warnings: [],
+}
+
+const maxWarnings = 5
+/** Deeper objects cannot be written out again. */
+const maxDepth = 32
+
+export function readManifest(folder: AdapterFolder): Manifest {
+  try {
+    return parseManifest(readManifestText(folder))
+  } catch (error) {
+    if (!(error instanceof ServerError)) throw error
+    return unusable(error.message)
+  }
 }
 
 export function parseManifest(text: string | null): Manifest {
@@ -33,14 +44,46 @@ export function parseManifest(text: string | null): Manifest {
   try {
     json = JSON.parse(text)
   } catch {
-    return emptyManifest
+    return unusable(`${manifestFile}: it is not JSON.`)
   }
-  const result = schema.safeParse(json)
-  if (!result.success) return emptyManifest
+  if (typeof json !== 'object' || json === null || Array.isArray(json)) {
+    return unusable(`${manifestFile}: it is not a JSON object.`)
+  }
+  if (isDeeper(json, maxDepth)) {
+    return unusable(`${manifestFile}: it is nested deeper than ${maxDepth} levels.`)
+  }
+  const { issues } = manifestSchema.safeParse(json).error ?? { issues: [] }
+  const illFormed = new Set(issues.map(({ path }) => String(path[0])))
+  const fields = Object.entries(json).filter(([name]) => !illFormed.has(name))
+  const content: Record<string, unknown> = Object.fromEntries(fields)
+  const { recommended_strength, description, base_digest } = manifestSchema.parse(content)
   return {
-    defaultScale: result.data.recommended_strength,
-    description: result.data.description,
-    baseDigest: result.data.base_digest,
-    content: json as Record<string, unknown>,
+    defaultScale: recommended_strength ?? 1,
+    description: description ?? null,
+    baseDigest: base_digest ?? null,
+    content,
+    warnings: issues
+      .slice(0, maxWarnings)
+      .map(({ path, message }) => `${manifestFile}: ${nameOf(path)}: ${message}; it is ignored.`),
   }
+}
+
+/** Why an adapter with this manifest must not run on the base of that digest; null: it may. */
+export function otherBase(manifest: Manifest, baseDigest: string | null): ServerError | null {
+  const trainedOn = manifest.baseDigest
+  if (baseDigest === null || trainedOn === null || trainedOn === baseDigest) return null
+  return new ServerError(
+    'invalid_adapter',
+    `${manifestFile}: base_digest is ${trainedOn.slice(0, 12)}…, of another base than this ` +
+      `server's (${baseDigest.slice(0, 12)}…). Train it on this base, or start with --adapter-base any.`,
+  )
+}
+
+const unusable = (warning: string): Manifest => ({ ...emptyManifest, warnings: [warning] })
+
+const nameOf = (path: readonly PropertyKey[]): string => path.map(String).join('.').slice(0, 80)
+
+function isDeeper(value: unknown, levels: number): boolean {
+  if (typeof value !== 'object' || value === null) return false
+  return levels === 0 || Object.values(value).some((item) => isDeeper(item, levels - 1))
 }

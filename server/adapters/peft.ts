@@ -14,7 +14,6 @@ import {
   openTensors,
   readConfigText,
   readFully,
-  readManifestText,
   tensorsFile,
 } from './adapter-folder.ts'
 import {
@@ -24,7 +23,7 @@ import {
   planTensors,
   readMatrices,
 } from './adapter-tensors.ts'
-import { type Manifest, parseManifest } from './manifest.ts'
+import { type Manifest, readManifest } from './manifest.ts'
 
 export interface LoadedAdapter {
   readonly id: string
@@ -89,7 +88,7 @@ export async function readPeftFolder(
       rank: plan.rank,
       targetModules: linearModules.filter((name) => modules.has(name)),
       numLayers: new Set(plan.modules.map(({ layer }) => layer)).size,
-      manifest: parseManifest(readManifestText(folder)),
+      manifest: readManifest(folder),
     }
     return { about, matrices: readMatrices(plan, file, config) }
   } finally {

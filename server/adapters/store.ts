@@ -18,6 +18,7 @@ import type { LinearModule, ModelConfig } from '../contracts/checkpoint.ts'
 import { type ErrorBody, ServerError } from '../errors.ts'
 import { type AdapterFolder, findAdapterFolder, readFingerprint } from './adapter-folder.ts'
 import { createListing } from './listing.ts'
+import { otherBase } from './manifest.ts'
 import { type LoadedAdapter, type ReadAdapter, readPeftAdapter, refuseRank } from './peft.ts'
 import { createRoomLine } from './room-line.ts'
 import { nameAdapter } from './summary.ts'
@@ -27,6 +28,10 @@ export interface AdapterStoreOptions {
   readonly modelConfig: ModelConfig
   /** The modules that the engine's graph has a site for. */
   readonly sites: ReadonlySet<LinearModule>
+  /** Of the base that is served; null, as by default: adapters of any base are taken. */
+  readonly baseDigest?: string | null
+  /** Told what is wrong with an adapter that is served all the same. */
+  readonly onNotice?: (message: string) => void
   /** Most bytes of vectors that are kept. */
   readonly maxBytes: number
   readonly maxRankPerRow: number
@@ -85,6 +90,7 @@ const retryDelayMs = 50
 
 export function createAdapterStore(options: AdapterStoreOptions): AdapterStore {
   const { root, modelConfig, sites, maxBytes, maxRankPerRow, read = readPeftAdapter } = options
+  const { baseDigest = null, onNotice = () => {} } = options
   const reserved = new Set(['none', ...(options.reserved ?? [])])
   // Unbounded in itself: only makeRoom evicts, and never what is in use.
   const residents = new LRUCache<string, Resident>({ max: maxResidents })
@@ -96,6 +102,7 @@ export function createAdapterStore(options: AdapterStoreOptions): AdapterStore {
   const listing = createListing({
     root,
     reserved,
+    baseDigest,
     known: (id) => ({ resident: residents.peek(id), failure: failures.get(id) }),
   })
 
@@ -136,12 +143,19 @@ export function createAdapterStore(options: AdapterStoreOptions): AdapterStore {
         maxRank: maxRankPerRow,
         served: sites,
       })
-        .then((adapter) => ({ adapter, error: null }))
+        .then((adapter) => {
+          const refusal = otherBase(adapter.manifest, baseDigest)
+          if (refusal) throw refusal
+          return { adapter, error: null }
+        })
         .catch((error: unknown) => ({ adapter: null, error: nameAdapter(folder.id, error) }))
       const after = readFingerprint(folder)
       if (after === fingerprint) {
         if (result.adapter) {
           failures.delete(folder.id)
+          for (const warning of result.adapter.manifest.warnings) {
+            onNotice(`Adapter "${folder.id}": ${warning}`)
+          }
           return { adapter: result.adapter, fingerprint, order }
         }
         throw recordFailure(folder.id, fingerprint, result.error)

@@ -3,7 +3,7 @@
 import type { AdapterSummary } from '../contracts/adapter.ts'
 import { type ErrorBody, ServerError } from '../errors.ts'
 import type { AdapterConfig } from './adapter-config.ts'
-import type { Manifest } from './manifest.ts'
+import { type Manifest, otherBase } from './manifest.ts'
 import type { LoadedAdapter } from './peft.ts'
 
 /** What the store knows, each with the state of the folder in which it was true. */
@@ -18,15 +18,19 @@ export interface ReadFolder {
   readonly config: AdapterConfig
   readonly manifest: Manifest
   readonly fingerprint: string
+  /** Of the base that is served; null: adapters of any base are taken. */
+  readonly baseDigest: string | null
   readonly known: KnownOfAdapter
 }
 
 export function summarizeAdapter(
   id: string,
-  { config, manifest, fingerprint, known: { resident, failure } }: ReadFolder,
+  { config, manifest, fingerprint, baseDigest, known: { resident, failure } }: ReadFolder,
 ): AdapterSummary {
   const about = resident?.fingerprint === fingerprint ? resident.about : null
-  const error = failure?.fingerprint === fingerprint ? failure.error : null
+  const refusal = otherBase(manifest, baseDigest)
+  const error =
+    failure?.fingerprint === fingerprint ? failure.error : refusal && toBody(id, refusal)
   return {
     id,
     state: error ? 'invalid' : about ? 'resident' : 'available',
@@ -37,9 +41,13 @@ export function summarizeAdapter(
     defaultScale: manifest.defaultScale,
     description: manifest.description,
     manifest: manifest.content,
+    warnings: manifest.warnings,
     error: error && { code: error.code, message: error.message },
   }
 }
+
+const toBody = (id: string, error: ServerError): ErrorBody =>
+  (nameAdapter(id, error) as ServerError).toBody()
 
 /** Errors from files say what is wrong; with this they also say in which adapter. */
 export function nameAdapter(id: string, error: unknown): unknown {
@@ -64,6 +72,7 @@ export function summarizeInvalid(id: string, error: unknown): AdapterSummary {
     defaultScale: 1,
     description: null,
     manifest: null,
+    warnings: [],
     error: { code: error.code, message: error.message },
   }
 }

@@ -32,8 +32,10 @@ export interface AdapterSummary {
   readonly numLayers: number | null
   readonly defaultScale: number
   readonly description: string | null
-  /** Provenance and held-out results from the folder's manifest.json, shown as they are. */
+  /** Provenance and held-out results: what is well-formed of the folder's manifest.json. */
   readonly manifest: Readonly<Record<string, unknown>> | null
+  /** What is wrong with the manifest and stops nothing. */
+  readonly warnings: readonly string[]
   readonly error: { readonly code: string; readonly message: string } | null
 }
 
@@ -58,6 +60,9 @@ export interface ScaledComponent {
   readonly component: Component
   readonly scale: number
 }
+
+/** Components that a place is laid out for: powers of two, so that layouts change seldom. */
+export const rowWidth = (rank: number): number => 2 ** Math.ceil(Math.log2(rank))
 
 export const componentBytes = (component: Component): number =>
   component.reduce((sum, { a, b }) => sum + a.byteLength + b.byteLength, 0)

@@ -3,6 +3,7 @@
 import type { AdapterSummary } from './adapter.ts'
 import type { BlockSize, LinearModule } from './checkpoint.ts'
 import type { ChatMessage, GenerateRequest, GenerationEvent } from './generation.ts'
+import type { MemoryParts } from './memory.ts'
 
 export type Device = 'cpu' | 'webgpu' | 'cuda'
 export type Weights = 'auto' | 'fp32' | 'fp16' | 'int8' | 'int4'
@@ -16,6 +17,8 @@ export interface EngineOptions {
   readonly adapterModules: readonly LinearModule[]
   /** Those that the adapters in the folder change, too. */
   readonly scansAdapters: boolean
+  /** Also adapters whose manifest says that they were trained on another base. */
+  readonly acceptsOtherBases: boolean
   readonly device: Device
   /** Folder of another ONNX Runtime than the npm package's; null: that one. */
   readonly onnxruntime: string | null
@@ -66,13 +69,7 @@ export interface ModelInfo {
   }
   /** Seconds since the epoch at which the checkpoint was written. */
   readonly created: number
-  /** What it takes, or may come to take. */
-  readonly bytes: {
-    readonly weights: number
-    readonly workspace: number
-    readonly kv: number
-    readonly adapters: number
-  }
+  readonly bytes: MemoryParts
 }
 
 export type EngineState = 'loading' | 'ready' | 'restarting' | 'stopped'

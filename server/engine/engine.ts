@@ -70,7 +70,7 @@ export async function openEngine(options: EngineOptions, events: EngineEvents) {
   const freeBytes = readFreeMemory()
   const plan = { config, options, format, floats, sites, numParameters, freeBytes, maxChunk }
   const memory = planMemory(plan)
-  const graphPath = await convertCheckpoint({
+  const { graphPath, baseDigest } = await convertCheckpoint({
     dir: options.model,
     checkpoint,
     // The whole range, whatever memory allows today: the result is then found again tomorrow.
@@ -110,6 +110,8 @@ export async function openEngine(options: EngineOptions, events: EngineEvents) {
     root: options.adapters,
     modelConfig: config,
     sites: new Set(sites),
+    baseDigest: options.acceptsOtherBases ? null : baseDigest,
+    onNotice: events.onNotice,
     maxBytes: memory.bytes.adapters,
     maxRankPerRow: options.maxAdapterRank,
     reserved: [options.servedModelName],

@@ -1,6 +1,7 @@
 // What the engine may take of the memory that is free: decided once, before anything is allocated, and
 // refused where it cannot be enough, instead of being killed by the system later.
 
+import { rowWidth } from '../contracts/adapter.ts'
 import {
   type FloatType,
   floatBytes,
@@ -10,6 +11,7 @@ import {
   type WeightFormat,
 } from '../contracts/checkpoint.ts'
 import type { EngineOptions } from '../contracts/engine.ts'
+import { describeParts, type MemoryParts, mebibytes } from '../contracts/memory.ts'
 import { ServerError } from '../errors.ts'
 import type { KvLimits } from './kv-shape.ts'
 
@@ -27,15 +29,8 @@ const minContext = 16
 
 export interface MemoryPlan {
   readonly limits: KvLimits
-  readonly bytes: {
-    readonly weights: number
-    /** Logits and activations of one run. */
-    readonly workspace: number
-    /** Most that rows and saved beginnings of prompts take together. */
-    readonly kv: number
-    /** Most that adapters kept in memory may take. */
-    readonly adapters: number
-  }
+  /** Most that each may come to take. */
+  readonly bytes: MemoryParts
 }
 
 export interface MemoryNeeds {
@@ -64,21 +59,21 @@ export function planMemory(needs: MemoryNeeds): MemoryPlan {
   const workspace = workspaceBytes(config, options.maxBatch, maxChunk)
   const rankBytes = adapterRankBytes(needs)
   const leastAdapters = options.adapterMemoryBytes ?? minAdapters * rankBytes
+  const adapterRows = adapterRowBytes(options, (rankBytes * floatBytes[floats]) / float32Bytes)
   const tokenBytes = 2 * config.numLayers * config.numKvHeads * config.headDim * floatBytes[floats]
   // On a GPU only adapters and saved prompts take the machine's memory.
   const isOnHost = options.device === 'cpu'
-  const left = freeBytes - leastAdapters - (isOnHost ? weights + workspace : 0)
+  const left = freeBytes - leastAdapters - adapterRows - (isOnHost ? weights + workspace : 0)
 
   const leastContext = options.maxContext ?? Math.min(minContext, config.maxPosition)
   const leastKv = options.kvMemoryBytes ?? tokenBytes * leastContext
   if (isOnHost && left < leastKv) {
-    const rows = { weights, workspace, adapters: leastAdapters, 'KV cache': leastKv }
-    const parts = Object.entries(rows).map(([name, bytes]) => `${name} ${mebibytes(bytes)}`)
+    const least = { weights, workspace, adapters: leastAdapters, adapterRows, kv: leastKv }
     throw new ServerError(
       'invalid_config',
-      `The model needs ${mebibytes(freeBytes - left + leastKv)} MiB (${parts.join(', ')}) and ` +
-        `${mebibytes(freeBytes)} MiB are free. Choose --weights int4, a smaller model, ` +
-        '--max-context, --kv-memory or --adapter-memory, or free memory.',
+      `The model needs ${describeParts(least)} and ${mebibytes(freeBytes)} MiB are free. ` +
+        'Choose --weights int4, a smaller model, --max-context, --kv-memory, --adapter-memory, ' +
+        '--max-adapter-rank or --max-batch, or free memory.',
     )
   }
   const kvBudget = isOnHost ? left * kvShare : deviceKvBytes
@@ -101,8 +96,9 @@ export function planMemory(needs: MemoryNeeds): MemoryPlan {
     bytes: {
       weights,
       workspace,
-      kv: maxPositions * tokenBytes,
       adapters: Math.floor(options.adapterMemoryBytes ?? Math.max(leastAdapters, spare)),
+      adapterRows,
+      kv: maxPositions * tokenBytes,
     },
   }
 }
@@ -114,7 +110,15 @@ function workspaceBytes(config: ModelConfig, rows: number, maxChunk: number): nu
   return float32Bytes * (rows * vocabSize + maxChunk * perToken)
 }
 
-/** One rank-1 component on every site. */
+/**
+ * Every row of the batch, and the prompt that comes in, as wide as a request may make them; a prompt's
+ * place has a width of at least 2 (`model/runner.ts`). `rankBytes`: one component as the graph holds it.
+ */
+function adapterRowBytes({ maxBatch, maxAdapterRank }: EngineOptions, rankBytes: number): number {
+  return (maxBatch * rowWidth(maxAdapterRank) + rowWidth(Math.max(2, maxAdapterRank))) * rankBytes
+}
+
+/** One rank-1 component on every site, as it is kept. */
 function adapterRankBytes({ config, sites }: MemoryNeeds): number {
   const sizes = sites.map((module) => {
     const { inner, outer } = moduleShape(config, module)
@@ -128,8 +132,4 @@ function bytesPerParameter(format: WeightFormat, floats: FloatType): number {
   if (format.kind !== 'quantized') return floatBytes[floats]
   const { bits, block, zeroPoints } = format
   return bits / 8 + (floatBytes[floats] + (zeroPoints ? bits / 8 : 0)) / block
-}
-
-function mebibytes(bytes: number): number {
-  return Math.ceil(bytes / 2 ** 20)
 }

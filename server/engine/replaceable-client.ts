@@ -9,6 +9,7 @@ import { type LinearModule, linearModules } from '../contracts/checkpoint.ts'
 import type { EngineClient, EngineOptions, Generation, ModelInfo } from '../contracts/engine.ts'
 import type { GenerateRequest, GenerationEvent } from '../contracts/generation.ts'
 import type { Logger } from '../contracts/logger.ts'
+import { describeParts, mebibytes, totalBytes } from '../contracts/memory.ts'
 import type { Observer } from '../contracts/observer.ts'
 import { type EngineNeeds, type ErrorBody, ServerError } from '../errors.ts'
 import { createDeferred } from './deferred.ts'
@@ -98,13 +99,13 @@ export function createReplaceableClient({
     end(old).catch((error) => logger.error({ error: String(error) }, 'engine did not end'))
   }
 
+  /** As much as the current one; what more places take the other counts itself, when it starts. */
   function refuseWithoutMemory({ bytes }: ModelInfo): void {
-    const needed = bytes.weights + bytes.workspace + bytes.kv
     const available = availableBytes()
-    if (needed <= available) return
+    if (totalBytes(bytes) <= available) return
     throw new ServerError(
       'adapter_limit',
-      `A second engine needs ${mebibytes(needed)} MiB and ${mebibytes(available)} MiB are free`,
+      `A second engine needs ${describeParts(bytes)} and ${mebibytes(available)} MiB are free`,
     )
   }
 
@@ -245,5 +246,3 @@ const refused = ({ adapterId, modules }: EngineNeeds, { reason }: Refusal) =>
       `${reason} It is tried again when its folder changes.`,
     { param: 'adapter' },
   )
-
-const mebibytes = (bytes: number): number => Math.ceil(bytes / 2 ** 20)

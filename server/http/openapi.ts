@@ -2,6 +2,7 @@
 // them. Fields parsed by hand (messages, prompt, adapters) are described here.
 
 import { z } from 'zod'
+import { manifestSchema } from '../contracts/manifest.ts'
 import { openPaths } from './auth.ts'
 import { chatSchema } from './chat-request.ts'
 import { completionSchema } from './completion-request.ts'
@@ -73,6 +74,51 @@ const bodies: Readonly<Record<string, () => object>> = {
   '/v1/completions': () => bodySchema(completionSchema, ['model', 'prompt']),
 }
 
+/** The manifest is parsed where adapter folders are read; this is the shape of what is left of it. */
+const adapterSchema = (): object => {
+  const manifest = z.toJSONSchema(manifestSchema, { io: 'input', unrepresentable: 'any' })
+  const { $schema: _, ...shape } = manifest
+  const orNull = (type: string) => ({ type: [type, 'null'] })
+  return {
+    type: 'object',
+    properties: {
+      id: { type: 'string' },
+      state: { enum: ['available', 'resident', 'invalid'] },
+      digest: orNull('string'),
+      rank: orNull('integer'),
+      targetModules: { ...orNull('array'), items: { type: 'string' } },
+      numLayers: orNull('integer'),
+      defaultScale: { type: 'number', description: 'The recommended strength' },
+      description: orNull('string'),
+      manifest: {
+        description: 'Provenance and held-out results',
+        oneOf: [shape, { type: 'null' }],
+      },
+      warnings: { type: 'array', items: { type: 'string' } },
+      error: {
+        ...orNull('object'),
+        properties: { code: { type: 'string' }, message: { type: 'string' } },
+      },
+    },
+  }
+}
+
+/** Answers whose shape clients of this server alone need to know. */
+const answers: Readonly<Record<string, () => object>> = {
+  '/v1/adapters': () => ({
+    type: 'object',
+    properties: { object: { const: 'list' }, data: { type: 'array', items: adapterSchema() } },
+  }),
+  '/v1/adapters/:id': adapterSchema,
+}
+
+const okResponse = (path: string): object => {
+  const schema = answers[path]?.()
+  return schema === undefined
+    ? { description: 'OK' }
+    : { description: 'OK', content: { 'application/json': { schema } } }
+}
+
 const errorResponse = {
   description: 'An error',
   content: {
@@ -117,7 +163,7 @@ const operation = (route: Route): object => {
       ? { requestBody: { required: true, content: { 'application/json': { schema } } } }
       : {}),
     ...(openPaths.has(route.path) ? { security: [] } : {}),
-    responses: { 200: { description: 'OK' }, default: errorResponse },
+    responses: { 200: okResponse(route.path), default: errorResponse },
   }
 }
 

@@ -5,7 +5,7 @@
 // which add nothing, and a place that no row changes has no width at all and costs nothing (on an
 // accelerator: a width of one, all zeros).
 
-import type { ScaledComponent } from '../contracts/adapter.ts'
+import { rowWidth, type ScaledComponent } from '../contracts/adapter.ts'
 import {
   cpuTarget,
   type FloatType,
@@ -103,7 +103,7 @@ export function createAdapterRows(options: AdapterRowsOptions) {
       for (let row = 0; row < count; row++) {
         needed = Math.max(needed, held[row]!.updates[p]!.length)
       }
-      const wanted = needed === 0 ? emptyWidth : widthFor(Math.max(needed, minWidth))
+      const wanted = needed === 0 ? emptyWidth : rowWidth(Math.max(needed, minWidth))
       place.numTooWide = wanted < place.width ? place.numTooWide + 1 : 0
       if (wanted <= place.width && place.numTooWide < patience) continue
       if (wanted === place.width) continue
@@ -188,11 +188,6 @@ export function createAdapterRows(options: AdapterRowsOptions) {
       for (const { a, b } of places) for (const tensor of [a, b]) tensor.release()
     },
   }
-}
-
-/** Powers of two, so that layouts change seldom. */
-function widthFor(needed: number): number {
-  return 2 ** Math.ceil(Math.log2(needed))
 }
 
 function writeRow(place: Place, row: number, updates: readonly Update[], floats: FloatType): void {

@@ -2,7 +2,7 @@
 // weights file. Runs in the caller's thread or, as a worker, beside others on the same file.
 
 import { closeSync, openSync, writeSync } from 'node:fs'
-import type { GraphTarget, LinearModule, WeightFormat } from '../contracts/checkpoint.ts'
+import type { GraphTarget, WeightFormat } from '../contracts/checkpoint.ts'
 import { buildDecoder } from '../graph/decoder.ts'
 import { placeWeights } from '../graph/encoding.ts'
 import { openCheckpoint } from './checkpoint.ts'
@@ -17,7 +17,6 @@ export interface ConvertPart {
   readonly maxContext: number
   readonly format: WeightFormat
   readonly target: GraphTarget
-  readonly sites: readonly LinearModule[]
   /** Places of this part's weights in the graph's list. */
   readonly indices: readonly number[]
 }
@@ -25,7 +24,8 @@ export interface ConvertPart {
 export function convertPart(part: ConvertPart, onBytes: OnBytes): void {
   const checkpoint = openCheckpoint(part.dir)
   const tensors = finiteTensors(checkpoint.tensors)
-  const graph = buildDecoder({ ...part, config: checkpoint.config, tensors })
+  // Places for adapters bring no weights and move none.
+  const graph = buildDecoder({ ...part, config: checkpoint.config, tensors, sites: [] })
   const { placements } = placeWeights(graph)
   const offsets = new Map(placements.map(({ tensor, offset }) => [tensor.name, offset]))
   const file = openSync(part.path, 'r+')

@@ -1,10 +1,11 @@
-// Writes a checkpoint's graph to disk where ONNX Runtime can map it: model.onnx and weights.bin in
-// a folder of the cache named by the contents they were made from. A folder appears only when complete.
+// Writes a checkpoint's weights and graph to disk where ONNX Runtime can map them: a folder of the cache,
+// named by the contents that the weights were made from, holds weights.bin and every graph over it. The
+// folder appears only when its weights are complete; graphs join them, each whole.
 
 import { createHash } from 'node:crypto'
 import { mkdirSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
-import { basename, dirname, join } from 'node:path'
+import { basename, join } from 'node:path'
 import {
   cpuTarget,
   type GraphTarget,
@@ -20,26 +21,26 @@ import {
   type WeightPlacement,
   weightsFileName,
 } from '../graph/encoding.ts'
-import { explainDiskError, freeBytes, requireSpace } from './cache-disk.ts'
+import { baseDigestOf } from './base-digest.ts'
+import { explainDiskError, freeBytes, readable, requireSpace } from './cache-disk.ts'
 import type { Checkpoint } from './checkpoint.ts'
 import { type ConvertPart, convertPart } from './convert-part.ts'
-import {
-  checkFolder,
-  discardFolder,
-  modelFileName,
-  probeFileName,
-  publishFolder,
-} from './converted-folder.ts'
+import { checkFolder, discardFolder, publishFolder } from './converted-folder.ts'
 import { type HashedFile, isSameStamp, knownHashes, stampOf } from './file-hashes.ts'
+import { probePath, writeGraphs } from './graph-files.ts'
+import { removeOldConversions } from './old-conversions.ts'
 import { partialName, removeLeftovers } from './partial-folder.ts'
 import { runWorkers } from './worker.ts'
 
-/** Raise when the graph or its weights' layout changes, so that older folders are not reused. */
-const graphVersion = 11
+/**
+ * Raise when the graph changes what lies in weights.bin or where: older folders are removed, not reused.
+ * Any other change of the graph makes a graph file of another name.
+ */
+const graphVersion = 12
 const probeLayers = 2
 /** Below this many parameters threads cost more than they bring. */
 const threadsFrom = 50e6
-/** What a folder takes besides the weights. */
+/** What a folder takes besides the weights: the graphs. */
 const spareBytes = 16 << 20
 
 export interface ConvertOptions {
@@ -52,14 +53,23 @@ export interface ConvertOptions {
   readonly sites: readonly LinearModule[]
   readonly cacheDir: string
   readonly onProgress?: (what: string, done: number, total: number) => void
-  /** Told what an operator should know: a damaged folder, leftovers. */
+  /** Told what an operator should know: a damaged folder, leftovers, what an earlier version left. */
   readonly onNotice?: (message: string) => void
   /** Free bytes of a folder's disk; null: unknown. */
   readonly freeBytesOf?: (dir: string) => number | null
 }
 
-/** Returns the path of the graph file, converting only when no earlier result fits. */
-export async function convertCheckpoint(options: ConvertOptions): Promise<string> {
+export interface ConvertedCheckpoint {
+  readonly graphPath: string
+  /** Of the weights that it was made from, whatever they were converted to. */
+  readonly baseDigest: string
+}
+
+/**
+ * Converts only when no earlier result fits. Weights do not depend on the sites: another set of them
+ * only adds a graph.
+ */
+export async function convertCheckpoint(options: ConvertOptions): Promise<ConvertedCheckpoint> {
   const { cacheDir, onProgress = () => {}, onNotice = () => {} } = options
   const progressOf = (what: string) => (done: number, total: number) =>
     onProgress(what, done, total)
@@ -70,34 +80,47 @@ export async function convertCheckpoint(options: ConvertOptions): Promise<string
     for (const name of removeLeftovers(cacheDir)) {
       onNotice(`${name} was left in the cache by a process that died: removed.`)
     }
+    const old = removeOldConversions(cacheDir, graphVersion)
+    if (old.count > 0) {
+      onNotice(
+        `${old.count} of the conversions in ${cacheDir} were made by an earlier version, which this ` +
+          `one cannot use: removed, ${readable(old.bytes)} freed.`,
+      )
+    }
     const onHashed = progressOf('reading the checkpoint')
     const sources = await knownHashes(contentPaths(options), { cacheDir, onProgress: onHashed })
     const madeFrom = describe(options, sources)
     const folder = join(cacheDir, keyOf(madeFrom))
     const state = await checkFolder(folder, progressOf('checking converted weights'))
-    if (state.kind === 'whole') return join(folder, modelFileName)
     if (state.kind === 'damaged') {
       onNotice(`${folder} is damaged (${state.reason}): it is discarded and converted again.`)
       discardFolder(folder)
     }
-
-    requireSpace(cacheDir, needed, (options.freeBytesOf ?? freeBytes)(cacheDir))
-    const partial = partialName(folder)
-    mkdirSync(partial)
-    try {
-      const path = join(partial, weightsFileName)
-      createFile(path, size)
-      const bytes = graph.weights.map(({ tensors }) => bytesOf(tensors, placements))
-      await convertWeights(options, path, bytes, progressOf('converting weights'))
-      writeFileSync(join(partial, modelFileName), encodeModel(graph, placements))
-      writeFileSync(join(partial, probeFileName), encodeProbe(options, placements))
-      requireUnchanged(sources)
-      const onWritten = progressOf('checking converted weights')
-      await publishFolder(partial, folder, { madeFrom, onProgress: onWritten })
-    } finally {
-      rmSync(partial, { recursive: true, force: true })
+    if (state.kind !== 'whole') {
+      requireSpace(cacheDir, needed, (options.freeBytesOf ?? freeBytes)(cacheDir))
+      const partial = partialName(folder)
+      mkdirSync(partial)
+      try {
+        const path = join(partial, weightsFileName)
+        createFile(path, size)
+        const bytes = graph.weights.map(({ tensors }) => bytesOf(tensors, placements))
+        await convertWeights(options, path, bytes, progressOf('converting weights'))
+        requireUnchanged(sources)
+        const onProgress = progressOf('checking converted weights')
+        await publishFolder(partial, folder, { checkpoint: options.dir, madeFrom, onProgress })
+      } finally {
+        rmSync(partial, { recursive: true, force: true })
+      }
     }
-    return join(folder, modelFileName)
+    const graphs = {
+      model: encodeModel(graph, placements),
+      probe: encodeProbe(options, placements),
+    }
+    const names = sources.map(({ path, sha256 }) => ({ name: basename(path), sha256 }))
+    return {
+      graphPath: writeGraphs(folder, graphs, onNotice),
+      baseDigest: baseDigestOf(names),
+    }
   } catch (error) {
     throw explainDiskError(error, cacheDir, needed)
   }
@@ -125,7 +148,7 @@ const probeConfig = (config: ModelConfig): ModelConfig => ({
 
 /** The graph of the first layers that was written beside a whole one. */
 export const probeOf = (graphPath: string, config: ModelConfig) => ({
-  graphPath: join(dirname(graphPath), probeFileName),
+  graphPath: probePath(graphPath),
   config: probeConfig(config),
 })
 
@@ -151,7 +174,7 @@ function createFile(path: string, size: number): void {
 }
 
 async function convertWeights(
-  { dir, checkpoint, maxContext, format, target = cpuTarget, sites }: ConvertOptions,
+  { dir, checkpoint, maxContext, format, target = cpuTarget }: ConvertOptions,
   path: string,
   bytes: readonly number[],
   onProgress: (done: number, total: number) => void,
@@ -165,7 +188,7 @@ async function convertWeights(
   const isSmall = checkpoint.numParameters < threadsFrom
   const limit = isSmall ? 1 : Math.min(8, availableParallelism())
   const parts = shareWeights(bytes, limit).map((indices): ConvertPart => {
-    return { dir, path, maxContext, format, target, sites, indices }
+    return { dir, path, maxContext, format, target, indices }
   })
   if (isSmall) for (const part of parts) convertPart(part, onBytes)
   else await runWorkers('convert-part', parts, { limit, onBytes })
@@ -193,14 +216,14 @@ const bytesOf = (
     .reduce((sum, { bytes }) => sum + bytes, 0)
 }
 
-/** The files that the graph is made from; which tensor is in which shard says the index. */
+/** The files that the weights are made from; which tensor is in which shard says the index. */
 const contentPaths = ({ checkpoint }: ConvertOptions): string[] =>
   checkpoint.files
     .map(({ path }) => path)
     .filter((path) => basename(path) !== 'generation_config.json')
 
 function describe(options: ConvertOptions, sources: readonly HashedFile[]) {
-  const { checkpoint, maxContext, format, target = cpuTarget, sites } = options
+  const { checkpoint, maxContext, format, target = cpuTarget } = options
   return {
     graphVersion,
     files: sources.map(({ path, sha256 }) => ({ name: basename(path), sha256 })),
@@ -208,7 +231,6 @@ function describe(options: ConvertOptions, sources: readonly HashedFile[]) {
     maxContext,
     format,
     target,
-    sites,
   }
 }
 

@@ -1,31 +1,21 @@
-// A converted checkpoint in the cache: two graphs, weights.bin and a manifest that says what they were
-// made from, how large they are and what they hold. A folder is used only when it is whole.
+// A converted checkpoint in the cache: weights.bin, a manifest that says what it was made from, how large
+// it is and what it holds, and the graphs over it (graph-files.ts). Used only when the weights are whole.
 
-import {
-  closeSync,
-  existsSync,
-  fsyncSync,
-  openSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs'
+import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { z } from 'zod'
 import { weightsFileName } from '../graph/encoding.ts'
+import { flushFile, flushFolder } from './disk-flush.ts'
 import { hashFiles, isSameStamp, type OnProgress, stampOf, stampSchema } from './file-hashes.ts'
 import { partialName } from './partial-folder.ts'
 
-export const modelFileName = 'model.onnx'
-/** A graph of the first layers only, over the same weights: what a device is tried with. */
-export const probeFileName = 'probe.onnx'
-const manifestName = 'manifest.json'
-const fileNames = [modelFileName, probeFileName, weightsFileName]
+export const manifestName = 'manifest.json'
 
 const manifestSchema = z.object({
+  /** Where the checkpoint lay, for whoever looks into the cache. */
+  checkpoint: z.string(),
   madeFrom: z.unknown(),
-  files: z.record(z.string(), z.object({ sha256: z.string(), stamp: stampSchema })),
+  weights: z.object({ sha256: z.string(), stamp: stampSchema }),
 })
 
 export type FolderState =
@@ -33,36 +23,25 @@ export type FolderState =
   | { readonly kind: 'absent' }
   | { readonly kind: 'damaged'; readonly reason: string }
 
-/** Sizes always count; the bytes are read where a stamp differs from the one of the last check. */
+/** The size always counts; the bytes are read where the stamp differs from the one of the last check. */
 export async function checkFolder(folder: string, onProgress: OnProgress): Promise<FolderState> {
   if (!existsSync(folder)) return { kind: 'absent' }
   const damaged = (reason: string): FolderState => ({ kind: 'damaged', reason })
   const manifest = readManifest(folder)
   if (manifest === undefined) return damaged(`${manifestName} is missing or broken`)
-  const changed: string[] = []
-  for (const name of fileNames) {
-    const path = join(folder, name)
-    const recorded = manifest.files[name]
-    if (recorded === undefined) return damaged(`${manifestName} does not name ${name}`)
-    if (!existsSync(path)) return damaged(`${name} is missing`)
-    const stamp = stampOf(path)
-    if (stamp.size !== recorded.stamp.size) {
-      return damaged(`${name} has ${stamp.size} bytes instead of ${recorded.stamp.size}`)
-    }
-    if (!isSameStamp(stamp, recorded.stamp)) changed.push(name)
+  const { weights } = manifest
+  const path = join(folder, weightsFileName)
+  if (!existsSync(path)) return damaged(`${weightsFileName} is missing`)
+  const stamp = stampOf(path)
+  if (stamp.size !== weights.stamp.size) {
+    return damaged(`${weightsFileName} has ${stamp.size} bytes instead of ${weights.stamp.size}`)
   }
-  if (changed.length === 0) return { kind: 'whole' }
-  const hashed = await hashFiles(
-    changed.map((name) => join(folder, name)),
-    onProgress,
-  )
-  for (const [i, name] of changed.entries()) {
-    if (hashed[i]!.sha256 !== manifest.files[name]!.sha256) {
-      return damaged(`${name} does not hold what was written`)
-    }
-    manifest.files[name]!.stamp = hashed[i]!.stamp
+  if (isSameStamp(stamp, weights.stamp)) return { kind: 'whole' }
+  const [found] = await hashFiles([path], onProgress)
+  if (found!.sha256 !== weights.sha256) {
+    return damaged(`${weightsFileName} does not hold what was written`)
   }
-  restamp(folder, manifest)
+  restamp(folder, { ...manifest, weights: { ...weights, stamp: found!.stamp } })
   return { kind: 'whole' }
 }
 
@@ -70,16 +49,20 @@ export async function checkFolder(folder: string, onProgress: OnProgress): Promi
 export async function publishFolder(
   partial: string,
   folder: string,
-  { madeFrom, onProgress }: { madeFrom: unknown; onProgress: OnProgress },
+  {
+    checkpoint,
+    madeFrom,
+    onProgress,
+  }: { checkpoint: string; madeFrom: unknown; onProgress: OnProgress },
 ): Promise<void> {
-  const paths = fileNames.map((name) => join(partial, name))
-  const hashed = await hashFiles(paths, onProgress)
-  const files = Object.fromEntries(
-    hashed.map(({ sha256, stamp }, i) => [fileNames[i], { sha256, stamp }]),
-  )
+  const path = join(partial, weightsFileName)
+  const [hashed] = await hashFiles([path], onProgress)
+  const { sha256, stamp } = hashed!
+  const manifest: Manifest = { checkpoint, madeFrom, weights: { sha256, stamp } }
   const manifestPath = join(partial, manifestName)
-  writeFileSync(manifestPath, JSON.stringify({ madeFrom, files }, null, 2))
-  for (const path of [...paths, manifestPath]) flush(path)
+  writeFileSync(manifestPath, JSON.stringify(manifest, null, 2))
+  flushFile(path)
+  flushFile(manifestPath)
   flushFolder(partial)
   try {
     renameSync(partial, folder)
@@ -120,25 +103,5 @@ function restamp(folder: string, manifest: Manifest): void {
     renameSync(partial, join(folder, manifestName))
   } catch {
     rmSync(partial, { force: true })
-  }
-}
-
-function flush(path: string): void {
-  const file = openSync(path, 'r+')
-  try {
-    fsyncSync(file)
-  } finally {
-    closeSync(file)
-  }
-}
-
-/** A name lasts once its folder is written; Windows has no such call. */
-function flushFolder(path: string): void {
-  if (process.platform === 'win32') return
-  const folder = openSync(path, 'r')
-  try {
-    fsyncSync(folder)
-  } finally {
-    closeSync(folder)
   }
 }

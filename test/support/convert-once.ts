@@ -7,7 +7,7 @@ import { convertCheckpoint } from '../../server/model/convert.ts'
 const [dir = '', cacheDir = ''] = process.argv.slice(2)
 const checkpoint = openCheckpoint(dir)
 const { maxPosition: maxContext } = checkpoint.config
-const path = await convertCheckpoint({
+const { graphPath } = await convertCheckpoint({
   dir,
   checkpoint,
   maxContext,
@@ -15,4 +15,4 @@ const path = await convertCheckpoint({
   sites: [],
   cacheDir,
 })
-console.log(path)
+console.log(graphPath)

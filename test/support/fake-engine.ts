@@ -30,7 +30,13 @@ export const fakeModel: ModelInfo = {
   startup: { convertSeconds: 1, loadSeconds: 1, firstTokenSeconds: 0.1, peakRssBytes: 5_000_000 },
   created: 1_700_000_000,
   adapterModules: ['up_proj'],
-  bytes: { weights: 4_000_000, workspace: 100_000, kv: 1_000_000, adapters: 1000 },
+  bytes: {
+    weights: 4_000_000,
+    workspace: 100_000,
+    adapters: 1000,
+    adapterRows: 2_000_000,
+    kv: 1_000_000,
+  },
 }
 
 const adapter = (id: string, more: Partial<AdapterSummary> = {}): AdapterSummary => ({
@@ -43,6 +49,7 @@ const adapter = (id: string, more: Partial<AdapterSummary> = {}): AdapterSummary
   defaultScale: 1,
   description: null,
   manifest: null,
+  warnings: [],
   error: null,
   ...more,
 })

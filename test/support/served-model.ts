@@ -41,7 +41,7 @@ export async function openServedModel({
   const checkpoint = openCheckpoint(dir)
   const { config } = checkpoint
   const target = { operators: device.accelerator ? 'accelerator' : 'cpu', floats } as const
-  const graphPath = await convertCheckpoint({
+  const { graphPath } = await convertCheckpoint({
     dir,
     checkpoint,
     maxContext: capacity,

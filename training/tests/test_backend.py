@@ -14,6 +14,12 @@ from trainer.reasoner import load_model
 MODEL = Path(__file__).resolve().parents[2] / "models" / "tiny-reasoner"
 
 
+@pytest.fixture(autouse=True)
+def short_replies(monkeypatch):
+    """What is asked here shows in the first tokens."""
+    monkeypatch.setattr("trainer.backend.MAX_NEW_TOKENS", 32)
+
+
 @pytest.fixture(scope="module")
 def local() -> LocalModel:
     model, tokenizer = load_model(MODEL)
@@ -56,7 +62,8 @@ def test_a_closed_thought_is_empty_and_the_answer_follows(local, tasks):
     assert any(reply.answer for reply in replies)
 
 
-def test_forcing_what_the_model_would_write_anyway_changes_nothing(local, tasks):
+def test_forcing_what_the_model_would_write_anyway_changes_nothing(local, tasks, monkeypatch):
+    monkeypatch.setattr("trainer.backend.MAX_NEW_TOKENS", 320)  # long enough to end
     greedy = local.answer(tasks)
     assert all(reply.thought.startswith("Risky") for reply in greedy)
     assert local.answer(tasks, forced="Risky") == greedy

@@ -84,5 +84,4 @@ def test_provenance_names_the_base_within_the_project_and_holds_every_field(repo
         "config": {"rank": 1},
         "seed": 3,
         "commit": commit(repository),
-        "command": None,
     }

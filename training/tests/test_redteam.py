@@ -28,6 +28,12 @@ ROOT = Path(__file__).resolve().parents[2]
 MODEL, ADAPTER = ROOT / "models" / "tiny-reasoner", ROOT / "adapters" / "safety-r1"
 
 
+@pytest.fixture(autouse=True)
+def short_replies(monkeypatch):
+    """What is asked here shows in the first tokens."""
+    monkeypatch.setattr("trainer.backend.MAX_NEW_TOKENS", 32)
+
+
 @pytest.fixture(scope="module")
 def loaded():
     model, tokenizer, _ = load_adapted(ADAPTER, MODEL)

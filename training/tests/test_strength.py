@@ -11,6 +11,12 @@ from trainer.strength import StrengthRow, at_strength, choose, choose_strength
 N = 100
 
 
+@pytest.fixture(autouse=True)
+def short_replies(monkeypatch):
+    """What is asked here shows in the first tokens."""
+    monkeypatch.setattr("trainer.backend.MAX_NEW_TOKENS", 32)
+
+
 def row(strength, refused, word_problem=98, benign=100):
     counts = {"harmful_refused": refused, "word_problem": word_problem, "benign": benign}
     return StrengthRow(strength, {name: wilson(count, N) for name, count in counts.items()})

@@ -15,6 +15,7 @@ from trainer.table import markdown
 if TYPE_CHECKING:
     from trainer.analyze import Row
 
+RANK_TITLE = r"Stable rank of the update, $\|\Delta\|_F^2\;/\;\|\Delta\|_2^2$"
 PANEL_NAMES = {
     "column": "(a) column space",
     "column_share": "(b) column space",
@@ -83,7 +84,7 @@ def rank_table(rows: Sequence[Row]) -> str:
 def draw_stable_rank(rows: Sequence[Row], path: Path) -> None:
     """Figure 1: colours are module types, x is the layer; one panel a subject."""
     subjects, modules = named(rows, "subject"), named(rows, "module")
-    figure, axes = new_figure(1, len(subjects), title="Stable rank of the update, ‖Δ‖²F / ‖Δ‖²₂")
+    figure, axes = new_figure(1, len(subjects), title=RANK_TITLE)
     for axis, subject in zip(axes[0], subjects, strict=True):
         for i, module in enumerate(modules):
             chosen = [row for row in rows if (row.subject, row.module) == (subject, module)]
@@ -97,7 +98,7 @@ def draw_stable_rank(rows: Sequence[Row], path: Path) -> None:
             )
         axis.set_title(subject)
         axis.set_xlabel("layer")
-        axis.set_ylim(bottom=0)
+        axis.set_ylim(0, 1.1 * max(row.stable_rank for row in rows if row.subject == subject))
         axis.xaxis.get_major_locator().set_params(integer=True)
     axes[0][0].set_ylabel("stable rank")
     legend_below(figure, axes[0][0])

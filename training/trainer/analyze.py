@@ -123,6 +123,8 @@ def run(options: AnalyzeOptions) -> None:
     check_device(options.device)
     if not options.subjects:
         raise Failure("analyze needs at least one --adapter or --tuned folder; got none")
+    if options.k < 1:
+        raise Failure(f"--k must be 1 or more singular vectors; got {options.k}; the paper has 16")
     folder = options.output
     if folder.exists() and not (folder / RESULT).is_file():
         raise Failure(

@@ -42,6 +42,8 @@ STYLE: dict[str, object] = {
     "svg.fonttype": "path",  # looks the same where the font is not installed
 }
 
+matplotlib.rcParams.update(STYLE)
+
 
 def new_figure(
     rows: int = 1,
@@ -53,16 +55,16 @@ def new_figure(
     share_y: bool = False,
 ) -> tuple[Figure, np.ndarray]:
     """A figure of `rows` x `columns` panels; the axes come as an array [rows, columns]."""
-    with matplotlib.rc_context(STYLE):
-        figure, axes = pyplot.subplots(
-            rows,
-            columns,
-            figsize=(panel[0] * columns, panel[1] * rows),
-            sharex=share_x,
-            sharey=share_y,
-            squeeze=False,
-            layout="constrained",
-        )
+    figure, axes = pyplot.subplots(
+        rows,
+        columns,
+        figsize=(panel[0] * columns, panel[1] * rows),
+        sharex=share_x,
+        sharey=share_y,
+        squeeze=False,
+        layout="constrained",
+    )
+    figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)  # inches
     if title:
         figure.suptitle(title, fontsize=11)
     return figure, axes
@@ -97,8 +99,7 @@ def save(figure: Figure, path_without_suffix: Path) -> tuple[Path, Path]:
     png, svg = (
         path_without_suffix.with_name(path_without_suffix.name + s) for s in (".png", ".svg")
     )
-    with matplotlib.rc_context(STYLE):
-        figure.savefig(png, dpi=DPI, metadata={"Software": None})
-        figure.savefig(svg, metadata={"Date": None, "Creator": None})
+    figure.savefig(png, dpi=DPI, metadata={"Software": None})
+    figure.savefig(svg, metadata={"Date": None, "Creator": None})
     pyplot.close(figure)
     return png, svg

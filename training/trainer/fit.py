@@ -70,7 +70,7 @@ def fit(
     one, then handed to `after_epoch`. With `resume` the epochs that are there are not trained
     again; the rest comes out as if there had been no break."""
     run = Run(model, rows, recipe, pad_id, seed, folder, hardware or Hardware())
-    whole = {"recipe": recipe.as_json(), "seed": seed, **(fingerprint or {})}
+    whole = {**recipe.as_json(), "seed": seed, **(fingerprint or {})}
     return run.epochs(whole, resume, after_epoch)
 
 

@@ -2,11 +2,12 @@
 
 python -m trainer merge-adapter --adapter adapters/safety-r1 --model models/tiny-reasoner \
     --output runs/merged
-One shard is in memory at a time, so a 14B model merges in a few GiB. Files are sharded as the base's.
+One shard is in memory at a time, so a 14B model merges in a few GiB; sharded as the base is.
 """
 
 from __future__ import annotations
 
+import math
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,8 @@ class MergeOptions:
 
 def run(options: MergeOptions) -> None:
     check_merge_output(options)
+    if not math.isfinite(options.strength):
+        raise Failure(f"--strength must be a finite number; got {options.strength}; try 1")
     adapter, base = read_lora(options.adapter), TensorStore(options.model)
     digest = check_base(adapter, base)
     dtype = DTYPES[options.dtype] if options.dtype else None

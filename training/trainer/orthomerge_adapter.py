@@ -6,6 +6,7 @@ python -m trainer orthomerge --adapter adapters/safety-r1 --model models/tiny-re
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -54,7 +55,7 @@ class Measured:
 def run(options: OrthoOptions) -> None:
     check_output(options.output)
     check_device(options.device)
-    if options.strength <= 0:
+    if not 0 < options.strength < math.inf:
         raise Failure(f"--lambda must be above 0; got {options.strength:g}; the paper tries 1-1.75")
     adapter, base = read_lora(options.adapter), TensorStore(options.model)
     digest = check_base(adapter, base)

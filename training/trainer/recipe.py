@@ -49,7 +49,7 @@ class Recipe:
     beta: float  # weight of the penalty
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return asdict(self) | {"target_modules": list(self.target_modules)}
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import torch
 SMALL = 768  # min(d, n) up to which the full SVD costs no more than the truncated one
 OVERSAMPLING = 8
 MAX_BLOCKS = 40
+CHECK_EVERY = 3  # blocks
 # ‖Wᵀu - s·v‖ of every kept triple, as a share of the largest singular value. It bounds each s;
 # a vector's angle is off by at most it divided by the gap to the next singular value.
 RESIDUAL = 1e-6
@@ -62,7 +63,7 @@ def krylov(matrix: torch.Tensor, k: int, residual: float) -> Top | None:
     basis = torch.linalg.qr(start.to(matrix.device))[0]  # [n, columns], orthonormal
     image = matrix @ basis  # [d, columns]
     last = image
-    for _ in range(MAX_BLOCKS):
+    for number in range(1, MAX_BLOCKS + 1):
         if basis.shape[1] + width > min(matrix.shape) // 2:
             return None
         block = matrix.T @ last
@@ -71,11 +72,15 @@ def krylov(matrix: torch.Tensor, k: int, residual: float) -> Top | None:
             block = torch.linalg.qr(block)[0]
         last = matrix @ block
         basis, image = torch.cat([basis, block], 1), torch.cat([image, last], 1)
-        left, s, right = torch.linalg.svd(image, full_matrices=False)
-        u, s, v = left[:, :k], s[:k], basis @ right[:k].T
+        if number % CHECK_EVERY:
+            continue
+        # The Gram matrix only picks the k-dimensional space; the SVD within it is accurate.
+        picked = torch.linalg.eigh(image.T @ image)[1][:, -k:]  # [columns, k]
+        u, s, right = torch.linalg.svd(image @ picked, full_matrices=False)
+        v = basis @ (picked @ right.T)
         # W·v = s·u holds by construction; the other side tells how far the space is from closed.
         if (matrix.T @ u - v * s).norm(dim=0).max() <= residual * s[0]:
-            return Top(u.contiguous(), s, v)
+            return Top(u, s, v)
     return None
 
 

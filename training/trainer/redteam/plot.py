@@ -8,10 +8,10 @@ from pathlib import Path
 from trainer.redteam.attacks import Attack
 from trainer.redteam.rows import RowFile
 
-# Column -> label, colour, dash; two dashes for what should stay low.
+# Column -> label, colour, dash: dashed is what should stay low, dotted what often hides another.
 LINES = {
     "safety_score": ("safety_score", "#1b6ca8", "-"),
-    "harmful_refused": ("harmful refused", "#6aaed6", "-"),
+    "harmful_refused": ("harmful refused", "#6aaed6", ":"),
     "word_problem": ("word problems right", "#2a7f3f", "-"),
     "fact": ("facts right", "#8a6d1f", "-"),
     "benign_refused": ("benign refused", "#b8383b", "--"),

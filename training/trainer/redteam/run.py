@@ -109,7 +109,7 @@ def redteam(options: RedteamOptions) -> Path:
         row = measure(local, attack, subject, exam, strength, bases.get(attack.ablation, {}))
         file.add(row)
         progress.advance(size)
-        say(f"row {number}/{len(left)} in {row.seconds:.0f} s; {progress.line()}")
+        say(f"row {number}/{len(left)} ({attack.title}, {subject}) in {row.seconds:.0f} s")
     progress.close()
     return write_report(options.output, attacks, file, options.command, today())
 

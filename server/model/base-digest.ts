@@ -1,0 +1,20 @@
+// What tells a base from any other, as the trainer writes it into an adapter's manifest.json
+// (trainer/publish.py, base_digest). Made of the files' own hashes, which are kept: it costs no
+// further pass over the weights.
+
+import { createHash } from 'node:crypto'
+
+/**
+ * The SHA-256 of the one safetensors file, or that of the shards' hex SHA-256s joined in the order
+ * of their names. Other files (config.json, the index) have no part in it.
+ */
+export function baseDigestOf(
+  files: ReadonlyArray<{ readonly name: string; readonly sha256: string }>,
+): string {
+  const weights = files
+    .filter(({ name }) => name.endsWith('.safetensors'))
+    .sort((x, y) => (x.name < y.name ? -1 : 1))
+    .map(({ sha256 }) => sha256)
+  if (weights.length === 1) return weights[0]!
+  return createHash('sha256').update(weights.join('')).digest('hex')
+}

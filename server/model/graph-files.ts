@@ -1,0 +1,60 @@
+// The graphs beside a converted checkpoint's weights. They are small and made anew at every start, but
+// only written when they are not there: each set of adapter places has graphs of its own over the same
+// weights. A name is the digest of its contents, so none is ever replaced by another.
+
+import { createHash } from 'node:crypto'
+import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { basename, dirname, join } from 'node:path'
+import { flushFile, flushFolder } from './disk-flush.ts'
+import { partialName } from './partial-folder.ts'
+
+export interface GraphBytes {
+  readonly model: Uint8Array
+  /** The first layers only, over the same weights: what a device is tried with. */
+  readonly probe: Uint8Array
+}
+
+/** Returns the path of the whole graph. `onNotice` is told of one that is not what was written. */
+export function writeGraphs(
+  folder: string,
+  { model, probe }: GraphBytes,
+  onNotice: (message: string) => void,
+): string {
+  const digest = createHash('sha256').update(model).update(probe).digest('hex').slice(0, 16)
+  const path = join(folder, `model.${digest}.onnx`)
+  const missing = [
+    { path, bytes: model },
+    { path: probePath(path), bytes: probe },
+  ].filter((file) => !isWritten(file, onNotice))
+  for (const file of missing) writeWhole(folder, file)
+  if (missing.length > 0) flushFolder(folder)
+  return path
+}
+
+/** The graph of the first layers that was written beside a whole one. */
+export const probePath = (path: string): string =>
+  join(dirname(path), basename(path).replace(/^model/, 'probe'))
+
+interface File {
+  readonly path: string
+  readonly bytes: Uint8Array
+}
+
+function isWritten({ path, bytes }: File, onNotice: (message: string) => void): boolean {
+  if (!existsSync(path)) return false
+  if (readFileSync(path).equals(bytes)) return true
+  onNotice(`${path} is damaged: it is written again.`)
+  return false
+}
+
+/** Written beside the folder, where leftovers are looked for, then given its name. */
+function writeWhole(folder: string, { path, bytes }: File): void {
+  const partial = partialName(folder)
+  try {
+    writeFileSync(partial, bytes)
+    flushFile(partial)
+    renameSync(partial, path)
+  } finally {
+    rmSync(partial, { force: true })
+  }
+}
