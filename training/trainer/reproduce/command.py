@@ -69,8 +69,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--only", type=lambda text: tuple(text.split(",")), metavar="FIGURES",
         help=f"among {','.join(grid.FIGURES)}")  # fmt: skip
     add("--seeds", type=positive, help="default 3, with --quick 2")
-    add("--tolerance", type=float, default=TOLERANCE, metavar="NATS",
-        help="how far from the best validation loss a rate may be (0: the best itself)")  # fmt: skip
+    add(
+        "--tolerance",
+        type=float,
+        default=TOLERANCE,
+        metavar="NATS",
+        help="how far from the best validation loss a rate may be (0: the best itself)",
+    )
     add("--quick", action="store_true", help="fewer figures, rates, seeds, epochs and prompts")
     add("--fresh", action="store_true", help="take no points of an earlier run")
     add(
