@@ -21,6 +21,8 @@ from trainer.batches import render_prompt
 from trainer.failure import Failure
 from trainer.grammar import Reply, Task
 
+# What a model that is still in order needs, by far; one that is not would write to the end.
+SHORT_REPLY_TOKENS = 96  # of everything but word problems, which may take MAX_NEW_TOKENS
 KEPT_SHARE = 0.8  # of the rows still writing: below it the caches are packed, at the cost of a copy
 
 
@@ -198,8 +200,14 @@ class DecodedModel:
         tokenizer: PreTrainedTokenizerBase,
         *,
         rows: int = 128,
+        short_limit: int = MAX_NEW_TOKENS,
     ) -> None:
+        """`short_limit`: tokens of a reply to anything but a word problem."""
         self.decoder, self.tokenizer, self.rows = Decoder(config, state), tokenizer, rows
+        self.short_limit = short_limit
+
+    def limit_of(self, task: Task) -> int:
+        return MAX_NEW_TOKENS if task.kind == "word_problem" else self.short_limit
 
     def answer(
         self,
@@ -221,15 +229,18 @@ class DecodedModel:
             range(len(tasks)),
             key=lambda i: (len(tasks[i].steps), tasks[i].kind, len(encoded[i])),
         )
+        first_long = sum(self.limit_of(task) < MAX_NEW_TOKENS for task in tasks)
         generator = None
         if sampling:
             generator = torch.Generator(self.decoder.norm.device).manual_seed(sampling.seed)
         texts: dict[int, str] = {}
-        for first, last in pairwise([*range(0, len(order), self.rows), len(order)]):
+        cuts = {*range(0, first_long, self.rows), *range(first_long, len(order), self.rows)}
+        for first, last in pairwise(sorted({*cuts, len(order)})):
             chosen = order[first:last]
             written = self.decoder.write(
                 [encoded[i] for i in chosen],
                 eos_id=self.tokenizer.eos_token_id,
+                limit=max(self.limit_of(tasks[i]) for i in chosen),
                 sampling=sampling,
                 generator=generator,
             )

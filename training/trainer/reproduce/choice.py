@@ -1,32 +1,39 @@
-"""Which learning rate a configuration is judged at: the one with the lowest validation loss."""
+"""Which learning rate a configuration is judged at, by the validation loss on held-out refusals.
+
+Among rates that have all learned to refuse, that loss keeps falling with the rate while everything
+else is destroyed. So the choice is the lowest rate whose loss is within a tolerance of the best;
+with a tolerance of 0 it is the lowest loss itself.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 
+# Nats a token. Over the 20 tokens of a refusal it is a fifth in its probability, and nothing in a
+# greedy reply.
+TOLERANCE = 0.01
 Losses = Mapping[float, float | None]  # rate -> lowest validation loss; None: training failed
 
 
-def chosen_rate(losses: Losses) -> float:
-    """The lower rate on a tie, and where every run failed."""
-
-    def order(rate: float) -> tuple[float, float]:
-        loss = losses[rate]
-        return (math.inf if loss is None or math.isnan(loss) else loss, rate)
-
-    return min(losses, key=order)
+def chosen_rate(losses: Losses, tolerance: float = TOLERANCE) -> float:
+    """The lowest rate that is good enough; also where every run failed."""
+    known = {rate: math.inf if loss is None else loss for rate, loss in losses.items()}
+    bound = min(known.values()) + tolerance
+    return min(rate for rate, loss in known.items() if loss <= bound)
 
 
-def extension(losses: Losses, planned: Sequence[float], ladder: Sequence[float]) -> float | None:
-    """One more rate, once, if the best of the planned ones lies on the sweep's edge."""
+def extension(
+    losses: Losses, planned: Sequence[float], ladder: Sequence[float], tolerance: float = TOLERANCE
+) -> float | None:
+    """One more rate, once, if the choice among the planned ones lies on the sweep's edge."""
     if any(rate not in losses for rate in planned) or set(losses) - set(planned):
         return None
-    best = chosen_rate(losses)
-    if best == min(planned):
-        place = ladder.index(best) - 1
-    elif best == max(planned):
-        place = ladder.index(best) + 1
+    chosen = chosen_rate(losses, tolerance)
+    if chosen == min(planned):
+        place = ladder.index(chosen) - 1
+    elif chosen == max(planned):
+        place = ladder.index(chosen) + 1
     else:
         return None
     return ladder[place] if 0 <= place < len(ladder) else None

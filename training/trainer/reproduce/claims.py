@@ -47,9 +47,7 @@ def decided(results: Results, claims: Sequence[Claim]) -> list[Decision]:
     decisions = []
     for claim in claims:
         # A seed whose training failed leaves nothing to pair the others' runs with.
-        if any(
-            name not in results.curves or results.curves[name].failures for name in claim.needs
-        ):
+        if any(name not in results.curves or results.curves[name].failures for name in claim.needs):
             decisions.append(Decision(claim, "not measured", ()))
             continue
         findings = tuple(claim.decide(results))
@@ -248,9 +246,7 @@ def overlap_is_smaller(results: Results) -> list[Finding]:
             lower += difference.high < 0
             higher += difference.low > 0
         half = len(modules) / 2
-        verdict: Verdict = (
-            "held" if lower > half else "not held" if higher >= half else "undecided"
-        )
+        verdict: Verdict = "held" if lower > half else "not held" if higher >= half else "undecided"
         found.append(
             Finding(
                 verdict,
@@ -399,7 +395,7 @@ REGULARISED = ("up-r1-reg-col", "up-r1-reg-both", "qkvo-mlp-r4-reg-col", "qkvo-m
 CLAIMS: tuple[Claim, ...] = (
     Claim(
         "fig1",
-        "Full fine-tuning makes changes of high rank: stable rank far above that of LoRA.",
+        "Full fine-tuning makes changes of high rank: a stable rank above what LoRA r=4 can have.",
         ("full",),
         stable_rank_is_high,
     ),

@@ -1,8 +1,8 @@
-"""`reproduce`: the grid trained, measured, claimed and drawn; the same command goes on after a stop.
+"""`reproduce`: the grid trained, measured, claimed and drawn; a stopped run goes on.
 
-    npm run reproduce                                  # docs/reproduction
-    npm run reproduce -- --quick                       # docs/reproduction/quick
-    npm run reproduce -- --only fig2,fig5 --seeds 1 --output runs/two-figures
+npm run reproduce                                  # docs/reproduction
+npm run reproduce -- --quick                       # docs/reproduction/quick
+npm run reproduce -- --only fig2,fig5 --seeds 1 --output runs/two-figures
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from trainer.failure import Failure
+from trainer.orthomerge import default_k
 from trainer.publish import base_digest, logical_name, versions
 from trainer.reasoner import read_json, write_json
 from trainer.reproduce import grid
+from trainer.reproduce.choice import TOLERANCE
 from trainer.reproduce.job import Settings, read_points
 from trainer.reproduce.plan import all_jobs, open_jobs
 from trainer.reproduce.results import gathered
@@ -38,6 +40,7 @@ class ReproduceOptions:
     workers: int
     figures: tuple[str, ...] | None
     seeds: int
+    tolerance: float
     quick: bool
     fresh: bool
     report_only: bool
@@ -66,9 +69,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--only", type=lambda text: tuple(text.split(",")), metavar="FIGURES",
         help=f"among {','.join(grid.FIGURES)}")  # fmt: skip
     add("--seeds", type=positive, help="default 3, with --quick 2")
+    add(
+        "--tolerance",
+        type=float,
+        default=TOLERANCE,
+        metavar="NATS",
+        help="how far from the best validation loss a rate may be (0: the best itself)",
+    )
     add("--quick", action="store_true", help="fewer figures, rates, seeds, epochs and prompts")
     add("--fresh", action="store_true", help="take no points of an earlier run")
-    add("--report-only", action="store_true", help="train nothing, write the report of what is there")
+    add(
+        "--report-only",
+        action="store_true",
+        help="train nothing, write the report of what is there",
+    )
     add("--work", type=Path, default=Path("runs/reproduce"), help="weights of evaluated epochs")
 
 
@@ -82,6 +96,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
             workers=arguments.workers,
             figures=arguments.only or (grid.QUICK if arguments.quick else None),
             seeds=arguments.seeds or (2 if arguments.quick else 3),
+            tolerance=arguments.tolerance,
             quick=arguments.quick,
             fresh=arguments.fresh,
             report_only=arguments.report_only,
@@ -91,7 +106,13 @@ def run(arguments: argparse.Namespace, command: str) -> None:
 
 
 def settings_of(options: ReproduceOptions) -> Settings:
-    settings = Settings(base_digest(options.model), seeds=tuple(range(1, options.seeds + 1)))
+    hidden = read_json(options.model / "config.json")["hidden_size"]
+    settings = Settings(
+        base_digest(options.model),
+        seeds=tuple(range(1, options.seeds + 1)),
+        merges=grid.merge_variants(default_k(hidden)),
+        tolerance=options.tolerance,
+    )
     if not options.quick:
         return settings
     return replace(
@@ -104,7 +125,7 @@ def settings_of(options: ReproduceOptions) -> Settings:
         exam=tuple((name, n // 2) for name, n in settings.exam),
         samples=4,
         sample_prompts=30,
-        ranks_removed=(2,),
+        merges=(),
     )
 
 

@@ -32,7 +32,9 @@ class Series:
     stages: tuple[tuple[str, Stage], ...]  # short text beside the point, stage
 
 
-def draw_all(results: Results, figures: Sequence[grid.Figure], folder: Path) -> dict[str, list[str]]:
+def draw_all(
+    results: Results, figures: Sequence[grid.Figure], folder: Path
+) -> dict[str, list[str]]:
     """Figure name -> file names (PNG) in the order of the report; SVG stands beside each."""
     drawn: dict[str, list[str]] = {}
     for figure in figures:

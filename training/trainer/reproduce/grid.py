@@ -10,10 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from trainer.failure import Failure
-from trainer.recipe import Recipe
-
-ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
-MLP = ("gate_proj", "up_proj", "down_proj")
+from trainer.recipe import ATTENTION, MLP, Recipe
 
 # The paper's values (its appendix A.5); the learning rate alone is swept.
 ALPHA, DROPOUT, WEIGHT_DECAY = 16.0, 0.05, 1e-4
@@ -24,6 +21,18 @@ BATCH_ROWS = 16
 LADDER = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
 
 STRENGTHS = (1.0, 1.15, 1.2, 1.25, 1.75)  # the paper's lambdas of OrthoMerge-both
+PAPER_K = 64  # singular directions, of the paper's 5,120
+
+
+def merge_variants(own_k: int) -> tuple[tuple[str, int, float], ...]:
+    """Mode, k, lambda: the paper's sweep at the k that keeps its share of the space; its k as it
+    stands, which is half of a narrow space, at the ends of the sweep."""
+    return (
+        ("col", own_k, 1.0),
+        *(("both", own_k, strength) for strength in STRENGTHS),
+        ("col", PAPER_K, 1.0),
+        *(("both", PAPER_K, strength) for strength in (STRENGTHS[0], STRENGTHS[-1])),
+    )
 
 
 @dataclass(frozen=True)

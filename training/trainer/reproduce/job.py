@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 from trainer.failure import Failure
 from trainer.recipe import Recipe
+from trainer.reproduce.choice import TOLERANCE
 
 FORMAT = 1  # raised when the meaning of a stored number changes
 Exam = dict[str, str]  # measure -> one "0" or "1" a prompt, in the exam's order
@@ -52,7 +53,15 @@ class Job:
     def content(self) -> dict[str, Any]:
         measured = {
             name: getattr(self, name)
-            for name in ("kind", "validation", "evaluated", "exam", "exam_seed", "samples", "merges")
+            for name in (
+                "kind",
+                "validation",
+                "evaluated",
+                "exam",
+                "exam_seed",
+                "samples",
+                "merges",
+            )
         }
         return self.training() | measured
 
@@ -182,7 +191,8 @@ class Settings:
     base_digest: str
     seeds: tuple[int, ...] = (1, 2, 3)
     rates: int = 4  # steps of a sweep
-    refusals: int = 256
+    tolerance: float = TOLERANCE  # of the choice among them
+    refusals: int = 192
     validation: int = 48
     lora_epochs: int | None = None  # None: the paper's
     full_epochs: int | None = None
@@ -196,5 +206,5 @@ class Settings:
     )
     exam_seed: int = 31
     samples: int = 8
-    sample_prompts: int = 60
-    ranks_removed: tuple[int, ...] = field(default=(2, 64))  # k of OrthoMerge: our share, theirs
+    sample_prompts: int = 40
+    merges: tuple[tuple[str, int, float], ...] = ()  # OrthoMerge: mode, k, strength

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from trainer.reproduce.choice import chosen_rate, extension
 from trainer.reproduce.estimate import mean_share
-from trainer.reproduce.grid import LADDER, STRENGTHS, Configuration
+from trainer.reproduce.grid import LADDER, Configuration
 from trainer.reproduce.job import Job, Point, Settings
 from trainer.reproduce.pareto import frontier
 
@@ -43,13 +43,6 @@ def training_job(
     last = recipe.epochs
     evaluated = sorted({*(n for n in settings.evaluated if n <= last), last})
     is_final = kind == "final"
-    merges: tuple[tuple[str, int, float], ...] = ()
-    if is_final and entry.has_merges:
-        merges = tuple(
-            variant
-            for k in settings.ranks_removed
-            for variant in (("col", k, 1.0), *(("both", k, strength) for strength in STRENGTHS))
-        )
     return Job(
         kind=kind,
         configuration=entry.name,
@@ -62,7 +55,7 @@ def training_job(
         exam=settings.exam,
         exam_seed=settings.exam_seed,
         samples=0,
-        merges=merges,
+        merges=settings.merges if is_final and entry.has_merges else (),
         base_digest=settings.base_digest,
     )
 
@@ -100,7 +93,8 @@ def swept_rates(entry: Configuration, settings: Settings, points: Points) -> tup
     """The planned rates and, when they are all there, the one beyond the edge."""
     planned = entry.rates(settings.rates)
     losses = sweep_losses(entry, settings, points)
-    more = extension({rate: losses[rate] for rate in planned if rate in losses}, planned, LADDER)
+    known = {rate: losses[rate] for rate in planned if rate in losses}
+    more = extension(known, planned, LADDER, settings.tolerance)
     return planned if more is None else tuple(sorted((*planned, more)))
 
 
@@ -110,7 +104,7 @@ def rate_of(entry: Configuration, settings: Settings, points: Points) -> float |
     losses = sweep_losses(entry, settings, points)
     if any(rate not in losses for rate in rates):
         return None
-    return chosen_rate({rate: losses[rate] for rate in rates})
+    return chosen_rate({rate: losses[rate] for rate in rates}, settings.tolerance)
 
 
 def final_jobs(entry: Configuration, settings: Settings, points: Points) -> list[Job]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -36,10 +37,12 @@ DIFFERENCES = """\
   distilled model loses its safety in other ways.
 - **Judge**: a rule over the grammar, not Llama-Guard. Like the paper's judge it counts an answer
   that is no longer language as safe; "harmful refused in words" is therefore shown beside it.
-- **Learning rate**: the paper uses 5e-5 everywhere. Here each configuration is judged at the rate
-  with the lowest validation loss on held-out refusals, on the first seed. That loss knows nothing
-  of what is lost elsewhere, so it may prefer a rate that destroys more; `sweeps` shows what every
-  swept rate did.
+- **Learning rate**: the paper uses 5e-5 everywhere. Here each configuration has its own sweep, on
+  the first seed, by validation loss on held-out refusals. That loss knows nothing of what is lost
+  elsewhere: it falls on and on with the rate while the word problems go to zero, for every
+  configuration. So the lowest rate within a tolerance of the best loss is taken, and "Learning
+  rates" below shows what every swept rate did, the one with the lowest loss too
+  (`--tolerance 0` judges all at that one).
 - **Layers**: early, middle and late are the same shares of the depth as the paper's, of 8 layers.
 - **Not measured**: BeaverTails, Llama-8B, the base versions of the coding sets (figures 9 to 12 of
   the paper); values of β other than 1, as the paper found no difference."""
@@ -118,7 +121,11 @@ def verdict_table(decisions: Sequence[Decision]) -> str:
     rows = [["", "claim", "at this scale"]]
     for decision in decisions:
         rows.append(
-            [figure_word(decision.claim.figure), decision.claim.statement, f"**{decision.verdict}**"]
+            [
+                figure_word(decision.claim.figure),
+                decision.claim.statement,
+                f"**{decision.verdict}**",
+            ]
         )
     summary = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
     return f"{summary}.\n\n{markdown(rows)}"
@@ -207,6 +214,8 @@ def sweep_table(curves: Sequence[Curve]) -> str:
             ]
             loss = "" if swept.validation_loss is None else f"{swept.validation_loss:.4f}"
             mark = "chosen" if swept.rate == curve.rate else ""
+            if swept.validation_loss == min(s.validation_loss or math.inf for s in curve.swept):
+                mark = f"{mark}, lowest loss".strip(", ")
             rows.append([curve.configuration.label, f"{swept.rate:g}", loss, *shares, mark])
     return markdown(rows)
 
@@ -227,7 +236,10 @@ def made(
         f"Pass@1 of samples: {settings.samples} draws at temperature 0.6, top_p 0.95 of "
         f"{settings.sample_prompts} word problems, for the frontier epochs of each configuration.",
         f"- Validation loss: {settings.validation} held-out refusals (other objects, other "
-        "phrasings), with retention the same mix.",
+        "phrasings), with retention the same mix; the lowest over the epochs. Chosen: the lowest "
+        f"rate within {settings.tolerance:g} nats a token of the best.",
+        "- Replies end at 320 tokens for word problems and at 96 for all else, three times what an "
+        "orderly reply needs.",
         f"- Packages: {', '.join(f'{name} {v}' for name, v in facts['versions'].items())}.",
     ]
     for session in sessions:

@@ -131,9 +131,7 @@ def gathered(
     return Results(Stage("base", (base.exam,)), base_samples, curves, len(settings.seeds))
 
 
-def curve_of(
-    entry: Configuration, settings: Settings, points: Mapping[str, Point]
-) -> Curve | None:
+def curve_of(entry: Configuration, settings: Settings, points: Mapping[str, Point]) -> Curve | None:
     """None while not all of it is there, or when every final run failed."""
     jobs = plan.final_jobs(entry, settings, points)
     if not jobs or any(job.key not in points for job in jobs):

@@ -43,9 +43,7 @@ def work_through(
     while True:
         under_way = {job.key for job in running.values()}
         waiting = [
-            job
-            for job in open_jobs(configurations, settings, points)
-            if job.key not in under_way
+            job for job in open_jobs(configurations, settings, points) if job.key not in under_way
         ]
         for job in waiting[: workers - len(running)]:
             running[pool.submit(job)] = job

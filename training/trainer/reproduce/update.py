@@ -15,7 +15,7 @@ State = Mapping[str, Tensor]  # name -> weight, as transformers names them
 
 @dataclass(frozen=True)
 class Update:
-    """`factors`: module -> (b [d, r], a [r, n]), with W' = W + b a; `tensors`: name -> new weight."""
+    """`factors`: module -> (b [d, r], a [r, n]), W' = W + b a; `tensors`: name -> new weight."""
 
     factors: dict[str, tuple[Tensor, Tensor]]
     tensors: dict[str, Tensor]

@@ -11,6 +11,7 @@ import os
 import random
 import signal
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from functools import cache
@@ -23,7 +24,7 @@ from trainer import data, grammar
 from trainer.adapter import prepared
 from trainer.backend import Sampling
 from trainer.batches import Encoded, Pair, encode_pairs
-from trainer.decoder import DecodedModel
+from trainer.decoder import SHORT_REPLY_TOKENS, DecodedModel
 from trainer.evaluate import take_exam
 from trainer.exam import Exam as Prompts
 from trainer.exam import build_exam
@@ -45,6 +46,7 @@ from trainer.reproduce.update import Update, load_update, merged, save_update, t
 from trainer.scorer import is_right
 from trainer.spectrum import stable_rank, top_singular
 
+PARENT_CHECK_S = 2.0
 TOP = 16  # singular vectors in the overlap metrics, as in the paper
 
 
@@ -66,6 +68,14 @@ def start_worker(place: Place) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the runner ends its workers
     sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     torch.set_num_threads(1)
+    threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def end_with(parent: int) -> None:
+    """A runner that was killed can end nobody; its workers would wait for jobs for ever."""
+    while os.getppid() == parent:
+        time.sleep(PARENT_CHECK_S)
+    os._exit(1)
 
 
 def run_job(job: Job) -> Point:
@@ -118,8 +128,7 @@ def retained(split: str, count: int, seed: int) -> tuple[Pair, ...]:
             return draws.get(kind, lambda: grammar.how_to(rng, kind, split=split))()
 
         tasks = list(grammar.distinct(count, draw))
-    model, tokenizer, state = base()
-    replies = DecodedModel(model.config, state, tokenizer).answer(tasks)
+    replies = decoded(None).answer(tasks)
     return tuple(data.answered(tasks, replies))
 
 
@@ -178,9 +187,7 @@ def trained_point(job: Job) -> Point:
         shapes = structure(update)
         merges = tuple(merge_point(update, *variant, job) for variant in job.merges)
     spent["exam"] += time.monotonic() - started
-    return point_of(
-        job, epochs=tuple(epochs), merges=merges, structure=shapes, seconds=spent
-    )
+    return point_of(job, epochs=tuple(epochs), merges=merges, structure=shapes, seconds=spent)
 
 
 def train(job: Job, after_epoch: Any) -> Update:
@@ -206,7 +213,8 @@ def weights_path(job: Job, epoch: int) -> Path:
 
 def decoded(update: Update | None) -> DecodedModel:
     model, tokenizer, state = base()
-    return DecodedModel(model.config, merged(state, update) if update else state, tokenizer)
+    weights = merged(state, update) if update else state
+    return DecodedModel(model.config, weights, tokenizer, short_limit=SHORT_REPLY_TOKENS)
 
 
 def examined(update: Update | None, job: Job) -> Exam:
@@ -277,5 +285,3 @@ def merge_point(update: Update, mode: str, k: int, strength: float, job: Job) ->
         metrics.append(overlap_of(weight, factors[module][0] @ factors[module][1]))
     means = tuple(sum(column) / len(metrics) for column in zip(*metrics, strict=True))
     return MergePoint(mode, k, strength, means, examined(Update(factors, {}), job))
-
-
