@@ -14,9 +14,9 @@ import torch
 from peft.tuners.lora import LoraLayer
 from transformers import PreTrainedTokenizerBase
 
-from trainer.backend import LocalModel
 from trainer.evaluate import take_exam
 from trainer.exam import Exam
+from trainer.exam_backend import exam_backend
 from trainer.failure import Failure
 from trainer.interval import Share
 
@@ -96,11 +96,12 @@ def choose_strength(
     for strength in candidates:
         if not 0 < strength <= 4:
             raise Failure(f"a candidate strength must be above 0 and at most 4; got {strength}")
-    backend = LocalModel(model, tokenizer)
 
     def row(strength: float) -> StrengthRow:
         with at_strength(model, strength):
-            shares = take_exam(backend, f"strength {strength:g}", exam).shares
+            shares = take_exam(
+                exam_backend(model, tokenizer), f"strength {strength:g}", exam
+            ).shares
         return StrengthRow(strength, {name: shares[name] for name in (aim, *kept)})
 
     return choose(row(BASE), [row(strength) for strength in candidates], aim=aim, kept=kept)
