@@ -16,9 +16,9 @@ from torch.utils.checkpoint import checkpoint
 
 from trainer.batches import IGNORED
 
-# float32 numbers of logits, 256 MiB and 32 MiB; more are computed in pieces. Where lm_head is
+# float32 numbers of logits, 256 MiB and 64 MiB; more are computed in pieces. Where lm_head is
 # trained, pieces are computed twice.
-LOGITS_AT_ONCE, FROZEN_LOGITS_AT_ONCE = 1 << 26, 1 << 23
+LOGITS_AT_ONCE, FROZEN_LOGITS_AT_ONCE = 1 << 26, 1 << 24
 
 
 class CompletionLoss(nn.Module):
@@ -76,7 +76,10 @@ def summed_loss(lm_head: nn.Module, hidden: Tensor, targets: Tensor) -> Tensor:
 
 
 def in_pieces(lm_head: nn.Module, at_once: int, *tensors: Tensor) -> list[tuple[Tensor, ...]]:
-    size = max(1, at_once // lm_head.weight.shape[0])
+    """In pieces as even as can be: one of a few tokens would read all of lm_head for little."""
+    tokens = len(tensors[0])
+    count = -(-tokens // max(1, at_once // lm_head.weight.shape[0]))
+    size = -(-tokens // max(1, count))
     return list(zip(*(tensor.split(size) for tensor in tensors), strict=True))
 
 
