@@ -11,11 +11,14 @@ import copy
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
 from torch.utils.checkpoint import checkpoint
 
 from trainer.batches import IGNORED
 
-LOGITS_AT_ONCE = 1 << 26  # float32 numbers, 256 MiB; more are computed in pieces, twice
+# float32 numbers of logits, 256 MiB and 64 MiB; more are computed in pieces. Where lm_head is
+# trained, pieces are computed twice.
+LOGITS_AT_ONCE, FROZEN_LOGITS_AT_ONCE = 1 << 26, 1 << 24
 
 
 class CompletionLoss(nn.Module):
@@ -59,15 +62,56 @@ class CompletionLoss(nn.Module):
 
 def summed_loss(lm_head: nn.Module, hidden: Tensor, targets: Tensor) -> Tensor:
     """hidden: [tokens, hidden size]. A large vocabulary's logits are never held all at once."""
+    is_plain = isinstance(lm_head, nn.Linear) and lm_head.bias is None
+    if is_plain and not lm_head.weight.requires_grad and hidden.requires_grad:
+        return FrozenHeadLoss.apply(hidden, targets, lm_head)
 
     def piece_loss(states: Tensor, wanted: Tensor) -> Tensor:
         return nn.functional.cross_entropy(lm_head(states).float(), wanted, reduction="sum")
 
-    size = max(1, LOGITS_AT_ONCE // lm_head.weight.shape[0])
-    if len(hidden) <= size:
+    pieces = in_pieces(lm_head, LOGITS_AT_ONCE, hidden, targets)
+    if len(pieces) == 1:
         return piece_loss(hidden, targets)
-    pieces = zip(hidden.split(size), targets.split(size), strict=True)
     return torch.stack([checkpoint(piece_loss, *p, use_reentrant=False) for p in pieces]).sum()
+
+
+def in_pieces(lm_head: nn.Module, at_once: int, *tensors: Tensor) -> list[tuple[Tensor, ...]]:
+    """In pieces as even as can be: one of a few tokens would read all of lm_head for little."""
+    tokens = len(tensors[0])
+    count = -(-tokens // max(1, at_once // lm_head.weight.shape[0]))
+    size = -(-tokens // max(1, count))
+    return list(zip(*(tensor.split(size) for tensor in tensors), strict=True))
+
+
+class FrozenHeadLoss(torch.autograd.Function):
+    """The sum of the cross-entropy behind an lm_head that is not trained.
+
+    d loss / d logits = softmax(logits) - onehot(target) is at hand as soon as the logits are, so
+    the gradient of `hidden` is made piece by piece on the way forward: no logits are kept for the
+    way back, none are computed twice.
+    """
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, hidden: Tensor, targets: Tensor, lm_head: nn.Linear) -> Tensor:
+        total = torch.zeros((), device=hidden.device)
+        gradient = torch.empty_like(hidden)
+        pieces = in_pieces(lm_head, FROZEN_LOGITS_AT_ONCE, hidden, targets, gradient)
+        for states, wanted, into in pieces:
+            logits = lm_head(states).float()  # [tokens, vocabulary], overwritten step by step
+            highest = logits.amax(dim=1, keepdim=True)
+            at_target = logits.gather(1, wanted[:, None])
+            sums = logits.sub_(highest).exp_().sum(dim=1, keepdim=True)
+            total += (sums.log() + highest - at_target).sum()
+            logits.div_(sums)
+            logits.scatter_add_(1, wanted[:, None], logits.new_full((len(wanted), 1), -1.0))
+            torch.matmul(logits.to(hidden.dtype), lm_head.weight, out=into)
+        ctx.save_for_backward(gradient)
+        return total
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, upstream: Tensor) -> tuple[Tensor, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return (gradient.float() * upstream).to(gradient.dtype), None, None
 
 
 def causal_model(model: nn.Module) -> nn.Module:

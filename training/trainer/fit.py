@@ -177,7 +177,7 @@ class Run:
         # Each epoch seeds its own dropout, so a resumed run draws the same numbers.
         name = f"{self.seed}/dropout/{number}/{self.accelerator.process_index}"
         torch.manual_seed(random.Random(name).getrandbits(63))
-        rng = random.Random(f"{self.seed}/order/{number}")
+        rng = plan.order_rng(self.seed, number)
         steps = plan.steps_of_epoch(len(self.rows), self.rows_per_step, rng)
         left = f"{self.recipe.epochs - number} epochs after this"
         progress = Progress(f"epoch {number}/{self.recipe.epochs}", len(self.rows), "examples")

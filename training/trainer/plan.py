@@ -16,6 +16,10 @@ from collections.abc import Sequence
 PASS_TOKENS = 48
 
 
+def order_rng(seed: int, epoch: int) -> random.Random:
+    return random.Random(f"{seed}/order/{epoch}")
+
+
 def steps_of_epoch(count: int, rows_per_step: int, rng: random.Random) -> list[list[int]]:
     order = rng.sample(range(count), count)
     return [order[start : start + rows_per_step] for start in range(0, count, rows_per_step)]
