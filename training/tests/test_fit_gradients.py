@@ -127,6 +127,28 @@ def test_rows_put_through_one_by_one_or_together_give_the_same_gradients(
     assert_same(found, wanted)
 
 
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("case", ["up_proj of the middle layers", "all weights"])
+def test_examples_packed_into_one_row_give_the_same_gradients(
+    case, attention, model, rows, tokenizer, monkeypatch
+):
+    recipe = recipe_of(**CASES[case], batch_size=6, grad_accum=1)
+    model.set_attn_implementation(attention)
+    wanted = stock_gradients(trainable(model, recipe), rows, tokenizer.pad_token_id)
+    monkeypatch.setattr("trainer.fit.pack_tokens", lambda model: 1000)
+    shapes = []
+    original = completion_loss.CompletionLoss.forward
+
+    def watched(self, inputs, *rest):
+        shapes.append(tuple(inputs.shape))
+        return original(self, inputs, *rest)
+
+    monkeypatch.setattr(completion_loss.CompletionLoss, "forward", watched)
+    found, _ = fit_gradients(trainable(model, recipe), rows, recipe, tokenizer.pad_token_id)
+    assert shapes == [(1, sum(map(sum, LENGTHS)))]
+    assert_same(found, wanted)
+
+
 @pytest.mark.parametrize("kept", ["in memory", "on disk", "half of the rows"])
 def test_the_prefix_cache_changes_no_gradient(kept, model, rows, tokenizer, tmp_path):
     recipe = recipe_of()

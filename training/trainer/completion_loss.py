@@ -19,6 +19,7 @@ from trainer.batches import IGNORED
 # float32 numbers of logits, 256 MiB and 64 MiB; more are computed in pieces. Where lm_head is
 # trained, pieces are computed twice.
 LOGITS_AT_ONCE, FROZEN_LOGITS_AT_ONCE = 1 << 26, 1 << 24
+PACKING_SHARE = 0.1  # of a layer's time, for the attention of packed examples
 
 
 class CompletionLoss(nn.Module):
@@ -32,32 +33,40 @@ class CompletionLoss(nn.Module):
         self.model = model
         self.first_layer = first_layer
 
-    def forward(self, inputs: Tensor, labels: Tensor, hidden: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        inputs: Tensor,
+        labels: Tensor,
+        hidden: Tensor | None = None,
+        positions: Tensor | None = None,
+    ) -> Tensor:
         """Sum of the cross-entropy over completion tokens.
 
         inputs, labels: [rows, length] int64. hidden: [rows, length, hidden size], what enters
-        `first_layer`, if it is known.
+        `first_layer`, if it is known. positions: [1, length] of packed examples.
         """
+        more = {"use_cache": False, "position_ids": positions}
         causal = causal_model(self.model)
         if self.first_layer is None:
-            last = causal.model(input_ids=inputs, use_cache=False).last_hidden_state
+            last = causal.model(input_ids=inputs, **more).last_hidden_state
         else:
             if hidden is None:
-                hidden = self.prefix(inputs)
+                hidden = self.prefix(inputs, positions)
             upper = part(causal.model, self.first_layer, None)
-            last = upper(inputs_embeds=hidden, use_cache=False).last_hidden_state
+            last = upper(inputs_embeds=hidden, **more).last_hidden_state
         targets = labels[:, 1:]
         chosen = targets != IGNORED  # [rows, length - 1]
         return summed_loss(causal.lm_head, last[:, :-1][chosen], targets[chosen])
 
     @torch.no_grad()
-    def prefix(self, inputs: Tensor) -> Tensor:
+    def prefix(self, inputs: Tensor, positions: Tensor | None = None) -> Tensor:
         """What enters `first_layer`: [rows, length, hidden size]."""
         decoder = causal_model(self.model).model
         if self.first_layer == 0:
             return decoder.embed_tokens(inputs)
         lower = part(decoder, 0, self.first_layer)
-        return lower(input_ids=inputs, use_cache=False).last_hidden_state
+        more = {"use_cache": False, "position_ids": positions}
+        return lower(input_ids=inputs, **more).last_hidden_state
 
 
 def summed_loss(lm_head: nn.Module, hidden: Tensor, targets: Tensor) -> Tensor:
@@ -130,6 +139,14 @@ def part(decoder: nn.Module, start: int, stop: int | None) -> nn.Module:
     if stop is not None:
         found.norm = nn.Identity()
     return found
+
+
+def pack_tokens(model: nn.Module) -> int:
+    """How many tokens may share one row: a packed row's attention is computed over all of them and
+    masked, which must stay small beside the layers' products."""
+    causal = causal_model(model)
+    products = sum(p.numel() for p in causal.model.layers[-1].parameters() if p.dim() == 2)
+    return int(PACKING_SHARE * products / (2 * causal.config.hidden_size))
 
 
 def can_split(model: nn.Module) -> bool:

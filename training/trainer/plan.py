@@ -32,17 +32,24 @@ def share_of(step: Sequence[int], lengths: Sequence[int], process: int, count: i
 
 
 def grouped(
-    rows: Sequence[int], lengths: Sequence[int], max_rows: int, pass_tokens: int = PASS_TOKENS
+    rows: Sequence[int],
+    lengths: Sequence[int],
+    max_rows: int,
+    pass_tokens: int = PASS_TOKENS,
+    pack_tokens: int = 0,
 ) -> list[list[int]]:
-    """`rows`, sorted by length, cut where padding and passes together cost least."""
+    """`rows`, sorted by length, cut where padding and passes together cost least; a group of up to
+    `pack_tokens` is computed without padding."""
     costs = [0.0]  # of the best cut of the first k rows
     cuts = [0]
     for end in range(1, len(rows) + 1):
         longest = lengths[rows[end - 1]]
-        options = [
-            (costs[start] + pass_tokens + longest * (end - start), start)
-            for start in range(max(0, end - max_rows), end)
-        ]
+        options = []
+        tokens = 0
+        for start in range(end - 1, max(0, end - max_rows) - 1, -1):
+            tokens += lengths[rows[start]]
+            computed = tokens if tokens <= pack_tokens else longest * (end - start)
+            options.append((costs[start] + pass_tokens + computed, start))
         cost, start = min(options)
         costs.append(cost)
         cuts.append(start)
@@ -52,6 +59,12 @@ def grouped(
         groups.append(list(rows[cuts[end] : end]))
         end = cuts[end]
     return groups[::-1]
+
+
+def is_packed(group: Sequence[int], lengths: Sequence[int], pack_tokens: int) -> bool:
+    """Whether a group is computed as one row: it fits, and padding would be computed otherwise."""
+    found = [lengths[i] for i in group]
+    return min(found) < max(found) and sum(found) <= pack_tokens
 
 
 def even_groups(rows: Sequence[int], passes: int) -> list[list[int]]:

@@ -41,6 +41,14 @@ class PrefixCache:
             found[index, : len(row)] = self.table[start : start + len(row)]
         return found
 
+    def packed(self, indices: Sequence[int], rows: Sequence[Encoded]) -> Tensor | None:
+        """[1, tokens of all rows, hidden size]; None unless all rows are here."""
+        starts = [self.starts[i] for i in indices]
+        if any(start is None for start in starts):
+            return None
+        pieces = [self.table[s : s + len(row)] for s, row in zip(starts, rows, strict=True)]
+        return torch.cat(pieces)[None]
+
 
 def fill(
     loss: CompletionLoss,
