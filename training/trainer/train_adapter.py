@@ -271,7 +271,7 @@ def ship(
         "validation": [
             {"epoch": j.epoch.number, "loss": j.epoch.loss, **j.measures} for j in judged
         ],
-        "strengths": choice.as_json() if choice else None,
+        "strength": choice.as_json() if choice else None,
         "exam": {"split": exam.split, "seed": exam.seed, "n": options.n} if exam else None,
         "results": {
             result.subject: as_json(result, differences.get(result.subject)) for result in results
