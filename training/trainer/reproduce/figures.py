@@ -12,10 +12,10 @@ from matplotlib.figure import Figure as Drawing
 
 from trainer.figure import COLORS, new_figure, save
 from trainer.reproduce import grid
-from trainer.reproduce.claims import METRICS, module_types, overlap_by_seed
 from trainer.reproduce.estimate import Estimate, over_seeds
 from trainer.reproduce.pareto import frontier
 from trainer.reproduce.results import Curve, Results, Stage
+from trainer.reproduce.structure import METRICS, module_types, overlap_by_seed
 
 PANELS = (
     ("word_problem", "word problems right"),

@@ -11,10 +11,12 @@ from typing import Any
 from trainer.progress import clock_time
 from trainer.reasoner import write_json
 from trainer.reproduce import grid
-from trainer.reproduce.claims import CLAIMS, MARGIN, Decision, decided, number, percent
+from trainer.reproduce.claims import CLAIMS, Decision, decided
+from trainer.reproduce.estimate import number, percent
 from trainer.reproduce.figures import draw_all
 from trainer.reproduce.job import Settings
 from trainer.reproduce.results import MEASURES, Curve, Results
+from trainer.reproduce.verdict import MARGIN
 from trainer.table import markdown
 
 INTERVALS = f"""\
