@@ -34,6 +34,7 @@ class Claim:
     statement: str
     needs: tuple[str, ...]  # configurations
     decide: Callable[[Results], Sequence[Finding]]
+    needs_merges: bool = False  # OrthoMerge variants of its configurations that can have them
 
 
 @dataclass(frozen=True)
@@ -46,13 +47,22 @@ class Decision:
 def decided(results: Results, claims: Sequence[Claim]) -> list[Decision]:
     decisions = []
     for claim in claims:
-        # A seed whose training failed leaves nothing to pair the others' runs with.
-        if any(name not in results.curves or results.curves[name].failures for name in claim.needs):
+        if not is_measured(claim, results):
             decisions.append(Decision(claim, "not measured", ()))
             continue
         findings = tuple(claim.decide(results))
         decisions.append(Decision(claim, together([f.verdict for f in findings]), findings))
     return decisions
+
+
+def is_measured(claim: Claim, results: Results) -> bool:
+    curves = [results.curves[name] for name in claim.needs if name in results.curves]
+    # A seed whose training failed leaves nothing to pair the others' runs with.
+    if len(curves) < len(claim.needs) or any(curve.failures for curve in curves):
+        return False
+    # A quick run makes no variants.
+    can_have = [curve for curve in curves if curve.configuration.has_merges]
+    return not claim.needs_merges or all(curve.merges for curve in can_have)
 
 
 RANKS_ABOVE_1 = ("mlp-r4", "mlp-r8", "mlp-r16", "mlp-r64", "full")
@@ -162,18 +172,21 @@ CLAIMS: tuple[Claim, ...] = (
         "OrthoMerge-both improves on plain LoRA at its best point.",
         MERGED,
         orthomerge_gains,
+        needs_merges=True,
     ),
     Claim(
         "fig8",
         "OrthoMerge-both by itself costs safety, and scaling by λ restores it.",
         MERGED,
         projection_costs_safety,
+        needs_merges=True,
     ),
     Claim(
         "fig8",
         "Keeping out of both spaces is better than out of the column space alone.",
         (*MERGED, *REGULARISED),
         both_beats_column,
+        needs_merges=True,
     ),
     Claim(
         "retention",

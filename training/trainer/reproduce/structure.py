@@ -1,4 +1,8 @@
-"""Claims about the structure of an update: its stable rank, its overlap with the weights. Pure."""
+"""Claims about the structure of an update: its stable rank, its overlap with the weights. Pure.
+
+No prompts are involved, so the seeds alone make the interval; with one seed there is none, and
+nothing is decided.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,9 @@ def stable_rank_is_high(results: Results) -> list[Finding]:
     mean = over_seeds(per_seed)
     ranks = sorted(shape.stable_rank for run in full.structure for shape in run)
     above = sum(rank > 4 for rank in ranks) / len(ranks)
-    verdict: Verdict = "held" if mean.low > 4 else "not held" if mean.high < 4 else "undecided"
+    verdict: Verdict = "undecided"
+    if mean.seeds > 1 and not mean.low <= 4 <= mean.high:
+        verdict = "held" if mean.low > 4 else "not held"
     return [
         Finding(
             verdict,
@@ -45,8 +51,8 @@ def overlap_is_smaller(results: Results) -> list[Finding]:
                     )
                 ]
             )
-            lower += difference.high < 0
-            higher += difference.low > 0
+            lower += difference.seeds > 1 and difference.high < 0
+            higher += difference.seeds > 1 and difference.low > 0
         half = len(modules) / 2
         verdict: Verdict = "held" if lower > half else "not held" if higher >= half else "undecided"
         found.append(
