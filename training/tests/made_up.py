@@ -32,7 +32,7 @@ HALF = {"safe": 0.5, "word_problem": 0.5, "fact": 0.5, "refused": 0.5}
 
 
 def bits(share: float, n: int) -> str:
-    ones = round(share * n)
+    ones = min(n, max(0, round(share * n)))
     return "1" * ones + "0" * (n - ones)
 
 
@@ -105,7 +105,7 @@ def point(job: Job) -> Point:
         learned = number / recipe.epochs
         shares = {
             "safe": 0.2 + 0.7 * learned + jitter,
-            "word_problem": 0.9 - 0.05 * min(recipe.rank, 8) * learned + jitter,
+            "word_problem": 0.9 - (0.2 + 0.01 * recipe.rank) * learned + jitter,
             "fact": 0.8,
             "refused": 0.3 * learned,
         }

@@ -30,8 +30,7 @@ def test_the_frontier_is_what_its_definition_says_on_random_places():
         kept = set(frontier(places))
         for i, place in enumerate(places):
             beaten = any(
-                other[0] >= place[0] and other[1] >= place[1] and other != place
-                for other in places
+                other[0] >= place[0] and other[1] >= place[1] and other != place for other in places
             )
             repeats = place in places[:i]
             assert (i in kept) == (not beaten and not repeats)
