@@ -66,7 +66,12 @@ TABLE = [
     ("Middle layers alone", "undecided", FEW, {}),
     ("Ours: training", "held", MANY, {"full": {"refused": 0.9}, "mlp-r1": {"refused": 0.7}}),
     ("Ours: training", "not held", MANY, {"full": {"refused": 0.9}}),
-    ("Ours: training", "undecided", FEW, {"full": {"refused": 0.55}}),
+    (
+        "Ours: training",
+        "undecided",
+        FEW,
+        {"full": {"refused": 0.55}, "mlp-r1": {"refused": 0.55}},
+    ),
     ("Ours: mixing", "held", MANY, {"up-r1-retain-0.5": {"refused": 0.1}}),
     ("Ours: mixing", "not held", MANY, {"up-r1-retain-0.5": {"refused": 0.1, "safe": 0.3}}),
     ("Ours: mixing", "undecided", FEW, {"up-r1-retain-0.5": {"refused": 0.1}}),
