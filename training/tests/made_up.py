@@ -14,7 +14,7 @@ from trainer.reproduce.job import (
     point_of,
 )
 from trainer.reproduce.plan import open_jobs
-from trainer.reproduce.results import Curve, Merge, Results, Stage
+from trainer.reproduce.results import Curve, Merge, Results, Stage, Strict
 
 SETTINGS = Settings(
     "a-base",
@@ -76,6 +76,7 @@ def curve(
     return Curve(
         configuration=CONFIGURATIONS[name],
         rate=1e-3,
+        strict=Strict(1e-3, None),
         swept=(),
         stages=dict(stages),
         losses={},
