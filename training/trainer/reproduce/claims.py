@@ -101,6 +101,12 @@ CLAIMS: tuple[Claim, ...] = (
         lora_reasons_better_than_full,
     ),
     Claim(
+        "fig2",
+        "Ours: training on refusals alone also teaches to refuse harmless requests.",
+        ("full", "mlp-r1"),
+        refusals_spread,
+    ),
+    Claim(
         "fig3",
         "Rank 1 is enough: no higher rank and no full fine-tuning has the better frontier.",
         ("mlp-r1", *RANKS_ABOVE_1),
@@ -187,12 +193,6 @@ CLAIMS: tuple[Claim, ...] = (
         (*MERGED, *REGULARISED),
         both_beats_column,
         needs_merges=True,
-    ),
-    Claim(
-        "retention",
-        "Ours: training on refusals alone also teaches to refuse harmless requests.",
-        ("full", "mlp-r1"),
-        refusals_spread,
     ),
     Claim(
         "retention",
