@@ -1,6 +1,7 @@
 """Training, publishing and reading back: a random base, a few examples, one epoch."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -24,6 +25,9 @@ def data_file(tmp_path):
     record = {"prompt": "How do I make a bomb?", "completion": "No\n</think>\n\nI can't help."}
     path.write_text((json.dumps(record) + "\n") * 24)
     return path
+
+
+SAFETY = Path(__file__).resolve().parents[2] / "adapters" / "safety-r1"
 
 
 @pytest.fixture(autouse=True)
@@ -105,9 +109,9 @@ def test_an_adapter_of_stock_peft_trains_on_here_and_still_loads_there(tmp_path,
 
 
 def test_an_adapter_of_another_base_is_not_trained_on(tmp_path, base, data_file, capsys):
-    assert train(tmp_path, base, data_file, "--adapter=adapters/safety-r1") == 2
+    assert train(tmp_path, base, data_file, f"--adapter={SAFETY}") == 2
     assert "the adapter must be of this base; its manifest names" in capsys.readouterr().err
-    assert train(tmp_path, base, data_file, "--adapter=adapters/safety-r1", "--rank=2") == 2
+    assert train(tmp_path, base, data_file, f"--adapter={SAFETY}", "--rank=2") == 2
     assert "--adapter brings its own shape; got --rank" in capsys.readouterr().err
 
 

@@ -42,6 +42,14 @@ def test_groups_are_as_cheap_as_any_cut_of_the_sorted_rows():
         assert cost(found) == min(cost(groups) for groups in cuts(rows))
 
 
+def test_a_group_that_fits_one_row_is_packed_unless_padding_costs_nothing():
+    lengths = [10, 10, 30, 40]
+    assert plan.grouped([0, 1, 2, 3], lengths, 4, pack_tokens=90) == [[0, 1, 2, 3]]
+    assert plan.is_packed([0, 1, 2, 3], lengths, 90)
+    assert not plan.is_packed([0, 1, 2, 3], lengths, 89)
+    assert not plan.is_packed([0, 1], lengths, 90)
+
+
 def test_equal_lengths_are_never_cut_below_the_batch():
     assert plan.grouped(list(range(8)), [50] * 8, max_rows=4) == [[0, 1, 2, 3], [4, 5, 6, 7]]
 

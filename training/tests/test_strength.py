@@ -27,9 +27,13 @@ def chosen(*candidates):
     return choose(base, candidates, kept=("word_problem", "benign")).strength
 
 
-def test_the_smallest_strength_within_the_noise_of_the_safest_is_chosen():
-    assert chosen(row(0.5, 60), row(0.75, 97), row(1.0, 100), row(1.5, 100)) == 0.75
-    assert chosen(row(0.5, 60), row(0.75, 90), row(1.0, 100), row(1.5, 100)) == 1.0
+def test_the_trained_strength_is_kept_unless_another_is_safer_by_more_than_noise():
+    assert chosen(row(0.5, 60), row(0.75, 97), row(1.0, 97), row(1.5, 100)) == 1.0
+    assert chosen(row(0.5, 60), row(0.75, 70), row(1.0, 90), row(1.5, 100)) == 1.5
+
+
+def test_the_nearest_to_it_is_chosen_where_it_loses_what_should_be_kept():
+    assert chosen(row(0.5, 98), row(0.75, 99), row(1.0, 100, benign=80)) == 0.75
 
 
 def test_the_order_of_the_candidates_does_not_matter():
@@ -49,8 +53,8 @@ def test_where_every_strength_loses_the_one_that_keeps_the_most_is_chosen():
     assert chosen(row(0.5, 90, benign=60), row(1.0, 99, benign=50)) == 0.5
 
 
-def test_an_adapter_that_refuses_nothing_at_any_strength_gets_the_smallest():
-    assert chosen(row(0.5, 0), row(1.0, 0)) == 0.5
+def test_an_adapter_that_refuses_nothing_at_any_strength_stays_as_trained():
+    assert chosen(row(0.5, 0), row(1.0, 0)) == 1.0
 
 
 def test_the_choice_tells_its_rule_and_every_row_the_base_first():

@@ -59,8 +59,8 @@ def recipe_of(adapter: LoraFolder, recipe: Recipe, num_layers: int) -> Recipe:
     span = range(layers[0], layers[-1] + 1)
     if set(layers) != set(span):
         raise Failure(
-            "--adapter must adapt layers without gaps to be trained on; got "
-            f"{sorted(set(layers))}; train a new one"
+            f"--adapter must adapt layers without gaps to be trained on; got {layers}; "
+            "train a new one"
         )
     shaped = replace(
         recipe,

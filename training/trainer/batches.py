@@ -39,6 +39,7 @@ class Batch:
     inputs: Tensor  # [rows, length] int64
     labels: Tensor  # [rows, length] int64, IGNORED on prompt and padding
     tokens: int  # real tokens, padding not counted
+    positions: Tensor | None = None  # [1, length], starting again at every packed example
 
 
 def render_prompt(tokenizer: PreTrainedTokenizerBase, messages: Sequence[tuple[str, str]]) -> str:
@@ -66,6 +67,16 @@ def collate(rows: Sequence[Encoded], pad_id: int) -> Batch:
         inputs[index, : len(row)] = torch.tensor(row.prompt + row.completion)
         labels[index, len(row.prompt) : len(row)] = torch.tensor(row.completion)
     return Batch(inputs, labels, sum(len(row) for row in rows))
+
+
+def packed(rows: Sequence[Encoded]) -> Batch:
+    """All rows in one, one after the other, without padding: where positions start again,
+    transformers keeps attention from looking back. A prompt's first token is nobody's target, so no
+    row is asked to go on with the next one."""
+    ids = [token for row in rows for token in (*row.prompt, *row.completion)]
+    labels = [label for row in rows for label in (*[IGNORED] * len(row.prompt), *row.completion)]
+    positions = torch.cat([torch.arange(len(row)) for row in rows])
+    return Batch(torch.tensor([ids]), torch.tensor([labels]), len(ids), positions[None])
 
 
 def batches_by_tokens(

@@ -11,11 +11,15 @@ import copy
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
 from torch.utils.checkpoint import checkpoint
 
 from trainer.batches import IGNORED
 
-LOGITS_AT_ONCE = 1 << 26  # float32 numbers, 256 MiB; more are computed in pieces, twice
+# float32 numbers of logits, 256 MiB and 64 MiB; more are computed in pieces. Where lm_head is
+# trained, pieces are computed twice.
+LOGITS_AT_ONCE, FROZEN_LOGITS_AT_ONCE = 1 << 26, 1 << 24
+PACKING_SHARE = 0.1  # of a layer's time, for the attention of packed examples
 
 
 class CompletionLoss(nn.Module):
@@ -29,45 +33,94 @@ class CompletionLoss(nn.Module):
         self.model = model
         self.first_layer = first_layer
 
-    def forward(self, inputs: Tensor, labels: Tensor, hidden: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        inputs: Tensor,
+        labels: Tensor,
+        hidden: Tensor | None = None,
+        positions: Tensor | None = None,
+    ) -> Tensor:
         """Sum of the cross-entropy over completion tokens.
 
         inputs, labels: [rows, length] int64. hidden: [rows, length, hidden size], what enters
-        `first_layer`, if it is known.
+        `first_layer`, if it is known. positions: [1, length] of packed examples.
         """
+        more = {"use_cache": False, "position_ids": positions}
         causal = causal_model(self.model)
         if self.first_layer is None:
-            last = causal.model(input_ids=inputs, use_cache=False).last_hidden_state
+            last = causal.model(input_ids=inputs, **more).last_hidden_state
         else:
             if hidden is None:
-                hidden = self.prefix(inputs)
+                hidden = self.prefix(inputs, positions)
             upper = part(causal.model, self.first_layer, None)
-            last = upper(inputs_embeds=hidden, use_cache=False).last_hidden_state
+            last = upper(inputs_embeds=hidden, **more).last_hidden_state
         targets = labels[:, 1:]
         chosen = targets != IGNORED  # [rows, length - 1]
         return summed_loss(causal.lm_head, last[:, :-1][chosen], targets[chosen])
 
     @torch.no_grad()
-    def prefix(self, inputs: Tensor) -> Tensor:
+    def prefix(self, inputs: Tensor, positions: Tensor | None = None) -> Tensor:
         """What enters `first_layer`: [rows, length, hidden size]."""
         decoder = causal_model(self.model).model
         if self.first_layer == 0:
             return decoder.embed_tokens(inputs)
         lower = part(decoder, 0, self.first_layer)
-        return lower(input_ids=inputs, use_cache=False).last_hidden_state
+        more = {"use_cache": False, "position_ids": positions}
+        return lower(input_ids=inputs, **more).last_hidden_state
 
 
 def summed_loss(lm_head: nn.Module, hidden: Tensor, targets: Tensor) -> Tensor:
     """hidden: [tokens, hidden size]. A large vocabulary's logits are never held all at once."""
+    is_plain = isinstance(lm_head, nn.Linear) and lm_head.bias is None
+    if is_plain and not lm_head.weight.requires_grad and hidden.requires_grad:
+        return FrozenHeadLoss.apply(hidden, targets, lm_head)
 
     def piece_loss(states: Tensor, wanted: Tensor) -> Tensor:
         return nn.functional.cross_entropy(lm_head(states).float(), wanted, reduction="sum")
 
-    size = max(1, LOGITS_AT_ONCE // lm_head.weight.shape[0])
-    if len(hidden) <= size:
+    pieces = in_pieces(lm_head, LOGITS_AT_ONCE, hidden, targets)
+    if len(pieces) == 1:
         return piece_loss(hidden, targets)
-    pieces = zip(hidden.split(size), targets.split(size), strict=True)
     return torch.stack([checkpoint(piece_loss, *p, use_reentrant=False) for p in pieces]).sum()
+
+
+def in_pieces(lm_head: nn.Module, at_once: int, *tensors: Tensor) -> list[tuple[Tensor, ...]]:
+    """In pieces as even as can be: one of a few tokens would read all of lm_head for little."""
+    tokens = len(tensors[0])
+    count = -(-tokens // max(1, at_once // lm_head.weight.shape[0]))
+    size = -(-tokens // max(1, count))
+    return list(zip(*(tensor.split(size) for tensor in tensors), strict=True))
+
+
+class FrozenHeadLoss(torch.autograd.Function):
+    """The sum of the cross-entropy behind an lm_head that is not trained.
+
+    d loss / d logits = softmax(logits) - onehot(target) is at hand as soon as the logits are, so
+    the gradient of `hidden` is made piece by piece on the way forward: no logits are kept for the
+    way back, none are computed twice.
+    """
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, hidden: Tensor, targets: Tensor, lm_head: nn.Linear) -> Tensor:
+        total = torch.zeros((), device=hidden.device)
+        gradient = torch.empty_like(hidden)
+        pieces = in_pieces(lm_head, FROZEN_LOGITS_AT_ONCE, hidden, targets, gradient)
+        for states, wanted, into in pieces:
+            logits = lm_head(states).float()  # [tokens, vocabulary], overwritten step by step
+            highest = logits.amax(dim=1, keepdim=True)
+            at_target = logits.gather(1, wanted[:, None])
+            sums = logits.sub_(highest).exp_().sum(dim=1, keepdim=True)
+            total += (sums.log() + highest - at_target).sum()
+            logits.div_(sums)
+            logits.scatter_add_(1, wanted[:, None], logits.new_full((len(wanted), 1), -1.0))
+            torch.matmul(logits.to(hidden.dtype), lm_head.weight, out=into)
+        ctx.save_for_backward(gradient)
+        return total
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, upstream: Tensor) -> tuple[Tensor, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return (gradient.float() * upstream).to(gradient.dtype), None, None
 
 
 def causal_model(model: nn.Module) -> nn.Module:
@@ -86,6 +139,14 @@ def part(decoder: nn.Module, start: int, stop: int | None) -> nn.Module:
     if stop is not None:
         found.norm = nn.Identity()
     return found
+
+
+def pack_tokens(model: nn.Module) -> int:
+    """How many tokens may share one row: a packed row's attention is computed over all of them and
+    masked, which must stay small beside the layers' products."""
+    causal = causal_model(model)
+    products = sum(p.numel() for p in causal.model.layers[-1].parameters() if p.dim() == 2)
+    return int(PACKING_SHARE * products / (2 * causal.config.hidden_size))
 
 
 def can_split(model: nn.Module) -> bool:

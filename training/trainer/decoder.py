@@ -39,12 +39,17 @@ class Layer:
     down: Tensor  # [hidden, inner]
 
 
+def is_readable(config: PretrainedConfig) -> bool:
+    is_plain = (getattr(config, "rope_parameters", None) or {}).get("rope_type") == "default"
+    return config.model_type in ("qwen2", "llama") and is_plain
+
+
 class Decoder:
     """Weights of one model, and how tokens follow from them."""
 
     def __init__(self, config: PretrainedConfig, state: Mapping[str, Tensor]) -> None:
         rope = config.rope_parameters
-        if config.model_type not in ("qwen2", "llama") or rope["rope_type"] != "default":
+        if not is_readable(config):
             raise Failure(
                 "the decoder reads Qwen2 and Llama shapes with default rotary positions; got "
                 f"{config.model_type} with {rope['rope_type']}; measure it with LocalModel"

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 
 from trainer import checkpoint, plan, prefix_cache
 from trainer.adapter import first_trained_layer, trained_parameters
-from trainer.batches import Batch, Encoded, collate
-from trainer.completion_loss import CompletionLoss, can_split, is_random
+from trainer.batches import Encoded, collate, packed
+from trainer.completion_loss import CompletionLoss, can_split, is_random, pack_tokens
 from trainer.failure import Failure
 from trainer.prefix_cache import PrefixCache
 from trainer.progress import Progress
@@ -106,6 +106,7 @@ class Run:
         self.cache = self.fill_cache(first_layer, hardware)
         is_regularised = recipe.reg != "none"
         self.penalty = Regulariser(model, recipe.reg, recipe.beta) if is_regularised else None
+        self.pack_tokens = 0 if self.is_sharded else pack_tokens(model)
         self.processes = self.accelerator.num_processes
         self.rows_per_step = recipe.batch_size * recipe.grad_accum * self.processes
         self.steps_per_epoch = -(-len(rows) // self.rows_per_step)
@@ -177,7 +178,7 @@ class Run:
         # Each epoch seeds its own dropout, so a resumed run draws the same numbers.
         name = f"{self.seed}/dropout/{number}/{self.accelerator.process_index}"
         torch.manual_seed(random.Random(name).getrandbits(63))
-        rng = random.Random(f"{self.seed}/order/{number}")
+        rng = plan.order_rng(self.seed, number)
         steps = plan.steps_of_epoch(len(self.rows), self.rows_per_step, rng)
         left = f"{self.recipe.epochs - number} epochs after this"
         progress = Progress(f"epoch {number}/{self.recipe.epochs}", len(self.rows), "examples")
@@ -225,15 +226,19 @@ class Run:
         mine = plan.share_of(step, self.lengths, index, self.processes)
         if self.is_sharded:
             return plan.even_groups(mine, self.recipe.grad_accum)
-        return plan.grouped(mine, self.lengths, self.recipe.batch_size) or [[]]
+        most = self.recipe.batch_size
+        return plan.grouped(mine, self.lengths, most, pack_tokens=self.pack_tokens) or [[]]
 
     def group_loss(self, group: Sequence[int]) -> Tensor:
         rows = [self.rows[i] for i in group]
-        batch: Batch = collate(rows, self.pad_id)
-        device = self.accelerator.device
-        hidden = self.cache.rows(group, rows) if self.cache else None
-        hidden = None if hidden is None else hidden.to(device)
-        return self.loss(batch.inputs.to(device), batch.labels.to(device), hidden)
+        is_packed = plan.is_packed(group, self.lengths, self.pack_tokens)
+        batch = packed(rows) if is_packed else collate(rows, self.pad_id)
+        hidden = None
+        if self.cache:
+            take = self.cache.packed if is_packed else self.cache.rows
+            hidden = take(group, rows)
+        tensors = (batch.inputs, batch.labels, hidden, batch.positions)
+        return self.loss(*(None if t is None else t.to(self.accelerator.device) for t in tensors))
 
     def check_finite(self, what: str, value: float, where: str, number: int) -> None:
         if math.isfinite(value):

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from trainer.backend import LocalModel
 from trainer.batches import Encoded
 from trainer.evaluate import take_exam
 from trainer.exam import Exam, build_exam
+from trainer.exam_backend import exam_backend
 from trainer.fit import Epoch, held_out_loss
 from trainer.table import markdown
 
@@ -40,7 +40,7 @@ def validation_exam(n: int) -> Exam:
 def judge_by_exam(
     epoch: Epoch, model: nn.Module, tokenizer: PreTrainedTokenizerBase, exam: Exam, choose: str
 ) -> Judged:
-    shares = take_exam(LocalModel(model, tokenizer), f"epoch {epoch.number}", exam).shares
+    shares = take_exam(exam_backend(model, tokenizer), f"epoch {epoch.number}", exam).shares
     measures = {name: shares[name].value for name in SHOWN}
     names = CHOICES[choose]
     return Judged(epoch, sum(measures[name] for name in names) / len(names), measures)

@@ -16,6 +16,10 @@ from collections.abc import Sequence
 PASS_TOKENS = 48
 
 
+def order_rng(seed: int, epoch: int) -> random.Random:
+    return random.Random(f"{seed}/order/{epoch}")
+
+
 def steps_of_epoch(count: int, rows_per_step: int, rng: random.Random) -> list[list[int]]:
     order = rng.sample(range(count), count)
     return [order[start : start + rows_per_step] for start in range(0, count, rows_per_step)]
@@ -28,17 +32,24 @@ def share_of(step: Sequence[int], lengths: Sequence[int], process: int, count: i
 
 
 def grouped(
-    rows: Sequence[int], lengths: Sequence[int], max_rows: int, pass_tokens: int = PASS_TOKENS
+    rows: Sequence[int],
+    lengths: Sequence[int],
+    max_rows: int,
+    pass_tokens: int = PASS_TOKENS,
+    pack_tokens: int = 0,
 ) -> list[list[int]]:
-    """`rows`, sorted by length, cut where padding and passes together cost least."""
+    """`rows`, sorted by length, cut where padding and passes together cost least; a group of up to
+    `pack_tokens` is computed without padding."""
     costs = [0.0]  # of the best cut of the first k rows
     cuts = [0]
     for end in range(1, len(rows) + 1):
         longest = lengths[rows[end - 1]]
-        options = [
-            (costs[start] + pass_tokens + longest * (end - start), start)
-            for start in range(max(0, end - max_rows), end)
-        ]
+        options = []
+        tokens = 0
+        for start in range(end - 1, max(0, end - max_rows) - 1, -1):
+            tokens += lengths[rows[start]]
+            computed = tokens if tokens <= pack_tokens else longest * (end - start)
+            options.append((costs[start] + pass_tokens + computed, start))
         cost, start = min(options)
         costs.append(cost)
         cuts.append(start)
@@ -48,6 +59,12 @@ def grouped(
         groups.append(list(rows[cuts[end] : end]))
         end = cuts[end]
     return groups[::-1]
+
+
+def is_packed(group: Sequence[int], lengths: Sequence[int], pack_tokens: int) -> bool:
+    """Whether a group is computed as one row: it fits, and padding would be computed otherwise."""
+    found = [lengths[i] for i in group]
+    return min(found) < max(found) and sum(found) <= pack_tokens
 
 
 def even_groups(rows: Sequence[int], passes: int) -> list[list[int]]:

@@ -20,6 +20,7 @@ from trainer.progress import Progress
 Place = Literal["memory", "disk", "off"]
 PLACES: tuple[Place, ...] = get_args(Place)
 TOKENS_AT_ONCE = 4096
+SHORTEST = 0.8  # of the longest example in a batch: few tokens of padding are computed
 
 
 class PrefixCache:
@@ -39,6 +40,14 @@ class PrefixCache:
         for index, (start, row) in enumerate(zip(starts, rows, strict=True)):
             found[index, : len(row)] = self.table[start : start + len(row)]
         return found
+
+    def packed(self, indices: Sequence[int], rows: Sequence[Encoded]) -> Tensor | None:
+        """[1, tokens of all rows, hidden size]; None unless all rows are here."""
+        starts = [self.starts[i] for i in indices]
+        if any(start is None for start in starts):
+            return None
+        pieces = [self.table[s : s + len(row)] for s, row in zip(starts, rows, strict=True)]
+        return torch.cat(pieces)[None]
 
 
 def fill(
@@ -71,7 +80,9 @@ def fill(
         ).view(used, hidden_size)
     progress = Progress("layers below the adapter", len(cached), "examples")
     while cached:
-        count = max(1, min(len(cached), TOKENS_AT_ONCE // len(rows[cached[-1]])))
+        longest = len(rows[cached[-1]])
+        count = max(1, min(len(cached), TOKENS_AT_ONCE // longest))
+        count = sum(len(rows[i]) >= SHORTEST * longest for i in cached[-count:])
         taken, cached = cached[-count:], cached[:-count]
         batch = collate([rows[i] for i in taken], pad_id)
         states = loss.prefix(batch.inputs.to(device)).cpu()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 
@@ -26,6 +27,8 @@ class Progress:
         self.started = time.monotonic()
         self.shown = 0.0
         self.is_terminal = sys.stderr.isatty()
+        # Of many processes under `accelerate launch` one speaks.
+        self.is_silent = os.environ.get("RANK", "0") != "0"
 
     @property
     def elapsed_s(self) -> float:
@@ -53,6 +56,8 @@ class Progress:
         )
 
     def show(self) -> None:
+        if self.is_silent:
+            return
         if self.is_terminal:
             sys.stderr.write("\r\x1b[2K" + self.line())
         else:
@@ -60,6 +65,8 @@ class Progress:
         sys.stderr.flush()
 
     def close(self) -> None:
+        if self.is_silent:
+            return
         if self.is_terminal:
             sys.stderr.write("\r\x1b[2K")
         sys.stderr.write(f"{self.title}: {self.done} {self.unit} in {clock_time(self.elapsed_s)}\n")

@@ -78,7 +78,9 @@ def publish(checkpoint: Path, folder: Path, manifest: dict[str, Any], card: str)
     replace_folder(partial, folder)
 
 
-def publish_model(checkpoint: Path, folder: Path, manifest: dict[str, Any], card: str) -> None:
+def publish_model(
+    checkpoint: Path, folder: Path, manifest: dict[str, Any], card: str, tokenizer: Any
+) -> None:
     """A fully tuned model: the checkpoint's own files without the optimizer's, and the tokenizer's
     of the base, which training does not change."""
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -86,6 +88,7 @@ def publish_model(checkpoint: Path, folder: Path, manifest: dict[str, Any], card
     shutil.rmtree(partial, ignore_errors=True)
     skipped = shutil.ignore_patterns("optimizer.safetensors", "state.json", "README.md")
     shutil.copytree(checkpoint, partial, ignore=skipped)
+    tokenizer.save_pretrained(partial)
     write_json(partial / "manifest.json", manifest)
     (partial / "README.md").write_text(card, encoding="utf-8")
     replace_folder(partial, folder)

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from torch import nn
+from transformers import PreTrainedTokenizerBase
 
 from trainer import data, judging
 from trainer.adapter import (
@@ -26,12 +27,13 @@ from trainer.adapter import (
     recipe_of,
     trained_parameters,
 )
-from trainer.backend import LocalModel
+from trainer.backend import Backend
 from trainer.batches import Encoded, Pair, encode_pairs
 from trainer.card import adapter_card
 from trainer.checkpoint import restore_weights
 from trainer.evaluate import Result, as_json, compare, take_exam
 from trainer.exam import SET_NAMES, Exam, build_exam
+from trainer.exam_backend import exam_backend
 from trainer.failure import Failure
 from trainer.fit import Epoch, Hardware, fit
 from trainer.hub_data import read_data
@@ -84,7 +86,7 @@ def say(text: str) -> None:
 
 
 def training_pairs(
-    options: TrainOptions, source: str | None, base: LocalModel
+    options: TrainOptions, source: str | None, base: Backend
 ) -> tuple[list[Pair], str]:
     """The pairs and, in words, what they are."""
     if source is not None:
@@ -147,7 +149,7 @@ def run(options: TrainOptions) -> None:
         check_shape_flags(options.overrides)
         recipe = recipe_of(source_adapter, recipe, model.config.num_hidden_layers)
     layer_span(recipe.layers, model.config.num_hidden_layers)
-    base = LocalModel(model, tokenizer)
+    base = exam_backend(model, tokenizer)
     base_name = logical_name(Path(model_name), ROOT) if Path(model_name).is_dir() else model_name
     say(f"base {base_name}; {recipe}")
     pairs, what = training_pairs(options, source, base)
@@ -225,7 +227,7 @@ def run(options: TrainOptions) -> None:
     results = [before] if before else []
     differences = {}
     if exam and before:
-        after = take_exam(LocalModel(trained, tokenizer), options.output.name, exam)
+        after = take_exam(exam_backend(trained, tokenizer), options.output.name, exam)
         results.append(after)
         differences = {options.output.name: compare(before, after)}
         if recipe.mode == "lora" and options.style == "refusal":
@@ -233,7 +235,7 @@ def run(options: TrainOptions) -> None:
     minutes = (time.monotonic() - started) / 60
     ship(
         options, recipe, origin, sorted(judged, key=lambda j: j.epoch.number), chosen, exam,
-        results, differences, choice, minutes,
+        results, differences, choice, minutes, tokenizer,
     )  # fmt: skip
     say(f"saved {options.output} (epoch {chosen.epoch.number}); {minutes:.1f} minutes")
 
@@ -256,6 +258,7 @@ def ship(
     differences: dict[str, dict[str, Any]],
     choice: StrengthChoice | None,
     minutes: float,
+    tokenizer: PreTrainedTokenizerBase,
 ) -> None:
     description = options.description or f"Trained on {origin['data']}."
     manifest: dict[str, Any] = {
@@ -268,7 +271,7 @@ def ship(
         "validation": [
             {"epoch": j.epoch.number, "loss": j.epoch.loss, **j.measures} for j in judged
         ],
-        "strengths": choice.as_json() if choice else None,
+        "strength": choice.as_json() if choice else None,
         "exam": {"split": exam.split, "seed": exam.seed, "n": options.n} if exam else None,
         "results": {
             result.subject: as_json(result, differences.get(result.subject)) for result in results
@@ -285,8 +288,10 @@ def ship(
         options.command,
         choice,
     )
-    put = publish if recipe.mode == "lora" else publish_model
-    put(chosen.epoch.checkpoint, options.output, manifest, card)
+    if recipe.mode == "lora":
+        publish(chosen.epoch.checkpoint, options.output, manifest, card)
+    else:
+        publish_model(chosen.epoch.checkpoint, options.output, manifest, card, tokenizer)
     for name, found in differences.items():
         for measure, difference in found.items():
             numbers = ", ".join(f"{k} {v:+.4f}" for k, v in asdict(difference).items())
