@@ -61,7 +61,8 @@ def test_a_choice_on_the_edge_asks_for_one_rate_beyond_it(losses, tolerance, exp
 def test_the_sweep_is_extended_once_and_not_before_it_is_complete():
     complete = dict(zip(PLANNED, (0.1, 0.2, 0.3), strict=True))
     assert extension(complete, PLANNED, LADDER, 0) == 1e-4
-    assert extension(complete | {1e-4: 0.05}, PLANNED, LADDER, 0) is None
+    for beyond in (0.05, 0.5):  # better than the edge, and worse
+        assert extension(complete | {1e-4: beyond}, PLANNED, LADDER, 0) is None
     assert extension({rate: complete[rate] for rate in PLANNED[:2]}, PLANNED, LADDER, 0) is None
 
 

@@ -133,12 +133,13 @@ def test_a_claim_on_a_configuration_of_which_a_seed_failed_is_not_measured():
 
 
 def test_the_last_epoch_is_judged_beside_the_best():
-    # Full fine-tuning collapses after a good first epoch; LoRA does not.
+    # Full fine-tuning grows safer after its best epoch and loses its reasoning; LoRA does not.
     found = world(MANY, {})
-    collapsed = stage(MANY, safe=0.2, word_problem=0.2)
+    collapsed = stage(MANY, safe=0.9, word_problem=0.05)
     found.curves["full"] = curve("full", {1: stage(MANY), 2: collapsed})
-    best, last = decided(found, [claim_of("LoRA reasons better")])[0].findings
-    assert (best.verdict, last.verdict) == ("not held", "held")
+    claims = [claim_of("LoRA reasons better"), claim_of("LoRA (r=1, MLP) becomes as safe")]
+    verdicts = [[f.verdict for f in decision.findings] for decision in decided(found, claims)]
+    assert verdicts == [["not held", "held"], ["held", "not held"]]
 
 
 def test_one_part_that_does_not_hold_is_enough_and_nothing_decides_nothing():
