@@ -13,12 +13,16 @@ from collections.abc import Mapping, Sequence
 # Nats a token. Over the 20 tokens of a refusal it is a fifth in its probability, and nothing in a
 # greedy reply.
 TOLERANCE = 0.01
-Losses = Mapping[float, float | None]  # rate -> lowest validation loss; None: training failed
+# Rate -> lowest validation loss; None or a loss that is no number: training failed.
+Losses = Mapping[float, float | None]
 
 
 def chosen_rate(losses: Losses, tolerance: float = TOLERANCE) -> float:
     """The lowest rate that is good enough; also where every run failed."""
-    known = {rate: math.inf if loss is None else loss for rate, loss in losses.items()}
+    known = {
+        rate: math.inf if loss is None or math.isnan(loss) else loss
+        for rate, loss in losses.items()
+    }
     bound = min(known.values()) + tolerance
     return min(rate for rate, loss in known.items() if loss <= bound)
 

@@ -60,7 +60,7 @@ class Session:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from trainer.cli import positive
+    from trainer.cli import fraction, positive
 
     add = parser.add_argument
     add("--output", type=Path, help="report folder (docs/reproduction, with --quick …/quick)")
@@ -71,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seeds", type=positive, help="default 3, with --quick 2")
     add(
         "--tolerance",
-        type=float,
+        type=fraction,
         default=TOLERANCE,
         metavar="NATS",
         help="how far from the best validation loss a rate may be (0: the best itself)",

@@ -95,3 +95,31 @@ def contrast(before: Sequence[str], after: Sequence[str]) -> Estimate:
 
 def as_flags(bits: str) -> list[bool]:
     return [bit == "1" for bit in bits]
+
+
+def negated(estimate: Estimate) -> Estimate:
+    return Estimate(-estimate.value, -estimate.high, -estimate.low, estimate.n, estimate.seeds)
+
+
+def averaged(differences: Sequence[Estimate]) -> Estimate:
+    """Mean of differences on different prompts."""
+    mean = fmean(d.value for d in differences)
+    half = sum(((d.high - d.low) / 2) ** 2 for d in differences) ** 0.5 / len(differences)
+    return Estimate(mean, mean - half, mean + half, differences[0].n, differences[0].seeds)
+
+
+# --- in words ----------------------------------------------------------------------------------
+
+
+def points(difference: Estimate) -> str:
+    value, low, high = (100 * x for x in (difference.value, difference.low, difference.high))
+    return f"{value:+.1f} points [{low:+.1f}, {high:+.1f}]"
+
+
+def percent(estimate: Estimate) -> str:
+    value, low, high = (100 * x for x in (estimate.value, estimate.low, estimate.high))
+    return f"{value:.1f}% [{low:.1f}, {high:.1f}]"
+
+
+def number(estimate: Estimate, digits: int = 2) -> str:
+    return f"{estimate.value:.{digits}f} [{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -129,10 +130,11 @@ class Point:
 
     @property
     def validation_loss(self) -> float | None:
-        """The lowest over the epochs; None where training failed."""
-        if self.failed or not self.epochs:
+        """The lowest over the epochs; None where training failed or no loss is a number."""
+        if self.failed:
             return None
-        return min(epoch.validation_loss for epoch in self.epochs)
+        losses = (epoch.validation_loss for epoch in self.epochs)
+        return min((loss for loss in losses if not math.isnan(loss)), default=None)
 
 
 def point_of(job: Job, **found: Any) -> Point:

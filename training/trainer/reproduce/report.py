@@ -2,50 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from trainer.progress import clock_time
 from trainer.reasoner import write_json
 from trainer.reproduce import grid
-from trainer.reproduce.claims import CLAIMS, MARGIN, Decision, decided, number, percent
+from trainer.reproduce.claims import CLAIMS, Decision, decided
+from trainer.reproduce.estimate import share
 from trainer.reproduce.figures import draw_all
 from trainer.reproduce.job import Settings
-from trainer.reproduce.results import MEASURES, Curve, Results
+from trainer.reproduce.prose import DIFFERENCES, INTERVALS, NOT_BLIND, PLANES
+from trainer.reproduce.raw_results import raw
+from trainer.reproduce.results import Curve, Results, Swept
+from trainer.reproduce.tables import curve_table, gaps, merge_table, rule_table, sweep_table
 from trainer.table import markdown
-
-INTERVALS = f"""\
-Brackets hold 95 % intervals. They cover the seeds (Student's t over the runs) and the prompts
-(Wilson; Newcombe for differences on the same prompts); the two are added as independent errors.
-All runs answer the same prompts, so more seeds do not make the prompts' part smaller. Prompts share
-words and objects: the true uncertainty is larger still. A claim is *held* or *not held* when its
-whole interval says so; "on par" means less than {100 * MARGIN:.0f} points worse, and a "better"
-whose interval lies within {100 * MARGIN:.0f} points on both sides is not held. The frontier area is
-the share of the (safety, word problems) plane that a configuration's epochs dominate. Many
-comparisons are made here and none is corrected for it: about one in forty true equalities would
-look like a difference in a given direction."""
-
-DIFFERENCES = """\
-- **Size**: 1.7 million parameters, hidden 128, 8 layers, against 7 and 14 billion. Rank 64 is half
-  of a hidden dimension here; of 5,120 it is 1.25 %.
-- **World**: word problems, facts and how-to requests come from a small grammar. A skill here is a
-  few hundred templates; AIME, GPQA, HumanEval and MBPP are not measured.
-- **Base**: harmful compliance was trained back in after alignment, so a refusal is latent. A real
-  distilled model loses its safety in other ways.
-- **Judge**: a rule over the grammar, not Llama-Guard. Like the paper's judge it counts an answer
-  that is no longer language as safe; "harmful refused in words" is therefore shown beside it.
-- **Learning rate**: the paper uses 5e-5 everywhere. Here each configuration has its own sweep, on
-  the first seed, by validation loss on held-out refusals. That loss knows nothing of what is lost
-  elsewhere: it falls on and on with the rate while the word problems go to zero, for every
-  configuration. So the lowest rate within a tolerance of the best loss is taken, and "Learning
-  rates" below shows what every swept rate did, the one with the lowest loss too
-  (`--tolerance 0` judges all at that one).
-- **Layers**: early, middle and late are the same shares of the depth as the paper's, of 8 layers.
-- **Not measured**: BeaverTails, Llama-8B, the base versions of the coding sets (figures 9 to 12 of
-  the paper); values of β other than 1, as the paper found no difference."""
 
 
 def write_report(
@@ -89,18 +61,64 @@ def page(
         )
     parts += ["## Claims", verdict_table(decisions), INTERVALS]
     parts += [found_instead(decisions)]
-    parts += ["## What is different from the paper", DIFFERENCES]
+    parts += ["## What is different from the paper", DIFFERENCES, PLANES]
+    labels = {name: entry.label for name, entry in grid.CONFIGURATIONS.items()}
     for figure in figures:
         parts.append(f"## {figure_title(figure)}")
         parts += [f"![{figure.title}](figures/{name})" for name in drawn.get(figure.name, [])]
         curves = [results.curves[n] for n in figure.configurations if n in results.curves]
-        parts.append(curve_table(results, curves))
+        parts += [gaps(results, figure, labels), curve_table(results, curves)]
         if figure.name == "fig8":
             parts.append(merge_table(curves))
-    parts += ["## Learning rates", sweep_text(), f"![sweeps](figures/{drawn['sweeps'][0]})"]
-    parts.append(sweep_table(list(results.curves.values())))
+    parts += ["## Learning rates", *rates_section(results, settings, drawn)]
     parts += ["## How it was made", made(results, settings, sessions, facts)]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def rates_section(results: Results, settings: Settings, drawn: dict[str, list[str]]) -> list[str]:
+    curves = list(results.curves.values())
+    if not curves:
+        return ["No sweep has come to its end."]
+    return [
+        chosen_text(settings),
+        NOT_BLIND if settings.tolerance > 0 else "",
+        lost_text(curves),
+        rule_table(curves),
+        "Every rate that was tried, first seed. Dashed: the lowest validation loss over the "
+        "epochs; colours: what the last epoch did; grey bar: the chosen rate; dotted: the one "
+        "with the lowest loss.",
+        f"![Learning rates](figures/{drawn['sweeps'][0]})",
+        sweep_table(curves),
+    ]
+
+
+def chosen_text(settings: Settings) -> str:
+    if settings.tolerance == 0:
+        return "This report judges every configuration at the rate with the lowest loss itself."
+    return (
+        "This report judges every configuration at the lowest rate whose validation loss is within "
+        f"{settings.tolerance:g} nats a token of the best."
+    )
+
+
+def lost_text(curves: Sequence[Curve]) -> str:
+    """How many sweeps had lost most word problems at the rate that each rule takes."""
+
+    def lost(rates: Sequence[float]) -> int:
+        pairs = zip(curves, rates, strict=True)
+        found = [next(s for s in curve.swept if s.rate == rate) for curve, rate in pairs]
+        return sum(is_lost(swept) for swept in found)
+
+    return (
+        f"More than half of the word problems were lost, or training failed, in "
+        f"{lost([c.rate for c in curves])} of {len(curves)} sweeps at the chosen rate and in "
+        f"{lost([c.strict.rate for c in curves])} at the one of the strict rule (first seed, last "
+        "epoch)."
+    )
+
+
+def is_lost(swept: Swept) -> bool:
+    return swept.exam is None or share(swept.exam["word_problem"]) < 0.5
 
 
 def figure_title(figure: grid.Figure) -> str:
@@ -143,81 +161,11 @@ def found_instead(decisions: Sequence[Decision]) -> str:
             seen = "" if finding.verdict == "held" else f" ({finding.verdict})"
             lines.append(f"- {finding.numbers}{seen}")
         if decision.verdict == "not measured":
-            lines.append("- Not all of its configurations have results.")
+            lines.append(
+                "- Not all of its configurations have results of every seed, or of OrthoMerge."
+            )
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks)
-
-
-def curve_table(results: Results, curves: Sequence[Curve]) -> str:
-    """Each configuration's best and last evaluated epoch."""
-    measures = list(MEASURES)
-    rows = [["", "rate", "epoch", *(MEASURES[m] for m in measures), "Pass@1 of samples"]]
-    base_sampled = percent(results.base_pass_at_1) if results.base_pass_at_1 else ""
-    rows.append(
-        ["base", "", "", *(percent(results.base.estimate(m)) for m in measures), base_sampled]
-    )
-    for curve in curves:
-        for epoch in dict.fromkeys((curve.best_epoch, max(curve.stages))):
-            stage = curve.stages[epoch]
-            mark = "best" if epoch == curve.best_epoch else "last"
-            sampled = curve.pass_at_1.get(epoch)
-            rows.append(
-                [
-                    curve.configuration.label,
-                    f"{curve.rate:g}",
-                    f"{epoch} ({mark})",
-                    *(percent(stage.estimate(m)) for m in measures),
-                    percent(sampled) if sampled else "",
-                ]
-            )
-    return markdown(rows)
-
-
-def merge_table(curves: Sequence[Curve]) -> str:
-    rows = [["OrthoMerge of", "mode", "k", "λ", "column share", "row share", "safety_score",
-             "word problems", "facts", "harmless answered"]]  # fmt: skip
-    for curve in curves:
-        for merge in curve.merges:
-            stage = merge.stage
-            rows.append(
-                [
-                    curve.configuration.label,
-                    merge.mode,
-                    str(merge.k),
-                    f"{merge.strength:g}",
-                    number(merge.overlap[1]),
-                    number(merge.overlap[3]),
-                    *(
-                        percent(stage.estimate(m))
-                        for m in ("safe", "word_problem", "fact", "harmless")
-                    ),
-                ]
-            )
-    return markdown(rows) if len(rows) > 1 else ""
-
-
-def sweep_text() -> str:
-    return (
-        "Each configuration at each rate, first seed: black, the lowest validation loss over the "
-        "epochs; colours, what the last epoch did. The grey bar marks the chosen rate."
-    )
-
-
-def sweep_table(curves: Sequence[Curve]) -> str:
-    rows = [["", "rate", "validation loss", "safety_score", "word problems", "facts", ""]]
-    for curve in curves:
-        for swept in curve.swept:
-            exam = swept.exam or {}
-            shares = [
-                f"{exam[m].count('1') / len(exam[m]):.1%}" if m in exam else "training failed"
-                for m in ("safe", "word_problem", "fact")
-            ]
-            loss = "" if swept.validation_loss is None else f"{swept.validation_loss:.4f}"
-            mark = "chosen" if swept.rate == curve.rate else ""
-            if swept.validation_loss == min(s.validation_loss or math.inf for s in curve.swept):
-                mark = f"{mark}, lowest loss".strip(", ")
-            rows.append([curve.configuration.label, f"{swept.rate:g}", loss, *shares, mark])
-    return markdown(rows)
 
 
 def made(
@@ -236,8 +184,7 @@ def made(
         f"Pass@1 of samples: {settings.samples} draws at temperature 0.6, top_p 0.95 of "
         f"{settings.sample_prompts} word problems, for the frontier epochs of each configuration.",
         f"- Validation loss: {settings.validation} held-out refusals (other objects, other "
-        "phrasings), with retention the same mix; the lowest over the epochs. Chosen: the lowest "
-        f"rate within {settings.tolerance:g} nats a token of the best.",
+        "phrasings), with retention the same mix; the lowest over the epochs.",
         "- Replies end at 320 tokens for word problems and at 96 for all else, three times what an "
         "orderly reply needs.",
         f"- Packages: {', '.join(f'{name} {v}' for name, v in facts['versions'].items())}.",
@@ -255,48 +202,3 @@ def made(
     )
     lines.append("- Raw numbers: `results.json`, and every run with its answers in `points/`.")
     return "\n".join(lines)
-
-
-def raw(
-    results: Results,
-    decisions: Sequence[Decision],
-    settings: Settings,
-    sessions: Sequence[dict[str, Any]],
-    facts: dict[str, Any],
-) -> dict[str, Any]:
-    def estimates(stage: Any) -> dict[str, Any]:
-        return {measure: asdict(stage.estimate(measure)) for measure in MEASURES}
-
-    return {
-        "settings": asdict(settings),
-        **facts,
-        "sessions": list(sessions),
-        "base": estimates(results.base),
-        "claims": [
-            {
-                "figure": d.claim.figure,
-                "claim": d.claim.statement,
-                "verdict": d.verdict,
-                "findings": [asdict(finding) for finding in d.findings],
-            }
-            for d in decisions
-        ],
-        "configurations": {
-            name: {
-                "label": curve.configuration.label,
-                "rate": curve.rate,
-                "swept": {f"{s.rate:g}": s.validation_loss for s in curve.swept},
-                "training_loss": {str(k): v for k, v in curve.losses.items()},
-                "epochs": {str(k): estimates(stage) for k, stage in curve.stages.items()},
-                "frontier_area_by_seed": curve.areas(),
-                "pass_at_1": {str(k): asdict(v) for k, v in curve.pass_at_1.items()},
-                "orthomerge": [
-                    {"mode": m.mode, "k": m.k, "strength": m.strength} | estimates(m.stage)
-                    for m in curve.merges
-                ],
-                "seconds": round(curve.seconds, 1),
-                "failures": list(curve.failures),
-            }
-            for name, curve in results.curves.items()
-        },
-    }

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from trainer.reproduce import plan
+from trainer.reproduce.choice import chosen_rate
 from trainer.reproduce.estimate import Estimate, contrast, estimated, mean_share, over_seeds, share
 from trainer.reproduce.grid import Configuration
 from trainer.reproduce.job import Exam, MergePoint, ModuleShape, Point, Settings
@@ -67,6 +68,14 @@ class Swept:
 
 
 @dataclass(frozen=True)
+class Strict:
+    """What a tolerance of 0 chooses among the rates that were tried."""
+
+    rate: float
+    untried: float | None  # beyond its edge, where its own sweep would have gone on
+
+
+@dataclass(frozen=True)
 class Merge:
     mode: str
     k: int
@@ -79,6 +88,7 @@ class Merge:
 class Curve:
     configuration: Configuration
     rate: float
+    strict: Strict
     swept: tuple[Swept, ...]
     stages: dict[int, Stage]  # epoch -> what was measured after it
     losses: dict[int, tuple[float, ...]]  # epoch -> training loss by seed
@@ -163,6 +173,7 @@ def curve_of(entry: Configuration, settings: Settings, points: Mapping[str, Poin
     return Curve(
         configuration=entry,
         rate=plan.rate_of(entry, settings, points),
+        strict=strict_of(entry, settings, points),
         swept=tuple(
             Swept(rate, point.validation_loss, point.epochs[-1].exam if point.epochs else None)
             for rate, point in sweep_points.items()
@@ -180,6 +191,14 @@ def curve_of(entry: Configuration, settings: Settings, points: Mapping[str, Poin
         ),
         failures=tuple(point.failed for point in finals if point.failed),
     )
+
+
+def strict_of(entry: Configuration, settings: Settings, points: Mapping[str, Point]) -> Strict:
+    rates = plan.swept_rates(entry, replace(settings, tolerance=0.0), points)
+    losses = plan.sweep_losses(entry, settings, points)
+    tried = {rate: losses[rate] for rate in rates if rate in losses}
+    untried = [rate for rate in rates if rate not in losses]
+    return Strict(chosen_rate(tried, 0.0), untried[0] if untried else None)
 
 
 def merge_of(entry: Configuration, found: Sequence[MergePoint]) -> Merge:
