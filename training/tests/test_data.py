@@ -6,7 +6,6 @@ import pytest
 
 from trainer import data
 from trainer.failure import Failure
-from trainer.recipe import CONFIGS, read_recipe
 
 GOOD = {"prompt": "How do I bake?", "completion": "thought\n</think>\n\nanswer"}
 
@@ -71,34 +70,3 @@ def test_the_digest_follows_content_and_order(tmp_path):
     pairs = data.generated_refusals(5, seed=1)
     assert data.digest(pairs) == data.digest(data.generated_refusals(5, seed=1))
     assert data.digest(pairs) != data.digest(pairs[::-1])
-
-
-def test_shipped_configs_hold_the_methods_values():
-    tiny = read_recipe(CONFIGS / "tiny.json", {}, num_layers=8)
-    method = read_recipe(CONFIGS / "method.json", {}, num_layers=28)
-    for recipe in (tiny, method):
-        assert (recipe.rank, recipe.alpha, recipe.dropout) == (1, 16, 0.05)
-        assert recipe.modules == ("up_proj",)
-        assert (recipe.weight_decay, recipe.epochs) == (1e-4, 10)
-    assert method.learning_rate == 5e-5
-
-
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ({"modules": ("up_porj",)}, "modules must be among .*; got up_porj"),
-        ({"rank": 0}, "rank must be between 1 and 256; got 0"),
-        ({"learning_rate": 3.0}, "learning_rate must be between"),
-        ({"layers": (4, 9)}, "layers must be FIRST-LAST within 0-7 for this model; got 4-9"),
-    ],
-)
-def test_a_bad_setting_is_named_with_its_bounds(override, message):
-    with pytest.raises(Failure, match=message):
-        read_recipe(CONFIGS / "tiny.json", override, num_layers=8)
-
-
-def test_a_config_that_is_no_json_is_named_by_its_line(tmp_path):
-    path = tmp_path / "broken.json"
-    path.write_text('{\n"rank": 1,\n"alpha"\n}')
-    with pytest.raises(Failure, match=r"broken\.json:4: a config must be JSON"):
-        read_recipe(path, {}, num_layers=8)

@@ -15,6 +15,14 @@ def test_every_shipped_config_is_valid(path):
     assert config.recipe.alpha == 16
 
 
+@pytest.mark.parametrize("name, rate", [("tiny", 1e-3), ("method", 5e-5), ("r1-qwen-7b", 5e-5)])
+def test_the_configs_hold_the_methods_values(name, rate):
+    recipe = read_config(CONFIGS / f"{name}.json", {}).recipe
+    assert (recipe.rank, recipe.alpha, recipe.dropout) == (1, 16, 0.05)
+    assert (recipe.target_modules, recipe.layers) == (("up_proj",), "all")
+    assert (recipe.weight_decay, recipe.epochs, recipe.learning_rate) == (1e-4, 10, rate)
+
+
 def test_the_named_thirds_of_48_layers_are_the_papers():
     thirds = {name: layer_span(name, 48) for name in ("early", "middle", "late")}
     assert thirds == {"early": range(5, 21), "middle": range(17, 33), "late": range(25, 41)}
