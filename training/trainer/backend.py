@@ -71,6 +71,14 @@ def seeded(sampling: Sampling | None) -> Iterator[None]:
         yield
 
 
+def rendered(tokenizer: PreTrainedTokenizerBase, tasks: Sequence[Task]) -> list[str]:
+    """Each task's chat up to where the reply begins."""
+    return [
+        render_prompt(tokenizer, [(m["role"], m["content"]) for m in task.messages])
+        for task in tasks
+    ]
+
+
 class LocalModel:
     """Batched generation with transformers, greedy unless a sampling is given."""
 
@@ -92,10 +100,7 @@ class LocalModel:
         from the prompt, as a completion is in training, and is part of the reply."""
         was_training = self.model.training
         self.model.eval()
-        prompts = [
-            render_prompt(self.tokenizer, [(m["role"], m["content"]) for m in task.messages])
-            for task in tasks
-        ]
+        prompts = rendered(self.tokenizer, tasks)
         # Tasks of one kind and length end together, so few rows of a batch wait for the last one.
         order = sorted(
             range(len(tasks)),

@@ -134,6 +134,14 @@ def restore_moments(
         }
 
 
+def load_weights(folder: Path, parameters: dict[str, nn.Parameter]) -> None:
+    """The weights of one epoch's folder, PEFT's or a whole model's, into `parameters`."""
+    saved: dict[str, Tensor] = {}
+    for path in folder.glob("*model*.safetensors"):
+        saved |= load_file(path)
+    restore_weights(parameters, saved)
+
+
 def restore_weights(parameters: dict[str, nn.Parameter], saved: dict[str, Tensor]) -> None:
     """`saved` may name a LoRA tensor as PEFT's file does, without the adapter's name."""
     for name, parameter in parameters.items():

@@ -16,8 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-from trainer.backend import MAX_NEW_TOKENS, Sampling, split_reply
-from trainer.batches import render_prompt
+from trainer.backend import MAX_NEW_TOKENS, Sampling, rendered, split_reply
 from trainer.failure import Failure
 from trainer.grammar import Reply, Task
 
@@ -222,10 +221,7 @@ class DecodedModel:
         sampling: Sampling | None = None,
         forced: str = "",
     ) -> list[Reply]:
-        prompts = [
-            render_prompt(self.tokenizer, [(m["role"], m["content"]) for m in task.messages])
-            for task in tasks
-        ]
+        prompts = rendered(self.tokenizer, tasks)
         forced_ids = self.tokenizer.encode(forced, add_special_tokens=False) if forced else []
         prompt_ids = self.tokenizer(prompts, add_special_tokens=False)["input_ids"]
         encoded = [ids + forced_ids for ids in prompt_ids]

@@ -17,13 +17,12 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from trainer import checkpoint, plan, prefix_cache
 from trainer.adapter import first_trained_layer, trained_parameters
 from trainer.batches import Encoded, collate, packed
-from trainer.completion_loss import CompletionLoss, can_split, is_random, pack_tokens
+from trainer.completion_loss import CompletionLoss, can_split, causal_model, is_random, pack_tokens
 from trainer.failure import Failure
 from trainer.prefix_cache import PrefixCache
 from trainer.progress import Progress
@@ -89,8 +88,7 @@ class Run:
         self.pad_id, self.seed, self.folder = pad_id, seed, folder
         self.lengths = [len(row) for row in rows]
         if hardware.gradient_checkpointing:
-            causal = model.get_base_model() if hasattr(model, "get_base_model") else model
-            causal.gradient_checkpointing_enable({"use_reentrant": False})
+            causal_model(model).gradient_checkpointing_enable({"use_reentrant": False})
         self.accelerator = Accelerator(cpu=hardware.cpu)
         first_layer = first_trained_layer(model)
         if first_layer is not None and not can_split(model):
@@ -163,10 +161,7 @@ class Run:
             return [], []
         checkpoint.check_same_run(state, fingerprint, self.folder)
         last = checkpoint.folder_of(self.folder, state.epoch)
-        saved: dict[str, Tensor] = {}
-        for path in last.glob("*model*.safetensors"):
-            saved |= load_file(path)
-        checkpoint.restore_weights(self.parameters, saved)
+        checkpoint.load_weights(last, self.parameters)
         checkpoint.restore_moments(
             self.optimizer, self.parameters, last / "optimizer.safetensors", state.steps
         )

@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
-from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from trainer import data, judging
@@ -30,7 +28,7 @@ from trainer.adapter import (
 from trainer.backend import Backend
 from trainer.batches import Encoded, Pair, encode_pairs
 from trainer.card import adapter_card
-from trainer.checkpoint import restore_weights
+from trainer.checkpoint import load_weights
 from trainer.evaluate import Result, as_json, compare, take_exam
 from trainer.exam import SET_NAMES, Exam, build_exam
 from trainer.exam_backend import exam_backend
@@ -217,10 +215,10 @@ def run(options: TrainOptions) -> None:
     )
     # Epochs that a resumed run took over are judged from their files.
     for epoch in epochs[: len(epochs) - len(judged)]:
-        load_epoch(trained, epoch)
+        load_weights(epoch.checkpoint, trained_parameters(trained))
         judge(epoch)
     chosen = judging.best(judged)
-    load_epoch(trained, chosen.epoch)
+    load_weights(chosen.epoch.checkpoint, trained_parameters(trained))
     if not is_main():
         return
     choice = None
@@ -238,13 +236,6 @@ def run(options: TrainOptions) -> None:
         results, differences, choice, minutes, tokenizer,
     )  # fmt: skip
     say(f"saved {options.output} (epoch {chosen.epoch.number}); {minutes:.1f} minutes")
-
-
-def load_epoch(model: nn.Module, epoch: Epoch) -> None:
-    saved = {}
-    for path in epoch.checkpoint.glob("*model*.safetensors"):
-        saved |= load_file(path)
-    restore_weights(trained_parameters(model), saved)
 
 
 def ship(
