@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from trainer.failure import Failure
-from trainer.reasoner import read_json, replace_folder, write_json
+from trainer.reasoner import read_json, write_json
+from trainer.whole_folder import whole_folder
 
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "safetensors", "tokenizers")
 
@@ -66,16 +67,12 @@ def check_output(folder: Path) -> None:
 
 
 def publish(checkpoint: Path, folder: Path, manifest: dict[str, Any], card: str) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    config = read_json(checkpoint / "adapter_config.json")
-    write_json(partial / "adapter_config.json", dict(sorted(config.items())))
-    shutil.copyfile(checkpoint / "adapter_model.safetensors", partial / "adapter_model.safetensors")
-    write_json(partial / "manifest.json", manifest)
-    (partial / "README.md").write_text(card, encoding="utf-8")
-    replace_folder(partial, folder)
+    with whole_folder(folder) as partial:
+        config = read_json(checkpoint / "adapter_config.json")
+        write_json(partial / "adapter_config.json", dict(sorted(config.items())))
+        tensors = "adapter_model.safetensors"
+        shutil.copyfile(checkpoint / tensors, partial / tensors)
+        add_words(partial, manifest, card)
 
 
 def publish_model(
@@ -83,12 +80,13 @@ def publish_model(
 ) -> None:
     """A fully tuned model: the checkpoint's own files without the optimizer's, and the tokenizer's
     of the base, which training does not change."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    skipped = shutil.ignore_patterns("optimizer.safetensors", "state.json", "README.md")
-    shutil.copytree(checkpoint, partial, ignore=skipped)
-    tokenizer.save_pretrained(partial)
+    with whole_folder(folder) as partial:
+        skipped = shutil.ignore_patterns("optimizer.safetensors", "state.json", "README.md")
+        shutil.copytree(checkpoint, partial, ignore=skipped, dirs_exist_ok=True)
+        tokenizer.save_pretrained(partial)
+        add_words(partial, manifest, card)
+
+
+def add_words(partial: Path, manifest: dict[str, Any], card: str) -> None:
     write_json(partial / "manifest.json", manifest)
     (partial / "README.md").write_text(card, encoding="utf-8")
-    replace_folder(partial, folder)
