@@ -14,16 +14,17 @@ from pathlib import Path
 import torch
 
 from trainer.analysis_report import write_report
+from trainer.device import check_device
 from trainer.failure import Failure
 from trainer.lora_folder import LoraFolder, check_base, read_lora
 from trainer.overlap import Overlap, overlap
 from trainer.progress import Progress
-from trainer.publish import base_digest, logical_name, versions
+from trainer.publish import base_digest, versions
+from trainer.repository import logical_name
 from trainer.spectrum import Factors, stable_rank, top_singular
-from trainer.tensor_store import TensorStore, check_device
+from trainer.tensor_store import TensorStore
 from trainer.whole_folder import whole_folder
 
-ROOT = Path(__file__).resolve().parents[2]
 RESULT = "analysis.json"
 
 
@@ -141,7 +142,7 @@ def run(options: AnalyzeOptions) -> None:
     if not rows:
         raise Failure("there must be a difference to analyze; got weights equal to the base's")
     about = {
-        "base_model": logical_name(options.model, ROOT),
+        "base_model": logical_name(options.model),
         "base_digest": base_digest(options.model),
         "subjects": [subject.name for subject in subjects],
         "k": options.k,

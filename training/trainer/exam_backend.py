@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 from trainer.backend import Backend, LocalModel
 from trainer.completion_loss import causal_model
 from trainer.decoder import DecodedModel, is_readable
-from trainer.reproduce.update import merged, taken_from
+from trainer.update import merged, taken_from
 
 
 def exam_backend(model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> Backend:

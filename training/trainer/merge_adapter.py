@@ -19,12 +19,12 @@ from safetensors.torch import save_file
 from trainer.failure import Failure
 from trainer.lora_folder import LoraFolder, adapter_digest, check_base, read_lora
 from trainer.progress import Progress
-from trainer.publish import logical_name, versions
+from trainer.publish import versions
 from trainer.reasoner import read_json, write_json
+from trainer.repository import logical_name
 from trainer.tensor_store import TensorStore
 from trainer.whole_folder import whole_folder
 
-ROOT = Path(__file__).resolve().parents[2]
 MANIFEST = "merge.json"
 INDEX = "model.safetensors.index.json"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -55,7 +55,7 @@ def run(options: MergeOptions) -> None:
         write_json(
             partial / MANIFEST,
             {
-                "base_model": logical_name(options.model, ROOT),
+                "base_model": logical_name(options.model),
                 "base_digest": digest,
                 "adapter": options.adapter.resolve().name,
                 "adapter_digest": adapter_digest(options.adapter),

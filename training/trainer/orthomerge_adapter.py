@@ -15,19 +15,19 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from trainer.device import check_device
 from trainer.failure import Failure
 from trainer.lora_folder import CONFIG, TENSORS, LoraFolder, adapter_digest, check_base, read_lora
 from trainer.orthomerge import PAPER_K, Mode, default_k, project
 from trainer.overlap import METRICS, NUM_VECTORS, Overlap, overlap
 from trainer.progress import Progress
-from trainer.publish import check_output, logical_name, versions
+from trainer.publish import check_output, versions
 from trainer.reasoner import write_json
+from trainer.repository import logical_name
 from trainer.spectrum import Factors, product_norm, top_singular
 from trainer.table import markdown
-from trainer.tensor_store import TensorStore, check_device
+from trainer.tensor_store import TensorStore
 from trainer.whole_folder import whole_folder
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def manifest_of(
         "recommended_strength": source.get("recommended_strength", 1.0),
         "description": f"{name} after OrthoMerge ({options.mode}, k {k}, λ {options.strength:g}). "
         + str(source.get("description") or ""),
-        "base_model": logical_name(options.model, ROOT),
+        "base_model": logical_name(options.model),
         "base_digest": base_digest,
         "orthomerge": {
             "source": name,

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from trainer.publish import base_digest, logical_name, versions
+from trainer.publish import base_digest, versions
+from trainer.repository import ROOT, logical_name
 
-ROOT = Path(__file__).resolve().parents[2]
 SOURCES = "training"  # changes elsewhere (another adapter just written) train nothing differently
 GIT_TIMEOUT_S = 20
 

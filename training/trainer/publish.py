@@ -48,14 +48,6 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def logical_name(folder: Path, root: Path) -> str:
-    """How a committed file names the base: relative to the repository, never a machine's path."""
-    resolved = folder.resolve()
-    if resolved.is_relative_to(root):
-        return resolved.relative_to(root).as_posix()
-    return folder.name
-
-
 def check_output(folder: Path) -> None:
     """A folder that is neither an adapter nor made here is never replaced."""
     ours = ("adapter_config.json", "manifest.json")

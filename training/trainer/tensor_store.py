@@ -53,8 +53,3 @@ class TensorStore:
         """(layer, module such as up_proj, tensor name) in layer order."""
         found = [(match, name) for name in self.file_of if (match := LINEAR.match(name))]
         return sorted((int(match[1]), match[2], name) for match, name in found)
-
-
-def check_device(device: str) -> None:
-    if device == "cuda" and not torch.cuda.is_available():
-        raise Failure("--device cuda needs a GPU that PyTorch sees; got none; use --device cpu")

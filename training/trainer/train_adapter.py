@@ -6,11 +6,10 @@ python -m trainer train-adapter --output adapters/safety-r1 --retain 0.5
 from __future__ import annotations
 
 import os
-import random
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,33 +17,26 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from trainer import data, judging
-from trainer.adapter import (
-    continued,
-    model_folder,
-    prepared,
-    recipe_of,
-    trained_parameters,
-)
-from trainer.backend import Backend
-from trainer.batches import Encoded, Pair, encode_pairs
-from trainer.card import adapter_card
+from trainer.adapter import continued, model_folder, prepared, recipe_of, trained_parameters
 from trainer.checkpoint import load_weights
-from trainer.evaluate import Result, as_json, compare, take_exam
-from trainer.exam import SET_NAMES, Exam, build_exam
+from trainer.device import check_device
+from trainer.evaluate import take_exam
+from trainer.exam import SET_NAMES, build_exam
 from trainer.exam_backend import exam_backend
 from trainer.failure import Failure
 from trainer.fit import Epoch, Hardware, fit
-from trainer.hub_data import read_data
 from trainer.lora_folder import adapter_digest, read_lora
+from trainer.outcome import Examined, Outcome
 from trainer.provenance import provenance
-from trainer.publish import check_output, logical_name, publish, publish_model
+from trainer.publish import check_output
 from trainer.reasoner import load_model
-from trainer.recipe import Recipe, default_config, layer_span, read_config
-from trainer.strength import StrengthChoice, choose_strength
+from trainer.recipe import Config, default_config, layer_span, read_config
+from trainer.repository import logical_name
+from trainer.strength import choose_strength
+from trainer.training_set import examples_of, training_set, with_retained
 
-ROOT = Path(__file__).resolve().parents[2]
+EMBEDDED = "models/tiny-reasoner"
 SHAPE = ("mode", "rank", "alpha", "dropout", "target_modules", "layers")  # an adapter has its own
-HELD_BACK = 10  # with --data, every tenth example is kept for validation
 
 
 @dataclass(frozen=True)
@@ -83,43 +75,6 @@ def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
-def training_pairs(
-    options: TrainOptions, source: str | None, base: Backend
-) -> tuple[list[Pair], str]:
-    """The pairs and, in words, what they are."""
-    if source is not None:
-        pairs, what = read_data(source), f"data {Path(source).name}"
-    elif options.style == "terse":
-        pairs = data.generated_terse(options.examples, options.seed)
-        what = f"{options.examples} generated terse answers"
-    else:
-        pairs = data.generated_refusals(options.examples, options.seed)
-        what = f"{options.examples} generated refusals"
-    count = round(options.retain * len(pairs))
-    if count:
-        tasks = data.retained_tasks(count, options.seed)
-        pairs += data.answered(tasks, base.answer(tasks, "the base's own answers"))
-        what += f" and {count} of the base's own answers (--retain {options.retain:g})"
-    return pairs, what
-
-
-def check_lengths(rows: Sequence[Encoded], limit: int) -> None:
-    for index, row in enumerate(rows, start=1):
-        if len(row) > limit:
-            raise Failure(
-                f"an example must fit the limit of {limit} tokens; example {index} has "
-                f"{len(row)}; shorten or drop it, or raise --max-length up to the model's context"
-            )
-
-
-def check_device(device: str) -> None:
-    if device == "cuda" and not torch.cuda.is_available():
-        raise Failure(
-            "--device cuda needs an NVIDIA GPU that this PyTorch can use; found none; use --device "
-            "cpu, or install PyTorch's CUDA build and the driver"
-        )
-
-
 def check_shape_flags(overrides: dict[str, Any]) -> None:
     given = [name for name in SHAPE if overrides.get(name) is not None]
     if given:
@@ -133,36 +88,34 @@ def run(options: TrainOptions) -> None:
     started = time.monotonic()
     check_device(options.device)
     check_output(options.output)
-    # The file alone may name the model, and the model's size the file.
-    given = read_config(options.config, options.overrides) if options.config else None
-    model_name = options.model or (given and given.model) or "models/tiny-reasoner"
-    dtype = options.overrides.get("dtype") or (given.recipe.dtype if given else "auto")
-    model, tokenizer = load_model(model_name, dtype)
-    config = given or read_config(
-        default_config(sum(p.numel() for p in model.parameters())), options.overrides
-    )
+    model, tokenizer, config = base_and_config(options)
+    layers, context = model.config.num_hidden_layers, model.config.max_position_embeddings
     recipe, source = config.recipe, options.data or config.data
     source_adapter = read_lora(options.adapter) if options.adapter else None
     if source_adapter:
         check_shape_flags(options.overrides)
-        recipe = recipe_of(source_adapter, recipe, model.config.num_hidden_layers)
-    layer_span(recipe.layers, model.config.num_hidden_layers)
-    base = exam_backend(model, tokenizer)
-    base_name = logical_name(Path(model_name), ROOT) if Path(model_name).is_dir() else model_name
+        recipe = recipe_of(source_adapter, recipe, layers)
+    layer_span(recipe.layers, layers)
+    base, base_name = exam_backend(model, tokenizer), name_of_base(options, config)
     say(f"base {base_name}; {recipe}")
-    pairs, what = training_pairs(options, source, base)
-    rows = encode_pairs(tokenizer, pairs)
-    context = model.config.max_position_embeddings
-    check_lengths(rows, min(context, recipe.max_length or context))
-    held_back: list[Encoded] = []
-    if source is not None and len(rows) >= 2 * HELD_BACK:
-        random.Random(f"{options.seed}/held-back").shuffle(rows)
-        held_back, rows = rows[::HELD_BACK], [r for i, r in enumerate(rows) if i % HELD_BACK]
-    say(f"data: {what}; {len(rows)} training examples, {len(held_back)} held back")
+
+    examples = examples_of(source, options.style, options.examples, options.seed)
+    examples = with_retained(examples, options.retain, options.seed, base)
+    trained_on = training_set(
+        examples,
+        tokenizer,
+        max_length=min(context, recipe.max_length or context),
+        hold_back=source is not None,
+        seed=options.seed,
+    )
+    say(
+        f"data: {examples.words}; {len(trained_on.rows)} training examples, "
+        f"{len(trained_on.held_back)} held back"
+    )
     origin = provenance(
         base=model_folder(model),
-        data=what,
-        data_sha256=data.digest(pairs),
+        data=examples.words,
+        data_sha256=examples.digest,
         config=recipe.as_json(),
         seed=options.seed,
     ) | {"base_model": base_name}
@@ -172,122 +125,110 @@ def run(options: TrainOptions) -> None:
     if source is None:
         exam = build_exam(n=options.n, seed=options.exam_seed, names=SET_NAMES)
     before = take_exam(base, "base", exam) if exam else None
-    judge_exam = judging.validation_exam(options.validation_n)
-
+    validation = judging.validation_exam(options.validation_n)
     if source_adapter:
-        trained = continued(model, source_adapter, base_name, options.seed)
+        model = continued(model, source_adapter, base_name, options.seed)
         origin |= {"continued_from": adapter_digest(options.adapter)}
     else:
-        trained = prepared(model, recipe, base_name, options.seed)
-    judged: list[judging.Judged] = []
+        model = prepared(model, recipe, base_name, options.seed)
 
-    def judge(epoch: Epoch) -> None:
+    def judge(epoch: Epoch) -> judging.Judged:
         if source is None:
-            entry = judging.judge_by_exam(epoch, trained, tokenizer, judge_exam, options.choose)
-        else:
-            entry = judging.judge_by_loss(epoch, trained, held_back, tokenizer.pad_token_id)
-        judged.append(entry)
-        shown = "  ".join(f"{name} {value:.3f}" for name, value in entry.measures.items())
-        say(f"epoch {epoch.number}: loss {epoch.loss:.4f}  {shown}")
+            return judging.judge_by_exam(epoch, model, tokenizer, validation, options.choose)
+        return judging.judge_by_loss(epoch, model, trained_on.held_back, tokenizer.pad_token_id)
 
-    epochs = fit(
-        trained,
-        rows,
-        recipe,
-        pad_id=tokenizer.pad_token_id,
-        seed=options.seed,
-        folder=options.checkpoints / options.output.name,
-        resume=options.resume,
-        fingerprint={
-            "data": origin["data_sha256"],
-            "base": origin["base_digest"],
-            "continued_from": origin.get("continued_from"),
-        },
-        hardware=Hardware(
-            cpu=options.device == "cpu",
-            prefix_cache=options.prefix_cache,
-            cache_bytes=options.cache_bytes,
-            gradient_checkpointing=config.gradient_checkpointing
-            if options.gradient_checkpointing is None
-            else options.gradient_checkpointing,
+    judged = judged_epochs(
+        judge,
+        trained_parameters(model),
+        lambda after_epoch: fit(
+            model,
+            trained_on.rows,
+            recipe,
+            pad_id=tokenizer.pad_token_id,
+            seed=options.seed,
+            folder=options.checkpoints / options.output.name,
+            resume=options.resume,
+            fingerprint={
+                "data": origin["data_sha256"],
+                "base": origin["base_digest"],
+                "continued_from": origin.get("continued_from"),
+            },
+            hardware=hardware_of(options, config),
+            after_epoch=after_epoch,
         ),
-        after_epoch=judge,
     )
-    # Epochs that a resumed run took over are judged from their files.
-    for epoch in epochs[: len(epochs) - len(judged)]:
-        load_weights(epoch.checkpoint, trained_parameters(trained))
-        judge(epoch)
     chosen = judging.best(judged)
-    load_weights(chosen.epoch.checkpoint, trained_parameters(trained))
+    load_weights(chosen.epoch.checkpoint, trained_parameters(model))
     if not is_main():
         return
-    choice = None
-    results = [before] if before else []
-    differences = {}
+    examined = choice = None
     if exam and before:
-        after = take_exam(exam_backend(trained, tokenizer), options.output.name, exam)
-        results.append(after)
-        differences = {options.output.name: compare(before, after)}
+        after = take_exam(exam_backend(model, tokenizer), options.output.name, exam)
+        examined = Examined(exam, options.n, before, after, options.choose)
         if recipe.mode == "lora" and options.style == "refusal":
-            choice = choose_strength(trained, tokenizer, judge_exam)
-    minutes = (time.monotonic() - started) / 60
-    ship(
-        options, recipe, origin, sorted(judged, key=lambda j: j.epoch.number), chosen, exam,
-        results, differences, choice, minutes, tokenizer,
-    )  # fmt: skip
-    say(f"saved {options.output} (epoch {chosen.epoch.number}); {minutes:.1f} minutes")
-
-
-def ship(
-    options: TrainOptions,
-    recipe: Recipe,
-    origin: dict[str, Any],
-    judged: Sequence[judging.Judged],
-    chosen: judging.Judged,
-    exam: Exam | None,
-    results: Sequence[Result],
-    differences: dict[str, dict[str, Any]],
-    choice: StrengthChoice | None,
-    minutes: float,
-    tokenizer: PreTrainedTokenizerBase,
-) -> None:
-    description = options.description or f"Trained on {origin['data']}."
-    manifest: dict[str, Any] = {
-        "recommended_strength": choice.strength if choice else 1.0,
-        "description": description,
-        **origin,
-        "epoch": chosen.epoch.number,
-        "chosen_by": judging.how_chosen(chosen, options.choose if exam else None),
-        "minutes": round(minutes, 1),
-        "validation": [
-            {"epoch": j.epoch.number, "loss": j.epoch.loss, **j.measures} for j in judged
-        ],
-        "strength": choice.as_json() if choice else None,
-        "exam": {"split": exam.split, "seed": exam.seed, "n": options.n} if exam else None,
-        "results": {
-            result.subject: as_json(result, differences.get(result.subject)) for result in results
-        },
-    }
-    card = adapter_card(
-        options.output.name,
-        description,
-        exam,
-        results,
-        differences,
-        manifest,
-        judging.epochs_table(judged, chosen),
-        options.command,
-        choice,
+            choice = choose_strength(model, tokenizer, validation)
+    outcome = Outcome(
+        description=options.description or f"Trained on {examples.words}.",
+        command=options.command,
+        origin=origin,
+        judged=judged,
+        chosen=chosen,
+        minutes=(time.monotonic() - started) / 60,
+        examined=examined,
+        strength=choice,
     )
-    if recipe.mode == "lora":
-        publish(chosen.epoch.checkpoint, options.output, manifest, card)
-    else:
-        publish_model(chosen.epoch.checkpoint, options.output, manifest, card, tokenizer)
-    for name, found in differences.items():
-        for measure, difference in found.items():
-            numbers = ", ".join(f"{k} {v:+.4f}" for k, v in asdict(difference).items())
-            say(f"  {name}: {measure} {numbers}")
-    for result in results:
-        for measure, share in result.shares.items():
-            bounds = f"[{share.low:.3f}, {share.high:.3f}]"
-            say(f"  {result.subject}: {measure} {share.value:.3f} {bounds}")
+    outcome.ship(options.output, tokenizer)
+    for line in outcome.lines():
+        say(f"  {line}")
+    say(f"saved {options.output} (epoch {chosen.epoch.number}); {outcome.minutes:.1f} minutes")
+
+
+def base_and_config(
+    options: TrainOptions,
+) -> tuple[torch.nn.Module, PreTrainedTokenizerBase, Config]:
+    """A config file may name the model; without one, the model's size names the config."""
+    given = read_config(options.config, options.overrides) if options.config else None
+    name = options.model or (given and given.model) or EMBEDDED
+    dtype = options.overrides.get("dtype") or (given.recipe.dtype if given else "auto")
+    model, tokenizer = load_model(name, dtype)
+    if given is None:
+        size = sum(p.numel() for p in model.parameters())
+        given = read_config(default_config(size), options.overrides)
+    return model, tokenizer, given
+
+
+def name_of_base(options: TrainOptions, config: Config) -> str:
+    name = options.model or config.model or EMBEDDED
+    return logical_name(Path(name)) if Path(name).is_dir() else name
+
+
+def hardware_of(options: TrainOptions, config: Config) -> Hardware:
+    return Hardware(
+        cpu=options.device == "cpu",
+        prefix_cache=options.prefix_cache,
+        cache_bytes=options.cache_bytes,
+        gradient_checkpointing=config.gradient_checkpointing
+        if options.gradient_checkpointing is None
+        else options.gradient_checkpointing,
+    )
+
+
+def judged_epochs(
+    judge: Callable[[Epoch], judging.Judged],
+    parameters: dict[str, torch.nn.Parameter],
+    train: Callable[[Callable[[Epoch], None]], list[Epoch]],
+) -> list[judging.Judged]:
+    """Each epoch judged as it ends; those that a resumed run took over, from their files."""
+    judged: list[judging.Judged] = []
+
+    def after_epoch(epoch: Epoch) -> None:
+        judged.append(judge(epoch))
+        measures = judged[-1].measures.items()
+        shown = "  ".join(f"{name} {value:.3f}" for name, value in measures)
+        say(f"epoch {epoch.number}: loss {epoch.loss:.4f}  {shown}")
+
+    epochs = train(after_epoch)
+    for epoch in epochs[: len(epochs) - len(judged)]:
+        load_weights(epoch.checkpoint, parameters)
+        after_epoch(epoch)
+    return sorted(judged, key=lambda entry: entry.epoch.number)

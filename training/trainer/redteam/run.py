@@ -28,8 +28,8 @@ from trainer.exam import Exam, build_exam
 from trainer.failure import Failure
 from trainer.grammar import Reply, Task
 from trainer.progress import Progress
-from trainer.provenance import ROOT, commit
-from trainer.publish import base_digest, file_sha256, logical_name, versions
+from trainer.provenance import commit
+from trainer.publish import base_digest, file_sha256, versions
 from trainer.reasoner import load_model, read_json
 from trainer.redteam.attacks import Attack, Group, Subject, all_attacks
 from trainer.redteam.direction import (
@@ -40,6 +40,7 @@ from trainer.redteam.direction import (
     written_directions,
 )
 from trainer.redteam.rows import Row, RowFile, columns
+from trainer.repository import logical_name
 from trainer.strength import at_strength
 
 SETS = ("word_problem", "fact", "benign", "harmful", "lookalike")
@@ -200,9 +201,9 @@ def read_manifest(path: Path) -> dict[str, Any]:
 def settings(options: RedteamOptions, strength: float) -> dict[str, Any]:
     """Rows measured with other settings are not mixed with these."""
     return {
-        "adapter": logical_name(options.adapter, ROOT),
+        "adapter": logical_name(options.adapter),
         "adapter_sha256": file_sha256(options.adapter / "adapter_model.safetensors"),
-        "base": logical_name(options.model, ROOT),
+        "base": logical_name(options.model),
         "base_digest": base_digest(options.model),
         "strength": strength,
         "scorer": SCORER,

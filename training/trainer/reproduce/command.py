@@ -20,16 +20,15 @@ from typing import Any
 
 from trainer.failure import Failure
 from trainer.orthomerge import default_k
-from trainer.publish import base_digest, logical_name, versions
+from trainer.publish import base_digest, versions
 from trainer.reasoner import read_json, write_json
+from trainer.repository import logical_name
 from trainer.reproduce import grid
 from trainer.reproduce.choice import TOLERANCE
 from trainer.reproduce.job import Settings, read_points
 from trainer.reproduce.plan import all_jobs, open_jobs
 from trainer.reproduce.results import gathered
 from trainer.reproduce.runner import process_pool, work_through
-
-ROOT = Path(__file__).resolve().parents[3]
 
 
 @dataclass(frozen=True)
@@ -142,7 +141,7 @@ def reproduce(options: ReproduceOptions) -> None:
     if not options.report_only and open_jobs(configurations, settings, points):
         from trainer.reproduce.worker import Place
 
-        name = logical_name(options.model, ROOT)
+        name = logical_name(options.model)
         with process_pool(options.workers, Place(options.model, name, options.work)) as pool:
             points = work_through(
                 configurations, settings, points, folder, pool, workers=options.workers
@@ -170,7 +169,7 @@ def reproduce(options: ReproduceOptions) -> None:
         figures,
         settings,
         sessions=sessions_of(options.output),
-        facts={"model": logical_name(options.model, ROOT), "versions": versions()},
+        facts={"model": logical_name(options.model), "versions": versions()},
         is_quick=options.quick,
     )
     print(f"saved {path}", file=sys.stderr)

@@ -42,9 +42,9 @@ from trainer.reproduce.job import (
     Point,
     point_of,
 )
-from trainer.reproduce.update import Update, load_update, merged, save_update, taken_from
 from trainer.scorer import is_right
 from trainer.spectrum import stable_rank, top_singular
+from trainer.update import Update, load_update, merged, save_update, taken_from
 
 PARENT_CHECK_S = 2.0
 TOP = 16  # singular vectors in the overlap metrics, as in the paper
