@@ -24,6 +24,7 @@ from trainer.adapter import first_trained_layer, trained_parameters
 from trainer.batches import Encoded, collate, packed
 from trainer.completion_loss import CompletionLoss, can_split, causal_model, is_random, pack_tokens
 from trainer.failure import Failure
+from trainer.lean_layers import make_lean
 from trainer.prefix_cache import PrefixCache
 from trainer.progress import Progress
 from trainer.recipe import Recipe
@@ -90,6 +91,7 @@ class Run:
         if hardware.gradient_checkpointing:
             causal_model(model).gradient_checkpointing_enable({"use_reentrant": False})
         self.accelerator = Accelerator(cpu=hardware.cpu)
+        make_lean(model)
         first_layer = first_trained_layer(model)
         if first_layer is not None and not can_split(model):
             first_layer = None
