@@ -40,7 +40,7 @@ export interface BenchOptions {
 }
 
 export const usage = `npm run bench -- [flags]
-  --quick                under 10 minutes: the 0.5B shape, 2 rounds, 32 tokens, 1 and 8 streams, and only
+  --quick                under 10 minutes: the 0.5B shape, 3 rounds, 32 tokens, 1 and 8 streams, and only
                          the engines that a target names (${quickPeers.join(', ')})
   --only <section,…>     ${sectionNames.join(', ')} (all)
   --shape <name,…>       ${Object.keys(shapes).join(', ')} (the first two)
@@ -85,7 +85,7 @@ export function parseOptions(args: readonly string[]): BenchOptions {
     sections: oneOf('only', values.only, sectionNames),
     shapes: oneOf('shape', values.shape ?? defaultShapes, Object.keys(shapes) as ShapeName[]),
     peers: oneOf('peers', values.peers, peerNames, isQuick ? quickPeers : peerNames),
-    rounds: number('rounds', values.rounds ?? (isQuick ? '2' : '5'), 100),
+    rounds: number('rounds', values.rounds ?? (isQuick ? '3' : '5'), 100),
     threads: number('threads', values.threads, 256),
     streams: numbers('streams', values.streams ?? (isQuick ? '1,8' : '1,2,4,8'), maxRows),
     promptTokens: 512,

@@ -17,6 +17,7 @@ from bench.workloads import Workload, real_tokens, rows_of
 from trainer.adapter import prepared, trained_parameters
 from trainer.fit import Hardware, fit
 from trainer.prefix_cache import Place
+from trainer.primitive_cache import keep_few_primitives
 from trainer.recipe import Dtype, Recipe
 
 Kind = Literal["ours", "stock", "stock-grouped", "stock-ordered"]
@@ -77,6 +78,7 @@ def run(job: Job) -> Outcome:
 def train(model: torch.nn.Module, rows: list[Any], job: Job) -> list[float]:
     is_cpu = job.device == "cpu"
     if job.kind == "ours":
+        keep_few_primitives()
         hardware = Hardware(
             cpu=is_cpu,
             prefix_cache=job.prefix_cache,

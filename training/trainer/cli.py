@@ -217,7 +217,9 @@ def run_redteam(arguments: argparse.Namespace, argv: Sequence[str]) -> None:
 
 def run_train_adapter(arguments: argparse.Namespace, argv: Sequence[str]) -> None:
     from trainer import train_adapter
+    from trainer.primitive_cache import keep_few_primitives
 
+    keep_few_primitives()
     default_choice = "terse" if arguments.style == "terse" else "balanced"
     train_adapter.run(
         train_adapter.TrainOptions(
