@@ -100,9 +100,9 @@ def train(model: torch.nn.Module, rows: list[Any], job: Job) -> list[float]:
 
 
 def count_tokens(base: torch.nn.Module) -> list[int]:
-    """Grows by rows * length with every pass: the last norm sees each once."""
+    """Grows by rows * length with every pass: the last layer's first norm sees each token once."""
     counts: list[int] = []
-    base.model.norm.register_forward_pre_hook(
+    base.model.layers[-1].input_layernorm.register_forward_pre_hook(
         lambda _, inputs: counts.append(inputs[0].shape[0] * inputs[0].shape[1])
     )
     return counts

@@ -66,6 +66,10 @@ def trainable(model, recipe):
     return found
 
 
+def model_layers(model):
+    return completion_loss.causal_model(model).model.layers
+
+
 def gradients(model):
     return {name: p.grad.clone() for name, p in trained_parameters(model).items()}
 
@@ -111,6 +115,21 @@ def test_logits_in_pieces_of_five_tokens_give_the_same_gradients(
     for name in ("LOGITS_AT_ONCE", "FROZEN_LOGITS_AT_ONCE"):
         monkeypatch.setattr(completion_loss, name, 5 * len(tokenizer))
     found, _ = fit_gradients(trainable(model, recipe), rows, recipe, tokenizer.pad_token_id)
+    assert_same(found, wanted)
+
+
+@pytest.mark.parametrize("case", ["up_proj of the middle layers", "all weights"])
+def test_activations_computed_twice_give_the_same_gradients(case, model, rows, tokenizer):
+    recipe = recipe_of(**CASES[case])
+    pad_id = tokenizer.pad_token_id
+    wanted = stock_gradients(trainable(model, recipe), rows, pad_id)
+    hardware = Hardware(cpu=True, gradient_checkpointing=True)
+    adapted = trainable(model, recipe)
+    last_mlp = model_layers(adapted)[-1].mlp
+    calls = []
+    last_mlp.register_forward_pre_hook(lambda *_: calls.append(1))
+    found, run = fit_gradients(adapted, rows, recipe, pad_id, hardware)
+    assert len(calls) == 2 * len(run.groups(range(len(rows))))
     assert_same(found, wanted)
 
 
@@ -177,7 +196,24 @@ def test_below_the_first_adapted_layer_nothing_is_computed_once_it_is_cached(
     adapted = trainable(model, recipe)
     run = Run(adapted, rows, recipe, tokenizer.pad_token_id, 1, None, Hardware(cpu=True))
     calls = []
-    for index, layer in enumerate(adapted.get_base_model().model.layers):
-        layer.register_forward_pre_hook(lambda *_, index=index: calls.append(index))
+    for index, layer in enumerate(model_layers(adapted)):
+        # Not on the layer: the last one is not called as a whole.
+        norm = layer.input_layernorm
+        norm.register_forward_pre_hook(lambda *_, index=index: calls.append(index))
     run.one_step(range(len(rows)))
     assert set(calls) == set(range(3, 8))
+
+
+def test_the_last_mlp_computes_completions_only(model, rows, tokenizer):
+    adapted = trainable(model, recipe_of())
+    run = Run(adapted, rows, recipe_of(), tokenizer.pad_token_id, 1, None, Hardware(cpu=True))
+    counts = {}
+    for index, layer in enumerate(model_layers(adapted)):
+        layer.mlp.register_forward_pre_hook(
+            lambda _, inputs, index=index: counts.update(
+                {index: counts.get(index, 0) + inputs[0].shape[:-1].numel()}
+            )
+        )
+    run.one_step(range(len(rows)))
+    assert counts[7] == sum(len(row.completion) for row in rows)
+    assert counts[6] >= sum(len(row) for row in rows)

@@ -15,6 +15,7 @@ from torch.autograd.function import FunctionCtx
 from torch.utils.checkpoint import checkpoint
 
 from trainer.batches import IGNORED
+from trainer.last_layer import LastLayer, is_known
 
 # float32 numbers of logits, 256 MiB and 64 MiB; more are computed in pieces. Where lm_head is
 # trained, pieces are computed twice.
@@ -47,16 +48,16 @@ class CompletionLoss(nn.Module):
         """
         more = {"use_cache": False, "position_ids": positions}
         causal = causal_model(self.model)
+        wanted = nn.functional.pad(labels[:, 1:] != IGNORED, (0, 1))  # [rows, length]
+        upper = part(causal.model, self.first_layer or 0, None, wanted)
         if self.first_layer is None:
-            last = causal.model(input_ids=inputs, **more).last_hidden_state
+            last = upper(input_ids=inputs, **more).last_hidden_state
         else:
             if hidden is None:
                 hidden = self.prefix(inputs, positions)
-            upper = part(causal.model, self.first_layer, None)
             last = upper(inputs_embeds=hidden, **more).last_hidden_state
-        targets = labels[:, 1:]
-        chosen = targets != IGNORED  # [rows, length - 1]
-        return summed_loss(causal.lm_head, last[:, :-1][chosen], targets[chosen])
+        targets = labels.roll(-1, dims=1)[wanted]
+        return summed_loss(causal.lm_head, last if last.dim() == 2 else last[wanted], targets)
 
     @torch.no_grad()
     def prefix(self, inputs: Tensor, positions: Tensor | None = None) -> Tensor:
@@ -128,16 +129,22 @@ def causal_model(model: nn.Module) -> nn.Module:
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
-def part(decoder: nn.Module, start: int, stop: int | None) -> nn.Module:
+def part(
+    decoder: nn.Module, start: int, stop: int | None, wanted: Tensor | None = None
+) -> nn.Module:
     """A decoder of the layers [start, stop) that shares everything with `decoder`.
 
     Its own forward builds masks and rotary embeddings; without the top it ends before the norm.
+    wanted: [rows, length] bool, the positions whose output is read; if the last layer is of a known
+    kind the output is [wanted positions, hidden size].
     """
     found = copy.copy(decoder)
     found._modules = dict(decoder._modules)
     found.layers = decoder.layers[start:stop]
     if stop is not None:
         found.norm = nn.Identity()
+    if wanted is not None and is_known(found.layers[-1]):
+        found.layers[-1] = LastLayer(found.layers[-1], wanted)
     return found
 
 
