@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ class Examined:
     def results(self) -> tuple[Result, Result]:
         return self.before, self.after
 
-    @property
+    @cached_property
     def differences(self) -> dict[str, dict[str, Any]]:
         return {self.after.subject: compare(self.before, self.after)}
 
