@@ -20,6 +20,7 @@ from bench import report, rounds
 from bench.shapes import SHAPES
 from bench.worker import Job
 from bench.workloads import WORKLOADS, lengths_of
+from trainer.device import check_device
 from trainer.failure import Failure
 from trainer.recipe import CONFIGS, DTYPES, check, layer_span, read_config
 
@@ -59,8 +60,7 @@ def main(arguments: list[str]) -> int:
 
 
 def run(options: argparse.Namespace, arguments: list[str]) -> None:
-    if options.device == "cuda" and not torch.cuda.is_available():
-        raise Failure("--device cuda needs a GPU that PyTorch sees; got none; leave it out")
+    check_device(options.device)
     if options.rounds < 1 or (options.rows or 1) < 1:
         raise Failure(
             f"--rounds and --rows must be at least 1; got {options.rounds}, {options.rows}"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 from pathlib import Path
 
 import torch
+
+from trainer.heap import give_back_freed_memory
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 RESET_HIGH_WATER = "5"  # man 5 proc: sets VmHWM to VmRSS
@@ -23,7 +24,7 @@ class Peak:
             torch.cuda.reset_peak_memory_stats()
             self.before = torch.cuda.memory_allocated()
         elif CLEAR.exists():
-            give_back_freed_memory()
+            give_back_freed_memory()  # what loading freed would hide as much of what training takes
             CLEAR.write_text(RESET_HIGH_WATER)
             self.before = status_bytes("VmRSS")
 
@@ -37,10 +38,3 @@ class Peak:
 def status_bytes(name: str) -> int:
     line = next(line for line in STATUS.read_text().splitlines() if line.startswith(name + ":"))
     return int(line.split()[1]) * 1024
-
-
-def give_back_freed_memory() -> None:
-    """glibc keeps what loading freed, and would hide as much of what training takes."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)

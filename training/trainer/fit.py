@@ -24,6 +24,7 @@ from trainer.adapter import first_trained_layer, trained_parameters
 from trainer.batches import Encoded, collate, packed
 from trainer.completion_loss import CompletionLoss, can_split, causal_model, is_random, pack_tokens
 from trainer.failure import Failure
+from trainer.heap import Heap
 from trainer.lean_layers import make_lean
 from trainer.prefix_cache import PrefixCache
 from trainer.progress import Progress
@@ -107,6 +108,7 @@ class Run:
         is_regularised = recipe.reg != "none"
         self.penalty = Regulariser(model, recipe.reg, recipe.beta) if is_regularised else None
         self.pack_tokens = 0 if self.is_sharded else pack_tokens(model)
+        self.heap = Heap() if self.accelerator.device.type == "cpu" else None
         self.processes = self.accelerator.num_processes
         self.rows_per_step = recipe.batch_size * recipe.grad_accum * self.processes
         self.steps_per_epoch = -(-len(rows) // self.rows_per_step)
@@ -230,6 +232,8 @@ class Run:
         rows = [self.rows[i] for i in group]
         is_packed = plan.is_packed(group, self.lengths, self.pack_tokens)
         batch = packed(rows) if is_packed else collate(rows, self.pad_id)
+        if self.heap:
+            self.heap.make_room(batch.inputs.numel())
         hidden = None
         if self.cache:
             take = self.cache.packed if is_packed else self.cache.rows
