@@ -1,9 +1,9 @@
 """Memory that the C library keeps after it was freed, for the next allocation that fits.
 
 Passes come in many lengths, and tensors of one length leave holes that those of a longer one do
-not fit: on a CPU, the process's peak is the longest passes plus the holes of all before them. Giving
-them back costs a few per cent of a pass, so it is done before long passes only: a short one cannot
-set the peak (docs/LOG.md).
+not fit: on a CPU, the process's peak is the longest passes plus the holes of all before them.
+Giving them back costs a few per cent of a pass, so it is done before long passes only: a short one
+cannot set the peak (docs/LOG.md).
 """
 
 from __future__ import annotations
