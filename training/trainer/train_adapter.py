@@ -88,7 +88,7 @@ def run(options: TrainOptions) -> None:
     started = time.monotonic()
     check_device(options.device)
     check_output(options.output)
-    model, tokenizer, config = base_and_config(options)
+    model, tokenizer, config, base_name = base_and_config(options)
     layers, context = model.config.num_hidden_layers, model.config.max_position_embeddings
     recipe, source = config.recipe, options.data or config.data
     source_adapter = read_lora(options.adapter) if options.adapter else None
@@ -96,7 +96,7 @@ def run(options: TrainOptions) -> None:
         check_shape_flags(options.overrides)
         recipe = recipe_of(source_adapter, recipe, layers)
     layer_span(recipe.layers, layers)
-    base, base_name = exam_backend(model, tokenizer), name_of_base(options, config)
+    base = exam_backend(model, tokenizer)
     say(f"base {base_name}; {recipe}")
 
     examples = examples_of(source, options.style, options.examples, options.seed)
@@ -185,8 +185,9 @@ def run(options: TrainOptions) -> None:
 
 def base_and_config(
     options: TrainOptions,
-) -> tuple[torch.nn.Module, PreTrainedTokenizerBase, Config]:
-    """A config file may name the model; without one, the model's size names the config."""
+) -> tuple[torch.nn.Module, PreTrainedTokenizerBase, Config, str]:
+    """And the base's name, as an adapter states it. A config file may name the model; without one,
+    the model's size names the config."""
     given = read_config(options.config, options.overrides) if options.config else None
     name = options.model or (given and given.model) or EMBEDDED
     dtype = options.overrides.get("dtype") or (given.recipe.dtype if given else "auto")
@@ -194,12 +195,7 @@ def base_and_config(
     if given is None:
         size = sum(p.numel() for p in model.parameters())
         given = read_config(default_config(size), options.overrides)
-    return model, tokenizer, given
-
-
-def name_of_base(options: TrainOptions, config: Config) -> str:
-    name = options.model or config.model or EMBEDDED
-    return logical_name(Path(name)) if Path(name).is_dir() else name
+    return model, tokenizer, given, logical_name(Path(name)) if Path(name).is_dir() else name
 
 
 def hardware_of(options: TrainOptions, config: Config) -> Hardware:
