@@ -45,11 +45,14 @@ export async function* superviseRun(options: RunOptions): AsyncGenerator<Generat
   const { generation, ticket, client, deadlineMs, observer, logger, clock } = options
   const tally = createTally(options)
 
-  // 1. Whatever ends the run from outside resolves `ended`, once.
-  let end: (ending: Ending) => void = () => {}
-  const ended = new Promise<Ending>((resolve) => {
-    end = resolve
-  })
+  // 1. Whatever ends the run from outside sets `ending`, once, and interrupts the wait for an event.
+  //    (Promise.race with one promise of the whole run would keep something for every token.)
+  let ending: Ending | undefined
+  let interrupt: (ending: Ending) => void = () => {}
+  const end = (from: Ending) => {
+    ending ??= from
+    interrupt(ending)
+  }
   const onClientGone = () => end({ kind: 'cancelled' })
   const onStop = () => end(failed('shutting_down', 'the server is shutting down'))
   const deadline = setTimeout(
@@ -76,14 +79,20 @@ export async function* superviseRun(options: RunOptions): AsyncGenerator<Generat
     if (last.kind !== 'done') generation.cancel()
     void events.return?.().catch(() => {})
     ticket.release()
-    const ending: GenerationEvent = isTerminal(last) ? last : { kind: 'cancelled' }
-    observer.requestFinished(tally.finish(ending, clock.monotonicMs() - startMs))
+    const terminal: GenerationEvent = isTerminal(last) ? last : { kind: 'cancelled' }
+    observer.requestFinished(tally.finish(terminal, clock.monotonicMs() - startMs))
   }
+
+  const nextOrInterrupted = () =>
+    new Promise<GenerationEvent>((resolve) => {
+      interrupt = resolve
+      void nextEvent(events, logger).then(resolve)
+    })
 
   // 3. The engine's events pass through until one is terminal; an ending from outside overtakes them.
   try {
     while (!isOver) {
-      last = await Promise.race([nextEvent(events, logger), ended])
+      last = ending ?? (await nextOrInterrupted())
       tally.count(last, clock.monotonicMs() - startMs)
       if (isTerminal(last)) finish()
       yield last
