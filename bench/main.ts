@@ -6,6 +6,7 @@ import { mkdirSync, writeFileSync } from 'node:fs'
 import { availableParallelism, cpus, totalmem } from 'node:os'
 import { join } from 'node:path'
 import { performance } from 'node:perf_hooks'
+import { createBudget } from './budget.ts'
 import { locateFiles } from './files.ts'
 import { launchPeer } from './launch.ts'
 import { type BenchOptions, parseOptions } from './options.ts'
@@ -39,6 +40,8 @@ export async function runBenchmark({ root, args, output }: BenchInput): Promise<
   const base = join(output, name)
   const done: SectionResult[] = []
   const progress = createProgress(sections.map(({ cases }) => cases.length * (options.rounds + 1)))
+  const start = performance.now()
+  const budget = createBudget(options.minutes, sections.length, () => performance.now() - start)
   const about = {
     date,
     commit: readCommit(root),
@@ -55,6 +58,7 @@ export async function runBenchmark({ root, args, output }: BenchInput): Promise<
     done.push(
       await runSection(section, {
         rounds: options.rounds,
+        mayGoOn: budget.begin(i),
         launch: (use) => launchPeer(use, options, files),
         onStep: (what) => progress.step(`${title} · ${what}`, !what.startsWith('loading')),
       }),

@@ -31,6 +31,8 @@ export interface BenchOptions {
   readonly shapes: readonly ShapeName[]
   readonly peers: readonly ComparedPeer[]
   readonly rounds: number
+  /** Rounds end early to keep within it; null: they do not. */
+  readonly minutes: number | null
   readonly threads: number
   readonly streams: readonly number[]
   readonly promptTokens: number
@@ -39,13 +41,17 @@ export interface BenchOptions {
   readonly isQuick: boolean
 }
 
+/** Files that are made once, some two minutes' worth, count too. */
+const quickMinutes = 9
+
 export const usage = `npm run bench -- [flags]
-  --quick                under 10 minutes: the 0.5B shape, 3 rounds, 32 tokens, 1 and 8 streams, and only
-                         the engines that a target names (${quickPeers.join(', ')})
+  --quick                the 0.5B shape, 3 rounds, 32 tokens, 1 and 8 streams, ${quickMinutes} minutes, and only the
+                         engines that a target names (${quickPeers.join(', ')})
   --only <section,…>     ${sectionNames.join(', ')} (all)
   --shape <name,…>       ${Object.keys(shapes).join(', ')} (the first two)
   --peers <name,…>       ${peerNames.join(', ')} (all; see --quick)
   --rounds <n>           interleaved rounds (5)
+  --minutes <n>          fewer rounds, at least one, where a run would take longer (unbounded)
   --threads <n>          threads of every engine (2)
   --streams <n,…>        streams that decode together (1,2,4,8)
   --tokens <n>           tokens that each stream decodes (128)
@@ -59,6 +65,7 @@ const flags = {
   shape: { type: 'string' },
   peers: { type: 'string' },
   rounds: { type: 'string' },
+  minutes: { type: 'string' },
   threads: { type: 'string', default: '2' },
   streams: { type: 'string' },
   tokens: { type: 'string' },
@@ -80,12 +87,14 @@ export function parseOptions(args: readonly string[]): BenchOptions {
     if (all.length > 1) throw new Error(`--${name} takes one number; got ${text}`)
     return all[0]!
   }
+  const minutes = values.minutes ?? (isQuick ? `${quickMinutes}` : undefined)
   const defaultShapes = isQuick ? 'qwen2.5-0.5b' : 'qwen2.5-0.5b,r1-qwen-1.5b'
   return {
     sections: oneOf('only', values.only, sectionNames),
     shapes: oneOf('shape', values.shape ?? defaultShapes, Object.keys(shapes) as ShapeName[]),
     peers: oneOf('peers', values.peers, peerNames, isQuick ? quickPeers : peerNames),
     rounds: number('rounds', values.rounds ?? (isQuick ? '3' : '5'), 100),
+    minutes: minutes === undefined ? null : number('minutes', minutes, 10_000),
     threads: number('threads', values.threads, 256),
     streams: numbers('streams', values.streams ?? (isQuick ? '1,8' : '1,2,4,8'), maxRows),
     promptTokens: 512,

@@ -1,7 +1,7 @@
 // Results as one SVG: for each shape the decode and prefill speeds as bars, engines by colour, with the
 // range of the rounds drawn on each bar.
 
-import { engineName, showNumber } from './report.ts'
+import { engineName, roundsOf, showNumber } from './report.ts'
 import type { Results } from './results.ts'
 import { type Spread, spread } from './statistics.ts'
 
@@ -53,8 +53,8 @@ export function renderPlot(results: Results): string {
     }
     y += groupGap
   }
-  const { machine, rounds, threads } = results
-  const about = `${machine.cpu}, ${threads} threads, ${rounds} rounds, commit ${results.commit}, ${results.date.slice(0, 10)}`
+  const { machine, threads } = results
+  const about = `${machine.cpu}, ${threads} threads, ${roundsOf(results)}, commit ${results.commit}, ${results.date.slice(0, 10)}`
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${y}" viewBox="0 0 ${width} ${y}" font-family="sans-serif" font-size="12" fill="#222">`,
     `<rect width="${width}" height="${y}" fill="#fff"/>`,

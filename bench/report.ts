@@ -12,7 +12,7 @@ export function renderReport(results: Results): string {
     '',
     `\`${results.command}\` · commit ${results.commit} · ${results.date}  `,
     `${machine.cpu}, ${machine.cores} cores, ${machine.memoryGiB} GiB · ${machine.platform} · Node ${machine.node}  `,
-    `${results.threads} threads for every engine · ${results.rounds} rounds, interleaved · prompt ${results.promptTokens} tokens, ` +
+    `${results.threads} threads for every engine · ${roundsOf(results)}, interleaved · prompt ${results.promptTokens} tokens, ` +
       `decode ${results.decodeTokens} tokens a stream after it`,
     '',
     'Ratios are medians of the rounds’ own ratios (both sides measured seconds apart); above 1 the first is faster, or, ' +
@@ -23,6 +23,13 @@ export function renderReport(results: Results): string {
     ...sections.flatMap((result) => renderSection(result, results)),
     ...renderVersions(sections),
   ].join('\n')
+}
+
+/** Those that were run: a run that must end in time leaves some out. */
+export function roundsOf({ rounds, sections }: Pick<Results, 'rounds' | 'sections'>): string {
+  const found = sections.flatMap(({ cases }) => cases.map(({ values }) => values.length))
+  const fewest = Math.min(rounds, ...found)
+  return fewest === rounds ? `${rounds} rounds` : `${fewest} to ${rounds} rounds`
 }
 
 function renderTargets(sections: readonly SectionResult[]): string[] {

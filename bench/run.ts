@@ -2,6 +2,7 @@
 // round, so that what else the machine does meets them all alike. One peer computes at a time.
 
 import { loadavg } from 'node:os'
+import { performance } from 'node:perf_hooks'
 import type { PeerProcess } from './peer-process.ts'
 import type { Measurement, PeerInfo } from './peers/protocol.ts'
 import type { Case, PeerUse, Section } from './plan.ts'
@@ -10,6 +11,8 @@ import { inUnit, type SectionResult } from './results.ts'
 
 export interface SectionOptions {
   readonly rounds: number
+  /** Asked before every round but the first, with what the last one took. */
+  readonly mayGoOn: (roundMs: number) => boolean
   readonly launch: (use: PeerUse) => Promise<PeerProcess>
   /** Called before every measurement and every load. */
   readonly onStep: (what: string) => void
@@ -25,7 +28,7 @@ const keyOf = (use: PeerUse): string => JSON.stringify(use)
 
 export async function runSection(
   section: Section,
-  { rounds, launch, onStep }: SectionOptions,
+  { rounds, mayGoOn, launch, onStep }: SectionOptions,
 ): Promise<SectionResult> {
   const before = loadavg()[0]!
   const peers = new Map<string, PeerProcess>()
@@ -57,7 +60,10 @@ export async function runSection(
         .then((peer) => peers.set(keyOf(use), peer))
         .catch((error: unknown) => drop(use, error))
     }
+    let roundMs = 0
     for (let round = 0; round <= rounds; round++) {
+      if (round > 1 && !mayGoOn(roundMs)) break
+      const start = performance.now()
       // The first round only warms up: caches fill, buffers grow.
       if (round === 1) measured.clear()
       // Every second round runs backwards, so that a drift favours nobody.
@@ -67,6 +73,7 @@ export async function runSection(
         onStep(`${round === 0 ? 'warm-up' : `round ${round}/${rounds}`} · ${one.work}`)
         await measure(one, round === 0 ? warmUpArgs(one) : one.args)
       }
+      roundMs = performance.now() - start
     }
   } finally {
     await Promise.all([...peers.values()].map((peer) => peer.stop()))

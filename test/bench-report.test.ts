@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { createBudget } from '../bench/budget.ts'
 import { parseOptions } from '../bench/options.ts'
 import type { Case, Section } from '../bench/plan.ts'
 import { caseIds, planSections } from '../bench/plan.ts'
@@ -90,6 +91,31 @@ test('filters choose sections, shapes and peers, and a name that is unknown is r
   assert.throws(() => parseOptions(['--only', 'train']), /--only knows decode/)
   assert.throws(() => parseOptions(['--rounds', '0']), /whole numbers from 1/)
   assert.throws(() => parseOptions(['--frobnicate']), /frobnicate/)
+})
+
+test('on a slow machine rounds are left out, the first of a section never', () => {
+  let elapsed = 60_000
+  const budget = createBudget(9, 4, () => elapsed)
+  const first = budget.begin(0) // two minutes of the eight that are left
+  assert.equal(first(120_000), true)
+  elapsed += 90_000
+  assert.equal(first(30_000), true)
+  assert.equal(first(30_001), false)
+  const last = budget.begin(3) // what the others left
+  assert.equal(last(390_000), true)
+  elapsed = 600_000
+  assert.equal(budget.begin(3)(1), false)
+  assert.equal(createBudget(null, 4, () => elapsed).begin(0)(1e9), true)
+})
+
+test('the report says how many rounds were run', () => {
+  const section = sectionResult([
+    [30, 31],
+    [90, 91],
+  ])
+  assert.match(renderReport(results(section)), /· 2 to 3 rounds, interleaved/)
+  assert.equal(parseOptions(['--quick']).minutes, 9)
+  assert.equal(parseOptions([]).minutes, null)
 })
 
 const sectionResult = (values: readonly number[][]): SectionResult => {

@@ -83,6 +83,7 @@ export async function openEngineRunner(spec: EngineSpec) {
     async prefill(row: number, tokens: readonly number[], past: number, adapter: number | null) {
       await runner.prefill({ row, tokens, past, components: componentsOf(adapter) })
     },
+    copyRow: (from: number, to: number, length: number) => runner.copyRow(from, to, 0, length),
     /** One step of all rows; nothing is sampled from what it computes. */
     async decode(rows: ReadonlyArray<{ token: number; past: number; adapter: number | null }>) {
       await runner.decode(
