@@ -121,14 +121,15 @@ async function open(spec: HttpPeerSpec): Promise<Peer> {
     return (stream.arrivals[0] ?? performance.now()) - start
   }
 
+  let numReadings = 0
+  /** Readings are numbered: of the server's output only the end is kept, so they cannot be counted. */
   async function readLag(): Promise<{ p50: number; p99: number; max: number }> {
-    const before: number = (server.output() as string).split('eventLoopLag').length
+    const wanted = new RegExp(`"eventLoopLag":(\\{"reading":${++numReadings},[^}]*\\})\\}\n`)
     process.kill(server.pid, 'SIGUSR2')
     const deadline = performance.now() + 5000
     for (;;) {
-      const parts = (server.output() as string).split('eventLoopLag')
-      const found = /^":(\{[^}]*\})\}\n/.exec(parts.at(-1) ?? '')
-      if (parts.length > before && found !== null) return JSON.parse(found[1]!)
+      const found = wanted.exec(server.output() as string)
+      if (found !== null) return JSON.parse(found[1]!)
       if (performance.now() > deadline) throw new Error('the lag probe does not answer')
       await new Promise((resolve) => setTimeout(resolve, 5))
     }
