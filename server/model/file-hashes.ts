@@ -17,10 +17,14 @@ import { z } from 'zod'
 import { hashFile } from './file-hash.ts'
 import { runWorkers } from './worker.ts'
 
-/** Tells a file from what it was before, without reading it. */
+/**
+ * Tells a file from what it was before, without reading it. The change time alone cannot be set back,
+ * and a file that replaces another may get its inode. Stamps of earlier versions have none: no match.
+ */
 export const stampSchema = z.object({
   size: z.number(),
   mtimeNs: z.string(),
+  ctimeNs: z.string().default(''),
   inode: z.string(),
 })
 export type FileStamp = z.infer<typeof stampSchema>
@@ -34,12 +38,17 @@ const threadsFrom = 64 << 20
 export type OnProgress = (done: number, total: number) => void
 
 export function stampOf(path: string): FileStamp {
-  const { size, mtimeNs, ino } = statSync(path, { bigint: true })
-  return { size: Number(size), mtimeNs: String(mtimeNs), inode: String(ino) }
+  const { size, mtimeNs, ctimeNs, ino } = statSync(path, { bigint: true })
+  return {
+    size: Number(size),
+    mtimeNs: String(mtimeNs),
+    ctimeNs: String(ctimeNs),
+    inode: String(ino),
+  }
 }
 
 export const isSameStamp = (x: FileStamp, y: FileStamp): boolean =>
-  x.size === y.size && x.mtimeNs === y.mtimeNs && x.inode === y.inode
+  x.size === y.size && x.mtimeNs === y.mtimeNs && x.ctimeNs === y.ctimeNs && x.inode === y.inode
 
 export interface HashedFile {
   readonly path: string
