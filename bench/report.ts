@@ -105,7 +105,7 @@ function renderSection(result: SectionResult, { threads, machine }: Results): st
     '',
     `Load average ${load[0].toFixed(2)} before, ${load[1].toFixed(2)} after.`,
     ...(isBusy ? ['**Other work ran on this machine: do not trust these numbers.**'] : []),
-    ...missing.map(({ peer, reason }) => `\n**${peer} was not run:** ${gist(reason)}`),
+    ...missing.map(({ peer, reason }) => `\n**${peer} was not run:** ${reason}`),
     '',
     ...table(['work', 'engine', 'bits', 'median', 'min–max', 'rounds'], rows),
     '',
@@ -139,8 +139,8 @@ function renderVersions(sections: readonly SectionResult[]): string[] {
   return lines.length === 0 ? [] : ['## Engines', '', ...lines, '']
 }
 
-/** The line of an output that names the error, or its first. */
-function gist(reason: string): string {
+/** The line of an output that names the error, or its first; the rest has paths of this machine. */
+export function gist(reason: string): string {
   const lines = reason.trim().split('\n')
   const named = lines.find((line) => /^\w*(Error|Exception)\b/.test(line.trim()))
   return (named ?? lines[0] ?? '').slice(0, 300)

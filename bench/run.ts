@@ -6,7 +6,7 @@ import { performance } from 'node:perf_hooks'
 import type { PeerProcess } from './peer-process.ts'
 import type { Measurement, PeerInfo } from './peers/protocol.ts'
 import type { Case, PeerUse, Section } from './plan.ts'
-import { engineName } from './report.ts'
+import { engineName, gist } from './report.ts'
 import { inUnit, type SectionResult } from './results.ts'
 
 export interface SectionOptions {
@@ -37,7 +37,7 @@ export async function runSection(
 
   const drop = (use: PeerUse, error: unknown) => {
     const reason = error instanceof Error ? error.message : String(error)
-    missing.set(keyOf(use), { peer: engineName(use), reason })
+    missing.set(keyOf(use), { peer: engineName(use), reason: gist(reason) })
     console.error(`dutyfree: ${engineName(use)} is left out: ${reason}`)
   }
   const running = () => section.cases.filter(({ use }) => !missing.has(keyOf(use)))

@@ -7,7 +7,7 @@ import { parseOptions } from '../bench/options.ts'
 import type { Case, Section } from '../bench/plan.ts'
 import { caseIds, planSections } from '../bench/plan.ts'
 import { renderPlot } from '../bench/plot.ts'
-import { renderReport } from '../bench/report.ts'
+import { gist, renderReport } from '../bench/report.ts'
 import { inUnit, meets, outcomesOf, type Results, type SectionResult } from '../bench/results.ts'
 import { shapes } from '../bench/shapes.ts'
 import { pairedRatios, percentile, spread } from '../bench/statistics.ts'
@@ -158,9 +158,11 @@ test('numbers that were taken beside other work are marked as such', () => {
 
 test('a peer without numbers is named with its reason, and takes its comparisons along', () => {
   const full = sectionResult([[30], [90], [60]])
-  const missing = [{ peer: 'llama.cpp Q4_0', reason: 'no library\nat line 1' }]
+  const missing = [{ peer: 'llama.cpp Q4_0', reason: gist('no library\nat line 1') }]
   const section = { ...full, missing }
+  assert.equal(gist('at line 1\nTypeError: no'), 'TypeError: no')
   const report = renderReport(results(section))
+  assert.doesNotMatch(report, /at line 1/)
   assert.match(report, /\*\*llama\.cpp Q4_0 was not run:\*\* no library$/m)
   assert.equal(
     outcomesOf(section).some(({ comparison }) => comparison.what.includes('Q4_0')),
