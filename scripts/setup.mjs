@@ -5,6 +5,7 @@ import { spawnSync } from 'node:child_process'
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { buildKernels } from '../server/native/build.mjs'
 
 export const root = dirname(dirname(fileURLToPath(import.meta.url)))
 const env = {
@@ -43,7 +44,12 @@ export function installNode() {
 /** Compiles server, tests and benchmarks to dist/; tsc's incremental build makes a repeat cheap. */
 export function build() {
   const tsc = join(root, 'node_modules/typescript/bin/tsc')
-  return run(process.execPath, [tsc, '-p', join(root, 'tsconfig.json')])
+  const code = run(process.execPath, [tsc, '-p', join(root, 'tsconfig.json')])
+  const reason = buildKernels(join(root, 'dist', 'server', 'native', 'kernels.so'))
+  if (reason !== null) {
+    console.error(`dutyfree: int8 and int4 run on ONNX Runtime's kernels, slower: ${reason}`)
+  }
+  return code
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {

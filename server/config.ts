@@ -117,6 +117,12 @@ export const configSchema = z.strictObject({
     shownDefault: 'npm package',
     description: 'Folder of another ONNX Runtime library, such as one with CUDA',
   }),
+  kernels: setting(oneOf(['auto', 'own', 'onnxruntime']), {
+    value: '<name>',
+    default: 'auto',
+    description:
+      "What multiplies int8 and int4 weights on the CPU: our own kernels, ONNX Runtime's, or auto: own where they were compiled",
+  }),
   weights: setting(oneOf(['auto', 'fp32', 'fp16', 'int8', 'int4']), {
     value: '<type>',
     default: 'auto',
@@ -293,6 +299,7 @@ export const engineOptions = (config: Config, cwd: string): EngineOptions => {
     acceptsOtherBases: config.adapterBase === 'any',
     device: config.device,
     onnxruntime: config.onnxruntime === null ? null : resolve(cwd, config.onnxruntime),
+    kernels: config.kernels,
     weights: config.weights,
     weightBlock: config.weightBlock,
     weightZeroPoints: config.weightZeroPoints,

@@ -100,7 +100,7 @@ const rooms: readonly Room[] = [
 
 /** Only these may know the runtime. */
 const runtimePackages = /^(koffi|onnxruntime-node)$/
-const knowsRuntime = /^model\/(session|onnxruntime)$/
+const knowsRuntime = /^model\/(session|onnxruntime|native-library)$/
 
 const root = 'server'
 const files = readdirSync(root, { recursive: true, encoding: 'utf8' })

@@ -94,11 +94,11 @@ describe('weights on a device', () => {
   })
 
   it('of integers meet activations of the shortest floats there are', () => {
-    assert.equal(targetOf('int4', withHalves).floats, 'float16')
-    assert.equal(targetOf('int4', withoutHalves).floats, 'float32')
-    assert.equal(targetOf('fp32', withHalves).floats, 'float32')
-    assert.equal(targetOf('int4', cpuDevice).operators, 'cpu')
-    assert.equal(targetOf('int4', withHalves).operators, 'accelerator')
+    assert.equal(targetOf('int4', withHalves, null).floats, 'float16')
+    assert.equal(targetOf('int4', withoutHalves, null).floats, 'float32')
+    assert.equal(targetOf('fp32', withHalves, null).floats, 'float32')
+    assert.equal(targetOf('int4', cpuDevice, null).operators, 'cpu')
+    assert.equal(targetOf('int4', withHalves, null).operators, 'accelerator')
   })
 
   it('of 16 bits are no integers: they have no blocks', () => {

@@ -37,6 +37,7 @@ const engineOptions: EngineOptions = {
   acceptsOtherBases: false,
   device: 'cpu',
   onnxruntime: null,
+  kernels: 'auto',
   weights: 'auto',
   weightBlock: null,
   weightZeroPoints: null,

@@ -40,6 +40,7 @@ const plan = (
       acceptsOtherBases: false,
       device: 'cpu',
       onnxruntime: null,
+      kernels: 'auto',
       weights: 'auto',
       weightBlock: null,
       weightZeroPoints: null,

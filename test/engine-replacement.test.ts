@@ -29,6 +29,7 @@ const options: EngineOptions = {
   acceptsOtherBases: false,
   device: 'cpu',
   onnxruntime: null,
+  kernels: 'auto',
   weights: 'auto',
   weightBlock: null,
   weightZeroPoints: null,

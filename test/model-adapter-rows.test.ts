@@ -64,7 +64,11 @@ describe('adapter rows', () => {
   })
 
   it('of a graph for accelerators are never empty', () => {
-    const target = { operators: 'accelerator', floats: 'float16' } as const
+    const target = {
+      operators: 'accelerator',
+      floats: 'float16',
+      kernels: 'onnxruntime',
+    } as const
     const rows = createAdapterRows({ ...options, target })
     rows.write([[two], []])
     const halves = (values: readonly number[]) => [...toHalves(values)]

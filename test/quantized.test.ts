@@ -9,10 +9,11 @@ import assert from 'node:assert/strict'
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
-import { blockSizes, type QuantizedFormat } from '../server/contracts/checkpoint.ts'
+import { blockSizes, type Kernels, type QuantizedFormat } from '../server/contracts/checkpoint.ts'
 import { dequantizeRows, type QuantizedRows, quantizeRows } from '../server/graph/quantize.ts'
 import { parseModelConfig } from '../server/model/checkpoint-config.ts'
 import { expectedTensors } from '../server/model/checkpoint-tensors.ts'
+import { ownKernels } from '../server/model/own-kernels.ts'
 import { openServedModel } from './support/served-model.ts'
 import { createTempFolder } from './support/temp-folder.ts'
 import { encodeSafetensors, pseudoRandom, type TestTensor } from './support/tensor-files.ts'
@@ -97,8 +98,13 @@ function roundTrip(tensors: Tensors, format: QuantizedFormat, change: Change): T
 const prompt = [3, 17, 200, 45, 301, 9, 88, 150]
 
 /** Logits after a prefill of some tokens and of each later one, in a batch of two rows. */
-async function logitsOf(checkpoint: string, format: QuantizedFormat | { kind: 'fp32' }) {
-  const model = await openServedModel({ checkpoint, adapters, format, rows: 2, capacity: 32 })
+async function logitsOf(
+  checkpoint: string,
+  format: QuantizedFormat | { kind: 'fp32' },
+  kernels: Kernels,
+) {
+  const options = { checkpoint, adapters, format, kernels, rows: 2, capacity: 32 }
+  const model = await openServedModel(options)
   try {
     const split = 4
     const found: number[] = []
@@ -123,14 +129,19 @@ const deviation = (x: readonly number[]) =>
   Math.sqrt(x.reduce((sum, value) => sum + value * value, 0) / x.length)
 
 /** In standard deviations of the logits: graph against integers, integers against the weights. */
-async function differences(config: object, format: QuantizedFormat, change: Change) {
+async function differences(
+  config: object,
+  format: QuantizedFormat,
+  kernels: Kernels,
+  change: Change,
+) {
   const tensors = randomTensors(config)
   const plain = writeCheckpoint('plain', config, tensors)
   const rounded = writeCheckpoint('rounded', config, roundTrip(tensors, format, change))
   try {
-    const got = await logitsOf(plain, format)
-    const want = await logitsOf(rounded, { kind: 'fp32' })
-    const exact = await logitsOf(plain, { kind: 'fp32' })
+    const got = await logitsOf(plain, format, kernels)
+    const want = await logitsOf(rounded, { kind: 'fp32' }, kernels)
+    const exact = await logitsOf(plain, { kind: 'fp32' }, kernels)
     const size = deviation(exact)
     return { kernel: largest(got, want) / size, weights: largest(want, exact) / size }
   } finally {
@@ -147,23 +158,26 @@ const rotate = <T extends Uint8Array | Float32Array>(values: T): T => {
   return values
 }
 
-for (const [family, config] of Object.entries(families)) {
-  describe(`quantised ${family}`, () => {
-    for (const format of formats) {
-      it(`${titleOf(format)}: the graph multiplies with what the integers stand for`, async (t) => {
-        const { kernel, weights } = await differences(config, format, asTheyAre)
-        t.diagnostic(`kernel ${kernel.toFixed(3)}, weights ${weights.toFixed(3)} sd`)
-        assert.ok(kernel <= tolerance, `|Δ logit| is ${kernel} standard deviations`)
-      })
+for (const kernels of ['onnxruntime', 'own'] as const) {
+  const skip = kernels === 'own' && ownKernels() === null && 'not built for this machine'
+  for (const [family, config] of Object.entries(families)) {
+    describe(`quantised ${family}, kernels: ${kernels}`, { skip }, () => {
+      for (const format of formats) {
+        it(`${titleOf(format)}: the graph multiplies with what the integers stand for`, async (t) => {
+          const { kernel, weights } = await differences(config, format, kernels, asTheyAre)
+          t.diagnostic(`kernel ${kernel.toFixed(3)}, weights ${weights.toFixed(3)} sd`)
+          assert.ok(kernel <= tolerance, `|Δ logit| is ${kernel} standard deviations`)
+        })
 
-      it(`${titleOf(format)}: a scale or zero of another block would be seen`, async () => {
-        const scales = (rows: QuantizedRows) => ({ ...rows, scales: rotate(rows.scales) })
-        const zeros = (rows: QuantizedRows) => ({ ...rows, zeroPoints: rotate(rows.zeroPoints) })
-        for (const change of format.zeroPoints ? [scales, zeros] : [scales]) {
-          const { kernel } = await differences(config, format, change)
-          assert.ok(kernel > 3 * tolerance, `|Δ logit| is only ${kernel} standard deviations`)
-        }
-      })
-    }
-  })
+        it(`${titleOf(format)}: a scale or zero of another block would be seen`, async () => {
+          const scales = (rows: QuantizedRows) => ({ ...rows, scales: rotate(rows.scales) })
+          const zeros = (rows: QuantizedRows) => ({ ...rows, zeroPoints: rotate(rows.zeroPoints) })
+          for (const change of format.zeroPoints ? [scales, zeros] : [scales]) {
+            const { kernel } = await differences(config, format, kernels, change)
+            assert.ok(kernel > 3 * tolerance, `|Δ logit| is only ${kernel} standard deviations`)
+          }
+        })
+      }
+    })
+  }
 }

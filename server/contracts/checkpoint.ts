@@ -116,9 +116,17 @@ export const floatBytes = { float32: 4, float16: 2 } as const satisfies Record<F
 export interface GraphTarget {
   readonly operators: 'cpu' | 'accelerator'
   readonly floats: FloatType
+  readonly kernels: Kernels
 }
 
-export const cpuTarget: GraphTarget = { operators: 'cpu', floats: 'float32' }
+/** Whose operator multiplies with quantised weights; our own is for CPUs. */
+export type Kernels = 'own' | 'onnxruntime'
+
+export const cpuTarget: GraphTarget = {
+  operators: 'cpu',
+  floats: 'float32',
+  kernels: 'onnxruntime',
+}
 
 export type QuantizedBits = 4 | 8
 export const blockSizes = [32, 64, 128] as const

@@ -1,7 +1,7 @@
 // The engine as the front sees it, whatever stands behind (a child process, a fake in tests).
 
 import type { AdapterSummary } from './adapter.ts'
-import type { BlockSize, LinearModule } from './checkpoint.ts'
+import type { BlockSize, Kernels, LinearModule } from './checkpoint.ts'
 import type { ChatMessage, GenerateRequest, GenerationEvent } from './generation.ts'
 import type { MemoryParts } from './memory.ts'
 
@@ -22,6 +22,8 @@ export interface EngineOptions {
   readonly device: Device
   /** Folder of another ONNX Runtime than the npm package's; null: that one. */
   readonly onnxruntime: string | null
+  /** auto: our own where they were compiled and this processor can run them. */
+  readonly kernels: 'auto' | Kernels
   readonly weights: Weights
   /** Of int8 and int4; null: the default of the type. */
   readonly weightBlock: BlockSize | null
@@ -51,6 +53,8 @@ export interface ModelInfo {
   readonly numParameters: number
   readonly weights: Exclude<Weights, 'auto'>
   readonly device: Device
+  /** What multiplies with quantised weights; null where there are none or on a GPU. */
+  readonly kernels: Kernels | null
   readonly maxBatch: number
   /** Modules that adapters may change in this engine. */
   readonly adapterModules: readonly LinearModule[]

@@ -18,6 +18,7 @@ import { loadChatTemplate } from '../model/chat-template.ts'
 import { openCheckpoint } from '../model/checkpoint.ts'
 import { convertCheckpoint, probeOf } from '../model/convert.ts'
 import { openDevice } from '../model/device.ts'
+import { ownKernels } from '../model/own-kernels.ts'
 import { createRunner } from '../model/runner.ts'
 import { testDevice } from '../model/self-test.ts'
 import { loadTokenizer } from '../model/tokenizer.ts'
@@ -29,7 +30,7 @@ import { planMemory } from './memory.ts'
 import { createSequence } from './sequence.ts'
 import { createStartup } from './startup.ts'
 import { createStatsPace } from './stats-pace.ts'
-import { formatOf, resolveWeights, targetOf } from './weights.ts'
+import { formatOf, resolveKernels, resolveWeights, targetOf } from './weights.ts'
 
 const maxChunk = 512
 /** Longest pause of a running stream while a prompt comes in. */
@@ -60,7 +61,8 @@ export async function openEngine(options: EngineOptions, events: EngineEvents) {
   const device = openDevice(options.device, options.onnxruntime)
   const weights = resolveWeights(options.weights, checkpoint.numParameters, device)
   const format = formatOf(weights, options)
-  const target = targetOf(weights, device)
+  const kernels = resolveKernels(options.kernels, weights, device, ownKernels() !== null)
+  const target = targetOf(weights, device, kernels)
   const sites = joinSites(
     options.adapterModules,
     options.scansAdapters ? sitesOfFolder(options.adapters) : [],
@@ -207,6 +209,7 @@ export async function openEngine(options: EngineOptions, events: EngineEvents) {
     numParameters: checkpoint.numParameters,
     weights,
     device: device.name,
+    kernels,
     maxBatch: options.maxBatch,
     adapterModules: sites,
     kvCapacityTokens: memory.limits.maxPositions,

@@ -1,6 +1,6 @@
 // Which weight format a checkpoint is served in, and what its graph computes in.
 
-import type { BlockSize, GraphTarget, WeightFormat } from '../contracts/checkpoint.ts'
+import type { BlockSize, GraphTarget, Kernels, WeightFormat } from '../contracts/checkpoint.ts'
 import type { Device, ModelInfo, Weights } from '../contracts/engine.ts'
 import { ServerError } from '../errors.ts'
 
@@ -55,6 +55,30 @@ export function resolveWeights(
   }
 }
 
+/** What multiplies; null where no weights are quantised, or on a GPU. `hasOwn`: ours can run here. */
+export function resolveKernels(
+  asked: 'auto' | Kernels,
+  weights: ModelInfo['weights'],
+  { name }: Pick<DeviceTraits, 'name'>,
+  hasOwn: boolean,
+): Kernels | null {
+  if (asked === 'own' && name !== 'cpu') {
+    throw new ServerError(
+      'invalid_config',
+      `--kernels own is for --device cpu and this is ${name}; use auto or onnxruntime.`,
+    )
+  }
+  if (asked === 'own' && !hasOwn) {
+    throw new ServerError(
+      'invalid_config',
+      '--kernels own needs the compiled library and a processor with AVX2 and FMA: install a C ' +
+        'compiler (cc) and build again (npm start does), or use --kernels auto.',
+    )
+  }
+  if (name !== 'cpu' || weights === 'fp32' || weights === 'fp16') return null
+  return hasOwn && asked !== 'onnxruntime' ? 'own' : 'onnxruntime'
+}
+
 export function formatOf(weights: ModelInfo['weights'], options: WeightOptions): WeightFormat {
   const { weightBlock, weightZeroPoints } = options
   switch (weights) {
@@ -83,8 +107,10 @@ export function formatOf(weights: ModelInfo['weights'], options: WeightOptions):
 export function targetOf(
   weights: ModelInfo['weights'],
   { name, hasFloat16 }: DeviceTraits,
+  kernels: Kernels | null,
 ): GraphTarget {
   return {
+    kernels: kernels ?? 'onnxruntime',
     operators: name === 'cpu' ? 'cpu' : 'accelerator',
     floats: weights !== 'fp32' && hasFloat16 ? 'float16' : 'float32',
   }

@@ -14,7 +14,7 @@ export type Attribute = number | string | readonly number[] | { readonly float: 
 export interface Node {
   readonly name: string
   readonly op: string
-  readonly domain: '' | 'com.microsoft'
+  readonly domain: '' | 'com.microsoft' | 'dutyfree'
   /** '' leaves an optional input out. */
   readonly inputs: readonly string[]
   readonly outputs: readonly string[]
@@ -61,7 +61,7 @@ export interface Graph {
 }
 
 export interface NodeOptions {
-  readonly domain?: '' | 'com.microsoft'
+  readonly domain?: Node['domain']
   readonly attributes?: Readonly<Record<string, Attribute>>
   /** Names of outputs when they are more than one, or bound to a name. */
   readonly outputs?: readonly string[]

@@ -24,8 +24,8 @@ import { createGraphBuilder, type Graph, type WeightTensor } from './builder.ts'
 import {
   type LinearContext,
   linear,
-  matMulNBits,
   productTensors,
+  quantizedMatMul,
   quantizedPieces,
 } from './linear.ts'
 import { blocksPerRow, zeroPointBytes } from './quantize.ts'
@@ -51,7 +51,8 @@ export const presentValue = (layer: number) => `present.${layer}.value`
 export function buildDecoder(options: DecoderOptions): Graph {
   const { config, tensors, maxContext, format, target, sites } = options
   const graph = createGraphBuilder(target.floats)
-  const context = { graph, config, tensors, format, sites }
+  const { kernels } = target
+  const context = { graph, config, tensors, format, kernels, sites }
 
   const ids = graph.input('input_ids', 'int64', ['rows', 'tokens'])
   graph.input('seqlens_k', 'int32', ['rows'])
@@ -205,12 +206,12 @@ const headName = '/lm_head'
 const float32Code = 1
 
 function languageHead(context: Context, input: string, outputName: string): string {
-  const { graph, config, format } = context
+  const { config, format } = context
   if (format.kind !== 'quantized' || !sharesHead(config, format)) {
     const weight = config.tieWordEmbeddings ? embeddingName : 'lm_head.weight'
     return linear(context, { name: headName, input, weights: [weight], outputName })
   }
-  return matMulNBits(graph, format, {
+  return quantizedMatMul(context, format, {
     name: headName,
     product: headName,
     input,

@@ -65,6 +65,9 @@ export function encodeModel(graph: Graph, placements: readonly WeightPlacement[]
     opsetImport: [
       { domain: '', version: 18 },
       { domain: 'com.microsoft', version: 1 },
+      ...(graph.nodes.some(({ domain }) => domain === 'dutyfree')
+        ? [{ domain: 'dutyfree', version: 1 }]
+        : []),
     ],
     graph: {
       name: 'decoder',

@@ -3,8 +3,14 @@
 //
 //   fp32, fp16:  x ─ MatMul(Wᵀ [K, N]) ─ (Add bias)
 //   int4, int8:  x ─ MatMulNBits(W [N, K / block, blob], scales (, zeros)) ─ (Add bias)
+//                or our own QuantizedMatMul of the same inputs (server/native)
 
-import type { QuantizedFormat, TensorSource, WeightFormat } from '../contracts/checkpoint.ts'
+import type {
+  Kernels,
+  QuantizedFormat,
+  TensorSource,
+  WeightFormat,
+} from '../contracts/checkpoint.ts'
 import type { GraphBuilder, Weight, WeightTensor } from './builder.ts'
 import { blocksPerRow, type QuantizeOptions, quantizeRows, zeroPointBytes } from './quantize.ts'
 
@@ -12,6 +18,7 @@ export interface LinearContext {
   readonly graph: GraphBuilder
   readonly tensors: TensorSource
   readonly format: WeightFormat
+  readonly kernels: Kernels
 }
 
 export interface LinearOptions {
@@ -75,16 +82,17 @@ function floatProduct({ graph, tensors }: LinearContext, options: ProductOptions
 }
 
 function quantizedProduct(
-  { graph, tensors }: LinearContext,
+  context: LinearContext,
   format: QuantizedFormat,
   options: ProductOptions,
 ): string {
+  const { graph, tensors } = context
   const { name, input, weights, inner, outer, product, outputs } = options
   graph.weights({
     tensors: productTensors(graph, name, format, { inner, outer }),
     pieces: quantizedPieces(graph, tensors, weights, { ...format, columns: inner }),
   })
-  return matMulNBits(graph, format, { name, product, input, outputs, inner, outer })
+  return quantizedMatMul(context, format, { name, product, input, outputs, inner, outer })
 }
 
 /** A quantised matrix as MatMulNBits reads it: integers, scales and, where it has them, zeros. */
@@ -105,8 +113,8 @@ export function productTensors(
 }
 
 /** The product with the matrix of `productTensors(name, …)`. */
-export function matMulNBits(
-  graph: GraphBuilder,
+export function quantizedMatMul(
+  { graph, kernels }: Pick<LinearContext, 'graph' | 'kernels'>,
   { bits, block, zeroPoints }: QuantizedFormat,
   options: {
     name: string
@@ -118,19 +126,22 @@ export function matMulNBits(
   },
 ): string {
   const { name, product, input, outputs, inner, outer } = options
+  const zeros = zeroPoints ? [`${name}.zeros`] : []
+  const inputs = [input, `${name}.weight`, `${name}.scales`, ...zeros]
+  const attributes = { K: inner, N: outer, bits, block_size: block }
+  if (kernels === 'own') {
+    return graph.node(product, 'QuantizedMatMul', inputs, {
+      domain: 'dutyfree',
+      outputs,
+      attributes,
+    })
+  }
   // Activations are rounded to 8 bits a block, which the fast kernels multiply with.
   const int8Activations = 4
-  const zeros = zeroPoints ? [`${name}.zeros`] : []
-  return graph.node(product, 'MatMulNBits', [input, `${name}.weight`, `${name}.scales`, ...zeros], {
+  return graph.node(product, 'MatMulNBits', inputs, {
     domain: 'com.microsoft',
     outputs,
-    attributes: {
-      K: inner,
-      N: outer,
-      bits,
-      block_size: block,
-      accuracy_level: int8Activations,
-    },
+    attributes: { ...attributes, accuracy_level: int8Activations },
   })
 }
 

@@ -224,13 +224,14 @@ const contentPaths = ({ checkpoint }: ConvertOptions): string[] =>
 
 function describe(options: ConvertOptions, sources: readonly HashedFile[]) {
   const { checkpoint, maxContext, format, target = cpuTarget } = options
+  const { operators, floats } = target // Kernels share the weights.
   return {
     graphVersion,
     files: sources.map(({ path, sha256 }) => ({ name: basename(path), sha256 })),
     config: checkpoint.config,
     maxContext,
     format,
-    target,
+    target: { operators, floats },
   }
 }
 

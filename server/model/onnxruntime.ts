@@ -1,9 +1,11 @@
 // ONNX Runtime's C API, called through koffi from the shared library that the npm package carries.
 // The function table is append-only ABI; an entry's place is its order in the public header
 // onnxruntime_c_api.h. Pointers travel as plain numbers (addresses stay below 2^53).
-// Only this file, session.ts and runtime-library.ts know that ONNX Runtime and koffi exist.
+// Only this file, native-library.ts, session.ts and runtime-library.ts know that ONNX Runtime or koffi
+// exist.
 
 import koffi from 'koffi'
+import { loadLibrary } from './native-library.ts'
 import { packagedLibrary } from './runtime-library.ts'
 
 /** Address of something native. */
@@ -55,6 +57,7 @@ const table = {
   UpdateCUDAProviderOptions: [206, p, [p, texts, texts, 'size_t']],
   ReleaseCUDAProviderOptions: [208, 'void', [p]],
   SessionOptionsAppendExecutionProvider: [216, p, [p, 'str', texts, texts, 'size_t']],
+  RegisterCustomOpsLibrary_V2: [228, p, [p, pathType]],
   GetBuildInfoString: [254, 'str', []],
 } as const satisfies Record<string, readonly [number, string, readonly string[]]>
 
@@ -73,17 +76,9 @@ export function useLibrary(path: string): void {
   libraryPath = path
 }
 
-// Held for ever: koffi unloads a library whose handle is collected, and the functions below are
-// bare addresses in it.
-let library: ReturnType<typeof koffi.load> | undefined
-
-// koffi gives asynchronous calls small stacks; compiling a GPU's shaders overflows 128 KiB.
-const stackBytes = 8 * 2 ** 20
-
 function loadFunctions(): Record<Name, NativeFunction> {
-  koffi.config({ ...koffi.config(), async_stack_size: stackBytes })
   libraryPath ??= packagedLibrary()
-  library = koffi.load(libraryPath)
+  const library = loadLibrary(libraryPath)
   // OrtApiBase { const OrtApi* (*GetApi)(uint32_t); const char* (*GetVersionString)(); }
   const base = library.func('OrtGetApiBase', p, [])() as Pointer
   const [getApiAddress] = new BigUint64Array(koffi.view(BigInt(base), 16))

@@ -11,6 +11,7 @@ import {
   release,
   viewMemory,
 } from './onnxruntime.ts'
+import { ownKernels } from './own-kernels.ts'
 
 const elementTypes = {
   float32: { code: 1, bytes: 4, View: Float32Array },
@@ -155,6 +156,7 @@ export function openSession({ graph, threads, accelerator, isQuiet }: SessionOpt
   const fatalOnly = 4
   const env = getEnvironment() // First: providers log to it when they are added.
   const options = create('CreateSessionOptions')
+  const kernels = ownKernels()
   let session: Pointer
   try {
     if (isQuiet) call('SetSessionLogSeverityLevel', options, fatalOnly)
@@ -162,6 +164,7 @@ export function openSession({ graph, threads, accelerator, isQuiet }: SessionOpt
     call('SetIntraOpNumThreads', options, threads)
     call('SetInterOpNumThreads', options, 1)
     if (accelerator !== null) appendProvider(options, accelerator)
+    else if (kernels !== null) call('RegisterCustomOpsLibrary_V2', options, kernels)
     session =
       typeof graph === 'string'
         ? create('CreateSession', env, graph, options)

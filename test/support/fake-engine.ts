@@ -24,6 +24,7 @@ export const fakeModel: ModelInfo = {
   numParameters: 1_000_000,
   weights: 'fp32',
   device: 'cpu',
+  kernels: null,
   maxBatch: 8,
   kvCapacityTokens: 8192,
   defaults: { temperature: 0.6, topP: 0.95, topK: 0 },

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createAdapterStore } from '../../server/adapters/store.ts'
 import type { ScaledComponent } from '../../server/contracts/adapter.ts'
-import type { FloatType, LinearModule, WeightFormat } from '../../server/contracts/checkpoint.ts'
+import type { FloatType, Kernels, LinearModule, WeightFormat } from '../../server/contracts/checkpoint.ts'
 import { openCheckpoint } from '../../server/model/checkpoint.ts'
 import { convertCheckpoint } from '../../server/model/convert.ts'
 import { cpuDevice, type ModelDevice } from '../../server/model/device.ts'
@@ -24,6 +24,7 @@ export interface ServedModelOptions {
   readonly threads?: number
   readonly floats?: FloatType
   readonly device?: ModelDevice
+  readonly kernels?: Kernels
 }
 
 export async function openServedModel({
@@ -36,11 +37,13 @@ export async function openServedModel({
   threads = 1,
   floats = 'float32',
   device = cpuDevice,
+  kernels = 'onnxruntime',
 }: ServedModelOptions) {
   const cacheDir = mkdtempSync(join(tmpdir(), 'dutyfree-test-'))
   const checkpoint = openCheckpoint(dir)
   const { config } = checkpoint
-  const target = { operators: device.accelerator ? 'accelerator' : 'cpu', floats } as const
+  const operators = device.accelerator ? 'accelerator' : 'cpu'
+  const target = { operators, floats, kernels } as const
   const { graphPath } = await convertCheckpoint({
     dir,
     checkpoint,

@@ -1,0 +1,237 @@
+// The operator dutyfree::QuantizedMatMul for ONNX Runtime: inputs, attributes and layout of its own
+// MatMulNBits (x float32 [..., K]; W uint8; scales float32; zeros uint8 where there are any).
+
+#include <stdlib.h>
+
+#include "onnxruntime.h"
+#include "product.h"
+
+#define EXPORT __attribute__((visibility("default")))
+/** Passes a failure on. */
+#define TRY(expression)                      \
+  do {                                       \
+    Status *const failure = (expression);    \
+    if (failure) return failure;             \
+  } while (0)
+
+enum {
+  max_dims = 8,
+  /** Pieces of the columns that threads take one after the other: enough to even out a slow one. */
+  max_pieces = 32,
+  /** Columns of a piece are a multiple of this. */
+  piece_columns = 16,
+  /** From so many rows on the threads share the rounding. */
+  shared_rounding_rows = 16,
+};
+
+typedef struct {
+  Api api;
+  Matrix shape; // no data
+} Kernel;
+
+typedef struct {
+  Matrix w;
+  const float *x;
+  float *y;
+  size_t rows;
+  RoundedRows *groups;
+  size_t columns_a_piece;
+} Work;
+
+static Status *create_kernel(const Operator *operator, Api api, const Info *info, void **made) {
+  (void)operator;
+  int64_t bits, block, inner, outer;
+  TRY(get_integer(api, info, "bits", &bits));
+  TRY(get_integer(api, info, "block_size", &block));
+  TRY(get_integer(api, info, "K", &inner));
+  TRY(get_integer(api, info, "N", &outer));
+  if (!can_multiply_blocks((int)bits, (int)block)) {
+    return create_status(api, "QuantizedMatMul takes 4 or 8 bits in blocks of 32, 64 or 128");
+  }
+  Kernel *kernel = malloc(sizeof *kernel);
+  if (!kernel) return create_status(api, "out of memory");
+  kernel->api = api;
+  kernel->shape = (Matrix){
+      .bits = (int)bits,
+      .block = (int)block,
+      .inner = (size_t)inner,
+      .outer = (size_t)outer,
+      .blocks = (size_t)((inner + block - 1) / block),
+  };
+  *made = kernel;
+  return NULL;
+}
+
+static void destroy_kernel(void *kernel) { free(kernel); }
+
+static size_t rows_of(const Work *work, size_t group) {
+  const size_t left = work->rows - group * GROUP_ROWS;
+  return left < GROUP_ROWS ? left : GROUP_ROWS;
+}
+
+static void round_group(void *data, size_t group) {
+  const Work *work = data;
+  const float *x = work->x + group * GROUP_ROWS * work->w.inner;
+  round_rows(&work->w, x, (int)rows_of(work, group), work->groups[group]);
+}
+
+static void multiply_piece(void *data, size_t piece) {
+  const Work *work = data;
+  const size_t first = piece * work->columns_a_piece;
+  const size_t end = first + work->columns_a_piece;
+  const size_t last = end < work->w.outer ? end : work->w.outer;
+  multiply(&work->w, work->groups, (int)work->rows, first, last, work->y);
+}
+
+static Status *run(const Kernel *kernel, Context *context, Work *work) {
+  const Api api = kernel->api;
+  const size_t num_groups = (work->rows + GROUP_ROWS - 1) / GROUP_ROWS;
+  if (work->rows >= shared_rounding_rows) {
+    TRY(parallel_for(api, context, round_group, num_groups, work));
+  } else {
+    for (size_t group = 0; group < num_groups; group++) round_group(work, group);
+  }
+  const size_t units = (work->w.outer + piece_columns - 1) / piece_columns;
+  work->columns_a_piece = (units + max_pieces - 1) / max_pieces * piece_columns;
+  const size_t pieces = (work->w.outer + work->columns_a_piece - 1) / work->columns_a_piece;
+  return parallel_for(api, context, multiply_piece, pieces, work);
+}
+
+static Status *input_data(Api api, const Context *context, size_t i, const void **data) {
+  const Value *value = NULL;
+  TRY(get_input(api, context, i, &value));
+  if (!value) return NULL;
+  return get_data(api, value, (void **)data);
+}
+
+/** The shape of x; its last dimension must be K. */
+static Status *input_dims(const Kernel *kernel, const Context *context, int64_t *dims,
+                          size_t *num_dims) {
+  const Api api = kernel->api;
+  const Value *x;
+  Shape *shape;
+  TRY(get_input(api, context, 0, &x));
+  TRY(get_shape(api, x, &shape));
+  Status *failure = get_num_dims(api, shape, num_dims);
+  if (!failure && (*num_dims == 0 || *num_dims > max_dims)) {
+    failure = create_status(api, "QuantizedMatMul takes x of 1 to 8 dimensions");
+  }
+  if (!failure) failure = get_dims(api, shape, dims, *num_dims);
+  release_shape(api, shape);
+  if (!failure && dims[*num_dims - 1] != (int64_t)kernel->shape.inner) {
+    failure = create_status(api, "QuantizedMatMul: the last dimension of x is not K");
+  }
+  return failure;
+}
+
+static Status *compute(void *data, Context *context) {
+  const Kernel *kernel = data;
+  const Api api = kernel->api;
+  Work work = {.w = kernel->shape, .rows = 1};
+  int64_t dims[max_dims];
+  size_t num_dims, num_inputs;
+  TRY(input_dims(kernel, context, dims, &num_dims));
+  for (size_t i = 0; i + 1 < num_dims; i++) work.rows *= (size_t)dims[i];
+  TRY(input_data(api, context, 0, (const void **)&work.x));
+  TRY(input_data(api, context, 1, (const void **)&work.w.data));
+  TRY(input_data(api, context, 2, (const void **)&work.w.scales));
+  TRY(get_num_inputs(api, context, &num_inputs));
+  if (num_inputs > 3) TRY(input_data(api, context, 3, (const void **)&work.w.zeros));
+  dims[num_dims - 1] = (int64_t)work.w.outer;
+  Value *y;
+  TRY(get_output(api, context, 0, dims, num_dims, &y));
+  TRY(get_data(api, y, (void **)&work.y));
+  if (work.rows == 0) return NULL;
+
+  const size_t num_groups = (work.rows + GROUP_ROWS - 1) / GROUP_ROWS;
+  const size_t bytes = rounded_bytes(&work.w);
+  char *memory = aligned_alloc(64, num_groups * bytes);
+  work.groups = malloc(num_groups * sizeof *work.groups);
+  Status *failure;
+  if (memory && work.groups) {
+    for (size_t i = 0; i < num_groups; i++) {
+      work.groups[i] = rounded_at(&work.w, memory + i * bytes);
+    }
+    failure = run(kernel, context, &work);
+  } else {
+    failure = create_status(api, "QuantizedMatMul: out of memory");
+  }
+  free(work.groups);
+  free(memory);
+  return failure;
+}
+
+static const char *name(const Operator *operator) {
+  (void)operator;
+  return "QuantizedMatMul";
+}
+static const char *provider(const Operator *operator) {
+  (void)operator;
+  return NULL; // The CPU.
+}
+static ElementType input_type(const Operator *operator, size_t i) {
+  (void)operator;
+  return i % 2 == 0 ? float32 : uint8;
+}
+static size_t num_inputs(const Operator *operator) {
+  (void)operator;
+  return 4;
+}
+static Presence input_presence(const Operator *operator, size_t i) {
+  (void)operator;
+  return i == 3 ? optional : required;
+}
+static ElementType output_type(const Operator *operator, size_t i) {
+  (void)operator, (void)i;
+  return float32;
+}
+static size_t num_outputs(const Operator *operator) {
+  (void)operator;
+  return 1;
+}
+static Presence output_presence(const Operator *operator, size_t i) {
+  (void)operator, (void)i;
+  return required;
+}
+static int default_memory(const Operator *operator, size_t i) {
+  (void)operator, (void)i;
+  return 0;
+}
+static int first_version(const Operator *operator) {
+  (void)operator;
+  return 1;
+}
+static int last_version(const Operator *operator) {
+  (void)operator;
+  return 1;
+}
+
+static const Operator quantized_mat_mul = {
+    .version = api_version,
+    .name = name,
+    .provider = provider,
+    .input_type = input_type,
+    .num_inputs = num_inputs,
+    .output_type = output_type,
+    .num_outputs = num_outputs,
+    .destroy = destroy_kernel,
+    .input_presence = input_presence,
+    .output_presence = output_presence,
+    .input_memory = default_memory,
+    .create_or_fail = create_kernel,
+    .compute_or_fail = compute,
+    .first_version = first_version,
+    .last_version = last_version,
+};
+
+/** 1 where this processor can run the operator. */
+EXPORT int dutyfree_can_multiply(void) { return can_multiply(); }
+
+/** What ONNX Runtime calls for every session that is given this library. */
+EXPORT Status *RegisterCustomOps(SessionOptions *options, const ApiBase *base) {
+  const Api api = base->get_api(api_version);
+  Domain *domain; // Sessions refer to it, so it is never released: some bytes a session.
+  TRY(create_domain(api, "dutyfree", &domain));
+  TRY(add_operator(api, domain, &quantized_mat_mul));
+  return add_domain(api, options, domain);
+}
