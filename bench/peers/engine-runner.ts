@@ -4,10 +4,17 @@
 import { createAdapterStore } from '../../server/adapters/store.ts'
 import { flags } from '../../server/config.ts'
 import type { ScaledComponent } from '../../server/contracts/adapter.ts'
-import type { LinearModule, WeightFormat } from '../../server/contracts/checkpoint.ts'
+import {
+  cpuTarget,
+  type GraphTarget,
+  type Kernels,
+  type LinearModule,
+  type WeightFormat,
+} from '../../server/contracts/checkpoint.ts'
 import { openCheckpoint } from '../../server/model/checkpoint.ts'
 import { parseModelConfig } from '../../server/model/checkpoint-config.ts'
 import { convertCheckpoint } from '../../server/model/convert.ts'
+import { ownKernels } from '../../server/model/own-kernels.ts'
 import { createRunner } from '../../server/model/runner.ts'
 import { adapterName } from '../random-adapters.ts'
 import { configJson } from '../random-checkpoint.ts'
@@ -22,6 +29,13 @@ export interface GraphSpec {
   readonly sites: readonly LinearModule[]
   /** Positions per cache row. */
   readonly capacity: number
+  /** Whose operator multiplies; as the server chooses where left out. */
+  readonly kernels?: Kernels
+}
+
+const targetOf = ({ format, kernels }: GraphSpec): GraphTarget => {
+  const own = format.kind === 'quantized' && ownKernels() !== null
+  return { ...cpuTarget, kernels: kernels ?? (own ? 'own' : 'onnxruntime') }
 }
 
 /** Path of the graph file, built when the cache does not hold it. */
@@ -36,6 +50,7 @@ export async function ensureGraph(
     // As the server does, so that both share one conversion.
     maxContext: checkpoint.config.maxPosition,
     format: spec.format,
+    target: targetOf(spec),
     sites: spec.sites,
     cacheDir: spec.cacheDir,
     ...(onProgress && { onProgress }),

@@ -1,44 +1,78 @@
-// Compiles the operators of this folder with the machine's C compiler ($CC, cc, gcc or clang):
+// Compiles the operators of this folder with the machine's C compiler ($CC, gcc, cc or clang):
 //   node server/native/build.mjs <path of the library>
 // Where there is none, or no code for this processor, ONNX Runtime's own kernels do the work, slower.
 
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
+import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 const folder = dirname(fileURLToPath(import.meta.url))
-const sources = ['operator.c', 'product.c']
-const headers = ['onnxruntime.h', 'product.h']
+const avx2 = ['-mavx2', '-mfma']
+/** Each with the instructions that it may use; who calls it asks the processor first. */
+const sources = {
+  'operator.c': [],
+  'product.c': [],
+  'rounding.c': avx2,
+  'tile_avx2.c': avx2,
+  'tile_vnni.c': [...avx2, '-mavx512f', '-mavx512bw', '-mavx512dq', '-mavx512vl', '-mavx512vnni'],
+}
+const headers = ['onnxruntime.h', 'product.h', 'tile.h']
 // Products and sums must not be joined by the compiler: a row is the same in every batch.
-const flags = ['-std=gnu11', '-O3', '-ffp-contract=off', '-fvisibility=hidden', '-fPIC', '-shared']
+const flags = ['-std=gnu11', '-O3', '-ffp-contract=off', '-fvisibility=hidden', '-fPIC']
 
 /** Returns null when the library is there and up to date, else why it is not. */
 export function buildKernels(output) {
   if (process.arch !== 'x64' || process.platform === 'win32') {
     return `there are none for ${process.platform}-${process.arch}`
   }
-  const contents = [...sources, ...headers].map((name) => readFileSync(join(folder, name)))
-  const hash = createHash('sha256').update(flags.join(' '))
-  for (const content of contents) hash.update(content)
+  const hash = createHash('sha256').update(JSON.stringify([sources, flags]))
+  for (const name of [...Object.keys(sources), ...headers]) {
+    hash.update(readFileSync(join(folder, name)))
+  }
   const stamp = hash.digest('hex')
   const stampPath = `${output}.sha256`
   const isBuilt = existsSync(output) && existsSync(stampPath)
   if (isBuilt && readFileSync(stampPath, 'utf8') === stamp) return null
-  mkdirSync(dirname(output), { recursive: true })
-  const partial = `${output}.partial`
-  const paths = sources.map((name) => join(folder, name))
-  const compilers = process.env.CC ? [process.env.CC] : ['cc', 'gcc', 'clang']
-  for (const compiler of compilers) {
-    const { error, status, stderr } = spawnSync(compiler, [...flags, '-o', partial, ...paths])
-    if (error) continue
-    if (status !== 0) return `${compiler} failed: ${String(stderr).trim().split('\n')[0]}`
-    renameSync(partial, output)
+  const compilers = process.env.CC ? [process.env.CC] : ['gcc', 'cc', 'clang']
+  const compiler = compilers.find((name) => !spawnSync(name, ['--version']).error)
+  if (compiler === undefined) return `no C compiler was found (${compilers.join(', ')})`
+  const objects = mkdtempSync(join(tmpdir(), 'dutyfree-kernels-'))
+  try {
+    mkdirSync(dirname(output), { recursive: true })
+    compile(compiler, objects, `${output}.partial`)
+    renameSync(`${output}.partial`, output)
     writeFileSync(stampPath, stamp)
     return null
+  } catch (error) {
+    return `${compiler} failed: ${error.message}`
+  } finally {
+    rmSync(objects, { recursive: true })
   }
-  return `no C compiler was found (${compilers.join(', ')})`
+}
+
+/** Compiles every source to an object in that folder, and links them to a library at `output`. */
+function compile(compiler, folderOfObjects, output) {
+  const run = (args) => {
+    const { status, stderr } = spawnSync(compiler, args, { encoding: 'utf8' })
+    if (status !== 0) throw new Error(stderr.trim().split('\n')[0])
+  }
+  const objects = Object.entries(sources).map(([name, instructions]) => {
+    const object = join(folderOfObjects, `${name}.o`)
+    run([...flags, ...instructions, '-c', join(folder, name), '-o', object])
+    return object
+  })
+  run(['-shared', ...objects, '-o', output])
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {

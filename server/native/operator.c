@@ -18,10 +18,8 @@ enum {
   max_dims = 8,
   /** Pieces of the columns that threads take one after the other: enough to even out a slow one. */
   max_pieces = 32,
-  /** Columns of a piece are a multiple of this. */
-  piece_columns = 16,
-  /** From so many rows on the threads share the rounding. */
-  shared_rounding_rows = 16,
+  /** From so many numbers on the threads share the rounding. */
+  shared_rounding = 16 << 10,
 };
 
 typedef struct {
@@ -35,6 +33,7 @@ typedef struct {
   float *y;
   size_t rows;
   RoundedRows *groups;
+  size_t num_groups;
   size_t columns_a_piece;
 } Work;
 
@@ -64,15 +63,10 @@ static Status *create_kernel(const Operator *operator, Api api, const Info *info
 
 static void destroy_kernel(void *kernel) { free(kernel); }
 
-static size_t rows_of(const Work *work, size_t group) {
-  const size_t left = work->rows - group * GROUP_ROWS;
-  return left < GROUP_ROWS ? left : GROUP_ROWS;
-}
-
-static void round_group(void *data, size_t group) {
+static void round_one(void *data, size_t row) {
   const Work *work = data;
-  const float *x = work->x + group * GROUP_ROWS * work->w.inner;
-  round_rows(&work->w, x, (int)rows_of(work, group), work->groups[group]);
+  const float *x = work->x + row * work->w.inner;
+  round_row(&work->w, x, (int)(row % GROUP_ROWS), work->groups + row / GROUP_ROWS);
 }
 
 static void multiply_piece(void *data, size_t piece) {
@@ -80,19 +74,18 @@ static void multiply_piece(void *data, size_t piece) {
   const size_t first = piece * work->columns_a_piece;
   const size_t end = first + work->columns_a_piece;
   const size_t last = end < work->w.outer ? end : work->w.outer;
-  multiply(&work->w, work->groups, (int)work->rows, first, last, work->y);
+  multiply(&work->w, work->groups, work->num_groups, first, last, work->y);
 }
 
 static Status *run(const Kernel *kernel, Context *context, Work *work) {
   const Api api = kernel->api;
-  const size_t num_groups = (work->rows + GROUP_ROWS - 1) / GROUP_ROWS;
-  if (work->rows >= shared_rounding_rows) {
-    TRY(parallel_for(api, context, round_group, num_groups, work));
+  if (work->rows * work->w.inner >= shared_rounding) {
+    TRY(parallel_for(api, context, round_one, work->rows, work));
   } else {
-    for (size_t group = 0; group < num_groups; group++) round_group(work, group);
+    for (size_t row = 0; row < work->rows; row++) round_one(work, row);
   }
-  const size_t units = (work->w.outer + piece_columns - 1) / piece_columns;
-  work->columns_a_piece = (units + max_pieces - 1) / max_pieces * piece_columns;
+  const size_t tiles = (work->w.outer + tile_columns - 1) / tile_columns;
+  work->columns_a_piece = (tiles + max_pieces - 1) / max_pieces * tile_columns;
   const size_t pieces = (work->w.outer + work->columns_a_piece - 1) / work->columns_a_piece;
   return parallel_for(api, context, multiply_piece, pieces, work);
 }
@@ -143,14 +136,16 @@ static Status *compute(void *data, Context *context) {
   TRY(get_data(api, y, (void **)&work.y));
   if (work.rows == 0) return NULL;
 
-  const size_t num_groups = (work.rows + GROUP_ROWS - 1) / GROUP_ROWS;
+  work.num_groups = (work.rows + GROUP_ROWS - 1) / GROUP_ROWS;
   const size_t bytes = rounded_bytes(&work.w);
-  char *memory = aligned_alloc(64, num_groups * bytes);
-  work.groups = malloc(num_groups * sizeof *work.groups);
+  char *memory = aligned_alloc(64, work.num_groups * bytes);
+  work.groups = malloc(work.num_groups * sizeof *work.groups);
   Status *failure;
   if (memory && work.groups) {
-    for (size_t i = 0; i < num_groups; i++) {
-      work.groups[i] = rounded_at(&work.w, memory + i * bytes);
+    for (size_t i = 0; i < work.num_groups; i++) {
+      const size_t left = work.rows - i * GROUP_ROWS;
+      const int rows = left < GROUP_ROWS ? (int)left : GROUP_ROWS;
+      work.groups[i] = rounded_at(&work.w, rows, memory + i * bytes);
     }
     failure = run(kernel, context, &work);
   } else {
@@ -226,6 +221,9 @@ static const Operator quantized_mat_mul = {
 
 /** 1 where this processor can run the operator. */
 EXPORT int dutyfree_can_multiply(void) { return can_multiply(); }
+
+/** Which instructions it uses. */
+EXPORT const char *dutyfree_kernels_name(void) { return products_name(); }
 
 /** What ONNX Runtime calls for every session that is given this library. */
 EXPORT Status *RegisterCustomOps(SessionOptions *options, const ApiBase *base) {

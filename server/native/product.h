@@ -1,4 +1,5 @@
-// y = x Wᵀ with W in blocks of 4 or 8 bits, in the layout of ONNX Runtime's MatMulNBits.
+// y = x Wᵀ with W in blocks of 4 or 8 bits, in the layout of ONNX Runtime's MatMulNBits, and x rounded
+// to 8 bits a block.
 
 #ifndef DUTYFREE_PRODUCT_H
 #define DUTYFREE_PRODUCT_H
@@ -11,41 +12,54 @@
 
 /** The matrix W, [outer, inner]. Integers of a row are cut into blocks, each with one scale. */
 typedef struct {
-  int bits;            // 4 or 8
-  int block;           // integers to a scale: 32, 64 or 128
-  size_t inner;        // K
-  size_t outer;        // N
-  size_t blocks;       // of a row: ceil(inner / block)
-  const uint8_t *data; // [outer, blocks, block · bits / 8]; 4 bits: even places in the low halves
-  const float *scales; // [outer, blocks]
+  int bits;             // 4 or 8
+  int block;            // integers to a scale: 32, 64 or 128
+  size_t inner;         // K
+  size_t outer;         // N
+  size_t blocks;        // of a row: ceil(inner / block)
+  const uint8_t *data;  // [outer, blocks, block · bits / 8]; 4 bits: even places in the low halves
+  const float *scales;  // [outer, blocks]
   const uint8_t *zeros; // [outer, ceil(blocks · bits / 8)], or NULL: 8 or 128 everywhere
 } Matrix;
 
 /**
- * Up to GROUP_ROWS rows of x in 8 bits. Each block of a row has its own scale. With 4-bit weights
- * the even places of 64 (of 32 where a block has no more) come before the odd ones.
+ * Up to GROUP_ROWS rows of x in 8 bits; each block of a row has a scale of its own. For weights of
+ * 4 bits the even places of 64 (of 32 where a block has no more) come before the odd ones.
  */
 typedef struct {
-  int8_t *values; // [blocks, rows, block]
-  float *scales;  // [blocks, GROUP_ROWS]
-  float *sums;    // [blocks, GROUP_ROWS]: scale · sum of the block's integers
+  int rows;
+  int8_t *values;   // [blocks, rows, block]
+  float *scales;    // [blocks, GROUP_ROWS]
+  float *sums;      // [blocks, GROUP_ROWS]: scale · sum of the block's integers
+  int32_t *offsets; // [blocks, rows, 8], 8 bits only: −128 · sums of four places in each lane
 } RoundedRows;
 
-/** Bytes that the rounded form of one group takes, aligned. */
-size_t rounded_bytes(const Matrix *w);
-/** Where the parts of one group lie in that memory. */
-RoundedRows rounded_at(const Matrix *w, void *memory);
-/** Rounds `rows` ≤ GROUP_ROWS rows of x, [rows, inner]. */
-void round_rows(const Matrix *w, const float *x, int rows, RoundedRows to);
-/**
- * Columns [first, last) of the product for `rows` rows in groups of GROUP_ROWS, all but the last
- * full: y [rows, outer]. A row's result does not depend on the others.
- */
-void multiply(const Matrix *w, const RoundedRows *groups, int rows, size_t first, size_t last,
-              float *y);
-/** Whether this processor can. */
+/** Whether this processor can multiply here at all. */
 int can_multiply(void);
+/** Which instructions multiply here. */
+const char *products_name(void);
 /** Whether there is a product for such blocks. */
 int can_multiply_blocks(int bits, int block);
+
+/** Bytes that the rounded form of one group takes; a multiple of 64. */
+size_t rounded_bytes(const Matrix *w);
+/** Where the parts of a group of `rows` lie in that memory, which is aligned to 64. */
+RoundedRows rounded_at(const Matrix *w, int rows, void *memory);
+/** Rounds row m of a group: x [inner]. */
+void round_row(const Matrix *w, const float *x, int m, RoundedRows *to);
+
+/**
+ * Columns [first, last) of the product: y [rows, outer]. All groups but the last are full. A row's
+ * result does not depend on the others, nor on the processor.
+ */
+void multiply(const Matrix *w, const RoundedRows *groups, size_t num_groups, size_t first,
+              size_t last, float *y);
+
+/** The product of one group with a few columns, for each kind of processor. */
+typedef void Tile(const Matrix *w, const RoundedRows *x, size_t first, size_t last, float *y);
+enum { tile_columns = 16 };
+/** By 8 bits or not; blocks of 32, 64, 128; rows − 1. */
+typedef Tile *const Tiles[2][3][GROUP_ROWS];
+extern Tiles tiles_avx2, tiles_vnni;
 
 #endif

@@ -1,0 +1,140 @@
+// The inner loops of a product, included once for each kind of processor: TILES names the table, and
+// DOT4 and DOT8 say how a block of weights meets a block of activations.
+
+#include <immintrin.h>
+
+#include "product.h"
+
+#define INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 8")
+
+enum {
+  /** Bytes of a group's activations that some columns go through before the next are read. */
+  chunk_bytes = 16 << 10,
+  /** How far ahead of its use a weight is fetched. */
+  prefetch_bytes = 1 << 10,
+};
+
+
+INLINE void unpack4(const uint8_t *p, int block, __m256i *w) {
+  const __m256i low = _mm256_set1_epi8(15);
+  if (block == 32) {
+    const __m128i bytes = _mm_loadu_si128((const __m128i *)p);
+    w[0] = _mm256_and_si256(_mm256_set_m128i(_mm_srli_epi16(bytes, 4), bytes), low);
+    return;
+  }
+  UNROLL for (int v = 0; v < block / 64; v++) {
+    const __m256i bytes = _mm256_loadu_si256((const __m256i *)(p + 32 * v));
+    w[2 * v] = _mm256_and_si256(bytes, low);
+    w[2 * v + 1] = _mm256_and_si256(_mm256_srli_epi16(bytes, 4), low);
+  }
+}
+
+INLINE void unpack8(const uint8_t *p, int block, __m256i *w) {
+  UNROLL for (int v = 0; v < block / 32; v++) {
+    w[v] = _mm256_loadu_si256((const __m256i *)(p + 32 * v));
+  }
+}
+
+/** Sum of each row's eight lanes, in one order whatever `rows` is. */
+INLINE __m256 sum_lanes(const __m256 *acc, int rows) {
+  const __m256 none = _mm256_setzero_ps();
+#define ROW(m) (rows > (m) ? acc[m] : none)
+  const __m256 p01 = _mm256_hadd_ps(ROW(0), ROW(1));
+  const __m256 p23 = rows > 2 ? _mm256_hadd_ps(ROW(2), ROW(3)) : none;
+  const __m256 p0123 = _mm256_hadd_ps(p01, p23);
+  const __m256 p45 = rows > 4 ? _mm256_hadd_ps(ROW(4), ROW(5)) : none;
+  const __m256 p67 = rows > 6 ? _mm256_hadd_ps(ROW(6), ROW(7)) : none;
+  const __m256 p4567 = rows > 4 ? _mm256_hadd_ps(p45, p67) : none;
+#undef ROW
+  const __m256 low = _mm256_permute2f128_ps(p0123, p4567, 0x20);
+  const __m256 high = _mm256_permute2f128_ps(p0123, p4567, 0x31);
+  return _mm256_add_ps(low, high);
+}
+
+/** How far a block's zero lies from the one that DOT4 (0) or DOT8 (128) takes off. */
+INLINE int zero_beyond(const Matrix *w, int bits, size_t n, size_t b) {
+  if (bits == 8) return w->zeros ? w->zeros[n * w->blocks + b] - 128 : 0;
+  if (!w->zeros) return 8;
+  return w->zeros[n * ((w->blocks + 1) / 2) + b / 2] >> (b % 2 * 4) & 15;
+}
+
+/** Adds block b of column n times the block of each row. */
+INLINE void add_block(const Matrix *w, const RoundedRows *x, int bits, int block, int rows,
+                      size_t n, size_t b, __m256 *acc, __m256 *zero) {
+  const uint8_t *p = w->data + (n * w->blocks + b) * (block * bits / 8);
+  const int8_t *a = x->values + b * rows * block;
+  const float scale = w->scales[n * w->blocks + b];
+  float scales[GROUP_ROWS] __attribute__((aligned(32)));
+  const __m256 own = _mm256_load_ps(x->scales + b * GROUP_ROWS);
+  _mm256_store_ps(scales, _mm256_mul_ps(_mm256_set1_ps(scale), own));
+  __m256i v[4];
+  if (bits == 4) {
+    unpack4(p, block, v);
+    UNROLL for (int m = 0; m < rows; m++) {
+      const __m256 product = _mm256_cvtepi32_ps(DOT4(v, a + m * block, block / 32));
+      acc[m] = _mm256_fmadd_ps(product, _mm256_broadcast_ss(scales + m), acc[m]);
+    }
+  } else {
+    const __m256i *offsets = (const __m256i *)x->offsets + b * rows;
+    unpack8(p, block, v);
+    UNROLL for (int m = 0; m < rows; m++) {
+      const __m256 product = _mm256_cvtepi32_ps(DOT8(v, a + m * block, block / 32, offsets + m));
+      acc[m] = _mm256_fmadd_ps(product, _mm256_broadcast_ss(scales + m), acc[m]);
+    }
+  }
+  if (bits == 8 && !w->zeros) return;
+  const __m256 sums = _mm256_load_ps(x->sums + b * GROUP_ROWS);
+  const float beyond = (float)zero_beyond(w, bits, n, b);
+  *zero = _mm256_fmadd_ps(_mm256_set1_ps(scale * beyond), sums, *zero);
+}
+
+/** As many blocks of the activations as stay in the first cache; all columns go through them first. */
+INLINE void multiply_tile(const Matrix *w, const RoundedRows *x, int bits, int block, int rows,
+                          size_t first, size_t last, float *y) {
+  const size_t blob = (size_t)block * bits / 8;
+  const size_t fitting = chunk_bytes / ((size_t)rows * block);
+  const size_t at_once = fitting > 0 ? fitting : 1;
+  // In chunks, the same piece of the next column comes next.
+  const size_t ahead = at_once < w->blocks ? w->blocks * blob : prefetch_bytes;
+  __m256 kept[tile_columns][GROUP_ROWS + 1];
+  for (size_t from = 0; from < w->blocks; from += at_once) {
+    const size_t to = from + at_once < w->blocks ? from + at_once : w->blocks;
+    for (size_t n = first; n < last; n++) {
+      __m256 acc[GROUP_ROWS];
+      __m256 *const keep = kept[n - first];
+      const __m256 none = _mm256_setzero_ps();
+      __m256 zero = from == 0 ? none : keep[GROUP_ROWS];
+      UNROLL for (int m = 0; m < rows; m++) acc[m] = from == 0 ? none : keep[m];
+      for (size_t b = from; b < to; b++) {
+        const uint8_t *next = w->data + (n * w->blocks + b) * blob + ahead;
+        for (size_t line = 0; line < blob; line += 64) _mm_prefetch((const char *)next + line, _MM_HINT_T0);
+        add_block(w, x, bits, block, rows, n, b, acc, &zero);
+      }
+      if (to == w->blocks) {
+        float sums[GROUP_ROWS] __attribute__((aligned(32)));
+        _mm256_store_ps(sums, _mm256_sub_ps(sum_lanes(acc, rows), zero));
+        UNROLL for (int m = 0; m < rows; m++) y[m * w->outer + n] = sums[m];
+      } else {
+        UNROLL for (int m = 0; m < rows; m++) keep[m] = acc[m];
+        keep[GROUP_ROWS] = zero;
+      }
+    }
+  }
+}
+
+#define TILE(bits, block, rows)                                                               \
+  static void tile_##bits##_##block##_##rows(const Matrix *w, const RoundedRows *x,           \
+                                             size_t first, size_t last, float *y) {           \
+    multiply_tile(w, x, bits, block, rows, first, last, y);                                   \
+  }
+#define TILES_OF(bits, block)                                                                 \
+  TILE(bits, block, 1) TILE(bits, block, 2) TILE(bits, block, 3) TILE(bits, block, 4)         \
+  TILE(bits, block, 5) TILE(bits, block, 6) TILE(bits, block, 7) TILE(bits, block, 8)
+TILES_OF(4, 32) TILES_OF(4, 64) TILES_OF(4, 128) TILES_OF(8, 32) TILES_OF(8, 64) TILES_OF(8, 128)
+
+#define OF(bits, block)                                                                       \
+  {tile_##bits##_##block##_1, tile_##bits##_##block##_2, tile_##bits##_##block##_3,           \
+   tile_##bits##_##block##_4, tile_##bits##_##block##_5, tile_##bits##_##block##_6,           \
+   tile_##bits##_##block##_7, tile_##bits##_##block##_8}
+Tiles TILES = {{OF(4, 32), OF(4, 64), OF(4, 128)}, {OF(8, 32), OF(8, 64), OF(8, 128)}};
