@@ -4,6 +4,7 @@
 //   input_ids [rows, tokens] ─ embed ─┬─ layer 0 … layer L−1 ─ norm ─ last tokens ─ lm_head ─ logits
 //                                     │
 //   layer:  h ─ norm ─ qkv ─ GroupQueryAttention(KV in place) ─ o ─ (+h) ─ norm ─ mlp ─ (+)
+//           (with our own kernels CachedAttention, server/native)
 //   mlp:    gate_up ─ split ─ silu(gate) · (up + adapter) ─ down
 //
 // Inputs that vary: rows (sequences), tokens (new tokens of each), capacity (KV positions per row),
@@ -258,34 +259,36 @@ function attention(context: Context, layer: number, input: string): string {
     biases: config.qkvBias ? projections.map((name) => `${name}.bias`) : [],
   })
   const cache = ['rows', config.numKvHeads, 'capacity', config.headDim]
-  const attended = graph.node(
+  const heads = [
+    ...adaptedHeads(context, layer, { input, qkv }),
+    graph.input(pastKey(layer), graph.floats, cache),
+    graph.input(pastValue(layer), graph.floats, cache),
+    'seqlens_k',
+  ]
+  const rope = ['rope.cos', 'rope.sin']
+  const outputs = [
     address,
-    'GroupQueryAttention',
-    [
-      ...adaptedHeads(context, layer, { input, qkv }),
-      graph.input(pastKey(layer), graph.floats, cache),
-      graph.input(pastValue(layer), graph.floats, cache),
-      'seqlens_k',
-      'total_sequence_length',
-      'rope.cos',
-      'rope.sin',
-    ],
-    {
-      domain: 'com.microsoft',
-      outputs: [
-        address,
-        graph.output(presentKey(layer), graph.floats, cache),
-        graph.output(presentValue(layer), graph.floats, cache),
-      ],
-      attributes: {
-        num_heads: config.numHeads,
-        kv_num_heads: config.numKvHeads,
-        do_rotary: 1,
-        rotary_interleaved: 0,
-        scale: { float: 1 / Math.sqrt(config.headDim) },
-      },
-    },
-  )
+    graph.output(presentKey(layer), graph.floats, cache),
+    graph.output(presentValue(layer), graph.floats, cache),
+  ]
+  const sizes = { num_heads: config.numHeads, kv_num_heads: config.numKvHeads }
+  const attended =
+    context.kernels === 'own'
+      ? graph.node(address, 'CachedAttention', [...heads, ...rope], {
+          domain: 'dutyfree',
+          outputs,
+          attributes: sizes,
+        })
+      : graph.node(address, 'GroupQueryAttention', [...heads, 'total_sequence_length', ...rope], {
+          domain: 'com.microsoft',
+          outputs,
+          attributes: {
+            ...sizes,
+            do_rotary: 1,
+            rotary_interleaved: 0,
+            scale: { float: 1 / Math.sqrt(config.headDim) },
+          },
+        })
   const output = linear(context, {
     name: `${address}/o`,
     input: attended,

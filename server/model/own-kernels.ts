@@ -14,5 +14,4 @@ export function ownKernels(): string | null {
   return path
 }
 
-const canRun = (): boolean =>
-  loadLibrary(builtPath).func('dutyfree_can_multiply', 'int', [])() === 1
+const canRun = (): boolean => loadLibrary(builtPath).func('dutyfree_can_run', 'int', [])() === 1

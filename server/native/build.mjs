@@ -21,13 +21,16 @@ const folder = dirname(fileURLToPath(import.meta.url))
 const avx2 = ['-mavx2', '-mfma']
 /** Each with the instructions that it may use; who calls it asks the processor first. */
 const sources = {
-  'operator.c': [],
+  'library.c': [],
+  'quantized_mat_mul.c': [],
+  'cached_attention.c': [],
+  'attention.c': avx2,
   'product.c': [],
   'rounding.c': avx2,
   'tile_avx2.c': avx2,
   'tile_vnni.c': [...avx2, '-mavx512f', '-mavx512bw', '-mavx512dq', '-mavx512vl', '-mavx512vnni'],
 }
-const headers = ['onnxruntime.h', 'product.h', 'tile.h']
+const headers = ['attention.h', 'onnxruntime.h', 'operator.h', 'product.h', 'tile.h']
 // Products and sums must not be joined by the compiler: a row is the same in every batch.
 const flags = ['-std=gnu11', '-O3', '-ffp-contract=off', '-fvisibility=hidden', '-fPIC']
 

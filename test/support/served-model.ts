@@ -5,7 +5,12 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createAdapterStore } from '../../server/adapters/store.ts'
 import type { ScaledComponent } from '../../server/contracts/adapter.ts'
-import type { FloatType, Kernels, LinearModule, WeightFormat } from '../../server/contracts/checkpoint.ts'
+import type {
+  FloatType,
+  Kernels,
+  LinearModule,
+  WeightFormat,
+} from '../../server/contracts/checkpoint.ts'
 import { openCheckpoint } from '../../server/model/checkpoint.ts'
 import { convertCheckpoint } from '../../server/model/convert.ts'
 import { cpuDevice, type ModelDevice } from '../../server/model/device.ts'

@@ -3,19 +3,10 @@
 
 #include <stdlib.h>
 
-#include "onnxruntime.h"
+#include "operator.h"
 #include "product.h"
 
-#define EXPORT __attribute__((visibility("default")))
-/** Passes a failure on. */
-#define TRY(expression)                      \
-  do {                                       \
-    Status *const failure = (expression);    \
-    if (failure) return failure;             \
-  } while (0)
-
 enum {
-  max_dims = 8,
   /** Pieces of the columns that threads take one after the other: enough to even out a slow one. */
   max_pieces = 32,
   /** From so many numbers on the threads share the rounding. */
@@ -90,40 +81,16 @@ static Status *run(const Kernel *kernel, Context *context, Work *work) {
   return parallel_for(api, context, multiply_piece, pieces, work);
 }
 
-static Status *input_data(Api api, const Context *context, size_t i, const void **data) {
-  const Value *value = NULL;
-  TRY(get_input(api, context, i, &value));
-  if (!value) return NULL;
-  return get_data(api, value, (void **)data);
-}
-
-/** The shape of x; its last dimension must be K. */
-static Status *input_dims(const Kernel *kernel, const Context *context, int64_t *dims,
-                          size_t *num_dims) {
-  const Api api = kernel->api;
-  const Value *x;
-  Shape *shape;
-  TRY(get_input(api, context, 0, &x));
-  TRY(get_shape(api, x, &shape));
-  Status *failure = get_num_dims(api, shape, num_dims);
-  if (!failure && (*num_dims == 0 || *num_dims > max_dims)) {
-    failure = create_status(api, "QuantizedMatMul takes x of 1 to 8 dimensions");
-  }
-  if (!failure) failure = get_dims(api, shape, dims, *num_dims);
-  release_shape(api, shape);
-  if (!failure && dims[*num_dims - 1] != (int64_t)kernel->shape.inner) {
-    failure = create_status(api, "QuantizedMatMul: the last dimension of x is not K");
-  }
-  return failure;
-}
-
 static Status *compute(void *data, Context *context) {
   const Kernel *kernel = data;
   const Api api = kernel->api;
   Work work = {.w = kernel->shape, .rows = 1};
   int64_t dims[max_dims];
   size_t num_dims, num_inputs;
-  TRY(input_dims(kernel, context, dims, &num_dims));
+  TRY(input_dims(api, context, 0, dims, &num_dims));
+  if (dims[num_dims - 1] != (int64_t)work.w.inner) {
+    return create_status(api, "QuantizedMatMul: the last dimension of x is not K");
+  }
   for (size_t i = 0; i + 1 < num_dims; i++) work.rows *= (size_t)dims[i];
   TRY(input_data(api, context, 0, (const void **)&work.x));
   TRY(input_data(api, context, 1, (const void **)&work.w.data));
@@ -131,9 +98,7 @@ static Status *compute(void *data, Context *context) {
   TRY(get_num_inputs(api, context, &num_inputs));
   if (num_inputs > 3) TRY(input_data(api, context, 3, (const void **)&work.w.zeros));
   dims[num_dims - 1] = (int64_t)work.w.outer;
-  Value *y;
-  TRY(get_output(api, context, 0, dims, num_dims, &y));
-  TRY(get_data(api, y, (void **)&work.y));
+  TRY(output_data(api, context, 0, dims, num_dims, (void **)&work.y));
   if (work.rows == 0) return NULL;
 
   work.num_groups = (work.rows + GROUP_ROWS - 1) / GROUP_ROWS;
@@ -160,10 +125,6 @@ static const char *name(const Operator *operator) {
   (void)operator;
   return "QuantizedMatMul";
 }
-static const char *provider(const Operator *operator) {
-  (void)operator;
-  return NULL; // The CPU.
-}
 static ElementType input_type(const Operator *operator, size_t i) {
   (void)operator;
   return i % 2 == 0 ? float32 : uint8;
@@ -176,60 +137,24 @@ static Presence input_presence(const Operator *operator, size_t i) {
   (void)operator;
   return i == 3 ? optional : required;
 }
-static ElementType output_type(const Operator *operator, size_t i) {
-  (void)operator, (void)i;
-  return float32;
-}
 static size_t num_outputs(const Operator *operator) {
   (void)operator;
   return 1;
 }
-static Presence output_presence(const Operator *operator, size_t i) {
-  (void)operator, (void)i;
-  return required;
-}
-static int default_memory(const Operator *operator, size_t i) {
-  (void)operator, (void)i;
-  return 0;
-}
-static int first_version(const Operator *operator) {
-  (void)operator;
-  return 1;
-}
-static int last_version(const Operator *operator) {
-  (void)operator;
-  return 1;
-}
-
-static const Operator quantized_mat_mul = {
+const Operator quantized_mat_mul = {
     .version = api_version,
     .name = name,
-    .provider = provider,
+    .provider = on_cpu,
     .input_type = input_type,
     .num_inputs = num_inputs,
-    .output_type = output_type,
+    .output_type = is_float,
     .num_outputs = num_outputs,
     .destroy = destroy_kernel,
     .input_presence = input_presence,
-    .output_presence = output_presence,
+    .output_presence = is_required,
     .input_memory = default_memory,
     .create_or_fail = create_kernel,
     .compute_or_fail = compute,
-    .first_version = first_version,
-    .last_version = last_version,
+    .first_version = version_one,
+    .last_version = version_one,
 };
-
-/** 1 where this processor can run the operator. */
-EXPORT int dutyfree_can_multiply(void) { return can_multiply(); }
-
-/** Which instructions it uses. */
-EXPORT const char *dutyfree_kernels_name(void) { return products_name(); }
-
-/** What ONNX Runtime calls for every session that is given this library. */
-EXPORT Status *RegisterCustomOps(SessionOptions *options, const ApiBase *base) {
-  const Api api = base->get_api(api_version);
-  Domain *domain; // Sessions refer to it, so it is never released: some bytes a session.
-  TRY(create_domain(api, "dutyfree", &domain));
-  TRY(add_operator(api, domain, &quantized_mat_mul));
-  return add_domain(api, options, domain);
-}

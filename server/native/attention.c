@@ -1,0 +1,167 @@
+#include "attention.h"
+
+#include <immintrin.h>
+#include <string.h>
+
+#define INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 8")
+
+void rotate_head(const float *x, const float *cos, const float *sin, int dim, float scale,
+                 float *to) {
+  const int half = dim / 2;
+  const __m256 factor = _mm256_set1_ps(scale);
+  for (int i = 0; i < half; i += 8) {
+    const __m256 first = _mm256_loadu_ps(x + i), second = _mm256_loadu_ps(x + half + i);
+    const __m256 c = _mm256_loadu_ps(cos + i), s = _mm256_loadu_ps(sin + i);
+    const __m256 a = _mm256_sub_ps(_mm256_mul_ps(first, c), _mm256_mul_ps(second, s));
+    const __m256 b = _mm256_add_ps(_mm256_mul_ps(second, c), _mm256_mul_ps(first, s));
+    _mm256_storeu_ps(to + i, _mm256_mul_ps(a, factor));
+    _mm256_storeu_ps(to + half + i, _mm256_mul_ps(b, factor));
+  }
+}
+
+/** e^x for x ≤ 0 to about one unit in the last place; 0 below −87. */
+INLINE __m256 exp_negative(__m256 x) {
+  const __m256 least = _mm256_set1_ps(-87);
+  const __m256 is_tiny = _mm256_cmp_ps(x, least, _CMP_LT_OQ);
+  x = _mm256_max_ps(least, x); // In this order NaN stays NaN.
+  // x = n · ln 2 + r with |r| ≤ ln 2 / 2; ln 2 in two parts, the first of few bits.
+  const __m256 turns = _mm256_mul_ps(x, _mm256_set1_ps(1.44269504f));
+  const __m256 n = _mm256_round_ps(turns, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  __m256 r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0.693359375f), x);
+  r = _mm256_fnmadd_ps(n, _mm256_set1_ps(-2.12194440e-4f), r);
+  // Taylor's series of e^r: the first term left out is below 1e-8.
+  __m256 sum = _mm256_set1_ps(1.0f / 5040);
+  sum = _mm256_fmadd_ps(sum, r, _mm256_set1_ps(1.0f / 720));
+  sum = _mm256_fmadd_ps(sum, r, _mm256_set1_ps(1.0f / 120));
+  sum = _mm256_fmadd_ps(sum, r, _mm256_set1_ps(1.0f / 24));
+  sum = _mm256_fmadd_ps(sum, r, _mm256_set1_ps(1.0f / 6));
+  sum = _mm256_fmadd_ps(sum, r, _mm256_set1_ps(0.5f));
+  sum = _mm256_fmadd_ps(sum, r, _mm256_set1_ps(1));
+  sum = _mm256_fmadd_ps(sum, r, _mm256_set1_ps(1));
+  const __m256i power = _mm256_slli_epi32(_mm256_cvtps_epi32(n), 23);
+  const __m256 scaled =
+      _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(sum), power));
+  return _mm256_andnot_ps(is_tiny, scaled);
+}
+
+/** Sum of each head's eight lanes, in one order whatever `heads` is; the other lanes are 0. */
+INLINE __m256 sum_lanes(const __m256 *acc, int heads) {
+  const __m256 none = _mm256_setzero_ps();
+#define HEAD(h) (heads > (h) ? acc[h] : none)
+  const __m256 p0123 = _mm256_hadd_ps(_mm256_hadd_ps(HEAD(0), HEAD(1)),
+                                      _mm256_hadd_ps(HEAD(2), HEAD(3)));
+  const __m256 p4567 = _mm256_hadd_ps(_mm256_hadd_ps(HEAD(4), HEAD(5)),
+                                      _mm256_hadd_ps(HEAD(6), HEAD(7)));
+#undef HEAD
+  return _mm256_add_ps(_mm256_permute2f128_ps(p0123, p4567, 0x20),
+                       _mm256_permute2f128_ps(p0123, p4567, 0x31));
+}
+
+/** Scores of all heads, [count, max_group], for `together` keys at once. */
+INLINE void score_keys(const float *queries, int heads, const float *keys, int together, int dim,
+                       float *scores) {
+  __m256 acc[2][max_group];
+  UNROLL for (int k = 0; k < together; k++) {
+    UNROLL for (int h = 0; h < heads; h++) acc[k][h] = _mm256_setzero_ps();
+  }
+  for (int i = 0; i < dim; i += 8) {
+    UNROLL for (int h = 0; h < heads; h++) {
+      const __m256 query = _mm256_loadu_ps(queries + h * dim + i);
+      UNROLL for (int k = 0; k < together; k++) {
+        acc[k][h] = _mm256_fmadd_ps(query, _mm256_loadu_ps(keys + k * dim + i), acc[k][h]);
+      }
+    }
+  }
+  UNROLL for (int k = 0; k < together; k++) {
+    _mm256_store_ps(scores + k * max_group, sum_lanes(acc[k], heads));
+  }
+}
+
+/** Σ weight · value for `vectors` vectors of the heads' sums. */
+INLINE void add_values(const float *weights, int heads, const float *values, size_t count, int dim,
+                       int vectors, float *sums) {
+  __m256 acc[2][max_group];
+  UNROLL for (int v = 0; v < vectors; v++) {
+    UNROLL for (int h = 0; h < heads; h++) acc[v][h] = _mm256_setzero_ps();
+  }
+  for (size_t j = 0; j < count; j++) {
+    UNROLL for (int h = 0; h < heads; h++) {
+      const __m256 weight = _mm256_broadcast_ss(weights + j * max_group + h);
+      UNROLL for (int v = 0; v < vectors; v++) {
+        acc[v][h] = _mm256_fmadd_ps(weight, _mm256_loadu_ps(values + j * dim + 8 * v), acc[v][h]);
+      }
+    }
+  }
+  UNROLL for (int v = 0; v < vectors; v++) {
+    UNROLL for (int h = 0; h < heads; h++) _mm256_storeu_ps(sums + h * dim + 8 * v, acc[v][h]);
+  }
+}
+
+INLINE void attend(const float *queries, int heads, const float *keys, const float *values,
+                   size_t count, int dim, float *scores, Found *found) {
+  size_t j = 0;
+  for (; j + 2 <= count; j += 2) {
+    score_keys(queries, heads, keys + j * dim, 2, dim, scores + j * max_group);
+  }
+  if (j < count) score_keys(queries, heads, keys + j * dim, 1, dim, scores + j * max_group);
+  __m256 largest = _mm256_load_ps(scores);
+  for (j = 1; j < count; j++) {
+    largest = _mm256_max_ps(largest, _mm256_load_ps(scores + j * max_group));
+  }
+  __m256 weight = _mm256_setzero_ps();
+  for (j = 0; j < count; j++) {
+    const __m256 score = _mm256_load_ps(scores + j * max_group);
+    const __m256 e = exp_negative(_mm256_sub_ps(score, largest));
+    _mm256_store_ps(scores + j * max_group, e);
+    weight = _mm256_add_ps(weight, e);
+  }
+  _mm256_storeu_ps(found->largest, largest);
+  _mm256_storeu_ps(found->weight, weight);
+  int i = 0;
+  for (; i + 16 <= dim; i += 16) {
+    add_values(scores, heads, values + i, count, dim, 2, found->sums + i);
+  }
+  if (i < dim) add_values(scores, heads, values + i, count, dim, 1, found->sums + i);
+}
+
+void attend_chunk(const float *queries, int heads, const float *keys, const float *values,
+                  size_t count, int dim, float *scores, Found *found) {
+  switch (heads) {
+#define CASE(n) \
+  case n: attend(queries, n, keys, values, count, dim, scores, found); return;
+    CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7)
+#undef CASE
+    default: attend(queries, max_group, keys, values, count, dim, scores, found);
+  }
+}
+
+void merge_found(Found *into, const Found *more, int heads, int dim) {
+  const __m256 one = _mm256_loadu_ps(into->largest), other = _mm256_loadu_ps(more->largest);
+  const __m256 largest = _mm256_max_ps(one, other);
+  float keep[max_group], add[max_group];
+  const __m256 kept = exp_negative(_mm256_sub_ps(one, largest));
+  const __m256 added = exp_negative(_mm256_sub_ps(other, largest));
+  _mm256_storeu_ps(keep, kept);
+  _mm256_storeu_ps(add, added);
+  _mm256_storeu_ps(into->largest, largest);
+  const __m256 weight = _mm256_mul_ps(_mm256_loadu_ps(into->weight), kept);
+  _mm256_storeu_ps(into->weight,
+                   _mm256_fmadd_ps(_mm256_loadu_ps(more->weight), added, weight));
+  for (int h = 0; h < heads; h++) {
+    const __m256 a = _mm256_set1_ps(keep[h]), b = _mm256_set1_ps(add[h]);
+    for (int i = h * dim; i < (h + 1) * dim; i += 8) {
+      const __m256 sum = _mm256_mul_ps(_mm256_loadu_ps(into->sums + i), a);
+      _mm256_storeu_ps(into->sums + i, _mm256_fmadd_ps(_mm256_loadu_ps(more->sums + i), b, sum));
+    }
+  }
+}
+
+void write_found(const Found *found, int heads, int dim, float *to) {
+  for (int h = 0; h < heads; h++) {
+    const __m256 inverse = _mm256_set1_ps(1 / found->weight[h]);
+    for (int i = h * dim; i < (h + 1) * dim; i += 8) {
+      _mm256_storeu_ps(to + i, _mm256_mul_ps(_mm256_loadu_ps(found->sums + i), inverse));
+    }
+  }
+}

@@ -1,0 +1,40 @@
+// Attention of new tokens over a cache of keys and values that several query heads share.
+
+#ifndef DUTYFREE_ATTENTION_H
+#define DUTYFREE_ATTENTION_H
+
+#include <stddef.h>
+
+enum {
+  /** Query heads that go over the keys together. */
+  max_group = 8,
+  /** Keys that are weighed before what was found is merged with the earlier ones. */
+  chunk_keys = 512,
+};
+
+/** What a group of query heads found among some keys. */
+typedef struct {
+  float largest[max_group]; // score of each head
+  float weight[max_group];  // Σ exp(score − largest)
+  float *sums;              // [heads, dim]: Σ exp(score − largest) · value
+} Found;
+
+/** One head's pair of halves turned by its position: to [dim] = scale · rotated x [dim]. */
+void rotate_head(const float *x, const float *cos, const float *sin, int dim, float scale,
+                 float *to);
+
+/**
+ * `heads` ≤ max_group queries [heads, dim], scaled and rotated, over `count` ≤ chunk_keys keys and
+ * values [count, dim]. dim is a multiple of 8. `scores`: room for chunk_keys · max_group floats,
+ * aligned to 32.
+ */
+void attend_chunk(const float *queries, int heads, const float *keys, const float *values,
+                  size_t count, int dim, float *scores, Found *found);
+
+/** Adds what was found among later keys. */
+void merge_found(Found *into, const Found *more, int heads, int dim);
+
+/** to [heads, dim] = sums / weight. */
+void write_found(const Found *found, int heads, int dim, float *to);
+
+#endif

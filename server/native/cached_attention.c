@@ -1,0 +1,289 @@
+// The operator dutyfree::CachedAttention: GroupQueryAttention with rotary embedding, over a cache that
+// is read and appended to in place. Inputs: query [rows, tokens, heads · dim], key and value (or all
+// three packed in the first and the next two left out), past key and value [rows, kv_heads, capacity,
+// dim], seqlens_k [rows] (tokens of a row after this step, less one), cos and sin [positions, dim / 2].
+// Outputs: attended [rows, tokens, heads · dim]; present key and value, which must be the past's memory.
+//
+// A token's result depends on its row's keys alone: not on the batch, nor on how a prompt was cut.
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "attention.h"
+#include "operator.h"
+
+enum { query, key, value, past_key, past_value, seqlens_k, cos_table, sin_table, inputs };
+
+typedef struct {
+  Api api;
+  int heads, kv_heads;
+} Kernel;
+
+typedef struct {
+  size_t rows, tokens, capacity;
+  int heads, kv_heads, dim;
+  const float *query, *key, *value;
+  size_t query_stride, key_stride; // from one token to the next
+  float *keys, *values;            // [rows, kv_heads, capacity, dim]
+  const int32_t *last;             // position of each row's last token
+  const float *cos, *sin;
+  float *rotated; // queries [rows, tokens, heads, dim], scaled
+  float *to;
+  // Groups of query heads that share a key head, of at most max_group.
+  int group, groups_a_key;
+  // Where a token has several chunks of keys and there are few tokens, chunks go to threads.
+  size_t chunks;
+  Found *found; // [rows, groups, chunks]
+} Work;
+
+static Status *create_kernel(const Operator *operator, Api api, const Info *info, void **made) {
+  (void)operator;
+  int64_t heads, kv_heads;
+  TRY(get_integer(api, info, "num_heads", &heads));
+  TRY(get_integer(api, info, "kv_num_heads", &kv_heads));
+  if (kv_heads < 1 || heads % kv_heads != 0) {
+    return create_status(api, "CachedAttention: num_heads is no multiple of kv_num_heads");
+  }
+  Kernel *kernel = malloc(sizeof *kernel);
+  if (!kernel) return create_status(api, "out of memory");
+  *kernel = (Kernel){.api = api, .heads = (int)heads, .kv_heads = (int)kv_heads};
+  *made = kernel;
+  return NULL;
+}
+
+static void destroy_kernel(void *kernel) { free(kernel); }
+
+static size_t first_position(const Work *work, size_t row) {
+  return (size_t)work->last[row] + 1 - work->tokens;
+}
+
+/** Turns a token's queries and key by its position; writes key and value into the cache. */
+static void place_token(void *data, size_t index) {
+  const Work *work = data;
+  const int dim = work->dim;
+  const size_t row = index / work->tokens;
+  const size_t position = first_position(work, row) + index % work->tokens;
+  const float *cos = work->cos + position * (dim / 2);
+  const float *sin = work->sin + position * (dim / 2);
+  const float scale = 1 / sqrtf((float)dim);
+  for (int h = 0; h < work->heads; h++) {
+    const float *from = work->query + index * work->query_stride + h * dim;
+    float *to = work->rotated + (index * work->heads + h) * dim;
+    rotate_head(from, cos, sin, dim, scale, to);
+  }
+  for (int h = 0; h < work->kv_heads; h++) {
+    const size_t from = index * work->key_stride + h * dim;
+    const size_t to = ((row * work->kv_heads + h) * work->capacity + position) * dim;
+    rotate_head(work->key + from, cos, sin, dim, 1, work->keys + to);
+    for (int i = 0; i < dim; i++) work->values[to + i] = work->value[from + i];
+  }
+}
+
+/** One group of a token's query heads and the keys that they look at. */
+typedef struct {
+  const float *queries;
+  float *to;
+  const float *keys, *values;
+  int heads;
+  size_t count;
+} Look;
+
+static Look look_of(const Work *work, size_t token, size_t group) {
+  const size_t kv_head = group / work->groups_a_key;
+  const int heads_a_key = work->heads / work->kv_heads;
+  const int first = (int)(group % work->groups_a_key) * work->group;
+  const int left = heads_a_key - first;
+  const size_t row = token / work->tokens;
+  const size_t at = (token * work->heads + kv_head * heads_a_key + first) * work->dim;
+  const size_t cache = (row * work->kv_heads + kv_head) * work->capacity * work->dim;
+  return (Look){
+      .queries = work->rotated + at,
+      .to = work->to + at,
+      .keys = work->keys + cache,
+      .values = work->values + cache,
+      .heads = left < work->group ? left : work->group,
+      .count = first_position(work, row) + token % work->tokens + 1,
+  };
+}
+
+static void look_at_chunk(const Work *work, const Look *look, size_t chunk, Found *found) {
+  float scores[chunk_keys * max_group] __attribute__((aligned(32)));
+  const size_t from = chunk * chunk_keys, left = look->count - from;
+  attend_chunk(look->queries, look->heads, look->keys + from * work->dim,
+               look->values + from * work->dim, left < chunk_keys ? left : chunk_keys, work->dim,
+               scores, found);
+}
+
+enum { max_dim = 512 };
+
+/** All chunks of one group of a token, one after the other. */
+static void attend_token(void *data, size_t index) {
+  const Work *work = data;
+  const size_t groups = (size_t)work->kv_heads * work->groups_a_key;
+  const Look look = look_of(work, index / groups, index % groups);
+  float sums[2][max_group * max_dim];
+  Found all = {.sums = sums[0]}, next = {.sums = sums[1]};
+  look_at_chunk(work, &look, 0, &all);
+  for (size_t chunk = 1; chunk * chunk_keys < look.count; chunk++) {
+    look_at_chunk(work, &look, chunk, &next);
+    merge_found(&all, &next, look.heads, work->dim);
+  }
+  write_found(&all, look.heads, work->dim, look.to);
+}
+
+/** One chunk of one group of a token: index [token, group, chunk]. */
+static void attend_part(void *data, size_t index) {
+  const Work *work = data;
+  const size_t groups = (size_t)work->kv_heads * work->groups_a_key;
+  const size_t chunk = index % work->chunks, of = index / work->chunks;
+  const Look look = look_of(work, of / groups, of % groups);
+  if (chunk * chunk_keys < look.count) look_at_chunk(work, &look, chunk, work->found + index);
+}
+
+/** What attend_part found, merged in the order in which attend_token does. */
+static void merge_parts(void *data, size_t index) {
+  const Work *work = data;
+  const size_t groups = (size_t)work->kv_heads * work->groups_a_key;
+  const Look look = look_of(work, index / groups, index % groups);
+  Found *all = work->found + index * work->chunks;
+  for (size_t chunk = 1; chunk * chunk_keys < look.count; chunk++) {
+    merge_found(all, all + chunk, look.heads, work->dim);
+  }
+  write_found(all, look.heads, work->dim, look.to);
+}
+
+/** With at least so many pieces of work, chunks need not go to threads. */
+enum { enough_pieces = 64 };
+
+static Status *attend_all(const Kernel *kernel, Context *context, Work *work, size_t longest) {
+  const size_t pieces = work->rows * work->tokens * work->kv_heads * work->groups_a_key;
+  work->chunks = (longest + chunk_keys - 1) / chunk_keys;
+  if (work->chunks == 1 || pieces >= enough_pieces) {
+    return parallel_for(kernel->api, context, attend_token, pieces, work);
+  }
+  const size_t parts = pieces * work->chunks, floats = (size_t)work->group * work->dim;
+  work->found = malloc(parts * sizeof *work->found);
+  float *sums = malloc(parts * floats * sizeof *sums);
+  Status *failure = NULL;
+  if (work->found && sums) {
+    for (size_t i = 0; i < parts; i++) work->found[i].sums = sums + i * floats;
+    failure = parallel_for(kernel->api, context, attend_part, parts, work);
+    if (!failure) failure = parallel_for(kernel->api, context, merge_parts, pieces, work);
+  } else {
+    failure = create_status(kernel->api, "CachedAttention: out of memory");
+  }
+  free(sums);
+  free(work->found);
+  return failure;
+}
+
+static Status *run(const Kernel *kernel, Context *context, Work *work) {
+  const size_t tokens = work->rows * work->tokens;
+  size_t longest = 0;
+  for (size_t row = 0; row < work->rows; row++) {
+    const int64_t after = (int64_t)work->last[row] + 1;
+    if (after < (int64_t)work->tokens || after > (int64_t)work->capacity) {
+      return create_status(kernel->api, "CachedAttention: seqlens_k is outside the cache");
+    }
+    if ((size_t)after > longest) longest = (size_t)after;
+  }
+  work->rotated = malloc(tokens * work->heads * work->dim * sizeof(float));
+  if (!work->rotated) return create_status(kernel->api, "CachedAttention: out of memory");
+  Status *failure = NULL;
+  if (work->tokens > 1) {
+    failure = parallel_for(kernel->api, context, place_token, tokens, work);
+  } else {
+    for (size_t i = 0; i < tokens; i++) place_token(work, i);
+  }
+  if (!failure) failure = attend_all(kernel, context, work, longest);
+  free(work->rotated);
+  return failure;
+}
+
+static Status *compute(void *data, Context *context) {
+  const Kernel *kernel = data;
+  const Api api = kernel->api;
+  const char *wrong = "CachedAttention: shapes do not fit, or the cache is not updated in place";
+  int64_t dims[max_dims], cache[max_dims];
+  size_t num_dims, num_cache_dims;
+  TRY(input_dims(api, context, query, dims, &num_dims));
+  TRY(input_dims(api, context, past_key, cache, &num_cache_dims));
+  if (num_dims != 3 || num_cache_dims != 4 || dims[0] != cache[0]) return create_status(api, wrong);
+  Work work = {
+      .rows = (size_t)dims[0],
+      .tokens = (size_t)dims[1],
+      .capacity = (size_t)cache[2],
+      .heads = kernel->heads,
+      .kv_heads = kernel->kv_heads,
+      .dim = (int)cache[3],
+  };
+  const int heads_a_key = work.heads / work.kv_heads;
+  work.groups_a_key = (heads_a_key + max_group - 1) / max_group;
+  work.group = (heads_a_key + work.groups_a_key - 1) / work.groups_a_key;
+  const size_t query_width = (size_t)work.heads * work.dim;
+  const size_t key_width = (size_t)work.kv_heads * work.dim;
+  if (work.dim % 16 != 0 || work.dim > max_dim) return create_status(api, wrong);
+
+  const float *past[2];
+  TRY(input_data(api, context, query, (const void **)&work.query));
+  TRY(input_data(api, context, key, (const void **)&work.key));
+  TRY(input_data(api, context, value, (const void **)&work.value));
+  TRY(input_data(api, context, past_key, (const void **)&past[0]));
+  TRY(input_data(api, context, past_value, (const void **)&past[1]));
+  TRY(input_data(api, context, seqlens_k, (const void **)&work.last));
+  TRY(input_data(api, context, cos_table, (const void **)&work.cos));
+  TRY(input_data(api, context, sin_table, (const void **)&work.sin));
+  const int is_packed = work.key == NULL;
+  work.query_stride = is_packed ? query_width + 2 * key_width : query_width;
+  work.key_stride = is_packed ? work.query_stride : key_width;
+  if ((size_t)dims[2] != work.query_stride) return create_status(api, wrong);
+  if (is_packed) {
+    work.key = work.query + query_width;
+    work.value = work.key + key_width;
+  }
+  dims[2] = (int64_t)query_width;
+  TRY(output_data(api, context, 0, dims, 3, (void **)&work.to));
+  TRY(output_data(api, context, 1, cache, 4, (void **)&work.keys));
+  TRY(output_data(api, context, 2, cache, 4, (void **)&work.values));
+  if (work.keys != past[0] || work.values != past[1]) return create_status(api, wrong);
+  return work.rows * work.tokens == 0 ? NULL : run(kernel, context, &work);
+}
+
+static const char *name(const Operator *operator) {
+  (void)operator;
+  return "CachedAttention";
+}
+static size_t num_inputs(const Operator *operator) {
+  (void)operator;
+  return inputs;
+}
+static ElementType input_type(const Operator *operator, size_t i) {
+  (void)operator;
+  return i == seqlens_k ? int32 : float32;
+}
+static Presence input_presence(const Operator *operator, size_t i) {
+  (void)operator;
+  return i == key || i == value ? optional : required;
+}
+static size_t num_outputs(const Operator *operator) {
+  (void)operator;
+  return 3;
+}
+
+const Operator cached_attention = {
+    .version = api_version,
+    .name = name,
+    .provider = on_cpu,
+    .input_type = input_type,
+    .num_inputs = num_inputs,
+    .output_type = is_float,
+    .num_outputs = num_outputs,
+    .destroy = destroy_kernel,
+    .input_presence = input_presence,
+    .output_presence = is_required,
+    .input_memory = default_memory,
+    .create_or_fail = create_kernel,
+    .compute_or_fail = compute,
+    .first_version = version_one,
+    .last_version = version_one,
+};

@@ -1,0 +1,75 @@
+// The library as ONNX Runtime loads it: our operators, in the domain "dutyfree".
+
+#include "operator.h"
+#include "product.h"
+
+#define EXPORT __attribute__((visibility("default")))
+
+Status *input_data(Api api, const Context *context, size_t i, const void **data) {
+  const Value *value = NULL;
+  TRY(get_input(api, context, i, &value));
+  *data = NULL;
+  return value ? get_data(api, value, (void **)data) : NULL;
+}
+
+Status *input_dims(Api api, const Context *context, size_t i, int64_t *dims, size_t *num_dims) {
+  const Value *value;
+  Shape *shape;
+  TRY(get_input(api, context, i, &value));
+  TRY(get_shape(api, value, &shape));
+  Status *failure = get_num_dims(api, shape, num_dims);
+  if (!failure && (*num_dims == 0 || *num_dims > max_dims)) {
+    failure = create_status(api, "dutyfree: an input must have 1 to 8 dimensions");
+  }
+  if (!failure) failure = get_dims(api, shape, dims, *num_dims);
+  release_shape(api, shape);
+  return failure;
+}
+
+Status *output_data(Api api, Context *context, size_t i, const int64_t *dims, size_t num_dims,
+                    void **data) {
+  Value *value;
+  TRY(get_output(api, context, i, dims, num_dims, &value));
+  return get_data(api, value, data);
+}
+
+const char *on_cpu(const Operator *operator) {
+  (void)operator;
+  return NULL;
+}
+
+int default_memory(const Operator *operator, size_t i) {
+  (void)operator, (void)i;
+  return 0;
+}
+
+int version_one(const Operator *operator) {
+  (void)operator;
+  return 1;
+}
+
+Presence is_required(const Operator *operator, size_t i) {
+  (void)operator, (void)i;
+  return required;
+}
+
+ElementType is_float(const Operator *operator, size_t i) {
+  (void)operator, (void)i;
+  return float32;
+}
+
+/** 1 where this processor can run the operators. */
+EXPORT int dutyfree_can_run(void) { return can_multiply(); }
+
+/** Which instructions the products use. */
+EXPORT const char *dutyfree_instructions(void) { return products_name(); }
+
+/** What ONNX Runtime calls for every session that is given this library. */
+EXPORT Status *RegisterCustomOps(SessionOptions *options, const ApiBase *base) {
+  const Api api = base->get_api(api_version);
+  Domain *domain; // Sessions refer to it, so it is never released: some bytes a session.
+  TRY(create_domain(api, "dutyfree", &domain));
+  TRY(add_operator(api, domain, &quantized_mat_mul));
+  TRY(add_operator(api, domain, &cached_attention));
+  return add_domain(api, options, domain);
+}

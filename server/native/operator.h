@@ -1,0 +1,34 @@
+// What our operators share.
+
+#ifndef DUTYFREE_OPERATOR_H
+#define DUTYFREE_OPERATOR_H
+
+#include "onnxruntime.h"
+
+/** Passes a failure on. */
+#define TRY(expression)                   \
+  do {                                    \
+    Status *const failure = (expression); \
+    if (failure) return failure;          \
+  } while (0)
+
+enum { max_dims = 8 };
+
+extern const Operator quantized_mat_mul, cached_attention;
+
+/** The memory of an input; NULL where it is left out. */
+Status *input_data(Api api, const Context *context, size_t i, const void **data);
+/** The shape of an input that has 1 to max_dims dimensions. */
+Status *input_dims(Api api, const Context *context, size_t i, int64_t *dims, size_t *num_dims);
+/** The memory of an output of that shape. */
+Status *output_data(Api api, Context *context, size_t i, const int64_t *dims, size_t num_dims,
+                    void **data);
+
+/** Answers that are the same for each of our operators. */
+const char *on_cpu(const Operator *operator);
+int default_memory(const Operator *operator, size_t i);
+int version_one(const Operator *operator);
+Presence is_required(const Operator *operator, size_t i);
+ElementType is_float(const Operator *operator, size_t i);
+
+#endif
