@@ -1,6 +1,6 @@
 // The place in the graph where adapters change one linear module.
 
-import type { LinearModule, ModelConfig } from '../contracts/checkpoint.ts'
+import type { Kernels, LinearModule, ModelConfig } from '../contracts/checkpoint.ts'
 import { moduleShape } from '../contracts/checkpoint.ts'
 import type { GraphBuilder } from './builder.ts'
 
@@ -16,6 +16,26 @@ export interface SiteOptions {
   readonly base: string
 }
 
+export interface SiteContext {
+  readonly graph: GraphBuilder
+  readonly config: ModelConfig
+  readonly kernels: Kernels
+}
+
+/** The components of all rows at one place; each place has a width of its own. */
+export function siteInputs(
+  { graph, config }: Omit<SiteContext, 'kernels'>,
+  layer: number,
+  module: LinearModule,
+): readonly [a: string, b: string] {
+  const { inner, outer } = moduleShape(config, module)
+  const components = `components.${layer}.${module}`
+  return [
+    graph.input(adapterA(layer, module), graph.floats, ['rows', inner, components]),
+    graph.input(adapterB(layer, module), graph.floats, ['rows', components, outer]),
+  ]
+}
+
 /**
  * Adds each row's adapters: base + Σᵣ bᵣ (aᵣ · x), where every row of the batch brings its own
  * components; strengths are folded into b, and a row with fewer components than its neighbours is
@@ -25,19 +45,18 @@ export interface SiteOptions {
  *                           ─ MatMul(b [rows, components, outer]) ─ Add(base)
  *
  * A batched product computes each row by itself, whatever stands beside it. Few nodes count for more
- * than fast ones: in a step that streams all weights past the caches each node costs some µs.
+ * than fast ones: in a step that streams all weights past the caches each node costs some µs. Our own
+ * kernels do it in one.
  */
 export function adapterSite(
-  graph: GraphBuilder,
-  config: ModelConfig,
+  { graph, config, kernels }: SiteContext,
   { layer, module, input, base }: SiteOptions,
 ): string {
-  const { inner, outer } = moduleShape(config, module)
   const address = `/layers.${layer}/adapter/${module}`
-  // Each place has a width of its own.
-  const components = `components.${layer}.${module}`
-  const a = graph.input(adapterA(layer, module), graph.floats, ['rows', inner, components])
-  const b = graph.input(adapterB(layer, module), graph.floats, ['rows', components, outer])
+  const [a, b] = siteInputs({ graph, config }, layer, module)
+  if (kernels === 'own') {
+    return graph.node(`${address}/sum`, 'AddAdapters', [base, input, a, b], { domain: 'dutyfree' })
+  }
   const activation = graph.node(`${address}/activation`, 'MatMul', [input, a])
   const delta = graph.node(`${address}/delta`, 'MatMul', [activation, b])
   return graph.node(`${address}/sum`, 'Add', [base, delta])

@@ -20,7 +20,7 @@ import {
   type TensorSource,
   type WeightFormat,
 } from '../contracts/checkpoint.ts'
-import { adapterSite, type SiteOptions } from './adapter-site.ts'
+import { adapterSite, type SiteOptions, siteInputs } from './adapter-site.ts'
 import { createGraphBuilder, type Graph, type WeightTensor } from './builder.ts'
 import {
   type LinearContext,
@@ -137,9 +137,8 @@ interface Context extends LinearContext {
 }
 
 /** A module's output with the adapters on it, where the graph has a site for it. */
-function adapted({ graph, config, sites }: Context, options: SiteOptions): string {
-  if (!sites.includes(options.module)) return options.base
-  return adapterSite(graph, config, options)
+function adapted(context: Context, options: SiteOptions): string {
+  return context.sites.includes(options.module) ? adapterSite(context, options) : options.base
 }
 
 const embeddingName = 'model.embed_tokens.weight'
@@ -321,7 +320,7 @@ function adaptedHeads(
 }
 
 function mlp(context: Context, layer: number, input: string): string {
-  const { graph, config } = context
+  const { config } = context
   const prefix = `model.layers.${layer}.mlp`
   const address = `/layers.${layer}/mlp`
   const projections = ['gate_proj', 'up_proj'].map((name) => `${prefix}.${name}`)
@@ -331,6 +330,28 @@ function mlp(context: Context, layer: number, input: string): string {
     weights: projections.map((name) => `${name}.weight`),
     biases: config.mlpBias ? projections.map((name) => `${name}.bias`) : [],
   })
+  const product =
+    context.kernels === 'own'
+      ? gatedUp(context, layer, { input, gateUp })
+      : gatedProduct(context, layer, { input, gateUp })
+  const down = linear(context, {
+    name: `${address}/down`,
+    input: product,
+    weights: [`${prefix}.down_proj.weight`],
+    biases: config.mlpBias ? [`${prefix}.down_proj.bias`] : [],
+  })
+  return adapted(context, { layer, module: 'down_proj', input: product, base: down })
+}
+
+interface GatedInputs {
+  readonly input: string
+  readonly gateUp: string
+}
+
+/** silu(gate) · up, with the adapters on both. */
+function gatedProduct(context: Context, layer: number, { input, gateUp }: GatedInputs): string {
+  const { graph } = context
+  const address = `/layers.${layer}/mlp`
   graph.node(`${address}/split`, 'Split', [gateUp], {
     outputs: [`${address}/gate`, `${address}/up`],
     attributes: { axis: -1, num_outputs: 2 },
@@ -342,12 +363,16 @@ function mlp(context: Context, layer: number, input: string): string {
     domain: 'com.microsoft',
     attributes: { alpha: { float: 1 } },
   })
-  const product = graph.node(`${address}/product`, 'Mul', [gate, up])
-  const down = linear(context, {
-    name: `${address}/down`,
-    input: product,
-    weights: [`${prefix}.down_proj.weight`],
-    biases: config.mlpBias ? [`${prefix}.down_proj.bias`] : [],
-  })
-  return adapted(context, { layer, module: 'down_proj', input: product, base: down })
+  return graph.node(`${address}/product`, 'Mul', [gate, up])
+}
+
+/** The same in one node of our own. */
+function gatedUp(context: Context, layer: number, { input, gateUp }: GatedInputs): string {
+  const { graph, sites } = context
+  const place = (module: LinearModule) =>
+    sites.includes(module) ? siteInputs(context, layer, module) : ['', '']
+  const places = [...place('up_proj'), ...place('gate_proj')]
+  const inputs = places.some((name) => name !== '') ? [gateUp, input, ...places] : [gateUp]
+  while (inputs.at(-1) === '') inputs.pop()
+  return graph.node(`/layers.${layer}/mlp/product`, 'GatedUp', inputs, { domain: 'dutyfree' })
 }

@@ -93,7 +93,8 @@ export function createRunner(options: RunnerOptions) {
   const decodeAdapters = createAdapterRows({ ...adapterOptions, rows, minWidth: 1 })
   // ONNX Runtime multiplies several tokens with a lone vector in another kernel, whose rounding
   // depends on their number; with two vectors every token comes out the same in any chunk.
-  const prefillAdapters = createAdapterRows({ ...adapterOptions, rows: 1, minWidth: 2 })
+  const minWidth = target.kernels === 'own' ? 1 : 2
+  const prefillAdapters = createAdapterRows({ ...adapterOptions, rows: 1, minWidth })
   const ids = allocateTensor('int64', [Math.max(rows, maxChunk)])
   const seqlens = allocateTensor('int32', [rows])
   const total = allocateTensor('int32', [])

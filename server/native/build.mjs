@@ -24,13 +24,23 @@ const sources = {
   'library.c': [],
   'quantized_mat_mul.c': [],
   'cached_attention.c': [],
+  'adapter_operators.c': [],
+  'adapter.c': avx2,
   'attention.c': avx2,
   'product.c': [],
   'rounding.c': avx2,
   'tile_avx2.c': avx2,
   'tile_vnni.c': [...avx2, '-mavx512f', '-mavx512bw', '-mavx512dq', '-mavx512vl', '-mavx512vnni'],
 }
-const headers = ['attention.h', 'onnxruntime.h', 'operator.h', 'product.h', 'tile.h']
+const headers = [
+  'adapter.h',
+  'attention.h',
+  'exponential.h',
+  'onnxruntime.h',
+  'operator.h',
+  'product.h',
+  'tile.h',
+]
 // Products and sums must not be joined by the compiler: a row is the same in every batch.
 const flags = ['-std=gnu11', '-O3', '-ffp-contract=off', '-fvisibility=hidden', '-fPIC']
 

@@ -14,7 +14,7 @@
 
 enum { max_dims = 8 };
 
-extern const Operator quantized_mat_mul, cached_attention;
+extern const Operator quantized_mat_mul, cached_attention, add_adapters, gated_up;
 
 /** The memory of an input; NULL where it is left out. */
 Status *input_data(Api api, const Context *context, size_t i, const void **data);

@@ -42,7 +42,7 @@ export async function openServedModel({
   threads = 1,
   floats = 'float32',
   device = cpuDevice,
-  kernels = 'onnxruntime',
+  kernels = 'own',
 }: ServedModelOptions) {
   const cacheDir = mkdtempSync(join(tmpdir(), 'dutyfree-test-'))
   const checkpoint = openCheckpoint(dir)
