@@ -121,7 +121,7 @@ export const configSchema = z.strictObject({
     value: '<name>',
     default: 'auto',
     description:
-      "What multiplies int8 and int4 weights on the CPU: our own kernels, ONNX Runtime's, or auto: own where they were compiled",
+      'Whose operators compute on the CPU: own, onnxruntime, or auto: our own, faster ones where they were compiled',
   }),
   weights: setting(oneOf(['auto', 'fp32', 'fp16', 'int8', 'int4']), {
     value: '<type>',

@@ -7,12 +7,12 @@ import { basename, join } from 'node:path'
 import { describe, it } from 'node:test'
 import { guardRunner } from '../server/engine/guarded-runner.ts'
 import { formatOf, resolveWeights, targetOf } from '../server/engine/weights.ts'
-import { ServerError } from '../server/errors.ts'
 import { toHalf, toHalves } from '../server/graph/float16.ts'
 import { cpuDevice, openDevice } from '../server/model/device.ts'
 import type { Runner } from '../server/model/runner.ts'
 import { packagedLibrary } from '../server/model/runtime-library.ts'
 import { relativeDifference, requireEqual } from '../server/model/self-test.ts'
+import { hasCode } from './support/errors.ts'
 import { createRandomNumbers, normal } from './support/random-numbers.ts'
 import { root } from './support/root.ts'
 import { openServedModel } from './support/served-model.ts'
@@ -20,8 +20,6 @@ import { createTempFolder } from './support/temp-folder.ts'
 
 const folder = createTempFolder()
 const isLinux = process.platform === 'linux'
-const hasCode = (code: string, words: RegExp) => (error: unknown) =>
-  error instanceof ServerError && error.code === code && words.test(error.message)
 
 describe('--device webgpu', () => {
   it('is refused in one line where there is no driver', {

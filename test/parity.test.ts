@@ -11,6 +11,7 @@ import { after, before, describe, it } from 'node:test'
 import { sitesOfFolder } from '../server/adapters/sites.ts'
 import type { ScaledComponent } from '../server/contracts/adapter.ts'
 import { logprobsOf } from '../server/engine/logprobs.ts'
+import { ownKernels } from '../server/model/own-kernels.ts'
 import { openSafetensors } from '../server/model/safetensors.ts'
 import { lacksPython, python } from './support/python.ts'
 import { root } from './support/root.ts'
@@ -44,6 +45,10 @@ const caseNames = [
   'llama-mixed-adapters',
   'tiny-reasoner',
 ]
+
+const cases = (['own', 'onnxruntime'] as const).flatMap((kernels) =>
+  caseNames.map((name) => ({ name, kernels })),
+)
 
 function readCase(folder: string) {
   const spec: Case = JSON.parse(readFileSync(join(folder, 'case.json'), 'utf8'))
@@ -116,14 +121,16 @@ describe('parity with transformers + PEFT', { skip: lacksPython }, () => {
     })
   }
 
-  for (const name of caseNames) {
-    describe(name, () => {
+  for (const { name, kernels } of cases) {
+    const skip = kernels === 'own' && ownKernels() === null && 'not built for this machine'
+    describe(`${name}, kernels: ${kernels}`, { skip }, () => {
       it('gives the same logits for every adapter, all in one batch', async () => {
         const { spec, expected, adapters, close } = readCase(join(fixtures, name))
         const model = await openServedModel({
           checkpoint: spec.checkpoint,
           adapters,
           sites: sitesOfFolder(adapters),
+          kernels,
         })
         try {
           const variants = Object.keys(spec.variants)
@@ -166,7 +173,12 @@ describe('parity with transformers + PEFT', { skip: lacksPython }, () => {
       it('gives the same log-probability of every token of a prompt', async () => {
         const { spec, expected, adapters, close } = readCase(join(fixtures, name))
         const sites = sitesOfFolder(adapters)
-        const model = await openServedModel({ checkpoint: spec.checkpoint, adapters, sites })
+        const model = await openServedModel({
+          checkpoint: spec.checkpoint,
+          adapters,
+          sites,
+          kernels,
+        })
         try {
           const { vocabSize } = model.config
           for (const [variant, strengths] of Object.entries(spec.variants)) {
@@ -207,6 +219,7 @@ describe('parity with transformers + PEFT', { skip: lacksPython }, () => {
           checkpoint: spec.checkpoint,
           adapters,
           sites: sitesOfFolder(adapters),
+          kernels,
         })
         try {
           const components = await model.components(spec.variants.a ?? {})
@@ -232,6 +245,7 @@ describe('parity with transformers + PEFT', { skip: lacksPython }, () => {
           checkpoint: spec.checkpoint,
           adapters,
           sites: sitesOfFolder(adapters),
+          kernels,
         })
         let numExcused = 0
         try {

@@ -33,9 +33,8 @@ export interface GraphSpec {
   readonly kernels?: Kernels
 }
 
-const targetOf = ({ format, kernels }: GraphSpec): GraphTarget => {
-  const own = format.kind === 'quantized' && ownKernels() !== null
-  return { ...cpuTarget, kernels: kernels ?? (own ? 'own' : 'onnxruntime') }
+const targetOf = ({ kernels }: GraphSpec): GraphTarget => {
+  return { ...cpuTarget, kernels: kernels ?? (ownKernels() === null ? 'onnxruntime' : 'own') }
 }
 
 /** Path of the graph file, built when the cache does not hold it. */
@@ -78,6 +77,7 @@ export async function openEngineRunner(spec: EngineSpec) {
     shape: { rows: spec.rows, capacity: spec.capacity },
     sites: spec.sites,
     maxChunk: 512,
+    target: targetOf(spec),
   })
   const store = createAdapterStore({
     root: spec.adapterRoot,

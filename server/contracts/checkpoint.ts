@@ -119,7 +119,10 @@ export interface GraphTarget {
   readonly kernels: Kernels
 }
 
-/** Whose operator multiplies with quantised weights; our own is for CPUs. */
+/**
+ * Whose operators multiply with quantised weights, attend, add adapters and gate. Our own are for CPUs,
+ * and give a row the same numbers in any batch.
+ */
 export type Kernels = 'own' | 'onnxruntime'
 
 export const cpuTarget: GraphTarget = {

@@ -53,7 +53,7 @@ export interface ModelInfo {
   readonly numParameters: number
   readonly weights: Exclude<Weights, 'auto'>
   readonly device: Device
-  /** What multiplies with quantised weights; null where there are none or on a GPU. */
+  /** Whose operators compute on the CPU; null on a GPU. */
   readonly kernels: Kernels | null
   readonly maxBatch: number
   /** Modules that adapters may change in this engine. */

@@ -61,7 +61,7 @@ export async function openEngine(options: EngineOptions, events: EngineEvents) {
   const device = openDevice(options.device, options.onnxruntime)
   const weights = resolveWeights(options.weights, checkpoint.numParameters, device)
   const format = formatOf(weights, options)
-  const kernels = resolveKernels(options.kernels, weights, device, ownKernels() !== null)
+  const kernels = resolveKernels(options.kernels, device, ownKernels() !== null)
   const target = targetOf(weights, device, kernels)
   const sites = joinSites(
     options.adapterModules,

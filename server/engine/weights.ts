@@ -55,10 +55,9 @@ export function resolveWeights(
   }
 }
 
-/** What multiplies; null where no weights are quantised, or on a GPU. `hasOwn`: ours can run here. */
+/** Whose operators compute on the CPU; null on a GPU. `hasOwn`: ours can run here. */
 export function resolveKernels(
   asked: 'auto' | Kernels,
-  weights: ModelInfo['weights'],
   { name }: Pick<DeviceTraits, 'name'>,
   hasOwn: boolean,
 ): Kernels | null {
@@ -75,7 +74,7 @@ export function resolveKernels(
         'compiler (cc) and build again (npm start does), or use --kernels auto.',
     )
   }
-  if (name !== 'cpu' || weights === 'fp32' || weights === 'fp16') return null
+  if (name !== 'cpu') return null
   return hasOwn && asked !== 'onnxruntime' ? 'own' : 'onnxruntime'
 }
 

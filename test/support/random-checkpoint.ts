@@ -45,13 +45,14 @@ export const randomArchitectures = {
   },
 } as const
 
-/** Logits come out with a standard deviation of about 1. */
+/** Logits come out with a standard deviation of about 1. `changes`: other fields of config.json. */
 export function writeRandomCheckpoint(
   dir: string,
   architecture: keyof typeof randomArchitectures,
   seed: number,
+  changes: object = {},
 ): string {
-  const json = randomArchitectures[architecture]
+  const json = { ...randomArchitectures[architecture], ...changes }
   const random = createRandomNumbers(seed)
   const tensors: Record<string, TestTensor> = {}
   for (const [name, shape] of expectedTensors(parseModelConfig(json))) {

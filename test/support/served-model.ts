@@ -14,6 +14,7 @@ import type {
 import { openCheckpoint } from '../../server/model/checkpoint.ts'
 import { convertCheckpoint } from '../../server/model/convert.ts'
 import { cpuDevice, type ModelDevice } from '../../server/model/device.ts'
+import { ownKernels } from '../../server/model/own-kernels.ts'
 import { createRunner } from '../../server/model/runner.ts'
 
 /** Beyond what the server allows on a row, to test the graph with it. */
@@ -42,7 +43,7 @@ export async function openServedModel({
   threads = 1,
   floats = 'float32',
   device = cpuDevice,
-  kernels = 'own',
+  kernels = device.accelerator === null && ownKernels() !== null ? 'own' : 'onnxruntime',
 }: ServedModelOptions) {
   const cacheDir = mkdtempSync(join(tmpdir(), 'dutyfree-test-'))
   const checkpoint = openCheckpoint(dir)
