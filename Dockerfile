@@ -11,6 +11,9 @@ RUN npm ci --no-audit --no-fund
 COPY tsconfig.json ./
 COPY server server
 RUN node_modules/.bin/tsc -p tsconfig.json
+# Our own operators, for processors that have code here; others run on ONNX Runtime's.
+RUN command -v gcc || (apt-get update -q && apt-get install -q -y --no-install-recommends gcc libc6-dev)
+RUN node server/native/build.mjs dist/server/native/kernels.so
 RUN npm prune --omit=dev --no-audit --no-fund
 # ONNX Runtime's package carries five platforms; the image needs its own.
 RUN find node_modules/onnxruntime-node/bin/napi-v6 -mindepth 2 -maxdepth 2 ! -path "*/$(node -p 'process.platform + "/" + process.arch')" -exec rm -r {} +

@@ -1,4 +1,4 @@
-// Peer onnxruntime-node: the same graph file through the binding's own session.run, as its users run
+// Peer onnxruntime-node: the same weights and graph, of ONNX Runtime's own operators, through the binding's own session.run, as its users run
 // a decoder: every step's keys and values come back as new tensors and are given to the next step.
 
 import { readFileSync } from 'node:fs'
@@ -21,7 +21,8 @@ import {
 type Feeds = Record<string, Tensor>
 
 async function open(spec: EnginePeerSpec): Promise<Peer> {
-  const { path, config } = await ensureGraph(spec)
+  // The binding knows ONNX Runtime's own operators only.
+  const { path, config } = await ensureGraph({ ...spec, kernels: 'onnxruntime' })
   const session = await InferenceSession.create(path, {
     intraOpNumThreads: spec.threads,
     interOpNumThreads: 1,
