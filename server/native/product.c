@@ -15,7 +15,11 @@ static size_t aligned(size_t bytes) { return (bytes + alignment - 1) / alignment
 
 /** Bytes of each part of a group, for GROUP_ROWS rows. */
 static size_t values_bytes(const Matrix *w) {
-  return aligned(w->blocks * GROUP_ROWS * (size_t)w->block);
+  const size_t blocks = has_pairs(w) ? (w->blocks + 1) / 2 * 2 : w->blocks;
+  return aligned(blocks * GROUP_ROWS * (size_t)w->block);
+}
+static size_t lanes_bytes(const Matrix *w) {
+  return has_pairs(w) ? (w->blocks + 1) / 2 * GROUP_ROWS * lanes * sizeof(float) : 0;
 }
 static size_t floats_bytes(const Matrix *w) {
   return aligned(w->blocks * GROUP_ROWS * sizeof(float));
@@ -25,7 +29,8 @@ static size_t offsets_bytes(const Matrix *w) {
 }
 
 size_t rounded_bytes(const Matrix *w) {
-  return values_bytes(w) + 2 * floats_bytes(w) + aligned(offsets_bytes(w));
+  return values_bytes(w) + 2 * floats_bytes(w) + aligned(offsets_bytes(w)) +
+         aligned(lanes_bytes(w));
 }
 
 RoundedRows rounded_at(const Matrix *w, int rows, void *memory) {
@@ -35,7 +40,9 @@ RoundedRows rounded_at(const Matrix *w, int rows, void *memory) {
   group.scales = (float *)at;
   at += floats_bytes(w);
   group.sums = (float *)at;
-  group.offsets = (int32_t *)(at + floats_bytes(w));
+  at += floats_bytes(w);
+  group.offsets = (int32_t *)at;
+  group.lanes = (float *)(at + aligned(offsets_bytes(w)));
   // What is beyond the last row is multiplied too, and must be a number.
   memset(group.scales, 0, 2 * floats_bytes(w));
   return group;

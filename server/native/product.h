@@ -24,11 +24,13 @@ typedef struct {
 
 /**
  * Up to GROUP_ROWS rows of x in 8 bits; each block of a row has a scale of its own. For weights of
- * 4 bits the even places of 64 (of 32 where a block has no more) come before the odd ones.
+ * 4 bits the even places of 64 come before the odd ones, so a vector of halves meets a vector. Blocks of
+ * 32 with 4 bits go in pairs: the even places of both, then the odd ones of both.
  */
 typedef struct {
   int rows;
-  int8_t *values;   // [blocks, rows, block]
+  int8_t *values;   // [blocks, rows, block]; pairs: [pairs, rows, 64]
+  float *lanes;     // [pairs, rows, 8], pairs only: the first block's scale four times, the second's
   float *scales;    // [blocks, GROUP_ROWS]
   float *sums;      // [blocks, GROUP_ROWS]: scale · sum of the block's integers
   int32_t *offsets; // [blocks, rows, 8], 8 bits only: −128 · sums of four places in each lane
@@ -40,6 +42,9 @@ int can_multiply(void);
 const char *products_name(void);
 /** Whether there is a product for such blocks. */
 int can_multiply_blocks(int bits, int block);
+
+/** Whether blocks are multiplied in pairs. */
+static inline int has_pairs(const Matrix *w) { return w->bits == 4 && w->block == 32; }
 
 /** Bytes that the rounded form of one group takes; a multiple of 64. */
 size_t rounded_bytes(const Matrix *w);

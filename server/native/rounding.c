@@ -81,6 +81,23 @@ INLINE void round_block(const float *x, int bits, int block, int8_t *values, int
   UNROLL for (int i = 0; i < vectors; i++) _mm256_store_si256((__m256i *)(values + 32 * i), q[i]);
 }
 
+/** The same for a block of 32 with 4 bits, into its half of a pair. */
+static void round_half(const float *x, int is_last, RoundedRows *to, size_t b, int m) {
+  const size_t pair = b / 2 * to->rows + m, half = b % 2;
+  int8_t split[32] __attribute__((aligned(32)));
+  float scale;
+  round_block(x, 4, 32, split, NULL, &scale, to->sums + b * GROUP_ROWS + m);
+  int8_t *values = to->values + pair * 64;
+  float *lanes = to->lanes + pair * 8;
+  memcpy(values + 16 * half, split, 16);
+  memcpy(values + 32 + 16 * half, split + 16, 16);
+  for (int i = 0; i < 4; i++) lanes[4 * half + i] = scale;
+  if (!is_last || half == 1) return;
+  memset(values + 16, 0, 16);
+  memset(values + 48, 0, 16);
+  memset(lanes + 4, 0, 4 * sizeof *lanes);
+}
+
 void round_row(const Matrix *w, const float *x, int m, RoundedRows *to) {
   for (size_t b = 0; b < w->blocks; b++) {
     const size_t left = w->inner - b * w->block;
@@ -90,12 +107,15 @@ void round_row(const Matrix *w, const float *x, int m, RoundedRows *to) {
       memset(padded, 0, sizeof padded);
       from = memcpy(padded, from, left * sizeof(float));
     }
+    if (has_pairs(w)) {
+      round_half(from, b + 1 == w->blocks, to, b, m);
+      continue;
+    }
     int8_t *values = to->values + (b * to->rows + m) * w->block;
     int32_t *offsets = to->offsets + (b * to->rows + m) * 8;
     float *scale = to->scales + b * GROUP_ROWS + m;
     float *sum = to->sums + b * GROUP_ROWS + m;
     switch (w->bits * 1000 + w->block) {
-      case 4032: round_block(from, 4, 32, values, offsets, scale, sum); break;
       case 4064: round_block(from, 4, 64, values, offsets, scale, sum); break;
       case 4128: round_block(from, 4, 128, values, offsets, scale, sum); break;
       case 8032: round_block(from, 8, 32, values, offsets, scale, sum); break;

@@ -18,11 +18,6 @@ enum {
 
 INLINE void unpack4(const uint8_t *p, int block, __m256i *w) {
   const __m256i low = _mm256_set1_epi8(15);
-  if (block == 32) {
-    const __m128i bytes = _mm_loadu_si128((const __m128i *)p);
-    w[0] = _mm256_and_si256(_mm256_set_m128i(_mm_srli_epi16(bytes, 4), bytes), low);
-    return;
-  }
   UNROLL for (int v = 0; v < block / 64; v++) {
     const __m256i bytes = _mm256_loadu_si256((const __m256i *)(p + 32 * v));
     w[2 * v] = _mm256_and_si256(bytes, low);
@@ -53,15 +48,15 @@ INLINE __m256 sum_lanes(const __m256 *acc, int rows) {
 }
 
 /** How far a block's zero lies from the one that DOT4 (0) or DOT8 (128) takes off. */
-INLINE int zero_beyond(const Matrix *w, int bits, size_t n, size_t b) {
-  if (bits == 8) return w->zeros ? w->zeros[n * w->blocks + b] - 128 : 0;
-  if (!w->zeros) return 8;
+INLINE int zero_beyond(const Matrix *w, int bits, int has_zeros, size_t n, size_t b) {
+  if (bits == 8) return has_zeros ? w->zeros[n * w->blocks + b] - 128 : 0;
+  if (!has_zeros) return 8;
   return w->zeros[n * ((w->blocks + 1) / 2) + b / 2] >> (b % 2 * 4) & 15;
 }
 
 /** Adds block b of column n times the block of each row. */
 INLINE void add_block(const Matrix *w, const RoundedRows *x, int bits, int block, int rows,
-                      size_t n, size_t b, __m256 *acc, __m256 *zero) {
+                      int has_zeros, size_t n, size_t b, __m256 *acc, __m256 *zero) {
   const uint8_t *p = w->data + (n * w->blocks + b) * (block * bits / 8);
   const int8_t *a = x->values + b * rows * block;
   const float scale = w->scales[n * w->blocks + b];
@@ -83,18 +78,49 @@ INLINE void add_block(const Matrix *w, const RoundedRows *x, int bits, int block
       acc[m] = _mm256_fmadd_ps(product, _mm256_broadcast_ss(scales + m), acc[m]);
     }
   }
-  if (bits == 8 && !w->zeros) return;
+  if (bits == 8 && !has_zeros) return;
   const __m256 sums = _mm256_load_ps(x->sums + b * GROUP_ROWS);
-  const float beyond = (float)zero_beyond(w, bits, n, b);
+  const float beyond = (float)zero_beyond(w, bits, has_zeros, n, b);
   *zero = _mm256_fmadd_ps(_mm256_set1_ps(scale * beyond), sums, *zero);
+}
+
+/** Adds blocks b and b + 1 of 32 with 4 bits, or b alone at the end of a column. */
+INLINE void add_pair(const Matrix *w, const RoundedRows *x, int rows, int has_zeros, size_t n,
+                     size_t b, __m256 *acc, __m256 *zero) {
+  const uint8_t *p = w->data + (n * w->blocks + b) * 16;
+  const float *scales = w->scales + n * w->blocks + b;
+  const int is_whole = b + 1 < w->blocks;
+  const __m128i first = _mm_loadu_si128((const __m128i *)p);
+  const __m128i second =
+      is_whole ? _mm_loadu_si128((const __m128i *)(p + 16)) : _mm_setzero_si128();
+  const __m256i bytes = _mm256_set_m128i(second, first), low = _mm256_set1_epi8(15);
+  const __m256i v[2] = {_mm256_and_si256(bytes, low),
+                        _mm256_and_si256(_mm256_srli_epi16(bytes, 4), low)};
+  const __m256 own = _mm256_set_m128(_mm_set1_ps(is_whole ? scales[1] : 0), _mm_set1_ps(scales[0]));
+  const int8_t *a = x->values + b / 2 * rows * 64;
+  const float *lanes = x->lanes + b / 2 * rows * 8;
+  UNROLL for (int m = 0; m < rows; m++) {
+    const __m256 product = _mm256_cvtepi32_ps(DOT4(v, a + m * 64, 2));
+    const __m256 scale = _mm256_mul_ps(own, _mm256_load_ps(lanes + m * 8));
+    acc[m] = _mm256_fmadd_ps(product, scale, acc[m]);
+  }
+  const float *sums = x->sums + b * GROUP_ROWS;
+  const __m256 beyond = _mm256_set1_ps(scales[0] * (float)zero_beyond(w, 4, has_zeros, n, b));
+  __m256 off = _mm256_mul_ps(beyond, _mm256_load_ps(sums));
+  if (is_whole) {
+    const __m256 other = _mm256_set1_ps(scales[1] * (float)zero_beyond(w, 4, has_zeros, n, b + 1));
+    off = _mm256_fmadd_ps(other, _mm256_load_ps(sums + GROUP_ROWS), off);
+  }
+  *zero = _mm256_add_ps(*zero, off);
 }
 
 /** As many blocks of the activations as stay in the first cache; all columns go through them first. */
 INLINE void multiply_tile(const Matrix *w, const RoundedRows *x, int bits, int block, int rows,
-                          size_t first, size_t last, float *y) {
+                          int has_zeros, size_t first, size_t last, float *y) {
   const size_t blob = (size_t)block * bits / 8;
   const size_t fitting = chunk_bytes / ((size_t)rows * block);
-  const size_t at_once = fitting > 0 ? fitting : 1;
+  const size_t step = bits == 4 && block == 32 ? 2 : 1;
+  const size_t at_once = fitting > step ? fitting / step * step : step;
   // In chunks, the same piece of the next column comes next.
   const size_t ahead = at_once < w->blocks ? w->blocks * blob : prefetch_bytes;
   __m256 kept[tile_columns][GROUP_ROWS + 1];
@@ -106,10 +132,13 @@ INLINE void multiply_tile(const Matrix *w, const RoundedRows *x, int bits, int b
       const __m256 none = _mm256_setzero_ps();
       __m256 zero = from == 0 ? none : keep[GROUP_ROWS];
       UNROLL for (int m = 0; m < rows; m++) acc[m] = from == 0 ? none : keep[m];
-      for (size_t b = from; b < to; b++) {
+      for (size_t b = from; b < to; b += step) {
         const uint8_t *next = w->data + (n * w->blocks + b) * blob + ahead;
-        for (size_t line = 0; line < blob; line += 64) _mm_prefetch((const char *)next + line, _MM_HINT_T0);
-        add_block(w, x, bits, block, rows, n, b, acc, &zero);
+        for (size_t line = 0; line < blob; line += 64) {
+          _mm_prefetch((const char *)next + line, _MM_HINT_T0);
+        }
+        if (step == 2) add_pair(w, x, rows, has_zeros, n, b, acc, &zero);
+        else add_block(w, x, bits, block, rows, has_zeros, n, b, acc, &zero);
       }
       if (to == w->blocks) {
         float sums[GROUP_ROWS] __attribute__((aligned(32)));
@@ -126,7 +155,8 @@ INLINE void multiply_tile(const Matrix *w, const RoundedRows *x, int bits, int b
 #define TILE(bits, block, rows)                                                               \
   static void tile_##bits##_##block##_##rows(const Matrix *w, const RoundedRows *x,           \
                                              size_t first, size_t last, float *y) {           \
-    multiply_tile(w, x, bits, block, rows, first, last, y);                                   \
+    if (w->zeros) multiply_tile(w, x, bits, block, rows, 1, first, last, y);                  \
+    else multiply_tile(w, x, bits, block, rows, 0, first, last, y);                           \
   }
 #define TILES_OF(bits, block)                                                                 \
   TILE(bits, block, 1) TILE(bits, block, 2) TILE(bits, block, 3) TILE(bits, block, 4)         \
