@@ -33,6 +33,10 @@ export interface ServedModelOptions {
   readonly kernels?: Kernels
 }
 
+/** Our own operators compute in float32, on the CPU. */
+const canUseOwn = ({ accelerator }: ModelDevice, floats: FloatType): boolean =>
+  accelerator === null && floats === 'float32' && ownKernels() !== null
+
 export async function openServedModel({
   checkpoint: dir,
   adapters,
@@ -43,7 +47,7 @@ export async function openServedModel({
   threads = 1,
   floats = 'float32',
   device = cpuDevice,
-  kernels = device.accelerator === null && ownKernels() !== null ? 'own' : 'onnxruntime',
+  kernels = canUseOwn(device, floats) ? 'own' : 'onnxruntime',
 }: ServedModelOptions) {
   const cacheDir = mkdtempSync(join(tmpdir(), 'dutyfree-test-'))
   const checkpoint = openCheckpoint(dir)
