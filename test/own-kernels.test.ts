@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { chmodSync, existsSync, mkdirSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { describe, it } from 'node:test'
 import { pathToFileURL } from 'node:url'
 import type { Kernels } from '../server/contracts/checkpoint.ts'
@@ -120,6 +120,8 @@ describe('the library of own kernels', () => {
     writeFileSync(cc, '#!/bin/sh\necho "broken: cannot compile" >&2\nexit 1\n')
     chmodSync(cc, 0o755)
     const output = join(temp, 'broken', 'kernels.so')
+    mkdirSync(dirname(output))
+    writeFileSync(output, 'of older sources')
     assert.match(build(output, cc) ?? '', /broken-cc failed: broken: cannot compile$/)
     assert.equal(existsSync(output), false)
   })

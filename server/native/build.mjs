@@ -57,6 +57,7 @@ export function buildKernels(output) {
   const stampPath = `${output}.sha256`
   const isBuilt = existsSync(output) && existsSync(stampPath)
   if (isBuilt && readFileSync(stampPath, 'utf8') === stamp) return null
+  rmSync(output, { force: true }) // Of other sources: rather none.
   const compilers = process.env.CC ? [process.env.CC] : ['gcc', 'cc', 'clang']
   const compiler = compilers.find((name) => !spawnSync(name, ['--version']).error)
   if (compiler === undefined) return `no C compiler was found (${compilers.join(', ')})`
