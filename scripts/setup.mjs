@@ -47,7 +47,9 @@ export function build() {
   const code = run(process.execPath, [tsc, '-p', join(root, 'tsconfig.json')])
   const reason = buildKernels(join(root, 'dist', 'server', 'native', 'kernels.so'))
   if (reason !== null) {
-    console.error(`dutyfree: on ONNX Runtime's own operators, slower, as ours were not built: ${reason}`)
+    console.error(
+      `dutyfree: on ONNX Runtime's own operators, slower, as ours were not built: ${reason}`,
+    )
   }
   return code
 }
