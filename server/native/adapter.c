@@ -1,9 +1,8 @@
 #include "adapter.h"
 
-#include <immintrin.h>
 #include <string.h>
 
-#include "exponential.h"
+#include "vectors.h"
 
 enum { lanes = 8 };
 

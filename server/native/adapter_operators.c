@@ -199,37 +199,25 @@ static Presence only_base(const Operator *operator, size_t i) {
 }
 
 const Operator add_adapters = {
-    .version = api_version,
+    SHARED_ANSWERS,
     .name = sum_name,
-    .provider = on_cpu,
     .input_type = is_float,
     .num_inputs = four,
-    .output_type = is_float,
     .num_outputs = one,
     .destroy = destroy_kernel,
     .input_presence = is_required,
-    .output_presence = is_required,
-    .input_memory = default_memory,
     .create_or_fail = create_kernel,
     .compute_or_fail = compute_sum,
-    .first_version = version_one,
-    .last_version = version_one,
 };
 
 const Operator gated_up = {
-    .version = api_version,
+    SHARED_ANSWERS,
     .name = gated_name,
-    .provider = on_cpu,
     .input_type = is_float,
     .num_inputs = six,
-    .output_type = is_float,
     .num_outputs = one,
     .destroy = destroy_kernel,
     .input_presence = only_base,
-    .output_presence = is_required,
-    .input_memory = default_memory,
     .create_or_fail = create_kernel,
     .compute_or_fail = compute_gated,
-    .first_version = version_one,
-    .last_version = version_one,
 };

@@ -1,11 +1,6 @@
 #include "attention.h"
 
-#include <immintrin.h>
-
-#include "exponential.h"
-
-#define INLINE static inline __attribute__((always_inline))
-#define UNROLL _Pragma("GCC unroll 8")
+#include "vectors.h"
 
 void rotate_head(const float *x, const float *cos, const float *sin, int dim, float scale,
                  float *to) {
@@ -19,19 +14,6 @@ void rotate_head(const float *x, const float *cos, const float *sin, int dim, fl
     _mm256_storeu_ps(to + i, _mm256_mul_ps(a, factor));
     _mm256_storeu_ps(to + half + i, _mm256_mul_ps(b, factor));
   }
-}
-
-/** Sum of each head's eight lanes, in one order whatever `heads` is; the other lanes are 0. */
-INLINE __m256 sum_lanes(const __m256 *acc, int heads) {
-  const __m256 none = _mm256_setzero_ps();
-#define HEAD(h) (heads > (h) ? acc[h] : none)
-  const __m256 p0123 = _mm256_hadd_ps(_mm256_hadd_ps(HEAD(0), HEAD(1)),
-                                      _mm256_hadd_ps(HEAD(2), HEAD(3)));
-  const __m256 p4567 = _mm256_hadd_ps(_mm256_hadd_ps(HEAD(4), HEAD(5)),
-                                      _mm256_hadd_ps(HEAD(6), HEAD(7)));
-#undef HEAD
-  return _mm256_add_ps(_mm256_permute2f128_ps(p0123, p4567, 0x20),
-                       _mm256_permute2f128_ps(p0123, p4567, 0x31));
 }
 
 /** Scores of all heads, [count, max_group], for `together` keys at once. */

@@ -35,11 +35,11 @@ const sources = {
 const headers = [
   'adapter.h',
   'attention.h',
-  'exponential.h',
   'onnxruntime.h',
   'operator.h',
   'product.h',
   'tile.h',
+  'vectors.h',
 ]
 // Products and sums must not be joined by the compiler: a row is the same in every batch.
 const flags = ['-std=gnu11', '-O3', '-ffp-contract=off', '-fvisibility=hidden', '-fPIC']

@@ -271,19 +271,13 @@ static size_t num_outputs(const Operator *operator) {
 }
 
 const Operator cached_attention = {
-    .version = api_version,
+    SHARED_ANSWERS,
     .name = name,
-    .provider = on_cpu,
     .input_type = input_type,
     .num_inputs = num_inputs,
-    .output_type = is_float,
     .num_outputs = num_outputs,
     .destroy = destroy_kernel,
     .input_presence = input_presence,
-    .output_presence = is_required,
-    .input_memory = default_memory,
     .create_or_fail = create_kernel,
     .compute_or_fail = compute,
-    .first_version = version_one,
-    .last_version = version_one,
 };

@@ -31,4 +31,10 @@ int version_one(const Operator *operator);
 Presence is_required(const Operator *operator, size_t i);
 ElementType is_float(const Operator *operator, size_t i);
 
+/** The part of a table of answers that all our operators share. */
+#define SHARED_ANSWERS                                                              \
+  .version = api_version, .provider = on_cpu, .output_type = is_float,              \
+  .output_presence = is_required, .input_memory = default_memory,                   \
+  .first_version = version_one, .last_version = version_one
+
 #endif

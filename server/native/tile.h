@@ -1,12 +1,8 @@
 // The inner loops of a product, included once for each kind of processor: TILES names the table, and
 // DOT4 and DOT8 say how a block of weights meets a block of activations.
 
-#include <immintrin.h>
-
 #include "product.h"
-
-#define INLINE static inline __attribute__((always_inline))
-#define UNROLL _Pragma("GCC unroll 8")
+#include "vectors.h"
 
 enum {
   /** Bytes of a group's activations that some columns go through before the next are read. */
@@ -29,22 +25,6 @@ INLINE void unpack8(const uint8_t *p, int block, __m256i *w) {
   UNROLL for (int v = 0; v < block / 32; v++) {
     w[v] = _mm256_loadu_si256((const __m256i *)(p + 32 * v));
   }
-}
-
-/** Sum of each row's eight lanes, in one order whatever `rows` is. */
-INLINE __m256 sum_lanes(const __m256 *acc, int rows) {
-  const __m256 none = _mm256_setzero_ps();
-#define ROW(m) (rows > (m) ? acc[m] : none)
-  const __m256 p01 = _mm256_hadd_ps(ROW(0), ROW(1));
-  const __m256 p23 = rows > 2 ? _mm256_hadd_ps(ROW(2), ROW(3)) : none;
-  const __m256 p0123 = _mm256_hadd_ps(p01, p23);
-  const __m256 p45 = rows > 4 ? _mm256_hadd_ps(ROW(4), ROW(5)) : none;
-  const __m256 p67 = rows > 6 ? _mm256_hadd_ps(ROW(6), ROW(7)) : none;
-  const __m256 p4567 = rows > 4 ? _mm256_hadd_ps(p45, p67) : none;
-#undef ROW
-  const __m256 low = _mm256_permute2f128_ps(p0123, p4567, 0x20);
-  const __m256 high = _mm256_permute2f128_ps(p0123, p4567, 0x31);
-  return _mm256_add_ps(low, high);
 }
 
 /** How far a block's zero lies from the one that DOT4 (0) or DOT8 (128) takes off. */

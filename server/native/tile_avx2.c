@@ -1,9 +1,6 @@
 // Products on processors with AVX2 and FMA.
 
-#include <immintrin.h>
-
-#define INLINE static inline __attribute__((always_inline))
-#define UNROLL _Pragma("GCC unroll 8")
+#include "vectors.h"
 
 /** Sums of four adjacent products in each lane. 8 · 15 · 127 stays within 16 bits. */
 INLINE __m256i dot4(const __m256i *w, const int8_t *a, int vectors) {
@@ -31,6 +28,4 @@ INLINE __m256i dot8(const __m256i *w, const int8_t *a, int vectors) {
 #define DOT4(w, a, vectors) dot4(w, a, vectors)
 #define DOT8(w, a, vectors, offsets) ((void)(offsets), dot8(w, a, vectors))
 #define TILES tiles_avx2
-#undef INLINE
-#undef UNROLL
 #include "tile.h"

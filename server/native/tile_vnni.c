@@ -1,9 +1,6 @@
 // Products on processors with AVX-512's VNNI, in vectors of 256 bits.
 
-#include <immintrin.h>
-
-#define INLINE static inline __attribute__((always_inline))
-#define UNROLL _Pragma("GCC unroll 8")
+#include "vectors.h"
 
 /** Sums of four adjacent products in each lane, on top of `sum`. */
 INLINE __m256i dot(const __m256i *w, const int8_t *a, int vectors, __m256i sum) {
@@ -17,6 +14,4 @@ INLINE __m256i dot(const __m256i *w, const int8_t *a, int vectors, __m256i sum) 
 /** The offsets take 128 off each weight. */
 #define DOT8(w, a, vectors, offsets) dot(w, a, vectors, _mm256_load_si256(offsets))
 #define TILES tiles_vnni
-#undef INLINE
-#undef UNROLL
 #include "tile.h"

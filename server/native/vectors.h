@@ -1,12 +1,15 @@
-// e^x in vectors.
+// Vectors of eight floats: what several files do with them.
 
-#ifndef DUTYFREE_EXPONENTIAL_H
-#define DUTYFREE_EXPONENTIAL_H
+#ifndef DUTYFREE_VECTORS_H
+#define DUTYFREE_VECTORS_H
 
 #include <immintrin.h>
 
+#define INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 8")
+
 /** e^x for x ≤ 0 to about one unit in the last place; 0 below −87. */
-static inline __m256 exp_negative(__m256 x) {
+INLINE __m256 exp_negative(__m256 x) {
   const __m256 least = _mm256_set1_ps(-87);
   const __m256 is_tiny = _mm256_cmp_ps(x, least, _CMP_LT_OQ);
   x = _mm256_max_ps(least, x); // In this order NaN stays NaN.
@@ -28,6 +31,22 @@ static inline __m256 exp_negative(__m256 x) {
   const __m256 scaled =
       _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(sum), power));
   return _mm256_andnot_ps(is_tiny, scaled);
+}
+
+/** Sum of each vector's eight lanes, a lane a vector, in one order whatever `rows` is. */
+INLINE __m256 sum_lanes(const __m256 *acc, int rows) {
+  const __m256 none = _mm256_setzero_ps();
+#define ROW(m) (rows > (m) ? acc[m] : none)
+  const __m256 p01 = _mm256_hadd_ps(ROW(0), ROW(1));
+  const __m256 p23 = rows > 2 ? _mm256_hadd_ps(ROW(2), ROW(3)) : none;
+  const __m256 p0123 = _mm256_hadd_ps(p01, p23);
+  const __m256 p45 = rows > 4 ? _mm256_hadd_ps(ROW(4), ROW(5)) : none;
+  const __m256 p67 = rows > 6 ? _mm256_hadd_ps(ROW(6), ROW(7)) : none;
+  const __m256 p4567 = rows > 4 ? _mm256_hadd_ps(p45, p67) : none;
+#undef ROW
+  const __m256 low = _mm256_permute2f128_ps(p0123, p4567, 0x20);
+  const __m256 high = _mm256_permute2f128_ps(p0123, p4567, 0x31);
+  return _mm256_add_ps(low, high);
 }
 
 #endif
