@@ -2,10 +2,12 @@
 // model's greedy answers are fed to each setting token by token, and its next-token distributions are
 // compared. Prints a table as Markdown. Needs training/.venv, which `npm test` makes.
 //   node dist/bench/weight-error.js [models/tiny-reasoner] [prompts per set, 50] [int4: only these]
+//     [fp16: of keys and values, auto]
 
 import { execFileSync } from 'node:child_process'
 import { join, resolve } from 'node:path'
 import { blockSizes, type WeightFormat } from '../server/contracts/checkpoint.ts'
+import type { KvCacheDtype } from '../server/contracts/engine.ts'
 import type { ChatMessage } from '../server/contracts/generation.ts'
 import { dequantizeRows, quantizeRows } from '../server/graph/quantize.ts'
 import { loadChatTemplate } from '../server/model/chat-template.ts'
@@ -186,6 +188,7 @@ async function main([
   folder = 'models/tiny-reasoner',
   perSet = '50',
   only = '',
+  kvCacheDtype = 'auto',
 ]: readonly string[]) {
   const dir = resolve(folder)
   const checkpoint = openCheckpoint(dir)
@@ -193,9 +196,9 @@ async function main([
   checkpoint.close()
   const prompts = readPrompts(dir, Number(perSet))
   const adapters = join(root, 'adapters')
-  const open = (format: WeightFormat) =>
-    openServedModel({ checkpoint: dir, adapters, format, rows, capacity })
-  const exact = await open({ kind: 'fp32' })
+  const open = (format: WeightFormat, kvCacheDtype: KvCacheDtype) =>
+    openServedModel({ checkpoint: dir, adapters, format, kvCacheDtype, rows, capacity })
+  const exact = await open({ kind: 'fp32' }, 'fp32')
   const references = await answer(exact, prompts, eosTokenIds)
   exact.close()
   console.log(
@@ -203,7 +206,7 @@ async function main([
   )
   console.log('| --- | --- | --- | --- | --- | --- | --- | --- |')
   for (const format of settings.filter((format) => describe(format).title.startsWith(only))) {
-    const model = await open(format)
+    const model = await open(format, kvCacheDtype as KvCacheDtype)
     try {
       const { title, bits } = describe(format)
       const found = await compare(model, prompts, references)

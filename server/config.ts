@@ -129,6 +129,12 @@ export const configSchema = z.strictObject({
     description:
       'fp32, fp16 (GPU), int8, int4, or auto: fp16 on a GPU; else fp32 under 200 M parameters, int4 above',
   }),
+  kvCacheDtype: setting(oneOf(['auto', 'fp32', 'fp16']), {
+    value: '<type>',
+    default: 'auto',
+    description:
+      'Of keys and values: fp32, fp16, or auto: fp16 with fp16, int8 or int4 weights where the kernels can; else fp32',
+  }),
   weightBlock: flag(blockSize, {
     value: '<32|64|128>',
     default: null,
@@ -301,6 +307,7 @@ export const engineOptions = (config: Config, cwd: string): EngineOptions => {
     onnxruntime: config.onnxruntime === null ? null : resolve(cwd, config.onnxruntime),
     kernels: config.kernels,
     weights: config.weights,
+    kvCacheDtype: config.kvCacheDtype,
     weightBlock: config.weightBlock,
     weightZeroPoints: config.weightZeroPoints,
     maxBatch: config.maxBatch,

@@ -55,14 +55,15 @@ const startEngine = async (options: ServeOptions, url: string): Promise<'ready'>
   const { engine, logger, onReady } = options
   const model = await engine.ready()
   await onReady?.(model)
-  const { device, weights, kernels, maxContext, modelContext } = model
+  const { device, weights, kernels, kvCacheDtype, maxContext, modelContext } = model
   const memoryMiB = Object.fromEntries(
     Object.entries(model.bytes).map(([kind, bytes]) => [kind, Math.ceil(bytes / 2 ** 20)]),
   )
   const { peakRssBytes, ...seconds } = model.startup
   const startup = { ...seconds, peakRssMiB: Math.ceil(peakRssBytes / 2 ** 20) }
   const { id } = model
-  logger.info({ url, model: id, device, weights, kernels, maxContext, memoryMiB, startup }, 'ready')
+  const computes = { device, weights, kernels, kvCacheDtype }
+  logger.info({ url, model: id, ...computes, maxContext, memoryMiB, startup }, 'ready')
   if (maxContext < modelContext) logger.warn({ maxContext, modelContext }, 'context is shortened')
   if (process.stdout.isTTY)
     process.stdout.write(`dutyfree: ${model.id} is ready on ${url} (${describe(model)})\n`)

@@ -92,11 +92,29 @@ describe('weights on a device', () => {
   })
 
   it('of integers meet activations of the shortest floats there are', () => {
-    assert.equal(targetOf('int4', withHalves, null).floats, 'float16')
-    assert.equal(targetOf('int4', withoutHalves, null).floats, 'float32')
-    assert.equal(targetOf('fp32', withHalves, null).floats, 'float32')
-    assert.equal(targetOf('int4', cpuDevice, null).operators, 'cpu')
-    assert.equal(targetOf('int4', withHalves, null).operators, 'accelerator')
+    assert.equal(targetOf('int4', withHalves, null, 'auto').floats, 'float16')
+    assert.equal(targetOf('int4', withoutHalves, null, 'auto').floats, 'float32')
+    assert.equal(targetOf('fp32', withHalves, null, 'auto').floats, 'float32')
+    assert.equal(targetOf('int4', cpuDevice, null, 'auto').operators, 'cpu')
+    assert.equal(targetOf('int4', withHalves, null, 'auto').operators, 'accelerator')
+  })
+
+  it('of the cache are those that are computed in, or halves that our own operators read', () => {
+    const cacheOf = (...choice: Parameters<typeof targetOf>) => targetOf(...choice).cacheFloats
+    assert.equal(cacheOf('int4', withHalves, null, 'auto'), 'float16')
+    assert.equal(cacheOf('int4', cpuDevice, 'onnxruntime', 'auto'), 'float32')
+    assert.equal(cacheOf('int4', cpuDevice, 'own', 'auto'), 'float16')
+    assert.equal(cacheOf('int4', cpuDevice, 'own', 'fp32'), 'float32')
+    assert.equal(cacheOf('fp32', cpuDevice, 'own', 'auto'), 'float32')
+    assert.equal(cacheOf('fp32', cpuDevice, 'own', 'fp16'), 'float16')
+    assert.throws(
+      () => cacheOf('int4', cpuDevice, 'onnxruntime', 'fp16'),
+      hasCode('invalid_config', /fp16 needs --device cpu and --kernels own.*use fp32 or auto/),
+    )
+    assert.throws(
+      () => cacheOf('fp16', withHalves, null, 'fp32'),
+      hasCode('invalid_config', /fp32 needs .*are fp16: use fp16 or auto/),
+    )
   })
 
   it('of 16 bits are no integers: they have no blocks', () => {

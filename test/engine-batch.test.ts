@@ -14,6 +14,7 @@ import {
   linearModules,
   type WeightFormat,
 } from '../server/contracts/checkpoint.ts'
+import type { KvCacheDtype } from '../server/contracts/engine.ts'
 import { chunkEnd } from '../server/engine/scheduler.ts'
 import { openCheckpoint } from '../server/model/checkpoint.ts'
 import { ownKernels } from '../server/model/own-kernels.ts'
@@ -39,6 +40,8 @@ interface World {
   readonly title: string
   readonly kernels: Kernels
   readonly format: WeightFormat
+  /** What the server chooses unless said. */
+  readonly kvCacheDtype?: KvCacheDtype
   readonly sites: readonly LinearModule[]
   readonly adapters: Readonly<Record<'one' | 'two' | 'three' | 'large' | 'some', BatchAdapter>>
 }
@@ -80,7 +83,7 @@ const worlds: readonly World[] = [
   { ...onUp, kernels: 'own', format: fp32 },
   { ...onAll, kernels: 'own', format: fp32 },
   { ...onUp, kernels: 'own', format: quantised(4) },
-  { ...onAll, kernels: 'own', format: quantised(4) },
+  { ...onAll, kernels: 'own', format: quantised(4), kvCacheDtype: 'fp32' },
   { ...onAll, kernels: 'own', format: quantised(8) },
 ]
 
@@ -147,11 +150,11 @@ async function runAlone(
 for (const [w, world] of worlds.entries()) testBatch(join(temp, `world-${w}`, 'adapters'), world)
 
 function testBatch(adapters: string, world: World): void {
-  const { sites, kernels, format, adapters: written } = world
-  const shape = { checkpoint: reasoner, adapters, sites, rows, capacity, kernels }
+  const { sites, kernels, format, kvCacheDtype = 'auto', adapters: written } = world
+  const shape = { checkpoint: reasoner, adapters, sites, rows, capacity, kernels, kvCacheDtype }
   const open = (threads = 1): Promise<Model> => openServedModel({ ...shape, format, threads })
   const weights = format.kind === 'quantized' ? `int${format.bits}` : format.kind
-  const title = `${world.title}, ${weights}, kernels: ${kernels}`
+  const title = `${world.title}, ${weights}, kernels: ${kernels}, cache: ${kvCacheDtype}`
   const skip = kernels === 'own' && ownKernels() === null && 'not built for this machine'
 
   describe(`a batch on the real model: ${title}`, { skip }, () => {

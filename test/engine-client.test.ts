@@ -38,6 +38,7 @@ const engineOptions: EngineOptions = {
   device: 'cpu',
   onnxruntime: null,
   kernels: 'auto',
+  kvCacheDtype: 'auto',
   weights: 'auto',
   weightBlock: null,
   weightZeroPoints: null,

@@ -41,6 +41,7 @@ const plan = (
       device: 'cpu',
       onnxruntime: null,
       kernels: 'auto',
+      kvCacheDtype: 'auto',
       weights: 'auto',
       weightBlock: null,
       weightZeroPoints: null,
@@ -55,6 +56,7 @@ const plan = (
     },
     format: { kind: 'fp32' },
     floats: 'float32',
+    cacheFloats: 'float32',
     sites: ['up_proj'],
     numParameters: 1000,
   })

@@ -30,6 +30,7 @@ const options: EngineOptions = {
   device: 'cpu',
   onnxruntime: null,
   kernels: 'auto',
+  kvCacheDtype: 'auto',
   weights: 'auto',
   weightBlock: null,
   weightZeroPoints: null,

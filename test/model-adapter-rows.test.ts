@@ -67,6 +67,7 @@ describe('adapter rows', () => {
     const target = {
       operators: 'accelerator',
       floats: 'float16',
+      cacheFloats: 'float16',
       kernels: 'onnxruntime',
     } as const
     const rows = createAdapterRows({ ...options, target })

@@ -8,6 +8,7 @@ import { dirname, join } from 'node:path'
 import { describe, it } from 'node:test'
 import { pathToFileURL } from 'node:url'
 import type { Kernels } from '../server/contracts/checkpoint.ts'
+import type { KvCacheDtype } from '../server/contracts/engine.ts'
 import { resolveKernels } from '../server/engine/weights.ts'
 import { ownKernels } from '../server/model/own-kernels.ts'
 import { hasCode } from './support/errors.ts'
@@ -22,6 +23,8 @@ mkdirSync(adapters)
 const skip = ownKernels() === null && 'not built for this machine'
 /** Sums of float32 in another order; logits are of the order of 1. */
 const tolerance = 1e-3
+/** Keys and values that are each off by at most 2⁻¹¹ of themselves. */
+const halfTolerance = 4e-3
 
 const shapes = {
   'three heads a key': { num_attention_heads: 6, num_key_value_heads: 2, head_dim: 32 },
@@ -40,8 +43,14 @@ const prompt = Array.from({ length: 1100 }, (_, i) => (i * i * 7 + i * 13) % 160
 const lengths = [500, 512, 513, 1100]
 
 /** Logits of the last token of each length; `alone`: that token by itself, in a decode step. */
-async function lastLogits(checkpoint: string, kernels: Kernels, alone: boolean) {
-  const options = { checkpoint, adapters, kernels, rows: 1, capacity: 1280, threads: 2 }
+async function lastLogits(
+  checkpoint: string,
+  kernels: Kernels,
+  alone: boolean,
+  kvCacheDtype: KvCacheDtype = 'fp32',
+) {
+  const shape = { rows: 1, capacity: 1280, threads: 2 }
+  const options = { checkpoint, adapters, kernels, kvCacheDtype, ...shape }
   const model = await openServedModel(options)
   try {
     const found: number[] = []
@@ -78,6 +87,17 @@ describe('own attention over long contexts', { skip }, () => {
       const difference = largest(own, theirs)
       assert.ok(difference <= tolerance, `|Δ logit| is ${difference}`)
       assert.deepEqual(await lastLogits(checkpoint, 'own', true), own)
+    })
+  }
+
+  for (const [name, heads] of Object.entries(shapes)) {
+    it(`${name}: keys and values of 16 bits are as good as their rounding`, async () => {
+      const checkpoint = write(`halves of ${name}`, heads)
+      const halves = await lastLogits(checkpoint, 'own', false, 'fp16')
+      const difference = largest(halves, await lastLogits(checkpoint, 'own', false))
+      assert.ok(difference > 0, 'nothing was rounded')
+      assert.ok(difference <= halfTolerance, `|Δ logit| is ${difference}`)
+      assert.deepEqual(await lastLogits(checkpoint, 'own', true, 'fp16'), halves)
     })
   }
 

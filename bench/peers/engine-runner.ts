@@ -4,16 +4,18 @@
 import { createAdapterStore } from '../../server/adapters/store.ts'
 import { flags } from '../../server/config.ts'
 import type { ScaledComponent } from '../../server/contracts/adapter.ts'
-import {
-  cpuTarget,
-  type GraphTarget,
-  type Kernels,
-  type LinearModule,
-  type WeightFormat,
+import type {
+  GraphTarget,
+  Kernels,
+  LinearModule,
+  WeightFormat,
 } from '../../server/contracts/checkpoint.ts'
+import type { KvCacheDtype } from '../../server/contracts/engine.ts'
+import { resolveKernels, targetOf } from '../../server/engine/weights.ts'
 import { openCheckpoint } from '../../server/model/checkpoint.ts'
 import { parseModelConfig } from '../../server/model/checkpoint-config.ts'
 import { convertCheckpoint } from '../../server/model/convert.ts'
+import { cpuDevice } from '../../server/model/device.ts'
 import { ownKernels } from '../../server/model/own-kernels.ts'
 import { createRunner } from '../../server/model/runner.ts'
 import { adapterName } from '../random-adapters.ts'
@@ -31,10 +33,13 @@ export interface GraphSpec {
   readonly capacity: number
   /** Whose operator multiplies; as the server chooses where left out. */
   readonly kernels?: Kernels
+  readonly kvCacheDtype?: KvCacheDtype
 }
 
-const targetOf = ({ kernels }: GraphSpec): GraphTarget => {
-  return { ...cpuTarget, kernels: kernels ?? (ownKernels() === null ? 'onnxruntime' : 'own') }
+const targetOfSpec = ({ format, kernels, kvCacheDtype = 'auto' }: GraphSpec): GraphTarget => {
+  const weights = format.kind === 'quantized' ? (`int${format.bits}` as const) : format.kind
+  const chosen = kernels ?? resolveKernels('auto', cpuDevice, ownKernels() !== null)
+  return targetOf(weights, cpuDevice, chosen, kvCacheDtype)
 }
 
 /** Path of the graph file, built when the cache does not hold it. */
@@ -49,7 +54,7 @@ export async function ensureGraph(
     // As the server does, so that both share one conversion.
     maxContext: checkpoint.config.maxPosition,
     format: spec.format,
-    target: targetOf(spec),
+    target: targetOfSpec(spec),
     sites: spec.sites,
     cacheDir: spec.cacheDir,
     ...(onProgress && { onProgress }),
@@ -77,7 +82,7 @@ export async function openEngineRunner(spec: EngineSpec) {
     shape: { rows: spec.rows, capacity: spec.capacity },
     sites: spec.sites,
     maxChunk: 512,
-    target: targetOf(spec),
+    target: targetOfSpec(spec),
   })
   const store = createAdapterStore({
     root: spec.adapterRoot,

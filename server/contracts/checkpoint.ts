@@ -108,7 +108,7 @@ export function moduleShape(
   }
 }
 
-/** What the graph computes in: activations, keys and values, adapters, norms and scales. */
+/** What the graph computes in: activations, adapters, norms and scales. */
 export type FloatType = 'float32' | 'float16'
 export const floatBytes = { float32: 4, float16: 2 } as const satisfies Record<FloatType, number>
 
@@ -116,6 +116,8 @@ export const floatBytes = { float32: 4, float16: 2 } as const satisfies Record<F
 export interface GraphTarget {
   readonly operators: 'cpu' | 'accelerator'
   readonly floats: FloatType
+  /** Of keys and values. Others than `floats` only our own operators can read. */
+  readonly cacheFloats: FloatType
   readonly kernels: Kernels
 }
 
@@ -128,6 +130,7 @@ export type Kernels = 'own' | 'onnxruntime'
 export const cpuTarget: GraphTarget = {
   operators: 'cpu',
   floats: 'float32',
+  cacheFloats: 'float32',
   kernels: 'onnxruntime',
 }
 

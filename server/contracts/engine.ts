@@ -6,6 +6,7 @@ import type { ChatMessage, GenerateRequest, GenerationEvent } from './generation
 import type { MemoryParts } from './memory.ts'
 
 export type Device = 'cpu' | 'webgpu' | 'cuda'
+export type KvCacheDtype = 'auto' | 'fp32' | 'fp16'
 export type Weights = 'auto' | 'fp32' | 'fp16' | 'int8' | 'int4'
 
 /** What an engine process is started with. Paths are absolute. */
@@ -25,6 +26,8 @@ export interface EngineOptions {
   /** auto: our own where they were compiled and this processor can run them. */
   readonly kernels: 'auto' | Kernels
   readonly weights: Weights
+  /** auto: fp16 on a GPU, and on the CPU for int8 and int4 with our own kernels; else fp32. */
+  readonly kvCacheDtype: KvCacheDtype
   /** Of int8 and int4; null: the default of the type. */
   readonly weightBlock: BlockSize | null
   readonly weightZeroPoints: boolean | null
@@ -55,6 +58,7 @@ export interface ModelInfo {
   readonly device: Device
   /** Whose operators compute on the CPU; null on a GPU. */
   readonly kernels: Kernels | null
+  readonly kvCacheDtype: Exclude<KvCacheDtype, 'auto'>
   readonly maxBatch: number
   /** Modules that adapters may change in this engine. */
   readonly adapterModules: readonly LinearModule[]

@@ -62,16 +62,16 @@ export async function openEngine(options: EngineOptions, events: EngineEvents) {
   const weights = resolveWeights(options.weights, checkpoint.numParameters, device)
   const format = formatOf(weights, options)
   const kernels = resolveKernels(options.kernels, device, ownKernels() !== null)
-  const target = targetOf(weights, device, kernels)
+  const target = targetOf(weights, device, kernels, options.kvCacheDtype)
   const sites = joinSites(
     options.adapterModules,
     options.scansAdapters ? sitesOfFolder(options.adapters) : [],
   )
   const { numParameters } = checkpoint
-  const { floats } = target
+  const { floats, cacheFloats } = target
   const freeBytes = readFreeMemory()
-  const plan = { config, options, format, floats, sites, numParameters, freeBytes, maxChunk }
-  const memory = planMemory(plan)
+  const needs = { config, options, format, floats, cacheFloats, sites, numParameters }
+  const memory = planMemory({ ...needs, freeBytes, maxChunk })
   const { graphPath, baseDigest } = await convertCheckpoint({
     dir: options.model,
     checkpoint,
@@ -210,6 +210,7 @@ export async function openEngine(options: EngineOptions, events: EngineEvents) {
     weights,
     device: device.name,
     kernels,
+    kvCacheDtype: cacheFloats === 'float16' ? 'fp16' : 'fp32',
     maxBatch: options.maxBatch,
     adapterModules: sites,
     kvCapacityTokens: memory.limits.maxPositions,

@@ -13,6 +13,7 @@ import {
 import type { EngineOptions } from '../contracts/engine.ts'
 import { describeParts, type MemoryParts, mebibytes } from '../contracts/memory.ts'
 import { ServerError } from '../errors.ts'
+import { positionBytesOf } from '../model/kv-cache.ts'
 import type { KvLimits } from './kv-shape.ts'
 
 const float32Bytes = floatBytes.float32
@@ -39,6 +40,7 @@ export interface MemoryNeeds {
   readonly format: WeightFormat
   /** What the graph computes in. */
   readonly floats: FloatType
+  readonly cacheFloats: FloatType
   readonly sites: readonly LinearModule[]
   readonly numParameters: number
   /** What may be taken of the machine's memory now. */
@@ -47,7 +49,7 @@ export interface MemoryNeeds {
 }
 
 export function planMemory(needs: MemoryNeeds): MemoryPlan {
-  const { config, options, format, floats, numParameters, freeBytes, maxChunk } = needs
+  const { config, options, format, floats, cacheFloats, numParameters, freeBytes, maxChunk } = needs
   if (options.maxContext !== null && options.maxContext > config.maxPosition) {
     throw new ServerError(
       'invalid_config',
@@ -60,7 +62,7 @@ export function planMemory(needs: MemoryNeeds): MemoryPlan {
   const rankBytes = adapterRankBytes(needs)
   const leastAdapters = options.adapterMemoryBytes ?? minAdapters * rankBytes
   const adapterRows = adapterRowBytes(options, (rankBytes * floatBytes[floats]) / float32Bytes)
-  const tokenBytes = 2 * config.numLayers * config.numKvHeads * config.headDim * floatBytes[floats]
+  const tokenBytes = positionBytesOf(config, cacheFloats)
   // On a GPU only adapters and saved prompts take the machine's memory.
   const isOnHost = options.device === 'cpu'
   const left = freeBytes - leastAdapters - adapterRows - (isOnHost ? weights + workspace : 0)

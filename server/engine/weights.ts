@@ -1,7 +1,13 @@
 // Which weight format a checkpoint is served in, and what its graph computes in.
 
-import type { BlockSize, GraphTarget, Kernels, WeightFormat } from '../contracts/checkpoint.ts'
-import type { Device, ModelInfo, Weights } from '../contracts/engine.ts'
+import type {
+  BlockSize,
+  FloatType,
+  GraphTarget,
+  Kernels,
+  WeightFormat,
+} from '../contracts/checkpoint.ts'
+import type { Device, KvCacheDtype, ModelInfo, Weights } from '../contracts/engine.ts'
 import { ServerError } from '../errors.ts'
 
 /** Below this many parameters float32 costs little and is exact. */
@@ -102,15 +108,38 @@ export function formatOf(weights: ModelInfo['weights'], options: WeightOptions):
   }
 }
 
-/** Integers are multiplied with the shorter floats where the device has them. */
+/**
+ * Integers are multiplied with the shorter floats where the device has them. Keys and values are what is
+ * computed in; with our own operators halves beside quantised weights, whose error is the larger one.
+ */
 export function targetOf(
   weights: ModelInfo['weights'],
   { name, hasFloat16 }: DeviceTraits,
   kernels: Kernels | null,
+  kvCacheDtype: KvCacheDtype,
 ): GraphTarget {
+  const floats = weights !== 'fp32' && hasFloat16 ? 'float16' : 'float32'
   return {
     kernels: kernels ?? 'onnxruntime',
     operators: name === 'cpu' ? 'cpu' : 'accelerator',
-    floats: weights !== 'fp32' && hasFloat16 ? 'float16' : 'float32',
+    floats,
+    cacheFloats:
+      kernels === 'own' ? ownCache(weights, kvCacheDtype) : cacheAs(floats, kvCacheDtype),
   }
+}
+
+const floatTypes = { fp32: 'float32', fp16: 'float16' } as const
+
+const ownCache = (weights: ModelInfo['weights'], asked: KvCacheDtype): FloatType =>
+  asked === 'auto' ? (weights === 'fp32' ? 'float32' : 'float16') : floatTypes[asked]
+
+/** ONNX Runtime's attention reads what it computes in. */
+function cacheAs(floats: FloatType, asked: KvCacheDtype): FloatType {
+  if (asked === 'auto' || floatTypes[asked] === floats) return floats
+  const only = floats === 'float32' ? 'fp32' : 'fp16'
+  throw new ServerError(
+    'invalid_config',
+    `--kv-cache-dtype ${asked} needs --device cpu and --kernels own; here keys and values are ${only}: ` +
+      `use ${only} or auto.`,
+  )
 }

@@ -12,6 +12,7 @@
 // logits are wanted).
 
 import {
+  type FloatType,
   type GraphTarget,
   type LinearModule,
   type ModelConfig,
@@ -52,8 +53,8 @@ export const presentValue = (layer: number) => `present.${layer}.value`
 export function buildDecoder(options: DecoderOptions): Graph {
   const { config, tensors, maxContext, format, target, sites } = options
   const graph = createGraphBuilder(target.floats)
-  const { kernels } = target
-  const context = { graph, config, tensors, format, kernels, sites }
+  const { kernels, cacheFloats } = target
+  const context = { graph, config, tensors, format, kernels, cacheFloats, sites }
 
   const ids = graph.input('input_ids', 'int64', ['rows', 'tokens'])
   graph.input('seqlens_k', 'int32', ['rows'])
@@ -133,6 +134,7 @@ function blockMaxima({ graph, config }: Context): void {
 
 interface Context extends LinearContext {
   readonly config: ModelConfig
+  readonly cacheFloats: FloatType
   readonly sites: readonly LinearModule[]
 }
 
@@ -245,9 +247,11 @@ function addAndNorm(
   return { normed: `${address}/norm`, sum: `${address}/sum` }
 }
 
+const ownAttention = { float32: 'CachedAttention', float16: 'CachedAttentionHalves' } as const
+
 /** KV past and present are bound to one tensor: the operator appends in place. */
 function attention(context: Context, layer: number, input: string): string {
-  const { graph, config } = context
+  const { graph, config, cacheFloats } = context
   const prefix = `model.layers.${layer}.self_attn`
   const address = `/layers.${layer}/attn`
   const projections = ['q_proj', 'k_proj', 'v_proj'].map((name) => `${prefix}.${name}`)
@@ -260,20 +264,20 @@ function attention(context: Context, layer: number, input: string): string {
   const cache = ['rows', config.numKvHeads, 'capacity', config.headDim]
   const heads = [
     ...adaptedHeads(context, layer, { input, qkv }),
-    graph.input(pastKey(layer), graph.floats, cache),
-    graph.input(pastValue(layer), graph.floats, cache),
+    graph.input(pastKey(layer), cacheFloats, cache),
+    graph.input(pastValue(layer), cacheFloats, cache),
     'seqlens_k',
   ]
   const rope = ['rope.cos', 'rope.sin']
   const outputs = [
     address,
-    graph.output(presentKey(layer), graph.floats, cache),
-    graph.output(presentValue(layer), graph.floats, cache),
+    graph.output(presentKey(layer), cacheFloats, cache),
+    graph.output(presentValue(layer), cacheFloats, cache),
   ]
   const sizes = { num_heads: config.numHeads, kv_num_heads: config.numKvHeads }
   const attended =
     context.kernels === 'own'
-      ? graph.node(address, 'CachedAttention', [...heads, ...rope], {
+      ? graph.node(address, ownAttention[cacheFloats], [...heads, ...rope], {
           domain: 'dutyfree',
           outputs,
           attributes: sizes,

@@ -224,7 +224,7 @@ const contentPaths = ({ checkpoint }: ConvertOptions): string[] =>
 
 function describe(options: ConvertOptions, sources: readonly HashedFile[]) {
   const { checkpoint, maxContext, format, target = cpuTarget } = options
-  const { operators, floats } = target // Kernels share the weights.
+  const { operators, floats } = target // Whatever the kernels and the cache: they share the weights.
   return {
     graphVersion,
     files: sources.map(({ path, sha256 }) => ({ name: basename(path), sha256 })),

@@ -15,7 +15,7 @@ export interface KvCacheShape {
 
 export interface KvCacheOptions extends KvCacheShape {
   readonly config: ModelConfig
-  /** What the graph computes in. */
+  /** Of keys and values. */
   readonly floats: FloatType
 }
 

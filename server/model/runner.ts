@@ -85,7 +85,7 @@ export function createRunner(options: RunnerOptions) {
   const { config, rows, sites, maxChunk, threads, target = cpuTarget, accelerator = null } = options
   const session = openSession({ graph: options.graphPath, threads, accelerator })
   const device = accelerator && { session, accelerator }
-  const cacheOptions = { config, ...options.shape, floats: target.floats }
+  const cacheOptions = { config, ...options.shape, floats: target.cacheFloats }
   const cache = device
     ? createDeviceKvCache({ ...cacheOptions, ...device })
     : createKvCache(cacheOptions)

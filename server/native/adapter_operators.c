@@ -200,6 +200,7 @@ static Presence only_base(const Operator *operator, size_t i) {
 
 const Operator add_adapters = {
     SHARED_ANSWERS,
+    .output_type = is_float,
     .name = sum_name,
     .input_type = is_float,
     .num_inputs = four,
@@ -212,6 +213,7 @@ const Operator add_adapters = {
 
 const Operator gated_up = {
     SHARED_ANSWERS,
+    .output_type = is_float,
     .name = gated_name,
     .input_type = is_float,
     .num_inputs = six,

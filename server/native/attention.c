@@ -16,53 +16,75 @@ void rotate_head(const float *x, const float *cos, const float *sin, int dim, fl
   }
 }
 
-/** Scores of all heads, [count, max_group], for `together` keys at once. */
-INLINE void score_keys(const float *queries, int heads, const float *keys, int together, int dim,
-                       float *scores) {
+void to_halves(const float *x, int count, uint16_t *to) {
+  for (int i = 0; i < count; i += 8) {
+    const __m128i halves = _mm256_cvtps_ph(_mm256_loadu_ps(x + i), _MM_FROUND_TO_NEAREST_INT);
+    _mm_storeu_si128((__m128i *)(to + i), halves);
+  }
+}
+
+/** Elements i … i + 7 of a cache. */
+INLINE __m256 load_cached(const void *from, size_t i, int are_halves) {
+  if (!are_halves) return _mm256_loadu_ps((const float *)from + i);
+  return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)((const uint16_t *)from + i)));
+}
+
+/** Scores of all heads, [count, max_group], for `together` keys from the `first` on. */
+INLINE void score_keys(const float *queries, int heads, const Cached *cached, int are_halves,
+                       size_t first, int together, int dim, float *scores) {
   __m256 acc[2][max_group];
   UNROLL for (int k = 0; k < together; k++) {
     UNROLL for (int h = 0; h < heads; h++) acc[k][h] = _mm256_setzero_ps();
   }
   for (int i = 0; i < dim; i += 8) {
+    __m256 key[2];
+    UNROLL for (int k = 0; k < together; k++) {
+      key[k] = load_cached(cached->keys, (first + k) * dim + i, are_halves);
+    }
     UNROLL for (int h = 0; h < heads; h++) {
       const __m256 query = _mm256_loadu_ps(queries + h * dim + i);
       UNROLL for (int k = 0; k < together; k++) {
-        acc[k][h] = _mm256_fmadd_ps(query, _mm256_loadu_ps(keys + k * dim + i), acc[k][h]);
+        acc[k][h] = _mm256_fmadd_ps(query, key[k], acc[k][h]);
       }
     }
   }
   UNROLL for (int k = 0; k < together; k++) {
-    _mm256_store_ps(scores + k * max_group, sum_lanes(acc[k], heads));
+    _mm256_store_ps(scores + (first + k) * max_group, sum_lanes(acc[k], heads));
   }
 }
 
-/** Σ weight · value for `vectors` vectors of the heads' sums. */
-INLINE void add_values(const float *weights, int heads, const float *values, size_t count, int dim,
-                       int vectors, float *sums) {
+/** Σ weight · value for `vectors` vectors of the heads' sums, from element i of each head on. */
+INLINE void add_values(const float *weights, int heads, const Cached *cached, int are_halves, int i,
+                       int vectors, int dim, float *sums) {
   __m256 acc[2][max_group];
   UNROLL for (int v = 0; v < vectors; v++) {
     UNROLL for (int h = 0; h < heads; h++) acc[v][h] = _mm256_setzero_ps();
   }
-  for (size_t j = 0; j < count; j++) {
+  for (size_t j = 0; j < cached->count; j++) {
+    __m256 value[2];
+    UNROLL for (int v = 0; v < vectors; v++) {
+      value[v] = load_cached(cached->values, j * dim + i + 8 * v, are_halves);
+    }
     UNROLL for (int h = 0; h < heads; h++) {
       const __m256 weight = _mm256_broadcast_ss(weights + j * max_group + h);
       UNROLL for (int v = 0; v < vectors; v++) {
-        acc[v][h] = _mm256_fmadd_ps(weight, _mm256_loadu_ps(values + j * dim + 8 * v), acc[v][h]);
+        acc[v][h] = _mm256_fmadd_ps(weight, value[v], acc[v][h]);
       }
     }
   }
   UNROLL for (int v = 0; v < vectors; v++) {
-    UNROLL for (int h = 0; h < heads; h++) _mm256_storeu_ps(sums + h * dim + 8 * v, acc[v][h]);
+    UNROLL for (int h = 0; h < heads; h++) _mm256_storeu_ps(sums + h * dim + i + 8 * v, acc[v][h]);
   }
 }
 
-INLINE void attend(const float *queries, int heads, const float *keys, const float *values,
-                   size_t count, int dim, float *scores, Found *found) {
+INLINE void attend(const float *queries, int heads, const Cached *cached, int are_halves, int dim,
+                   float *scores, Found *found) {
+  const size_t count = cached->count;
   size_t j = 0;
   for (; j + 2 <= count; j += 2) {
-    score_keys(queries, heads, keys + j * dim, 2, dim, scores + j * max_group);
+    score_keys(queries, heads, cached, are_halves, j, 2, dim, scores);
   }
-  if (j < count) score_keys(queries, heads, keys + j * dim, 1, dim, scores + j * max_group);
+  if (j < count) score_keys(queries, heads, cached, are_halves, j, 1, dim, scores);
   __m256 largest = _mm256_load_ps(scores);
   for (j = 1; j < count; j++) {
     largest = _mm256_max_ps(largest, _mm256_load_ps(scores + j * max_group));
@@ -78,20 +100,26 @@ INLINE void attend(const float *queries, int heads, const float *keys, const flo
   _mm256_storeu_ps(found->weight, weight);
   int i = 0;
   for (; i + 16 <= dim; i += 16) {
-    add_values(scores, heads, values + i, count, dim, 2, found->sums + i);
+    add_values(scores, heads, cached, are_halves, i, 2, dim, found->sums);
   }
-  if (i < dim) add_values(scores, heads, values + i, count, dim, 1, found->sums + i);
+  if (i < dim) add_values(scores, heads, cached, are_halves, i, 1, dim, found->sums);
 }
 
-void attend_chunk(const float *queries, int heads, const float *keys, const float *values,
-                  size_t count, int dim, float *scores, Found *found) {
+INLINE void attend_heads(const float *queries, int heads, const Cached *cached, int are_halves,
+                         int dim, float *scores, Found *found) {
   switch (heads) {
 #define CASE(n) \
-  case n: attend(queries, n, keys, values, count, dim, scores, found); return;
+  case n: attend(queries, n, cached, are_halves, dim, scores, found); return;
     CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7)
 #undef CASE
-    default: attend(queries, max_group, keys, values, count, dim, scores, found);
+    default: attend(queries, max_group, cached, are_halves, dim, scores, found);
   }
+}
+
+void attend_chunk(const float *queries, int heads, const Cached *cached, int dim, float *scores,
+                  Found *found) {
+  if (cached->are_halves) attend_heads(queries, heads, cached, 1, dim, scores, found);
+  else attend_heads(queries, heads, cached, 0, dim, scores, found);
 }
 
 void merge_found(Found *into, const Found *more, int heads, int dim) {

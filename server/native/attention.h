@@ -1,9 +1,11 @@
-// Attention of new tokens over a cache of keys and values that several query heads share.
+// Attention of new tokens over a cache of keys and values that several query heads share. The cache
+// holds floats of 32 or 16 bits (IEEE 754 "half"); sums are of 32 bits.
 
 #ifndef DUTYFREE_ATTENTION_H
 #define DUTYFREE_ATTENTION_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 enum {
   /** Query heads that go over the keys together. */
@@ -23,13 +25,22 @@ typedef struct {
 void rotate_head(const float *x, const float *cos, const float *sin, int dim, float scale,
                  float *to);
 
+/** to [count] = x [count], rounded to the nearest; beyond 65,504 infinity. count: a multiple of 8. */
+void to_halves(const float *x, int count, uint16_t *to);
+
+/** Some keys and their values, [count, dim] each: float, or uint16_t where they are halves. */
+typedef struct {
+  const void *keys, *values;
+  int are_halves;
+  size_t count;
+} Cached;
+
 /**
- * `heads` ≤ max_group queries [heads, dim], scaled and rotated, over `count` ≤ chunk_keys keys and
- * values [count, dim]. dim is a multiple of 8. `scores`: room for chunk_keys · max_group floats,
- * aligned to 32.
+ * `heads` ≤ max_group queries [heads, dim], scaled and rotated, over at most chunk_keys keys. dim is a
+ * multiple of 8. `scores`: room for chunk_keys · max_group floats, aligned to 32.
  */
-void attend_chunk(const float *queries, int heads, const float *keys, const float *values,
-                  size_t count, int dim, float *scores, Found *found);
+void attend_chunk(const float *queries, int heads, const Cached *cached, int dim, float *scores,
+                  Found *found);
 
 /** Adds what was found among later keys. */
 void merge_found(Found *into, const Found *more, int heads, int dim);

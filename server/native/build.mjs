@@ -18,7 +18,7 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 const folder = dirname(fileURLToPath(import.meta.url))
-const avx2 = ['-mavx2', '-mfma']
+const avx2 = ['-mavx2', '-mfma', '-mf16c']
 /** Each with the instructions that it may use; who calls it asks the processor first. */
 const sources = {
   'library.c': [],

@@ -3,11 +3,13 @@
 // three packed in the first and the next two left out), past key and value [rows, kv_heads, capacity,
 // dim], seqlens_k [rows] (tokens of a row after this step, less one), cos and sin [positions, dim / 2].
 // Outputs: attended [rows, tokens, heads · dim]; present key and value, which must be the past's memory.
+// dutyfree::CachedAttentionHalves is the same over a cache of float16; the other inputs stay float32.
 //
 // A token's result depends on its row's keys alone: not on the batch, nor on how a prompt was cut.
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "attention.h"
 #include "operator.h"
@@ -17,6 +19,7 @@ enum { query, key, value, past_key, past_value, seqlens_k, cos_table, sin_table,
 typedef struct {
   Api api;
   int heads, kv_heads;
+  int is_half; // the cache
 } Kernel;
 
 typedef struct {
@@ -24,7 +27,8 @@ typedef struct {
   int heads, kv_heads, dim;
   const float *query, *key, *value;
   size_t query_stride, key_stride; // from one token to the next
-  float *keys, *values;            // [rows, kv_heads, capacity, dim]
+  void *keys, *values;             // [rows, kv_heads, capacity, dim] of float, or of uint16_t
+  int is_half;
   const int32_t *last;             // position of each row's last token
   const float *cos, *sin;
   float *rotated; // queries [rows, tokens, heads, dim], scaled
@@ -37,7 +41,6 @@ typedef struct {
 } Work;
 
 static Status *create_kernel(const Operator *operator, Api api, const Info *info, void **made) {
-  (void)operator;
   int64_t heads, kv_heads;
   TRY(get_integer(api, info, "num_heads", &heads));
   TRY(get_integer(api, info, "kv_num_heads", &kv_heads));
@@ -46,7 +49,12 @@ static Status *create_kernel(const Operator *operator, Api api, const Info *info
   }
   Kernel *kernel = malloc(sizeof *kernel);
   if (!kernel) return create_status(api, "out of memory");
-  *kernel = (Kernel){.api = api, .heads = (int)heads, .kv_heads = (int)kv_heads};
+  *kernel = (Kernel){
+      .api = api,
+      .heads = (int)heads,
+      .kv_heads = (int)kv_heads,
+      .is_half = operator == &cached_attention_halves,
+  };
   *made = kernel;
   return NULL;
 }
@@ -55,6 +63,13 @@ static void destroy_kernel(void *kernel) { free(kernel); }
 
 static size_t first_position(const Work *work, size_t row) {
   return (size_t)work->last[row] + 1 - work->tokens;
+}
+
+enum { max_dim = 512 };
+
+/** Where an element of the cache is. */
+static void *cache_at(const Work *work, void *cache, size_t element) {
+  return (char *)cache + element * (work->is_half ? sizeof(uint16_t) : sizeof(float));
 }
 
 /** Turns a token's queries and key by its position; writes key and value into the cache. */
@@ -74,8 +89,16 @@ static void place_token(void *data, size_t index) {
   for (int h = 0; h < work->kv_heads; h++) {
     const size_t from = index * work->key_stride + h * dim;
     const size_t to = ((row * work->kv_heads + h) * work->capacity + position) * dim;
-    rotate_head(work->key + from, cos, sin, dim, 1, work->keys + to);
-    for (int i = 0; i < dim; i++) work->values[to + i] = work->value[from + i];
+    void *key_to = cache_at(work, work->keys, to), *value_to = cache_at(work, work->values, to);
+    if (work->is_half) {
+      float rotated[max_dim];
+      rotate_head(work->key + from, cos, sin, dim, 1, rotated);
+      to_halves(rotated, dim, key_to);
+      to_halves(work->value + from, dim, value_to);
+    } else {
+      rotate_head(work->key + from, cos, sin, dim, 1, key_to);
+      memcpy(value_to, work->value + from, (size_t)dim * sizeof(float));
+    }
   }
 }
 
@@ -83,7 +106,7 @@ static void place_token(void *data, size_t index) {
 typedef struct {
   const float *queries;
   float *to;
-  const float *keys, *values;
+  size_t first; // element of the cache
   int heads;
   size_t count;
 } Look;
@@ -95,12 +118,10 @@ static Look look_of(const Work *work, size_t token, size_t group) {
   const int left = heads_a_key - first;
   const size_t row = token / work->tokens;
   const size_t at = (token * work->heads + kv_head * heads_a_key + first) * work->dim;
-  const size_t cache = (row * work->kv_heads + kv_head) * work->capacity * work->dim;
   return (Look){
       .queries = work->rotated + at,
       .to = work->to + at,
-      .keys = work->keys + cache,
-      .values = work->values + cache,
+      .first = (row * work->kv_heads + kv_head) * work->capacity * work->dim,
       .heads = left < work->group ? left : work->group,
       .count = first_position(work, row) + token % work->tokens + 1,
   };
@@ -108,13 +129,16 @@ static Look look_of(const Work *work, size_t token, size_t group) {
 
 static void look_at_chunk(const Work *work, const Look *look, size_t chunk, Found *found) {
   float scores[chunk_keys * max_group] __attribute__((aligned(32)));
-  const size_t from = chunk * chunk_keys, left = look->count - from;
-  attend_chunk(look->queries, look->heads, look->keys + from * work->dim,
-               look->values + from * work->dim, left < chunk_keys ? left : chunk_keys, work->dim,
-               scores, found);
+  const size_t before = chunk * chunk_keys, left = look->count - before;
+  const size_t first = look->first + before * work->dim;
+  const Cached cached = {
+      .keys = cache_at(work, work->keys, first),
+      .values = cache_at(work, work->values, first),
+      .are_halves = work->is_half,
+      .count = left < chunk_keys ? left : chunk_keys,
+  };
+  attend_chunk(look->queries, look->heads, &cached, work->dim, scores, found);
 }
-
-enum { max_dim = 512 };
 
 /** All chunks of one group of a token, one after the other. */
 static void attend_token(void *data, size_t index) {
@@ -216,6 +240,7 @@ static Status *compute(void *data, Context *context) {
       .heads = kernel->heads,
       .kv_heads = kernel->kv_heads,
       .dim = (int)cache[3],
+      .is_half = kernel->is_half,
   };
   const int heads_a_key = work.heads / work.kv_heads;
   work.groups_a_key = (heads_a_key + max_group - 1) / max_group;
@@ -224,12 +249,12 @@ static Status *compute(void *data, Context *context) {
   const size_t key_width = (size_t)work.kv_heads * work.dim;
   if (work.dim % 16 != 0 || work.dim > max_dim) return create_status(api, wrong);
 
-  const float *past[2];
+  const void *past[2];
   TRY(input_data(api, context, query, (const void **)&work.query));
   TRY(input_data(api, context, key, (const void **)&work.key));
   TRY(input_data(api, context, value, (const void **)&work.value));
-  TRY(input_data(api, context, past_key, (const void **)&past[0]));
-  TRY(input_data(api, context, past_value, (const void **)&past[1]));
+  TRY(input_data(api, context, past_key, &past[0]));
+  TRY(input_data(api, context, past_value, &past[1]));
   TRY(input_data(api, context, seqlens_k, (const void **)&work.last));
   TRY(input_data(api, context, cos_table, (const void **)&work.cos));
   TRY(input_data(api, context, sin_table, (const void **)&work.sin));
@@ -243,23 +268,28 @@ static Status *compute(void *data, Context *context) {
   }
   dims[2] = (int64_t)query_width;
   TRY(output_data(api, context, 0, dims, 3, (void **)&work.to));
-  TRY(output_data(api, context, 1, cache, 4, (void **)&work.keys));
-  TRY(output_data(api, context, 2, cache, 4, (void **)&work.values));
+  TRY(output_data(api, context, 1, cache, 4, &work.keys));
+  TRY(output_data(api, context, 2, cache, 4, &work.values));
   if (work.keys != past[0] || work.values != past[1]) return create_status(api, wrong);
   return work.rows * work.tokens == 0 ? NULL : run(kernel, context, &work);
 }
 
 static const char *name(const Operator *operator) {
-  (void)operator;
-  return "CachedAttention";
+  return operator == &cached_attention_halves ? "CachedAttentionHalves" : "CachedAttention";
 }
 static size_t num_inputs(const Operator *operator) {
   (void)operator;
   return inputs;
 }
+static ElementType cache_type(const Operator *operator) {
+  return operator == &cached_attention_halves ? float16 : float32;
+}
 static ElementType input_type(const Operator *operator, size_t i) {
-  (void)operator;
+  if (i == past_key || i == past_value) return cache_type(operator);
   return i == seqlens_k ? int32 : float32;
+}
+static ElementType output_type(const Operator *operator, size_t i) {
+  return i == 0 ? float32 : cache_type(operator);
 }
 static Presence input_presence(const Operator *operator, size_t i) {
   (void)operator;
@@ -270,14 +300,10 @@ static size_t num_outputs(const Operator *operator) {
   return 3;
 }
 
-const Operator cached_attention = {
-    SHARED_ANSWERS,
-    .name = name,
-    .input_type = input_type,
-    .num_inputs = num_inputs,
-    .num_outputs = num_outputs,
-    .destroy = destroy_kernel,
-    .input_presence = input_presence,
-    .create_or_fail = create_kernel,
-    .compute_or_fail = compute,
-};
+#define ATTENTION_ANSWERS                                                              \
+  SHARED_ANSWERS, .name = name, .input_type = input_type, .num_inputs = num_inputs,    \
+  .output_type = output_type, .num_outputs = num_outputs, .destroy = destroy_kernel,   \
+  .input_presence = input_presence, .create_or_fail = create_kernel, .compute_or_fail = compute
+
+const Operator cached_attention = {ATTENTION_ANSWERS};
+const Operator cached_attention_halves = {ATTENTION_ANSWERS};

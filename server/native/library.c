@@ -71,6 +71,7 @@ EXPORT Status *RegisterCustomOps(SessionOptions *options, const ApiBase *base) {
   TRY(create_domain(api, "dutyfree", &domain));
   TRY(add_operator(api, domain, &quantized_mat_mul));
   TRY(add_operator(api, domain, &cached_attention));
+  TRY(add_operator(api, domain, &cached_attention_halves));
   TRY(add_operator(api, domain, &add_adapters));
   TRY(add_operator(api, domain, &gated_up));
   return add_domain(api, options, domain);

@@ -14,7 +14,8 @@
 
 enum { max_dims = 8 };
 
-extern const Operator quantized_mat_mul, cached_attention, add_adapters, gated_up;
+extern const Operator quantized_mat_mul, cached_attention, cached_attention_halves, add_adapters,
+    gated_up;
 
 /** The memory of an input; NULL where it is left out. */
 Status *input_data(Api api, const Context *context, size_t i, const void **data);
@@ -33,8 +34,7 @@ ElementType is_float(const Operator *operator, size_t i);
 
 /** The part of a table of answers that all our operators share. */
 #define SHARED_ANSWERS                                                              \
-  .version = api_version, .provider = on_cpu, .output_type = is_float,              \
-  .output_presence = is_required, .input_memory = default_memory,                   \
-  .first_version = version_one, .last_version = version_one
+  .version = api_version, .provider = on_cpu, .output_presence = is_required,       \
+  .input_memory = default_memory, .first_version = version_one, .last_version = version_one
 
 #endif

@@ -5,6 +5,7 @@
 
 enum { alignment = 64, lanes = 8 };
 
+/** Whoever has AVX2 also turns halves into floats (F16C). */
 int can_multiply(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 
 int can_multiply_blocks(int bits, int block) {

@@ -143,6 +143,7 @@ static size_t num_outputs(const Operator *operator) {
 }
 const Operator quantized_mat_mul = {
     SHARED_ANSWERS,
+    .output_type = is_float,
     .name = name,
     .input_type = input_type,
     .num_inputs = num_inputs,

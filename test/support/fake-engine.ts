@@ -25,6 +25,7 @@ export const fakeModel: ModelInfo = {
   weights: 'fp32',
   device: 'cpu',
   kernels: null,
+  kvCacheDtype: 'fp32',
   maxBatch: 8,
   kvCapacityTokens: 8192,
   defaults: { temperature: 0.6, topP: 0.95, topK: 0 },

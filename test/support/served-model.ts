@@ -11,6 +11,8 @@ import type {
   LinearModule,
   WeightFormat,
 } from '../../server/contracts/checkpoint.ts'
+import type { KvCacheDtype } from '../../server/contracts/engine.ts'
+import { targetOf } from '../../server/engine/weights.ts'
 import { openCheckpoint } from '../../server/model/checkpoint.ts'
 import { convertCheckpoint } from '../../server/model/convert.ts'
 import { cpuDevice, type ModelDevice } from '../../server/model/device.ts'
@@ -31,11 +33,16 @@ export interface ServedModelOptions {
   readonly floats?: FloatType
   readonly device?: ModelDevice
   readonly kernels?: Kernels
+  /** What the server chooses unless said. */
+  readonly kvCacheDtype?: KvCacheDtype
 }
 
 /** Our own operators compute in float32, on the CPU. */
 const canUseOwn = ({ accelerator }: ModelDevice, floats: FloatType): boolean =>
   accelerator === null && floats === 'float32' && ownKernels() !== null
+
+const weightsOf = (format: WeightFormat) =>
+  format.kind === 'quantized' ? (`int${format.bits}` as const) : format.kind
 
 export async function openServedModel({
   checkpoint: dir,
@@ -48,12 +55,13 @@ export async function openServedModel({
   floats = 'float32',
   device = cpuDevice,
   kernels = canUseOwn(device, floats) ? 'own' : 'onnxruntime',
+  kvCacheDtype = 'auto',
 }: ServedModelOptions) {
   const cacheDir = mkdtempSync(join(tmpdir(), 'dutyfree-test-'))
   const checkpoint = openCheckpoint(dir)
   const { config } = checkpoint
-  const operators = device.accelerator ? 'accelerator' : 'cpu'
-  const target = { operators, floats, kernels } as const
+  const traits = { name: device.name, hasFloat16: floats === 'float16' }
+  const target = targetOf(weightsOf(format), traits, kernels, kvCacheDtype)
   const { graphPath } = await convertCheckpoint({
     dir,
     checkpoint,
