@@ -77,11 +77,24 @@ INLINE void add_values(const float *weights, int heads, const Cached *cached, in
   }
 }
 
+/** Fetches what comes `ahead` of keys j and j + 1, and their values, which are looked at later. */
+INLINE void fetch_pair(const Cached *cached, int are_halves, size_t j, int dim) {
+  enum { ahead = 2 << 10 };
+  const size_t bytes = (size_t)dim * (are_halves ? sizeof(uint16_t) : sizeof(float));
+  const char *keys = (const char *)cached->keys + j * bytes + ahead;
+  const char *values = (const char *)cached->values + j * bytes;
+  for (size_t line = 0; line < 2 * bytes; line += 64) {
+    _mm_prefetch(keys + line, _MM_HINT_T0);
+    _mm_prefetch(values + line, _MM_HINT_T1);
+  }
+}
+
 INLINE void attend(const float *queries, int heads, const Cached *cached, int are_halves, int dim,
                    float *scores, Found *found) {
   const size_t count = cached->count;
   size_t j = 0;
   for (; j + 2 <= count; j += 2) {
+    fetch_pair(cached, are_halves, j, dim);
     score_keys(queries, heads, cached, are_halves, j, 2, dim, scores);
   }
   if (j < count) score_keys(queries, heads, cached, are_halves, j, 1, dim, scores);
