@@ -78,6 +78,7 @@ async function measure(targetGapMs: number) {
     maxChunk,
     targetGapMs,
     now: () => performance.now(),
+    idle: { start: () => {}, stop: () => {} },
     publish: (events) => {
       const now = performance.now()
       for (const [id, event] of events) {

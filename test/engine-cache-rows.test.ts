@@ -130,12 +130,14 @@ describe('the loop in little memory', () => {
     assert.ok(numRepeated > 0, 'nobody ever had to start again')
   })
 
-  it('grows while a sequence does, and shrinks when nothing runs', async () => {
+  it('grows while a sequence does, and shrinks when nothing has run for a while', async () => {
     const shapes: KvShape[] = []
+    const timer: Array<() => void> = []
     const world = createTestLoop({
       rows: 4,
       capacity: 4096,
       maxChunk: 32,
+      idle: { start: (task) => timer.push(task), stop: () => timer.splice(0) },
       wrap: (runner) => ({
         ...runner,
         reshape: (shape, lengths) => {
@@ -144,10 +146,15 @@ describe('the loop in little memory', () => {
         },
       }),
     })
+    const capacities = () => shapes.map(({ capacity }) => capacity)
     world.submit(createRequest({ id: 'a', prompt: text('x'.repeat(400)), maxTokens: 800 }))
     await world.ended('a')
-    const capacities = shapes.map(({ capacity }) => capacity)
-    assert.deepEqual(capacities, [1024, 2048, 512])
+    world.submit(createRequest({ id: 'b', prompt: text('y'.repeat(400)), maxTokens: 800 }))
+    await world.ended('b')
+    assert.deepEqual(capacities(), [1024, 2048])
+    assert.equal(timer.length, 1, 'what runs stops the timer')
+    timer[0]?.()
+    assert.deepEqual(capacities(), [1024, 2048, 512])
   })
 
   it('runs a sequence of the whole context beside short ones, one after the other', async () => {

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import type { ModelConfig } from '../server/contracts/checkpoint.ts'
+import type { FloatType, ModelConfig } from '../server/contracts/checkpoint.ts'
 import type { EngineOptions } from '../server/contracts/engine.ts'
 import { readFreeMemory } from '../server/engine/free-memory.ts'
 import { planMemory } from '../server/engine/memory.ts'
@@ -26,6 +26,7 @@ const plan = (
   options: Partial<EngineOptions>,
   changes: Partial<ModelConfig> = {},
   freeBytes = 4096 * mebibyte,
+  cacheFloats: FloatType = 'float32',
 ) =>
   planMemory({
     freeBytes,
@@ -56,7 +57,7 @@ const plan = (
     },
     format: { kind: 'fp32' },
     floats: 'float32',
-    cacheFloats: 'float32',
+    cacheFloats,
     sites: ['up_proj'],
     numParameters: 1000,
   })
@@ -75,6 +76,12 @@ describe('the memory plan', () => {
     assert.deepEqual(limits, { maxRows: 4, maxCapacity: 4096, maxPositions: 4096 })
     assert.equal(bytes.kv, 8 * mebibyte)
     assert.equal(bytes.weights, 4000)
+  })
+
+  it('holds twice as many positions with keys and values of 16 bits', () => {
+    const halves = plan({ kvMemoryBytes: 4 * mebibyte }, {}, undefined, 'float16')
+    assert.equal(halves.limits.maxPositions, 4096)
+    assert.equal(halves.bytes.kv, 4 * mebibyte)
   })
 
   it('takes --max-context as it is', () => {

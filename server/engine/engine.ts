@@ -25,6 +25,7 @@ import { loadTokenizer } from '../model/tokenizer.ts'
 import { readFreeMemory } from './free-memory.ts'
 import { guardRunner } from './guarded-runner.ts'
 import { firstShape } from './kv-shape.ts'
+import { createIdleTimer } from './idle-timer.ts'
 import { createLoop } from './loop.ts'
 import { planMemory } from './memory.ts'
 import { createSequence } from './sequence.ts'
@@ -35,6 +36,8 @@ import { formatOf, resolveKernels, resolveWeights, targetOf } from './weights.ts
 const maxChunk = 512
 /** Longest pause of a running stream while a prompt comes in. */
 const targetGapMs = 250
+/** Without requests before the KV cache gives memory back: longer than people think between two turns. */
+const idleMs = 120_000
 
 export interface EngineEvents {
   readonly publish: (events: ReadonlyArray<readonly [string, GenerationEvent]>) => void
@@ -130,6 +133,7 @@ export async function openEngine(options: EngineOptions, events: EngineEvents) {
       reportStats()
     },
     now: () => performance.now(),
+    idle: createIdleTimer(idleMs),
   })
   /** Requests being prepared (adapters loading) that were cancelled meanwhile. */
   const preparing = new Map<string, AbortController>()

@@ -6,6 +6,7 @@ import type { GenerationEvent } from '../contracts/generation.ts'
 import { type ErrorBody, ServerError } from '../errors.ts'
 import { createCacheRows } from './cache-rows.ts'
 import { createChunkPace } from './chunk-pace.ts'
+import type { IdleTimer } from './idle-timer.ts'
 import type { KvLimits } from './kv-shape.ts'
 import { blockTokens, type SavedBlock } from './prefix-cache.ts'
 import { NonFiniteLogitsError } from './sampler.ts'
@@ -32,6 +33,8 @@ export interface LoopOptions<Saved extends SavedBlock> {
   readonly publish: (events: ReadonlyArray<readonly [string, GenerationEvent]>) => void
   /** Monotonic milliseconds. */
   readonly now: () => number
+  /** Before a cache that is idle gives memory back: getting it again costs the next request time. */
+  readonly idle: IdleTimer
 }
 
 /** Bytes of KV cache that are copied between two steps; some milliseconds. */
@@ -51,7 +54,7 @@ interface RunningJob extends Job {
 export type Loop = ReturnType<typeof createLoop>
 
 export function createLoop<Saved extends SavedBlock>(options: LoopOptions<Saved>) {
-  const { runner, limits, vocabSize, maxChunk, targetGapMs, publish, now } = options
+  const { runner, limits, vocabSize, maxChunk, targetGapMs, publish, now, idle } = options
   const maxCopy = blockTokens * Math.ceil(maxCopyBytes / runner.positionBytes / blockTokens)
   const maxPromptLogits = Math.max(2, Math.floor(maxLogitBytes / (4 * vocabSize)))
   const cacheRows = createCacheRows({ runner, limits, maxCopy })
@@ -228,6 +231,7 @@ export function createLoop<Saved extends SavedBlock>(options: LoopOptions<Saved>
 
   async function runUntilIdle(): Promise<void> {
     isRunning = true
+    idle.stop()
     for (;;) {
       cancelPending()
       makeRoom()
@@ -244,7 +248,7 @@ export function createLoop<Saved extends SavedBlock>(options: LoopOptions<Saved>
       }
       stepStartedAt = null
     }
-    cacheRows.shrink()
+    idle.start(cacheRows.shrink)
     flush()
     isRunning = false
   }

@@ -12,6 +12,7 @@ import {
 } from '../../server/contracts/generation.ts'
 import { createDeferred } from '../../server/engine/deferred.ts'
 import { firstShape } from '../../server/engine/kv-shape.ts'
+import type { IdleTimer } from '../../server/engine/idle-timer.ts'
 import { createLoop } from '../../server/engine/loop.ts'
 import type { SavedBlock } from '../../server/engine/prefix-cache.ts'
 import {
@@ -232,6 +233,8 @@ export interface TestLoopOptions extends Partial<ScriptedModelOptions> {
   readonly wrap?: (runner: ScriptedRunner) => ScriptedRunner
   /** Positions beyond those of full rows, for beginnings of earlier prompts; none by default. */
   readonly prefixPositions?: number
+  /** Gives memory back at once by default. */
+  readonly idle?: IdleTimer
 }
 
 export interface SubmitOptions {
@@ -265,6 +268,7 @@ export function createTestLoop({ wrap = (runner) => runner, ...given }: TestLoop
       }
     },
     now: () => ++clock,
+    idle: given.idle ?? { start: (task) => task(), stop: () => {} },
   })
   return {
     loop,
