@@ -11,8 +11,8 @@ import {
   type SamplingParams,
 } from '../../server/contracts/generation.ts'
 import { createDeferred } from '../../server/engine/deferred.ts'
-import { firstShape } from '../../server/engine/kv-shape.ts'
 import type { IdleTimer } from '../../server/engine/idle-timer.ts'
+import { firstShape } from '../../server/engine/kv-shape.ts'
 import { createLoop } from '../../server/engine/loop.ts'
 import type { SavedBlock } from '../../server/engine/prefix-cache.ts'
 import {
