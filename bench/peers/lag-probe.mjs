@@ -1,6 +1,7 @@
-// Loaded into the server by --import: on SIGUSR2 it prints how late timers of 1 ms came since the last
-// time, in milliseconds, with a number that counts up, and begins anew. The engine's process inherits
-// --import and is left alone.
+// Loaded into the server by --import. SIGUSR2 begins and ends a measurement of how late timers of 1 ms
+// come; each signal prints what there is, in milliseconds, with a number that counts up. Between
+// measurements there are no such timers: they cost the server 1,000 turns of its loop a second. The
+// engine's process inherits --import and is left alone.
 
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 
@@ -8,7 +9,6 @@ const resolution = 1
 
 if (process.send === undefined) {
   const delay = monitorEventLoopDelay({ resolution })
-  delay.enable()
   let reading = 0
   const late = (nanoseconds) => Math.max(0, nanoseconds / 1e6 - resolution)
   process.on('SIGUSR2', () => {
@@ -20,5 +20,7 @@ if (process.send === undefined) {
     }
     process.stderr.write(`${JSON.stringify({ eventLoopLag })}\n`)
     delay.reset()
+    // True only where it was not enabled before.
+    if (!delay.enable()) delay.disable()
   })
 }
