@@ -16,6 +16,7 @@ import {
 } from '../server/contracts/checkpoint.ts'
 import type { KvCacheDtype } from '../server/contracts/engine.ts'
 import { chunkEnd } from '../server/engine/scheduler.ts'
+import { weightsOf } from '../server/engine/weights.ts'
 import { openCheckpoint } from '../server/model/checkpoint.ts'
 import { ownKernels } from '../server/model/own-kernels.ts'
 import { createRandomNumbers, pick } from './support/random-numbers.ts'
@@ -153,8 +154,7 @@ function testBatch(adapters: string, world: World): void {
   const { sites, kernels, format, kvCacheDtype = 'auto', adapters: written } = world
   const shape = { checkpoint: reasoner, adapters, sites, rows, capacity, kernels, kvCacheDtype }
   const open = (threads = 1): Promise<Model> => openServedModel({ ...shape, format, threads })
-  const weights = format.kind === 'quantized' ? `int${format.bits}` : format.kind
-  const title = `${world.title}, ${weights}, kernels: ${kernels}, cache: ${kvCacheDtype}`
+  const title = `${world.title}, ${weightsOf(format)}, kernels: ${kernels}, cache: ${kvCacheDtype}`
   const skip = kernels === 'own' && ownKernels() === null && 'not built for this machine'
 
   describe(`a batch on the real model: ${title}`, { skip }, () => {

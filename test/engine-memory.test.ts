@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import type { FloatType, ModelConfig } from '../server/contracts/checkpoint.ts'
+import { cpuTarget, type FloatType, type ModelConfig } from '../server/contracts/checkpoint.ts'
 import type { EngineOptions } from '../server/contracts/engine.ts'
 import { readFreeMemory } from '../server/engine/free-memory.ts'
 import { planMemory } from '../server/engine/memory.ts'
@@ -56,8 +56,7 @@ const plan = (
       ...options,
     },
     format: { kind: 'fp32' },
-    floats: 'float32',
-    cacheFloats,
+    target: { ...cpuTarget, cacheFloats },
     sites: ['up_proj'],
     numParameters: 1000,
   })

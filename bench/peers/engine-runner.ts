@@ -11,7 +11,7 @@ import type {
   WeightFormat,
 } from '../../server/contracts/checkpoint.ts'
 import type { KvCacheDtype } from '../../server/contracts/engine.ts'
-import { resolveKernels, targetOf } from '../../server/engine/weights.ts'
+import { resolveKernels, targetOf, weightsOf } from '../../server/engine/weights.ts'
 import { openCheckpoint } from '../../server/model/checkpoint.ts'
 import { parseModelConfig } from '../../server/model/checkpoint-config.ts'
 import { convertCheckpoint } from '../../server/model/convert.ts'
@@ -37,9 +37,8 @@ export interface GraphSpec {
 }
 
 const targetOfSpec = ({ format, kernels, kvCacheDtype = 'auto' }: GraphSpec): GraphTarget => {
-  const weights = format.kind === 'quantized' ? (`int${format.bits}` as const) : format.kind
   const chosen = kernels ?? resolveKernels('auto', cpuDevice, ownKernels() !== null)
-  return targetOf(weights, cpuDevice, chosen, kvCacheDtype)
+  return targetOf(weightsOf(format), cpuDevice, chosen, kvCacheDtype)
 }
 
 /** Path of the graph file, built when the cache does not hold it. */
@@ -135,8 +134,9 @@ const oneAdapter = ({ layers, hidden, intermediate }: Shape) => layers * (hidden
 
 /** The server's flags for a format of weights. */
 export function weightFlags(format: WeightFormat): readonly string[] {
-  if (format.kind !== 'quantized') return ['--weights', format.kind]
+  const weights = ['--weights', weightsOf(format)]
+  if (format.kind !== 'quantized') return weights
   const flag = flags.some(({ name }) => name === 'weight-block')
   if (!flag && format.block !== 128) throw new Error('this server knows blocks of 128 only')
-  return ['--weights', `int${format.bits}`, ...(flag ? ['--weight-block', `${format.block}`] : [])]
+  return [...weights, ...(flag ? ['--weight-block', `${format.block}`] : [])]
 }

@@ -31,7 +31,7 @@ import { planMemory } from './memory.ts'
 import { createSequence } from './sequence.ts'
 import { createStartup } from './startup.ts'
 import { createStatsPace } from './stats-pace.ts'
-import { formatOf, resolveKernels, resolveWeights, targetOf } from './weights.ts'
+import { dtypeNames, formatOf, resolveKernels, resolveWeights, targetOf } from './weights.ts'
 
 const maxChunk = 512
 /** Longest pause of a running stream while a prompt comes in. */
@@ -71,10 +71,9 @@ export async function openEngine(options: EngineOptions, events: EngineEvents) {
     options.scansAdapters ? sitesOfFolder(options.adapters) : [],
   )
   const { numParameters } = checkpoint
-  const { floats, cacheFloats } = target
   const freeBytes = readFreeMemory()
-  const needs = { config, options, format, floats, cacheFloats, sites, numParameters }
-  const memory = planMemory({ ...needs, freeBytes, maxChunk })
+  const plan = { config, options, format, target, sites, numParameters, freeBytes, maxChunk }
+  const memory = planMemory(plan)
   const { graphPath, baseDigest } = await convertCheckpoint({
     dir: options.model,
     checkpoint,
@@ -214,7 +213,7 @@ export async function openEngine(options: EngineOptions, events: EngineEvents) {
     weights,
     device: device.name,
     kernels,
-    kvCacheDtype: cacheFloats === 'float16' ? 'fp16' : 'fp32',
+    kvCacheDtype: dtypeNames[target.cacheFloats],
     maxBatch: options.maxBatch,
     adapterModules: sites,
     kvCapacityTokens: memory.limits.maxPositions,

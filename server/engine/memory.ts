@@ -5,6 +5,7 @@ import { rowWidth } from '../contracts/adapter.ts'
 import {
   type FloatType,
   floatBytes,
+  type GraphTarget,
   type LinearModule,
   type ModelConfig,
   moduleShape,
@@ -38,9 +39,7 @@ export interface MemoryNeeds {
   readonly config: ModelConfig
   readonly options: EngineOptions
   readonly format: WeightFormat
-  /** What the graph computes in. */
-  readonly floats: FloatType
-  readonly cacheFloats: FloatType
+  readonly target: GraphTarget
   readonly sites: readonly LinearModule[]
   readonly numParameters: number
   /** What may be taken of the machine's memory now. */
@@ -49,7 +48,8 @@ export interface MemoryNeeds {
 }
 
 export function planMemory(needs: MemoryNeeds): MemoryPlan {
-  const { config, options, format, floats, cacheFloats, numParameters, freeBytes, maxChunk } = needs
+  const { config, options, format, numParameters, freeBytes, maxChunk } = needs
+  const { floats, cacheFloats } = needs.target
   if (options.maxContext !== null && options.maxContext > config.maxPosition) {
     throw new ServerError(
       'invalid_config',

@@ -108,6 +108,10 @@ export function formatOf(weights: ModelInfo['weights'], options: WeightOptions):
   }
 }
 
+/** What `--weights` calls a format. */
+export const weightsOf = (format: WeightFormat): ModelInfo['weights'] =>
+  format.kind === 'quantized' ? `int${format.bits}` : format.kind
+
 /**
  * Integers are multiplied with the shorter floats where the device has them. Keys and values are what is
  * computed in; with our own operators halves beside quantised weights, whose error is the larger one.
@@ -129,14 +133,16 @@ export function targetOf(
 }
 
 const floatTypes = { fp32: 'float32', fp16: 'float16' } as const
+/** As users name them. */
+export const dtypeNames = { float32: 'fp32', float16: 'fp16' } as const
 
 const ownCache = (weights: ModelInfo['weights'], asked: KvCacheDtype): FloatType =>
   asked === 'auto' ? (weights === 'fp32' ? 'float32' : 'float16') : floatTypes[asked]
 
 /** ONNX Runtime's attention reads what it computes in. */
 function cacheAs(floats: FloatType, asked: KvCacheDtype): FloatType {
-  if (asked === 'auto' || floatTypes[asked] === floats) return floats
-  const only = floats === 'float32' ? 'fp32' : 'fp16'
+  const only = dtypeNames[floats]
+  if (asked === 'auto' || asked === only) return floats
   throw new ServerError(
     'invalid_config',
     `--kv-cache-dtype ${asked} needs --device cpu and --kernels own; here keys and values are ${only}: ` +

@@ -12,7 +12,7 @@ import type {
   WeightFormat,
 } from '../../server/contracts/checkpoint.ts'
 import type { KvCacheDtype } from '../../server/contracts/engine.ts'
-import { targetOf } from '../../server/engine/weights.ts'
+import { targetOf, weightsOf } from '../../server/engine/weights.ts'
 import { openCheckpoint } from '../../server/model/checkpoint.ts'
 import { convertCheckpoint } from '../../server/model/convert.ts'
 import { cpuDevice, type ModelDevice } from '../../server/model/device.ts'
@@ -40,9 +40,6 @@ export interface ServedModelOptions {
 /** Our own operators compute in float32, on the CPU. */
 const canUseOwn = ({ accelerator }: ModelDevice, floats: FloatType): boolean =>
   accelerator === null && floats === 'float32' && ownKernels() !== null
-
-const weightsOf = (format: WeightFormat) =>
-  format.kind === 'quantized' ? (`int${format.bits}` as const) : format.kind
 
 export async function openServedModel({
   checkpoint: dir,
