@@ -1,0 +1,158 @@
+// The rooms of server/ and what each may import, from the top down: a room imports only rooms that
+// stand below it.
+
+export interface Room {
+  /** Folder under server/, or a file in server/ itself. */
+  readonly name: string
+  readonly does: string
+  /** Rooms it imports. */
+  readonly ours: readonly string[]
+  /** Packages and Node modules it imports. */
+  readonly packages: readonly string[]
+}
+
+export const rooms: readonly Room[] = [
+  {
+    name: 'main',
+    does: 'starts the front and its engine',
+    ours: [
+      'serve',
+      'metrics',
+      'hub',
+      'config',
+      'progress',
+      'engine',
+      'model',
+      'contracts',
+      'errors',
+    ],
+    packages: ['node:fs', 'node:path', 'node:url', 'pino'],
+  },
+  {
+    name: 'serve',
+    does: 'the front as one object',
+    ours: ['http', 'metrics', 'contracts'],
+    packages: [],
+  },
+  {
+    name: 'http',
+    does: 'routes, gates, streams',
+    ours: ['config', 'contracts', 'errors'],
+    packages: [
+      '@hono/node-server',
+      'hono',
+      'hono/route',
+      'node:crypto',
+      'node:http',
+      'node:net',
+      'zod',
+    ],
+  },
+  {
+    name: 'metrics',
+    does: 'Prometheus',
+    ours: ['contracts'],
+    packages: ['prom-client'],
+  },
+  {
+    name: 'hub',
+    does: 'a checkpoint from a hub',
+    ours: ['contracts', 'errors'],
+    packages: [
+      '@huggingface/hub',
+      'node:crypto',
+      'node:fs',
+      'node:fs/promises',
+      'node:os',
+      'node:path',
+      'node:timers/promises',
+      'zod',
+    ],
+  },
+  {
+    name: 'config',
+    does: 'flags',
+    ours: ['flag-values', 'contracts', 'errors'],
+    packages: ['node:os', 'node:path', 'zod'],
+  },
+  {
+    name: 'flag-values',
+    does: 'values of flags',
+    ours: ['contracts'],
+    packages: [],
+  },
+  {
+    name: 'progress',
+    does: 'one line of progress',
+    ours: ['contracts'],
+    packages: [],
+  },
+  {
+    name: 'engine',
+    does: 'the engine process',
+    ours: ['adapters', 'model', 'contracts', 'errors'],
+    packages: ['node:child_process', 'node:fs', 'node:os'],
+  },
+  {
+    name: 'adapters',
+    does: 'PEFT folders, resident adapters',
+    ours: ['model', 'contracts', 'errors'],
+    packages: [
+      'lru-cache',
+      'node:crypto',
+      'node:fs',
+      'node:fs/promises',
+      'node:path',
+      'node:timers/promises',
+      'node:worker_threads',
+      'zod',
+    ],
+  },
+  {
+    name: 'model',
+    does: 'a step on a device',
+    ours: ['graph', 'contracts', 'errors'],
+    packages: [
+      '@huggingface/jinja',
+      '@huggingface/tokenizers',
+      'koffi',
+      'node:crypto',
+      'node:fs',
+      'node:module',
+      'node:os',
+      'node:path',
+      'node:url',
+      'node:worker_threads',
+      'zod',
+    ],
+  },
+  {
+    name: 'graph',
+    does: 'ONNX graphs, pure',
+    ours: ['contracts'],
+    packages: ['onnx-proto'],
+  },
+  {
+    name: 'contracts',
+    does: 'what rooms say to one another',
+    ours: ['errors'],
+    packages: ['zod'],
+  },
+  {
+    name: 'errors',
+    does: 'every error code',
+    ours: [],
+    packages: [],
+  },
+]
+
+/** The table of ARCHITECTURE.md. */
+export function renderRooms(): string {
+  const list = (names: readonly string[]) => names.join(', ') || '–'
+  const packagesOf = ({ packages }: Room) =>
+    list(packages.filter((name) => !name.startsWith('node:')))
+  const lines = rooms.map(
+    (room) => `| ${room.name} | ${room.does} | ${list(room.ours)} | ${packagesOf(room)} |`,
+  )
+  return `${['| room | does | imports | packages |', '| --- | --- | --- | --- |', ...lines].join('\n')}\n`
+}
