@@ -3,7 +3,7 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createInterface } from 'node:readline'
-import { withHugePages } from '../server/engine/huge-pages.ts'
+import { withHugePages } from '../server/engine-client/huge-pages.ts'
 import type { Measurement, PeerInfo, PeerMessage } from './peers/protocol.ts'
 
 export interface PeerProcess {

@@ -12,9 +12,9 @@ import {
   createEngineClient,
   type EngineLimits,
   type LocalEngineClient,
-} from '../server/engine/client.ts'
-import { createDeferred } from '../server/engine/deferred.ts'
-import { createReplaceableClient } from '../server/engine/replaceable-client.ts'
+} from '../server/engine-client/client.ts'
+import { createDeferred } from '../server/engine-client/deferred.ts'
+import { createReplaceableClient } from '../server/engine-client/replaceable-client.ts'
 import { openCheckpoint } from '../server/model/checkpoint.ts'
 import { within } from './support/deadline.ts'
 import { root } from './support/root.ts'

@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict'
 import { describe, it, mock } from 'node:test'
 import { type GenerationEvent, isTerminal } from '../server/contracts/generation.ts'
-import { createDeferred } from '../server/engine/deferred.ts'
+import { createDeferred } from '../server/engine-client/deferred.ts'
 import { within } from './support/deadline.ts'
 import { createRandomNumbers, pick } from './support/random-numbers.ts'
 import {

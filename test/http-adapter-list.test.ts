@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import type { AdapterSummary } from '../server/contracts/adapter.ts'
-import { createDeferred } from '../server/engine/deferred.ts'
+import { createDeferred } from '../server/engine-client/deferred.ts'
 import { createAdapterList } from '../server/http/adapter-list.ts'
 import { within } from './support/deadline.ts'
 

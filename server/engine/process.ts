@@ -1,9 +1,9 @@
 // Entry of the engine process: loads a checkpoint, then serves the front's messages over IPC.
 // It owns the model and nothing else; when the front goes, it goes.
 
+import { type FromEngine, heartbeatMs, type ToEngine } from '../engine-client/protocol.ts'
 import { ServerError } from '../errors.ts'
 import { type OpenEngine, openEngine } from './engine.ts'
-import { type FromEngine, heartbeatMs, type ToEngine } from './protocol.ts'
 
 function send(message: FromEngine): void {
   // A front that goes between the question and the writing is no error: 'disconnect' follows.

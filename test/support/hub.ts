@@ -5,7 +5,7 @@ import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { createDeferred } from '../../server/engine/deferred.ts'
+import { createDeferred } from '../../server/engine-client/deferred.ts'
 
 export type Fault =
   | {

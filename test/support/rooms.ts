@@ -21,8 +21,8 @@ export const rooms: readonly Room[] = [
       'hub',
       'config',
       'progress',
-      'engine',
       'model',
+      'engine-client',
       'contracts',
       'errors',
     ],
@@ -90,8 +90,8 @@ export const rooms: readonly Room[] = [
   {
     name: 'engine',
     does: 'the engine process',
-    ours: ['adapters', 'model', 'contracts', 'errors'],
-    packages: ['node:child_process', 'node:fs', 'node:os'],
+    ours: ['adapters', 'model', 'engine-client', 'contracts', 'errors'],
+    packages: ['node:fs', 'node:os'],
   },
   {
     name: 'adapters',
@@ -131,6 +131,12 @@ export const rooms: readonly Room[] = [
     does: 'ONNX graphs, pure',
     ours: ['contracts'],
     packages: ['onnx-proto'],
+  },
+  {
+    name: 'engine-client',
+    does: "the front's side of the engine",
+    ours: ['contracts', 'errors'],
+    packages: ['node:child_process'],
   },
   {
     name: 'contracts',

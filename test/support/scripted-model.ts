@@ -10,7 +10,6 @@ import {
   isTerminal,
   type SamplingParams,
 } from '../../server/contracts/generation.ts'
-import { createDeferred } from '../../server/engine/deferred.ts'
 import type { IdleTimer } from '../../server/engine/idle-timer.ts'
 import { firstShape } from '../../server/engine/kv-shape.ts'
 import { createLoop } from '../../server/engine/loop.ts'
@@ -22,6 +21,7 @@ import {
   type TokenText,
 } from '../../server/engine/sequence.ts'
 import type { StepRunner } from '../../server/engine/step-runner.ts'
+import { createDeferred } from '../../server/engine-client/deferred.ts'
 import { within } from './deadline.ts'
 import { createRandomNumbers } from './random-numbers.ts'
 

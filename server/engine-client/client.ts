@@ -19,7 +19,7 @@ import { withHugePages } from './huge-pages.ts'
 import type { CallName, Calls, FromEngine, ToEngine } from './protocol.ts'
 
 // Built from this file's own suffix: tsc rewrites imports but not URLs.
-const entry = new URL(`./process${import.meta.url.slice(-3)}`, import.meta.url)
+const entry = new URL(`../engine/process${import.meta.url.slice(-3)}`, import.meta.url)
 
 /** When an engine counts as stuck, and how fast it is started again. */
 export interface EngineLimits {

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { withHugePages } from '../server/engine/huge-pages.ts'
+import { withHugePages } from '../server/engine-client/huge-pages.ts'
 
 test('huge pages are asked for beside what is set, unless the operator has decided', () => {
   const wanted = 'glibc.malloc.hugetlb=1'
