@@ -3,9 +3,9 @@
 //   node dist/bench/prefill-gap.js <checkpoint> [cache folder]
 
 import { isTerminal } from '../server/contracts/generation.ts'
-import { firstShape } from '../server/engine/kv-shape.ts'
-import { createLoop } from '../server/engine/loop.ts'
 import { createDeferred } from '../server/engine-client/deferred.ts'
+import { firstShape } from '../server/loop/kv-shape.ts'
+import { createLoop } from '../server/loop/loop.ts'
 import { openCheckpoint } from '../server/model/checkpoint.ts'
 import { convertCheckpoint } from '../server/model/convert.ts'
 import { createRunner } from '../server/model/runner.ts'

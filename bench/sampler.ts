@@ -2,9 +2,9 @@
 //   node dist/bench/sampler.js
 
 import type { SamplingParams } from '../server/contracts/generation.ts'
-import { logprobsOf } from '../server/engine/logprobs.ts'
-import { sample } from '../server/engine/sampler.ts'
 import { logitBlock } from '../server/graph/decoder.ts'
+import { logprobsOf } from '../server/sampling/logprobs.ts'
+import { sample } from '../server/sampling/sampler.ts'
 import { createRandomNumbers, normal } from '../test/support/random-numbers.ts'
 import { createRequest } from '../test/support/scripted-model.ts'
 

@@ -15,8 +15,8 @@ import {
   type WeightFormat,
 } from '../server/contracts/checkpoint.ts'
 import type { KvCacheDtype } from '../server/contracts/engine.ts'
-import { chunkEnd } from '../server/engine/scheduler.ts'
 import { weightsOf } from '../server/engine/weights.ts'
+import { chunkEnd } from '../server/loop/scheduler.ts'
 import { openCheckpoint } from '../server/model/checkpoint.ts'
 import { ownKernels } from '../server/model/own-kernels.ts'
 import { createRandomNumbers, pick } from './support/random-numbers.ts'

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import type { GenerationEvent } from '../server/contracts/generation.ts'
-import { logprobsOf } from '../server/engine/logprobs.ts'
+import { logprobsOf } from '../server/sampling/logprobs.ts'
 import {
   bytesOf,
   chaotic,

@@ -14,8 +14,8 @@ import {
 import type { EngineOptions } from '../contracts/engine.ts'
 import { describeParts, type MemoryParts, mebibytes } from '../contracts/memory.ts'
 import { ServerError } from '../errors.ts'
+import type { KvLimits } from '../loop/kv-shape.ts'
 import { positionBytesOf } from '../model/kv-cache.ts'
-import type { KvLimits } from './kv-shape.ts'
 
 const float32Bytes = floatBytes.float32
 /** Share of what weights and work space leave, for the KV cache when --kv-memory is not given. */

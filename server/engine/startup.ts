@@ -4,7 +4,7 @@
 
 import type { ModelInfo } from '../contracts/engine.ts'
 import { ServerError } from '../errors.ts'
-import type { StepRunner } from './step-runner.ts'
+import type { StepRunner } from '../loop/step-runner.ts'
 
 export type Startup = ModelInfo['startup']
 

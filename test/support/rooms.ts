@@ -90,7 +90,7 @@ export const rooms: readonly Room[] = [
   {
     name: 'engine',
     does: 'the engine process',
-    ours: ['adapters', 'model', 'engine-client', 'contracts', 'errors'],
+    ours: ['adapters', 'model', 'loop', 'engine-client', 'contracts', 'errors'],
     packages: ['node:fs', 'node:os'],
   },
   {
@@ -125,6 +125,18 @@ export const rooms: readonly Room[] = [
       'node:worker_threads',
       'zod',
     ],
+  },
+  {
+    name: 'loop',
+    does: 'the heartbeat',
+    ours: ['sampling', 'contracts', 'errors'],
+    packages: [],
+  },
+  {
+    name: 'sampling',
+    does: 'logits → token → text, pure',
+    ours: ['contracts'],
+    packages: [],
   },
   {
     name: 'graph',

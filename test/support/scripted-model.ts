@@ -10,18 +10,18 @@ import {
   isTerminal,
   type SamplingParams,
 } from '../../server/contracts/generation.ts'
-import type { IdleTimer } from '../../server/engine/idle-timer.ts'
-import { firstShape } from '../../server/engine/kv-shape.ts'
-import { createLoop } from '../../server/engine/loop.ts'
-import type { SavedBlock } from '../../server/engine/prefix-cache.ts'
+import { createDeferred } from '../../server/engine-client/deferred.ts'
+import type { IdleTimer } from '../../server/loop/idle-timer.ts'
+import { firstShape } from '../../server/loop/kv-shape.ts'
+import { createLoop } from '../../server/loop/loop.ts'
+import type { SavedBlock } from '../../server/loop/prefix-cache.ts'
 import {
   createSequence,
   type Sequence,
   type SequenceOptions,
   type TokenText,
-} from '../../server/engine/sequence.ts'
-import type { StepRunner } from '../../server/engine/step-runner.ts'
-import { createDeferred } from '../../server/engine-client/deferred.ts'
+} from '../../server/loop/sequence.ts'
+import type { StepRunner } from '../../server/loop/step-runner.ts'
 import { within } from './deadline.ts'
 import { createRandomNumbers } from './random-numbers.ts'
 

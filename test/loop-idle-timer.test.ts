@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { it, mock } from 'node:test'
-import { createIdleTimer } from '../server/engine/idle-timer.ts'
+import { createIdleTimer } from '../server/loop/idle-timer.ts'
 
 it('an idle timer does its task once, after the time since the last start, unless stopped', () => {
   mock.timers.enable({ apis: ['setTimeout'] })

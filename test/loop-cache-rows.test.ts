@@ -3,8 +3,8 @@
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import type { KvShape } from '../server/engine/kv-shape.ts'
-import { firstShape, fits, shapeFor } from '../server/engine/kv-shape.ts'
+import type { KvShape } from '../server/loop/kv-shape.ts'
+import { firstShape, fits, shapeFor } from '../server/loop/kv-shape.ts'
 import { createRandomNumbers, pick } from './support/random-numbers.ts'
 import { createRequest, createTestLoop, numbered, textOf } from './support/scripted-model.ts'
 

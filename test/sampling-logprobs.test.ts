@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { logprobsOf } from '../server/engine/logprobs.ts'
+import { logprobsOf } from '../server/sampling/logprobs.ts'
 import { createRandomNumbers, normal } from './support/random-numbers.ts'
 import { chaotic, createRequest, createTestSequence } from './support/scripted-model.ts'
 

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { blockTokens, createPrefixCache } from '../server/engine/prefix-cache.ts'
+import { blockTokens, createPrefixCache } from '../server/loop/prefix-cache.ts'
 import { createRandomNumbers, pick } from './support/random-numbers.ts'
 import {
   createRequest,

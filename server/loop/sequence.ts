@@ -9,12 +9,12 @@ import type {
   TokenLogprob,
   TokenLogprobs,
 } from '../contracts/generation.ts'
-import { createDetokenizer, type TokenBytes } from './detokenizer.ts'
-import { logprobsOf, type RankedToken } from './logprobs.ts'
+import { createDetokenizer, type TokenBytes } from '../sampling/detokenizer.ts'
+import { logprobsOf, type RankedToken } from '../sampling/logprobs.ts'
+import { createRandom } from '../sampling/random.ts'
+import { sample } from '../sampling/sampler.ts'
+import { createReasoningSplitter, createStopMatcher, type SplitText } from '../sampling/stop.ts'
 import type { PrefixPlace } from './prefix-cache.ts'
-import { createRandom } from './random.ts'
-import { sample } from './sampler.ts'
-import { createReasoningSplitter, createStopMatcher, type SplitText } from './stop.ts'
 
 export interface TokenText extends TokenBytes {
   tokenText(id: number): string

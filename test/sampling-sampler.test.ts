@@ -3,8 +3,8 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import type { SamplingParams } from '../server/contracts/generation.ts'
-import { createRandom } from '../server/engine/random.ts'
-import { NonFiniteLogitsError, type SamplerInput, sample } from '../server/engine/sampler.ts'
+import { createRandom } from '../server/sampling/random.ts'
+import { NonFiniteLogitsError, type SamplerInput, sample } from '../server/sampling/sampler.ts'
 import { createRandomNumbers, normal, pick } from './support/random-numbers.ts'
 import { createRequest } from './support/scripted-model.ts'
 

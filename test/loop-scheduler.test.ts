@@ -2,8 +2,8 @@
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { chunkEnd, createScheduler, type RowMove, type Step } from '../server/engine/scheduler.ts'
-import type { Sequence } from '../server/engine/sequence.ts'
+import { chunkEnd, createScheduler, type RowMove, type Step } from '../server/loop/scheduler.ts'
+import type { Sequence } from '../server/loop/sequence.ts'
 import { createRandomNumbers, pick } from './support/random-numbers.ts'
 import { createRequest, createTestSequence } from './support/scripted-model.ts'
 

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { createChunkPace } from '../server/engine/chunk-pace.ts'
+import { createChunkPace } from '../server/loop/chunk-pace.ts'
 
 describe('the pace of a prompt', () => {
   it('settles where a chunk takes the target, also with a fixed cost per run', () => {

@@ -2,8 +2,8 @@
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { createDetokenizer } from '../server/engine/detokenizer.ts'
-import { createReasoningSplitter, createStopMatcher } from '../server/engine/stop.ts'
+import { createDetokenizer } from '../server/sampling/detokenizer.ts'
+import { createReasoningSplitter, createStopMatcher } from '../server/sampling/stop.ts'
 import { createRandomNumbers, pick } from './support/random-numbers.ts'
 import {
   bytesOf,

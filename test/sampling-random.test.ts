@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { createRandom } from '../server/engine/random.ts'
+import { createRandom } from '../server/sampling/random.ts'
 
 describe('seeded randomness', () => {
   it('gives the same number for the same seed and position, in any order of asking', () => {
