@@ -90,7 +90,7 @@ export const rooms: readonly Room[] = [
   {
     name: 'engine',
     does: 'the engine process',
-    ours: ['adapters', 'model', 'loop', 'engine-client', 'contracts', 'errors'],
+    ours: ['adapters', 'loop', 'tokenizer', 'model', 'engine-client', 'contracts', 'errors'],
     packages: ['node:fs', 'node:os'],
   },
   {
@@ -109,24 +109,6 @@ export const rooms: readonly Room[] = [
     ],
   },
   {
-    name: 'model',
-    does: 'a step on a device',
-    ours: ['graph', 'contracts', 'errors'],
-    packages: [
-      '@huggingface/jinja',
-      '@huggingface/tokenizers',
-      'koffi',
-      'node:crypto',
-      'node:fs',
-      'node:module',
-      'node:os',
-      'node:path',
-      'node:url',
-      'node:worker_threads',
-      'zod',
-    ],
-  },
-  {
     name: 'loop',
     does: 'the heartbeat',
     ours: ['sampling', 'contracts', 'errors'],
@@ -137,6 +119,28 @@ export const rooms: readonly Room[] = [
     does: 'logits → token → text, pure',
     ours: ['contracts'],
     packages: [],
+  },
+  {
+    name: 'tokenizer',
+    does: 'text ↔ tokens, chat template',
+    ours: ['model', 'contracts', 'errors'],
+    packages: ['@huggingface/jinja', '@huggingface/tokenizers', 'node:fs', 'node:path', 'zod'],
+  },
+  {
+    name: 'model',
+    does: 'a step on a device',
+    ours: ['graph', 'contracts', 'errors'],
+    packages: [
+      'koffi',
+      'node:crypto',
+      'node:fs',
+      'node:module',
+      'node:os',
+      'node:path',
+      'node:url',
+      'node:worker_threads',
+      'zod',
+    ],
   },
   {
     name: 'graph',

@@ -6,7 +6,7 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { ServerError } from '../errors.ts'
-import { readJson } from './checkpoint.ts'
+import { readJson } from '../model/checkpoint.ts'
 
 const addedToken = z.looseObject({
   id: z.int().nonnegative(),
