@@ -5,8 +5,8 @@
 import { existsSync, readFileSync, renameSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { openCheckpoint } from '../server/checkpoint/checkpoint.ts'
 import type { ModelConfig } from '../server/contracts/checkpoint.ts'
-import { openCheckpoint } from '../server/model/checkpoint.ts'
 import { type BlockType, blockBytes, blockSize, quantizeBlocks } from './ggml-blocks.ts'
 import { type GgufTensor, type GgufValue, writeGguf } from './gguf.ts'
 

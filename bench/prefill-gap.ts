@@ -2,11 +2,11 @@
 // with chunks paced to a target. The bare engine on a checkpoint folder, int4.
 //   node dist/bench/prefill-gap.js <checkpoint> [cache folder]
 
+import { openCheckpoint } from '../server/checkpoint/checkpoint.ts'
 import { isTerminal } from '../server/contracts/generation.ts'
 import { createDeferred } from '../server/engine-client/deferred.ts'
 import { firstShape } from '../server/loop/kv-shape.ts'
 import { createLoop } from '../server/loop/loop.ts'
-import { openCheckpoint } from '../server/model/checkpoint.ts'
 import { convertCheckpoint } from '../server/model/convert.ts'
 import { createRunner } from '../server/model/runner.ts'
 import { createRequest, createTestSequence } from '../test/support/scripted-model.ts'

@@ -7,6 +7,7 @@ import assert from 'node:assert/strict'
 import { mkdirSync, renameSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
+import { openCheckpoint } from '../server/checkpoint/checkpoint.ts'
 import type { ScaledComponent } from '../server/contracts/adapter.ts'
 import {
   type Kernels,
@@ -17,7 +18,6 @@ import {
 import type { KvCacheDtype } from '../server/contracts/engine.ts'
 import { weightsOf } from '../server/engine/weights.ts'
 import { chunkEnd } from '../server/loop/scheduler.ts'
-import { openCheckpoint } from '../server/model/checkpoint.ts'
 import { ownKernels } from '../server/model/own-kernels.ts'
 import { createRandomNumbers, pick } from './support/random-numbers.ts'
 import { root } from './support/root.ts'

@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
+import { openCheckpoint } from '../server/checkpoint/checkpoint.ts'
 import type { ScaledComponent } from '../server/contracts/adapter.ts'
 import {
   type FloatType,
@@ -13,7 +14,6 @@ import {
 } from '../server/contracts/checkpoint.ts'
 import { createGraphBuilder } from '../server/graph/builder.ts'
 import { encodeModel } from '../server/graph/encoding.ts'
-import { openCheckpoint } from '../server/model/checkpoint.ts'
 import { cpuDevice } from '../server/model/device.ts'
 import { createDeviceKvCache } from '../server/model/device-kv-cache.ts'
 import { relativeDifference } from '../server/model/self-test.ts'

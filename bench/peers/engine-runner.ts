@@ -2,6 +2,8 @@
 // and how adapters get into memory. What changes there is followed here.
 
 import { createAdapterStore } from '../../server/adapters/store.ts'
+import { openCheckpoint } from '../../server/checkpoint/checkpoint.ts'
+import { parseModelConfig } from '../../server/checkpoint/checkpoint-config.ts'
 import { flags } from '../../server/config.ts'
 import type { ScaledComponent } from '../../server/contracts/adapter.ts'
 import type {
@@ -12,8 +14,6 @@ import type {
 } from '../../server/contracts/checkpoint.ts'
 import type { KvCacheDtype } from '../../server/contracts/engine.ts'
 import { resolveKernels, targetOf, weightsOf } from '../../server/engine/weights.ts'
-import { openCheckpoint } from '../../server/model/checkpoint.ts'
-import { parseModelConfig } from '../../server/model/checkpoint-config.ts'
 import { convertCheckpoint } from '../../server/model/convert.ts'
 import { cpuDevice } from '../../server/model/device.ts'
 import { ownKernels } from '../../server/model/own-kernels.ts'

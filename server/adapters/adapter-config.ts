@@ -3,8 +3,8 @@
 // are adapted.
 
 import { z } from 'zod'
+import { findDuplicateKey } from '../checkpoint/safetensors-header.ts'
 import { ServerError } from '../errors.ts'
-import { findDuplicateKey } from '../model/safetensors-header.ts'
 
 export interface AdapterConfig {
   readonly targetModules: readonly string[] | null

@@ -1,11 +1,11 @@
 // The tensors of a PEFT LoRA file: pairs lora_A [r, in] and lora_B [out, r] per adapted module.
 // A plan is made from names and shapes alone, before any weight is read.
 
+import type { SafetensorsFile } from '../checkpoint/safetensors.ts'
+import type { TensorInfo } from '../checkpoint/safetensors-header.ts'
 import type { Component, ModuleUpdate } from '../contracts/adapter.ts'
 import { type LinearModule, type ModelConfig, moduleShape } from '../contracts/checkpoint.ts'
 import { ServerError } from '../errors.ts'
-import type { SafetensorsFile } from '../model/safetensors.ts'
-import type { TensorInfo } from '../model/safetensors-header.ts'
 import type { AdapterConfig } from './adapter-config.ts'
 
 /** One adapted module of one layer, as the file holds it. */

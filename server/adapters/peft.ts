@@ -3,11 +3,11 @@
 
 import { createHash } from 'node:crypto'
 import type { FileHandle } from 'node:fs/promises'
+import { safetensorsFromBuffer } from '../checkpoint/safetensors.ts'
+import { parseHeader, readHeaderLength } from '../checkpoint/safetensors-header.ts'
 import type { Component } from '../contracts/adapter.ts'
 import { type LinearModule, linearModules, type ModelConfig } from '../contracts/checkpoint.ts'
 import { ServerError } from '../errors.ts'
-import { safetensorsFromBuffer } from '../model/safetensors.ts'
-import { parseHeader, readHeaderLength } from '../model/safetensors-header.ts'
 import { type AdapterConfig, parseAdapterConfig } from './adapter-config.ts'
 import {
   type AdapterFolder,

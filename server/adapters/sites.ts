@@ -1,8 +1,8 @@
 // Which modules the adapters of a folder change. The graph gets a site for adapters on those only,
 // since each site costs a little on every row.
 
+import { openSafetensors } from '../checkpoint/safetensors.ts'
 import { type LinearModule, linearModules } from '../contracts/checkpoint.ts'
-import { openSafetensors } from '../model/safetensors.ts'
 import {
   type AdapterFolder,
   fileInside,

@@ -4,6 +4,7 @@
 import { createAdapterReader } from '../adapters/reader.ts'
 import { joinSites, sitesOfFolder } from '../adapters/sites.ts'
 import { createAdapterStore } from '../adapters/store.ts'
+import { openCheckpoint } from '../checkpoint/checkpoint.ts'
 import type { AdapterSummary } from '../contracts/adapter.ts'
 import type {
   EngineOptions,
@@ -18,7 +19,6 @@ import { createIdleTimer } from '../loop/idle-timer.ts'
 import { firstShape } from '../loop/kv-shape.ts'
 import { createLoop } from '../loop/loop.ts'
 import { createSequence } from '../loop/sequence.ts'
-import { openCheckpoint } from '../model/checkpoint.ts'
 import { convertCheckpoint, probeOf } from '../model/convert.ts'
 import { openDevice } from '../model/device.ts'
 import { ownKernels } from '../model/own-kernels.ts'

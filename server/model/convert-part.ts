@@ -2,11 +2,11 @@
 // weights file. Runs in the caller's thread or, as a worker, beside others on the same file.
 
 import { closeSync, openSync, writeSync } from 'node:fs'
+import { openCheckpoint } from '../checkpoint/checkpoint.ts'
+import { finiteTensors } from '../checkpoint/finite-tensors.ts'
 import type { GraphTarget, WeightFormat } from '../contracts/checkpoint.ts'
 import { buildDecoder } from '../graph/decoder.ts'
 import { placeWeights } from '../graph/encoding.ts'
-import { openCheckpoint } from './checkpoint.ts'
-import { finiteTensors } from './finite-tensors.ts'
 import { type OnBytes, serveTask } from './worker.ts'
 
 export interface ConvertPart {

@@ -6,6 +6,8 @@ import { createHash } from 'node:crypto'
 import { mkdirSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { basename, join } from 'node:path'
+import { baseDigestOf } from '../checkpoint/base-digest.ts'
+import type { Checkpoint } from '../checkpoint/checkpoint.ts'
 import {
   cpuTarget,
   type GraphTarget,
@@ -21,9 +23,7 @@ import {
   type WeightPlacement,
   weightsFileName,
 } from '../graph/encoding.ts'
-import { baseDigestOf } from './base-digest.ts'
 import { explainDiskError, freeBytes, readable, requireSpace } from './cache-disk.ts'
-import type { Checkpoint } from './checkpoint.ts'
 import { type ConvertPart, convertPart } from './convert-part.ts'
 import { checkFolder, discardFolder, publishFolder } from './converted-folder.ts'
 import { type HashedFile, isSameStamp, knownHashes, stampOf } from './file-hashes.ts'

@@ -5,8 +5,8 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { z } from 'zod'
+import { readJson } from '../checkpoint/checkpoint.ts'
 import { ServerError } from '../errors.ts'
-import { readJson } from '../model/checkpoint.ts'
 
 const addedToken = z.looseObject({
   id: z.int().nonnegative(),

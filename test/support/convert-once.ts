@@ -1,7 +1,7 @@
 // Converts a checkpoint in a process of its own and prints the graph's path:
 //   node convert-once.js CHECKPOINT CACHE
 
-import { openCheckpoint } from '../../server/model/checkpoint.ts'
+import { openCheckpoint } from '../../server/checkpoint/checkpoint.ts'
 import { convertCheckpoint } from '../../server/model/convert.ts'
 
 const [dir = '', cacheDir = ''] = process.argv.slice(2)

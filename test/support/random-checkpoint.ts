@@ -3,8 +3,8 @@
 
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { parseModelConfig } from '../../server/model/checkpoint-config.ts'
-import { expectedTensors } from '../../server/model/checkpoint-tensors.ts'
+import { parseModelConfig } from '../../server/checkpoint/checkpoint-config.ts'
+import { expectedTensors } from '../../server/checkpoint/checkpoint-tensors.ts'
 import { createRandomNumbers, normal } from './random-numbers.ts'
 import { encodeSafetensors, type TestTensor } from './tensor-files.ts'
 

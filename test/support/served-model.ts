@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createAdapterStore } from '../../server/adapters/store.ts'
+import { openCheckpoint } from '../../server/checkpoint/checkpoint.ts'
 import type { ScaledComponent } from '../../server/contracts/adapter.ts'
 import type {
   FloatType,
@@ -13,7 +14,6 @@ import type {
 } from '../../server/contracts/checkpoint.ts'
 import type { KvCacheDtype } from '../../server/contracts/engine.ts'
 import { targetOf, weightsOf } from '../../server/engine/weights.ts'
-import { openCheckpoint } from '../../server/model/checkpoint.ts'
 import { convertCheckpoint } from '../../server/model/convert.ts'
 import { cpuDevice, type ModelDevice } from '../../server/model/device.ts'
 import { ownKernels } from '../../server/model/own-kernels.ts'

@@ -3,9 +3,12 @@
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
+import {
+  parseGenerationDefaults,
+  parseModelConfig,
+} from '../server/checkpoint/checkpoint-config.ts'
+import { expectedTensors } from '../server/checkpoint/checkpoint-tensors.ts'
 import type { ModelConfig } from '../server/contracts/checkpoint.ts'
-import { parseGenerationDefaults, parseModelConfig } from '../server/model/checkpoint-config.ts'
-import { expectedTensors } from '../server/model/checkpoint-tensors.ts'
 
 const qwenDistill = {
   architectures: ['Qwen2ForCausalLM'],

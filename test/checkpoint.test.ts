@@ -13,10 +13,13 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { openCheckpoint } from '../server/checkpoint/checkpoint.ts'
+import {
+  parseGenerationDefaults,
+  parseModelConfig,
+} from '../server/checkpoint/checkpoint-config.ts'
+import { expectedTensors } from '../server/checkpoint/checkpoint-tensors.ts'
 import type { ModelConfig } from '../server/contracts/checkpoint.ts'
-import { openCheckpoint } from '../server/model/checkpoint.ts'
-import { parseGenerationDefaults, parseModelConfig } from '../server/model/checkpoint-config.ts'
-import { expectedTensors } from '../server/model/checkpoint-tensors.ts'
 import { createTempFolder } from './support/temp-folder.ts'
 import { encodeSafetensors, pseudoRandom, type TestTensor } from './support/tensor-files.ts'
 
