@@ -4,10 +4,10 @@
 
 import { openCheckpoint } from '../server/checkpoint/checkpoint.ts'
 import { isTerminal } from '../server/contracts/generation.ts'
+import { convertCheckpoint } from '../server/conversion/convert.ts'
 import { createDeferred } from '../server/engine-client/deferred.ts'
 import { firstShape } from '../server/loop/kv-shape.ts'
 import { createLoop } from '../server/loop/loop.ts'
-import { convertCheckpoint } from '../server/model/convert.ts'
 import { createRunner } from '../server/model/runner.ts'
 import { createRequest, createTestSequence } from '../test/support/scripted-model.ts'
 

@@ -8,7 +8,7 @@ import { findAdapterFolder } from '../server/adapters/adapter-folder.ts'
 import { otherBase, parseManifest, readManifest } from '../server/adapters/manifest.ts'
 import { baseDigestOf } from '../server/checkpoint/base-digest.ts'
 import { openCheckpoint } from '../server/checkpoint/checkpoint.ts'
-import { hashFiles } from '../server/model/file-hashes.ts'
+import { hashFiles } from '../server/conversion/file-hashes.ts'
 import { createTempFolder } from './support/temp-folder.ts'
 import { writeAdapter } from './support/tensor-files.ts'
 

@@ -13,8 +13,8 @@ import type {
   WeightFormat,
 } from '../../server/contracts/checkpoint.ts'
 import type { KvCacheDtype } from '../../server/contracts/engine.ts'
+import { convertCheckpoint } from '../../server/conversion/convert.ts'
 import { resolveKernels, targetOf, weightsOf } from '../../server/engine/weights.ts'
-import { convertCheckpoint } from '../../server/model/convert.ts'
 import { cpuDevice } from '../../server/model/device.ts'
 import { ownKernels } from '../../server/model/own-kernels.ts'
 import { createRunner } from '../../server/model/runner.ts'

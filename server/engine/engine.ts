@@ -14,12 +14,12 @@ import type {
   TokenizeResult,
 } from '../contracts/engine.ts'
 import type { GenerateRequest, GenerationEvent, Prompt } from '../contracts/generation.ts'
+import { convertCheckpoint, probeOf } from '../conversion/convert.ts'
 import { ServerError } from '../errors.ts'
 import { createIdleTimer } from '../loop/idle-timer.ts'
 import { firstShape } from '../loop/kv-shape.ts'
 import { createLoop } from '../loop/loop.ts'
 import { createSequence } from '../loop/sequence.ts'
-import { convertCheckpoint, probeOf } from '../model/convert.ts'
 import { openDevice } from '../model/device.ts'
 import { ownKernels } from '../model/own-kernels.ts'
 import { createRunner } from '../model/runner.ts'

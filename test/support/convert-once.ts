@@ -2,7 +2,7 @@
 //   node convert-once.js CHECKPOINT CACHE
 
 import { openCheckpoint } from '../../server/checkpoint/checkpoint.ts'
-import { convertCheckpoint } from '../../server/model/convert.ts'
+import { convertCheckpoint } from '../../server/conversion/convert.ts'
 
 const [dir = '', cacheDir = ''] = process.argv.slice(2)
 const checkpoint = openCheckpoint(dir)

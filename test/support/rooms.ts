@@ -92,6 +92,7 @@ export const rooms: readonly Room[] = [
     does: 'the engine process',
     ours: [
       'model',
+      'conversion',
       'adapters',
       'loop',
       'tokenizer',
@@ -105,18 +106,14 @@ export const rooms: readonly Room[] = [
   {
     name: 'model',
     does: 'a step on a device',
+    ours: ['graph', 'contracts', 'errors'],
+    packages: ['koffi', 'node:fs', 'node:module', 'node:path', 'node:url'],
+  },
+  {
+    name: 'conversion',
+    does: 'checkpoint → cache folder',
     ours: ['graph', 'checkpoint', 'contracts', 'errors'],
-    packages: [
-      'koffi',
-      'node:crypto',
-      'node:fs',
-      'node:module',
-      'node:os',
-      'node:path',
-      'node:url',
-      'node:worker_threads',
-      'zod',
-    ],
+    packages: ['node:crypto', 'node:fs', 'node:os', 'node:path', 'node:worker_threads', 'zod'],
   },
   {
     name: 'adapters',

@@ -26,11 +26,15 @@ import { openCheckpoint } from '../server/checkpoint/checkpoint.ts'
 import { parseModelConfig } from '../server/checkpoint/checkpoint-config.ts'
 import { expectedTensors } from '../server/checkpoint/checkpoint-tensors.ts'
 import { cpuTarget, linearModules, type WeightFormat } from '../server/contracts/checkpoint.ts'
-import { explainDiskError } from '../server/model/cache-disk.ts'
-import { type ConvertOptions, convertCheckpoint, shareWeights } from '../server/model/convert.ts'
-import type { ConvertPart } from '../server/model/convert-part.ts'
-import { partialName } from '../server/model/partial-folder.ts'
-import { runWorkers } from '../server/model/worker.ts'
+import { explainDiskError } from '../server/conversion/cache-disk.ts'
+import {
+  type ConvertOptions,
+  convertCheckpoint,
+  shareWeights,
+} from '../server/conversion/convert.ts'
+import type { ConvertPart } from '../server/conversion/convert-part.ts'
+import { partialName } from '../server/conversion/partial-folder.ts'
+import { runWorkers } from '../server/conversion/worker.ts'
 import { createTempFolder } from './support/temp-folder.ts'
 import { encodeSafetensors, pseudoRandom, type TestTensor } from './support/tensor-files.ts'
 
