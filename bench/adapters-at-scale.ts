@@ -13,8 +13,8 @@ import { openCheckpoint } from '../server/checkpoint/checkpoint.ts'
 import type { ScaledComponent } from '../server/contracts/adapter.ts'
 import { convertCheckpoint } from '../server/conversion/convert.ts'
 import { formatOf, resolveWeights } from '../server/engine/weights.ts'
-import { cpuDevice } from '../server/model/device.ts'
 import { createRunner } from '../server/model/runner.ts'
+import { cpuDevice } from '../server/runtime/device.ts'
 import { writeRandomAdapter } from './random-adapter.ts'
 
 const numRows = 8

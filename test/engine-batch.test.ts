@@ -18,7 +18,7 @@ import {
 import type { KvCacheDtype } from '../server/contracts/engine.ts'
 import { weightsOf } from '../server/engine/weights.ts'
 import { chunkEnd } from '../server/loop/scheduler.ts'
-import { ownKernels } from '../server/model/own-kernels.ts'
+import { ownKernels } from '../server/runtime/own-kernels.ts'
 import { createRandomNumbers, pick } from './support/random-numbers.ts'
 import { root } from './support/root.ts'
 import { openServedModel } from './support/served-model.ts'

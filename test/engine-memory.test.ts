@@ -7,7 +7,7 @@ import type { EngineOptions } from '../server/contracts/engine.ts'
 import { readFreeMemory } from '../server/engine/free-memory.ts'
 import { planMemory } from '../server/engine/memory.ts'
 import { createAdapterRows } from '../server/model/adapter-rows.ts'
-import type { Tensor } from '../server/model/session.ts'
+import type { Tensor } from '../server/runtime/session.ts'
 import { smallModel } from './support/tensor-files.ts'
 
 const mebibyte = 2 ** 20

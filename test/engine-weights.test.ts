@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { formatOf, resolveWeights } from '../server/engine/weights.ts'
-import { cpuDevice } from '../server/model/device.ts'
+import { cpuDevice } from '../server/runtime/device.ts'
 
 const open = { weightBlock: null, weightZeroPoints: null }
 

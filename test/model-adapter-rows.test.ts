@@ -6,7 +6,7 @@ import type { Component } from '../server/contracts/adapter.ts'
 import { adapterA, adapterB } from '../server/graph/adapter-site.ts'
 import { toHalves } from '../server/graph/float16.ts'
 import { createAdapterRows } from '../server/model/adapter-rows.ts'
-import type { Tensor } from '../server/model/session.ts'
+import type { Tensor } from '../server/runtime/session.ts'
 import { smallModel } from './support/tensor-files.ts'
 
 const config = { ...smallModel, numLayers: 2, hiddenSize: 2, intermediateSize: 3 }

@@ -6,7 +6,7 @@ import { dirname } from 'node:path'
 import { performance } from 'node:perf_hooks'
 import { createGraphBuilder } from '../../server/graph/builder.ts'
 import { encodeModel, placeWeights } from '../../server/graph/encoding.ts'
-import { allocateTensor, openSession } from '../../server/model/session.ts'
+import { allocateTensor, openSession } from '../../server/runtime/session.ts'
 import { type Peer, servePeer } from './protocol.ts'
 
 export interface BandwidthSpec {

@@ -16,14 +16,14 @@ import {
 } from '../contracts/checkpoint.ts'
 import { adapterA, adapterB } from '../graph/adapter-site.ts'
 import { toHalves } from '../graph/float16.ts'
-import { createRowMirror } from './device-adapter-rows.ts'
 import {
   type Accelerator,
   type AnyTensor,
   allocateTensor,
   type Session,
   type Tensor,
-} from './session.ts'
+} from '../runtime/session.ts'
+import { createRowMirror } from './device-adapter-rows.ts'
 
 export interface AdapterRowsOptions {
   readonly config: ModelConfig

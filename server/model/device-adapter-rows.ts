@@ -1,8 +1,8 @@
 // Adapter rows in a device's memory: follows the rows on the host, one row at a time.
 
 import type { FloatType } from '../contracts/checkpoint.ts'
-import { createCopier } from './device-copy.ts'
-import type { Accelerator, DeviceTensor, Session, Tensor } from './session.ts'
+import { createCopier } from '../runtime/device-copy.ts'
+import type { Accelerator, DeviceTensor, Session, Tensor } from '../runtime/session.ts'
 
 export interface RowMirrorOptions {
   readonly session: Session

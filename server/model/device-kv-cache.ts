@@ -4,7 +4,14 @@
 // first decode step wants it.
 
 import { floatBytes } from '../contracts/checkpoint.ts'
-import { createCopier, type Places } from './device-copy.ts'
+import { createCopier, type Places } from '../runtime/device-copy.ts'
+import {
+  type Accelerator,
+  allocateTensor,
+  type DeviceTensor,
+  type Session,
+  type Tensor,
+} from '../runtime/session.ts'
 import {
   type KvCache,
   type KvCacheOptions,
@@ -12,13 +19,6 @@ import {
   nameCacheTensors,
   positionBytesOf,
 } from './kv-cache.ts'
-import {
-  type Accelerator,
-  allocateTensor,
-  type DeviceTensor,
-  type Session,
-  type Tensor,
-} from './session.ts'
 
 export interface DeviceKvCacheOptions extends KvCacheOptions {
   readonly session: Session

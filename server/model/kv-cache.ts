@@ -4,7 +4,7 @@
 
 import { type FloatType, floatBytes, type ModelConfig } from '../contracts/checkpoint.ts'
 import { pastKey, pastValue, presentKey, presentValue } from '../graph/decoder.ts'
-import { type AnyTensor, allocateTensor, type Tensor } from './session.ts'
+import { type AnyTensor, allocateTensor, type Tensor } from '../runtime/session.ts'
 
 export interface KvCacheShape {
   /** Number of cache rows. */

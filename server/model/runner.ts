@@ -9,6 +9,14 @@ import {
   type ModelConfig,
 } from '../contracts/checkpoint.ts'
 import { logitBlock } from '../graph/decoder.ts'
+import {
+  type Accelerator,
+  type AnyTensor,
+  allocateTensor,
+  type Binding,
+  openSession,
+  type Tensor,
+} from '../runtime/session.ts'
 import { createAdapterRows } from './adapter-rows.ts'
 import { createDeviceKvCache } from './device-kv-cache.ts'
 import {
@@ -17,14 +25,6 @@ import {
   type KvCacheShape,
   type SavedPositions,
 } from './kv-cache.ts'
-import {
-  type Accelerator,
-  type AnyTensor,
-  allocateTensor,
-  type Binding,
-  openSession,
-  type Tensor,
-} from './session.ts'
 
 export interface PrefillInput {
   readonly row: number

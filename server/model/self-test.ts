@@ -12,7 +12,7 @@ import {
 } from '../contracts/checkpoint.ts'
 import type { Device } from '../contracts/engine.ts'
 import { ServerError } from '../errors.ts'
-import { cpuDevice, type ModelDevice } from './device.ts'
+import { cpuDevice, type ModelDevice } from '../runtime/device.ts'
 import { createRunner } from './runner.ts'
 
 export interface SelfTestOptions {

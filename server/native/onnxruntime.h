@@ -1,5 +1,5 @@
 // The part of ONNX Runtime's C API that an operator of one's own needs. Its function table only ever
-// grows, so an entry is known by its place in it (as in server/model/onnxruntime.ts).
+// grows, so an entry is known by its place in it (as in server/runtime/onnxruntime.ts).
 
 #ifndef DUTYFREE_ONNXRUNTIME_H
 #define DUTYFREE_ONNXRUNTIME_H

@@ -1,7 +1,7 @@
 // The GPU as tests find it: whatever WebGPU finds. A machine without one has SwiftShader, which
 // .ci/run installs.
 
-import { type ModelDevice, openDevice } from '../../server/model/device.ts'
+import { type ModelDevice, openDevice } from '../../server/runtime/device.ts'
 
 function open(): { device: ModelDevice } | { error: Error } {
   try {

@@ -94,6 +94,7 @@ export const rooms: readonly Room[] = [
       'model',
       'conversion',
       'adapters',
+      'runtime',
       'loop',
       'tokenizer',
       'checkpoint',
@@ -106,8 +107,8 @@ export const rooms: readonly Room[] = [
   {
     name: 'model',
     does: 'a step on a device',
-    ours: ['graph', 'contracts', 'errors'],
-    packages: ['koffi', 'node:fs', 'node:module', 'node:path', 'node:url'],
+    ours: ['runtime', 'graph', 'contracts', 'errors'],
+    packages: [],
   },
   {
     name: 'conversion',
@@ -129,6 +130,12 @@ export const rooms: readonly Room[] = [
       'node:worker_threads',
       'zod',
     ],
+  },
+  {
+    name: 'runtime',
+    does: 'ONNX Runtime, devices',
+    ours: ['graph', 'contracts', 'errors'],
+    packages: ['koffi', 'node:fs', 'node:module', 'node:path', 'node:url'],
   },
   {
     name: 'loop',

@@ -15,9 +15,9 @@ import type {
 import type { KvCacheDtype } from '../../server/contracts/engine.ts'
 import { convertCheckpoint } from '../../server/conversion/convert.ts'
 import { targetOf, weightsOf } from '../../server/engine/weights.ts'
-import { cpuDevice, type ModelDevice } from '../../server/model/device.ts'
-import { ownKernels } from '../../server/model/own-kernels.ts'
 import { createRunner } from '../../server/model/runner.ts'
+import { cpuDevice, type ModelDevice } from '../../server/runtime/device.ts'
+import { ownKernels } from '../../server/runtime/own-kernels.ts'
 
 /** Beyond what the server allows on a row, to test the graph with it. */
 const maxRank = 16
