@@ -6,6 +6,7 @@ import { basename, join, resolve } from 'node:path'
 import { z } from 'zod'
 import { usualAdapterModules } from './contracts/adapter.ts'
 import type { EngineOptions } from './contracts/engine.ts'
+import { reasoningFields } from './contracts/reasoning-field.ts'
 import { ServerError } from './errors.ts'
 import {
   adapterStrength,
@@ -219,7 +220,7 @@ export const configSchema = z.strictObject({
     default: '2MB',
     description: 'Largest request body; 413 beyond it',
   }),
-  reasoningField: setting(oneOf(['both', 'reasoning', 'reasoning_content', 'none']), {
+  reasoningField: setting(oneOf(reasoningFields), {
     value: '<name>',
     default: 'both',
     description: 'Reply field for the thought: both, reasoning, reasoning_content or none',

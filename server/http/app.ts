@@ -10,7 +10,6 @@ import type { Observer } from '../contracts/observer.ts'
 import { ServerError } from '../errors.ts'
 import { createAdapterList } from './adapter-list.ts'
 import { type Admission, createAdmission } from './admission.ts'
-import { adapterHeader } from './applied-adapters.ts'
 import { createAuthenticate, openPaths } from './auth.ts'
 import { completionRoutes } from './completion-routes.ts'
 import {
@@ -28,6 +27,7 @@ import { errorResponse, toServerError } from './error-response.ts'
 import { modelRoutes } from './model-routes.ts'
 import { type MetricsPage, operationRoutes } from './operation-routes.ts'
 import { createCheckHost, createCors } from './origin.ts'
+import { adapterHeader } from './reply/applied-adapters.ts'
 import { tokenizeRoutes } from './tokenize-routes.ts'
 
 export interface AppOptions {

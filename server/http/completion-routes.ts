@@ -1,16 +1,16 @@
 // POST /v1/chat/completions and POST /v1/completions.
 
-import type { JsonObject } from './body.ts'
-import { readJsonObject } from './body.ts'
-import { createChatReply } from './chat-reply.ts'
-import { parseChat } from './chat-request.ts'
-import { createCompletionReply } from './completion-reply.ts'
-import { parseCompletion } from './completion-request.ts'
 import type { RequestContext, Route, Services } from './context.ts'
-import type { StreamOptions } from './reply.ts'
+import { createChatReply } from './reply/chat-reply.ts'
+import { createCompletionReply } from './reply/completion-reply.ts'
+import type { StreamOptions } from './reply/reply.ts'
+import type { JsonObject } from './request/body.ts'
+import { readJsonObject } from './request/body.ts'
+import { parseChat } from './request/chat-request.ts'
+import { parseCompletion } from './request/completion-request.ts'
+import type { SamplingFields } from './request/sampling-fields.ts'
 import { requireModel, resolveTarget } from './request-target.ts'
 import { replyId, runGeneration } from './run-generation.ts'
-import type { SamplingFields } from './sampling-fields.ts'
 
 const streamOptions = (fields: SamplingFields): StreamOptions => ({
   includeUsage: fields.stream_options?.include_usage ?? false,

@@ -3,6 +3,7 @@
 
 import type { Logger } from '../contracts/logger.ts'
 import { type ErrorCode, errorTable, ServerError } from '../errors.ts'
+import { bounded } from './request/quote.ts'
 
 export interface OpenAIError {
   readonly error: {
@@ -16,9 +17,6 @@ export interface OpenAIError {
 // The whole body stays far under 32 kB whatever a message quotes.
 const maxMessageLength = 2048
 const maxParamLength = 256
-
-const bounded = (text: string, length: number): string =>
-  text.length <= length ? text : `${text.slice(0, length - 1)}…`
 
 export const openAIError = (error: ServerError): OpenAIError => ({
   error: {
@@ -51,11 +49,4 @@ export const errorResponse = (
       ...headers,
     },
   })
-}
-
-/** Quotes a value of the request in a message, shortened and without control characters. */
-export const quote = (value: unknown): string => {
-  if (typeof value === 'string') return JSON.stringify(bounded(value, 64))
-  if (value === null || typeof value !== 'object') return String(value)
-  return Array.isArray(value) ? 'a list' : 'an object'
 }

@@ -5,7 +5,7 @@ import type { AdapterSummary } from '../contracts/adapter.ts'
 import type { ModelInfo } from '../contracts/engine.ts'
 import { ServerError } from '../errors.ts'
 import type { Route, Services } from './context.ts'
-import { quote } from './error-response.ts'
+import { quote } from './request/quote.ts'
 import { requireModel } from './request-target.ts'
 
 const modelEntry = (model: ModelInfo) => ({

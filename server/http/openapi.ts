@@ -4,9 +4,9 @@
 import { z } from 'zod'
 import { manifestSchema } from '../contracts/manifest.ts'
 import { openPaths } from './auth.ts'
-import { chatSchema } from './chat-request.ts'
-import { completionSchema } from './completion-request.ts'
 import type { Route } from './context.ts'
+import { chatSchema } from './request/chat-request.ts'
+import { completionSchema } from './request/completion-request.ts'
 
 const adapterShape = {
   description: 'A name, {id|name, scale}, or a list of up to 4; "none" is the base model',

@@ -3,8 +3,8 @@
 import type { AdapterSummary } from '../contracts/adapter.ts'
 import type { ModelInfo } from '../contracts/engine.ts'
 import { ServerError } from '../errors.ts'
-import { type AdapterChoice, chooseAdapters, mentionedNames } from './adapter-choice.ts'
 import type { RequestContext, Services } from './context.ts'
+import { type AdapterChoice, chooseAdapters, mentionedNames } from './request/adapter-choice.ts'
 
 /** The loaded model; until there is one, nothing can be answered. */
 export const requireModel = (services: Services): ModelInfo => {

@@ -4,12 +4,12 @@
 import { randomUUID } from 'node:crypto'
 import type { GenerateRequest, GenerationEvent } from '../contracts/generation.ts'
 import { ServerError } from '../errors.ts'
-import { adapterHeader } from './applied-adapters.ts'
 import type { RequestContext, Services } from './context.ts'
 import { openAIError } from './error-response.ts'
 import { type EventWriter, streamEvents } from './event-stream.ts'
 import { groupGenerations } from './generation-group.ts'
-import type { Reply } from './reply.ts'
+import { adapterHeader } from './reply/applied-adapters.ts'
+import type { Reply } from './reply/reply.ts'
 import { superviseRun } from './supervised-run.ts'
 
 export interface GenerationJob {

@@ -37,7 +37,7 @@ export const rooms: readonly Room[] = [
   {
     name: 'http',
     does: 'routes, gates, streams',
-    ours: ['config', 'contracts', 'errors'],
+    ours: ['http/reply', 'http/request', 'config', 'contracts', 'errors'],
     packages: [
       '@hono/node-server',
       'hono',
@@ -47,6 +47,18 @@ export const rooms: readonly Room[] = [
       'node:net',
       'zod',
     ],
+  },
+  {
+    name: 'http/reply',
+    does: 'events → JSON, pure',
+    ours: ['contracts'],
+    packages: [],
+  },
+  {
+    name: 'http/request',
+    does: 'bytes → GenerateRequest, pure',
+    ours: ['contracts', 'errors'],
+    packages: ['node:crypto', 'zod'],
   },
   {
     name: 'metrics',

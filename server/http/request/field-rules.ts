@@ -2,8 +2,8 @@
 // change the answer is a 400, unless it is null or holds the value that changes nothing; a field that
 // is a note or a hint to others is accepted. What nobody knows is accepted and its name logged.
 
-import { type ErrorCode, ServerError } from '../errors.ts'
-import { quote } from './error-response.ts'
+import { type ErrorCode, ServerError } from '../../errors.ts'
+import { quote } from './quote.ts'
 
 type ChangesNothing = (value: unknown) => boolean
 

@@ -1,6 +1,6 @@
 // Token counts of a reply, in OpenAI's shape, while it grows and when it is done.
 
-import type { GenerationEvent } from '../contracts/generation.ts'
+import type { GenerationEvent } from '../../contracts/generation.ts'
 
 export interface Usage {
   readonly prompt_tokens: number

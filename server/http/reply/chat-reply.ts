@@ -7,14 +7,14 @@ import type {
   GenerationEvent,
   PromptTokenLogprobs,
   TokenLogprobs,
-} from '../contracts/generation.ts'
+} from '../../contracts/generation.ts'
+import type { ReasoningField } from '../../contracts/reasoning-field.ts'
 import { adapterField } from './applied-adapters.ts'
-import type { HttpConfig } from './context.ts'
 import { promptLogprobsField } from './prompt-logprobs.ts'
 import { createChunkUsage, type Reply, type ReplyHead, type StreamOptions } from './reply.ts'
 
 export interface ChatReplyOptions extends ReplyHead {
-  readonly reasoningField: HttpConfig['reasoningField']
+  readonly reasoningField: ReasoningField
   readonly logprobs: boolean
   /** Alternatives for each token of the prompt; null: nothing of the prompt. */
   readonly promptLogprobs: number | null
@@ -136,7 +136,7 @@ export const createChatReply = (options: ChatReplyOptions): Reply => {
   }
 }
 
-const thought = (text: string | null, field: HttpConfig['reasoningField']): object => {
+const thought = (text: string | null, field: ReasoningField): object => {
   switch (field) {
     case 'both':
       return { reasoning: text, reasoning_content: text }

@@ -3,10 +3,10 @@
 
 import { randomBytes } from 'node:crypto'
 import { z } from 'zod'
-import type { ModelInfo } from '../contracts/engine.ts'
-import type { SamplingParams } from '../contracts/generation.ts'
-import { ServerError } from '../errors.ts'
-import { quote } from './error-response.ts'
+import type { ModelInfo } from '../../contracts/engine.ts'
+import type { SamplingParams } from '../../contracts/generation.ts'
+import { ServerError } from '../../errors.ts'
+import { quote } from './quote.ts'
 
 export const maxChoices = 16
 export const maxTopLogprobs = 20

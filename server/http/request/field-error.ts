@@ -1,8 +1,8 @@
 // A zod error as one line for a client: the field, the rule and the value.
 
 import type { z } from 'zod'
-import { ServerError } from '../errors.ts'
-import { quote } from './error-response.ts'
+import { ServerError } from '../../errors.ts'
+import { quote } from './quote.ts'
 
 type Issue = z.core.$ZodIssue
 

@@ -1,9 +1,9 @@
 // The body of POST /v1/chat/completions, parsed into what the engine is asked for.
 
 import { z } from 'zod'
-import type { ModelInfo } from '../contracts/engine.ts'
-import type { GenerateRequest } from '../contracts/generation.ts'
-import { ServerError } from '../errors.ts'
+import type { ModelInfo } from '../../contracts/engine.ts'
+import type { GenerateRequest } from '../../contracts/generation.ts'
+import { ServerError } from '../../errors.ts'
 import { fieldError } from './field-error.ts'
 import { rejectUnsupported, unknownFields } from './field-rules.ts'
 import { parseMessages } from './messages.ts'

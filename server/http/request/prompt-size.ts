@@ -1,9 +1,9 @@
 // A prompt that cannot fit is refused before anything tokenises it: a long word costs the tokenizer
 // seconds, counting bytes costs nothing. The true count is the engine's, and so is its refusal.
 
-import type { ModelInfo } from '../contracts/engine.ts'
-import type { Prompt } from '../contracts/generation.ts'
-import { ServerError } from '../errors.ts'
+import type { ModelInfo } from '../../contracts/engine.ts'
+import type { Prompt } from '../../contracts/generation.ts'
+import { ServerError } from '../../errors.ts'
 
 /** No vocabulary of the families served here has a longer token. */
 const maxBytesPerToken = 256

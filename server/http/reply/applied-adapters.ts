@@ -1,6 +1,6 @@
 // How a reply attests what was really applied: the body field `adapter` and the header `x-adapter`.
 
-import type { AppliedAdapter } from '../contracts/adapter.ts'
+import type { AppliedAdapter } from '../../contracts/adapter.ts'
 
 const shownDigits = 12
 

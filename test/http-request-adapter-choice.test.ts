@@ -9,7 +9,7 @@ import {
   type AdapterPolicy,
   chooseAdapters,
   mentionedNames,
-} from '../server/http/adapter-choice.ts'
+} from '../server/http/request/adapter-choice.ts'
 
 const open: AdapterPolicy = {
   baseId: 'tiny',

@@ -2,14 +2,14 @@
 // prompt i has the index i · n + j.
 
 import { z } from 'zod'
-import type { ModelInfo } from '../contracts/engine.ts'
-import type { GenerateRequest, Prompt } from '../contracts/generation.ts'
-import { ServerError } from '../errors.ts'
-import { quote } from './error-response.ts'
+import type { ModelInfo } from '../../contracts/engine.ts'
+import type { GenerateRequest, Prompt } from '../../contracts/generation.ts'
+import { ServerError } from '../../errors.ts'
 import { fieldError } from './field-error.ts'
 import { rejectUnsupported, unknownFields } from './field-rules.ts'
 import { wellFormed } from './messages.ts'
 import { checkPromptSize } from './prompt-size.ts'
+import { quote } from './quote.ts'
 import {
   checkTogether,
   maxTopLogprobs,

@@ -1,7 +1,7 @@
 // Reads a JSON object from a request body: bounded while it streams, decoded strictly, never deep.
 
-import { ServerError } from '../errors.ts'
-import { quote } from './error-response.ts'
+import { ServerError } from '../../errors.ts'
+import { quote } from './quote.ts'
 
 export type JsonObject = Readonly<Record<string, unknown>>
 

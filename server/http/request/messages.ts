@@ -1,9 +1,9 @@
 // Chat messages of a request: text only. Parsed one by one, so that the first wrong one ends the
 // work and a body of a million wrong ones yields one error.
 
-import type { ChatMessage } from '../contracts/generation.ts'
-import { type ErrorCode, ServerError } from '../errors.ts'
-import { quote } from './error-response.ts'
+import type { ChatMessage } from '../../contracts/generation.ts'
+import { type ErrorCode, ServerError } from '../../errors.ts'
+import { quote } from './quote.ts'
 
 const maxMessages = 10_000
 const maxPartsPerMessage = 1_000

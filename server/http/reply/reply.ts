@@ -1,7 +1,7 @@
 // What the two completion routes have in common: a reply takes the engine's events and turns them
 // into stream chunks, or into one body at the end. It is pure: no clock, no socket.
 
-import type { GenerationEvent } from '../contracts/generation.ts'
+import type { GenerationEvent } from '../../contracts/generation.ts'
 import { createUsageCount } from './usage.ts'
 
 export interface Reply {

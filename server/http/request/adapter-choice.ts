@@ -14,9 +14,9 @@ import {
   maxAdapterScale,
   maxAdaptersPerRequest,
   type RequiredAdapter,
-} from '../contracts/adapter.ts'
-import { ServerError } from '../errors.ts'
-import { quote } from './error-response.ts'
+} from '../../contracts/adapter.ts'
+import { ServerError } from '../../errors.ts'
+import { quote } from './quote.ts'
 
 /** The fields of a request that may name an adapter, as they came. */
 export interface AdapterFields {

@@ -1,7 +1,7 @@
 // vLLM's `prompt_logprobs`: for each token of the prompt a table by token id of that token and of the
 // most likely ones; null for the first token, which nothing foretells.
 
-import type { PromptTokenLogprobs } from '../contracts/generation.ts'
+import type { PromptTokenLogprobs } from '../../contracts/generation.ts'
 
 export const promptLogprobsField = (
   tokens: readonly PromptTokenLogprobs[],

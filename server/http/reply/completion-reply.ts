@@ -6,7 +6,7 @@ import type {
   GenerationEvent,
   PromptTokenLogprobs,
   TokenLogprobs,
-} from '../contracts/generation.ts'
+} from '../../contracts/generation.ts'
 import { adapterField } from './applied-adapters.ts'
 import { promptLogprobsField } from './prompt-logprobs.ts'
 import { createChunkUsage, type Reply, type ReplyHead, type StreamOptions } from './reply.ts'
