@@ -35,8 +35,8 @@ interface FlagText {
   readonly description: string
 }
 
-const flag = <T>(parse: (text: string) => T, text: FlagText) =>
-  z
+function flag<T>(parse: (text: string) => T, text: FlagText) {
+  return z
     .string()
     .optional()
     .transform((given, context): T | null => {
@@ -50,10 +50,12 @@ const flag = <T>(parse: (text: string) => T, text: FlagText) =>
       }
     })
     .meta({ ...text })
+}
 
 /** A flag that always has a value, because it has a default. */
-const setting = <T>(parse: (text: string) => T, text: FlagText & { readonly default: string }) =>
-  flag(parse, text).transform((value) => value as T)
+function setting<T>(parse: (text: string) => T, text: FlagText & { readonly default: string }) {
+  return flag(parse, text).transform((value) => value as T)
+}
 
 const cacheRoot = process.env.XDG_CACHE_HOME || join(homedir(), '.cache')
 
@@ -239,7 +241,9 @@ export interface Flag extends FlagText {
   readonly env: string
 }
 
-const kebab = (key: string): string => key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
+function kebab(key: string): string {
+  return key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
+}
 
 /** Every flag with its texts, in the order of the schema. */
 export const flags: readonly Flag[] = Object.entries(configSchema.shape).map(([key, schema]) => {
@@ -256,10 +260,10 @@ export type ParsedCommand =
   | { readonly kind: 'version' }
 
 /** Flags win over variables, variables over defaults; an empty variable counts as unset. */
-export const parseCommand = (
+export function parseCommand(
   argv: readonly string[],
   env: Readonly<Record<string, string | undefined>>,
-): ParsedCommand => {
+): ParsedCommand {
   const given = new Map<string, { text: string; source: string }>()
   for (const { name, env: variable } of flags) {
     const value = env[variable]
@@ -292,10 +296,12 @@ export const parseCommand = (
   throw invalid(`${given.get(name)?.source ?? `--${name}`} ${issue?.message}`)
 }
 
-const invalid = (message: string): ServerError => new ServerError('invalid_config', message)
+function invalid(message: string): ServerError {
+  return new ServerError('invalid_config', message)
+}
 
 /** The flags again, as the engine process wants them; relative paths start at `cwd`. */
-export const engineOptions = (config: Config, cwd: string): EngineOptions => {
+export function engineOptions(config: Config, cwd: string): EngineOptions {
   const model = resolve(cwd, config.model)
   return {
     model,
@@ -321,10 +327,12 @@ export const engineOptions = (config: Config, cwd: string): EngineOptions => {
   }
 }
 
-const shownDefault = (entry: Flag): string => entry.shownDefault ?? entry.default ?? 'none'
+function shownDefault(entry: Flag): string {
+  return entry.shownDefault ?? entry.default ?? 'none'
+}
 
 /** What --help prints. */
-export const renderHelp = (): string => {
+export function renderHelp(): string {
   const rows = flags.map((entry) => [`  --${entry.name} ${entry.value}`, entry] as const)
   const width = Math.max(...rows.map(([left]) => left.length)) + 2
   return [
@@ -341,7 +349,7 @@ export const renderHelp = (): string => {
 }
 
 /** The flag table of the README; test/config.test.ts checks that they agree. */
-export const renderFlagTable = (): string => {
+export function renderFlagTable(): string {
   const cell = (value: string) => value.replaceAll('|', '\\|')
   return [
     '| flag | variable | default | meaning |',

@@ -9,31 +9,40 @@ import {
   linearModules,
 } from './contracts/checkpoint.ts'
 
-const fail = (rule: string, got: string): never => {
+function fail(rule: string, got: string): never {
   throw new Error(`must be ${rule}; got ${JSON.stringify(got.slice(0, 80))}`)
 }
 
-export const text = (value: string): string =>
-  value === '' ? fail('a non-empty text', value) : value
-
-export const integer = (min: number, max: number) => (value: string) => {
-  const number = /^\d{1,15}$/.test(value) ? Number(value) : Number.NaN
-  return number >= min && number <= max
-    ? number
-    : fail(`a whole number from ${min} to ${max}`, value)
+export function text(value: string): string {
+  return value === '' ? fail('a non-empty text', value) : value
 }
 
-export const oneOf =
-  <const T extends string>(all: readonly T[]) =>
-  (value: string): T =>
-    all.find((choice) => choice === value) ?? fail(`one of ${all.join(', ')}`, value)
+export function integer(min: number, max: number) {
+  return function parseInteger(value: string): number {
+    const number = /^\d{1,15}$/.test(value) ? Number(value) : Number.NaN
+    return number >= min && number <= max
+      ? number
+      : fail(`a whole number from ${min} to ${max}`, value)
+  }
+}
+
+export function oneOf<const T extends string>(all: readonly T[]) {
+  return function parseChoice(value: string): T {
+    return all.find((choice) => choice === value) ?? fail(`one of ${all.join(', ')}`, value)
+  }
+}
 
 /** Takes no other text than the sizes that the kernels know. */
-export const blockSize = (value: string): BlockSize =>
-  blockSizes.find((size) => String(size) === value) ??
-  fail(`one of ${blockSizes.join(', ')}`, value)
+export function blockSize(value: string): BlockSize {
+  return (
+    blockSizes.find((size) => String(size) === value) ??
+    fail(`one of ${blockSizes.join(', ')}`, value)
+  )
+}
 
-export const onOff = (value: string): boolean => oneOf(['on', 'off'])(value) === 'on'
+export function onOff(value: string): boolean {
+  return oneOf(['on', 'off'])(value) === 'on'
+}
 
 const sizeUnits: Record<string, number> = {
   '': 1,
@@ -46,10 +55,11 @@ const sizeUnits: Record<string, number> = {
   MiB: 2 ** 20,
   GiB: 2 ** 30,
 }
+
 /** "2MB", "4GiB", "65536": bytes. */
-export const parseSize = (value: string): number => {
+export function parseSize(value: string): number {
   const match = /^(\d+(?:\.\d+)?) ?([A-Za-z]*)$/.exec(value)
-  const unit = match === null ? undefined : sizeUnits[match[2] as string]
+  const unit = match === null ? undefined : sizeUnits[match[2]!]
   const bytes = unit === undefined ? Number.NaN : Math.floor(Number(match?.[1]) * unit)
   return bytes >= 1 && Number.isSafeInteger(bytes)
     ? bytes
@@ -57,8 +67,9 @@ export const parseSize = (value: string): number => {
 }
 
 const durationUnits: Record<string, number> = { ms: 1, '': 1e3, s: 1e3, m: 60e3, h: 3600e3 }
+
 /** "600", "600s", "10m", "250ms": milliseconds. */
-export const parseDuration = (value: string): number => {
+export function parseDuration(value: string): number {
   const match = /^(\d+(?:\.\d+)?) ?(ms|s|m|h|)$/.exec(value)
   const ms = match === null ? Number.NaN : Number(match[1]) * (durationUnits[match[2] ?? ''] ?? 0)
   // Node's timers hold at most 2^31 − 1 ms.
@@ -66,30 +77,32 @@ export const parseDuration = (value: string): number => {
     ? Math.floor(ms)
     : fail('a duration up to 24 days such as 600, 600s or 10m', value)
 }
-export const positiveDuration = (value: string): number =>
-  parseDuration(value) || fail('a duration above 0 such as 600, 600s or 10m', value)
 
-export const list = (value: string): readonly string[] => {
+export function positiveDuration(value: string): number {
+  return parseDuration(value) || fail('a duration above 0 such as 600, 600s or 10m', value)
+}
+
+export function list(value: string): readonly string[] {
   const items = value.split(',').map((item) => item.trim())
   return items.some((item) => item === '') ? fail('a comma list without empty items', value) : items
 }
 
 /** Linear modules, each once, in the order of a layer. */
-export const modules = (value: string): readonly LinearModule[] => {
+export function modules(value: string): readonly LinearModule[] {
   const names = value.split(',').map((name) => name.trim())
   const unknown = names.find((name) => !linearModules.some((module) => module === name))
   if (unknown !== undefined) return fail(`a comma list of ${linearModules.join(', ')}`, value)
   return linearModules.filter((module) => names.includes(module))
 }
 
-export const apiKeys = (value: string): readonly string[] => {
+export function apiKeys(value: string): readonly string[] {
   const keys = value.split(',').map((item) => item.trim())
   // The keys themselves never appear in an error line.
   if (keys.every((key) => /^[\x21-\x7e]{1,512}$/.test(key))) return keys
   throw new Error('must be 1–512 printable ASCII characters without spaces; commas separate keys')
 }
 
-export const origins = (value: string): readonly string[] => {
+export function origins(value: string): readonly string[] {
   for (const origin of list(value)) {
     if (origin !== '*' && !/^https?:\/\/[^/\s]+$/.test(origin)) {
       fail('* or a comma list of origins such as https://app.example.com', value)
@@ -98,7 +111,7 @@ export const origins = (value: string): readonly string[] => {
   return list(value)
 }
 
-export const adapterStrength = (value: string): { id: string; scale: number | null } => {
+export function adapterStrength(value: string): { id: string; scale: number | null } {
   const [id = '', scale, ...rest] = value.split(':')
   const rule = `<name>[:<strength>] with a strength from 0 to ${maxAdapterScale}`
   if (!adapterNamePattern.test(id) || id === 'none' || rest.length > 0) return fail(rule, value)
@@ -107,7 +120,7 @@ export const adapterStrength = (value: string): { id: string; scale: number | nu
   return number <= maxAdapterScale ? { id, scale: number } : fail(rule, value)
 }
 
-export const requiredAdapter = (value: string): { id: string; minScale: number | null } => {
+export function requiredAdapter(value: string): { id: string; minScale: number | null } {
   const { id, scale } = adapterStrength(value)
   return { id, minScale: scale }
 }

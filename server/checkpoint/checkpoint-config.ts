@@ -145,9 +145,11 @@ function longestContext({ ropeScaling }: Rope, maxPosition: number): number {
 
 function checkHeads(config: ModelConfig, raw: RawConfig): void {
   const { hiddenSize, numHeads, numKvHeads, headDim } = config
-  const broken = (message: string): never => {
+
+  function broken(message: string): never {
     throw new ServerError('invalid_checkpoint', `config.json: ${message}.`)
   }
+
   if (!raw.head_dim && hiddenSize % numHeads !== 0) {
     broken(`hidden_size ${hiddenSize} is no multiple of num_attention_heads ${numHeads}`)
   }

@@ -14,7 +14,8 @@ export function expectedTensors(config: ModelConfig): Map<string, readonly numbe
   const queries = config.numHeads * headDim
   const keys = config.numKvHeads * headDim
   const shapes = new Map<string, readonly number[]>()
-  const linear = (name: string, out: number, input: number, hasBias: boolean) => {
+
+  function linear(name: string, out: number, input: number, hasBias: boolean) {
     shapes.set(`${name}.weight`, [out, input])
     if (hasBias) shapes.set(`${name}.bias`, [out])
   }

@@ -44,9 +44,11 @@ export function openCheckpoint(dir: string): Checkpoint {
   const generation = parseGenerationDefaults(generationJson, configJson)
 
   const weights = openWeights(dir)
-  const close = () => {
+
+  function close() {
     for (const file of new Set(weights.files.values())) file.close()
   }
+
   try {
     const shape = (name: string) => requireTensor(weights, name).tensors.get(name)!.shape
     const numParameters = checkTensors(config, weights.infos())
@@ -169,5 +171,6 @@ export function readJson(path: string): unknown {
   }
 }
 
-const isObject = (value: unknown): value is Record<string, unknown> =>
-  typeof value === 'object' && value !== null && !Array.isArray(value)
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}

@@ -21,7 +21,7 @@ function checkFinite(name: string, values: Float32Array, offset: number): Float3
   const words = new Uint32Array(values.buffer, values.byteOffset, values.length)
   const exponent = 0x7f800000
   for (let i = 0; i < words.length; i++) {
-    if (((words[i] as number) & exponent) !== exponent) continue
+    if ((words[i]! & exponent) !== exponent) continue
     throw new ServerError(
       'invalid_checkpoint',
       `Weights: ${name} holds ${values[i]} at element ${offset + i}; every weight must be a finite number. ` +

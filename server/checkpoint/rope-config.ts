@@ -62,11 +62,12 @@ interface Lengths {
 }
 
 function readScaling(settings: Settings, field: string, lengths: Lengths): RopeScaling | null {
-  const need = (name: keyof Settings & string): number => {
+  function need(name: keyof Settings & string): number {
     const value = settings[name]
     if (typeof value === 'number') return value
     throw new ServerError('invalid_checkpoint', `config.json: ${field}.${name} is missing.`)
   }
+
   const kind = settings.rope_type ?? settings.type ?? 'default'
   switch (kind) {
     case 'default':
@@ -111,4 +112,6 @@ function refuse(field: string, clause: string): never {
   throw new ServerError('unsupported_checkpoint', `config.json: ${field} ${clause} supported.`)
 }
 
-const isObject = (value: unknown): boolean => typeof value === 'object' && value !== null
+function isObject(value: unknown): boolean {
+  return typeof value === 'object' && value !== null
+}

@@ -186,11 +186,15 @@ export function findDuplicateKey(json: string): string | null {
   return null
 }
 
-const isObject = (value: unknown): boolean =>
-  typeof value === 'object' && value !== null && !Array.isArray(value)
+function isObject(value: unknown): boolean {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
 
-const isSize = (value: unknown): boolean => Number.isSafeInteger(value) && (value as number) >= 0
+function isSize(value: unknown): boolean {
+  return Number.isSafeInteger(value) && (value as number) >= 0
+}
 
 /** A name from a file, safe and short enough for a message. */
-const quote = (name: string): string =>
-  JSON.stringify(name.length > 120 ? `${name.slice(0, 120)}…` : name)
+function quote(name: string): string {
+  return JSON.stringify(name.length > 120 ? `${name.slice(0, 120)}…` : name)
+}

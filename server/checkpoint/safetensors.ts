@@ -77,11 +77,11 @@ export function safetensorsFromBuffer(
   return createReader(header, bytes.length, readAt, () => {}, fail)
 }
 
-const failAs =
-  ({ code }: SafetensorsOptions, label: string): Fail =>
-  (message) => {
+function failAs({ code }: SafetensorsOptions, label: string): Fail {
+  return function fail(message) {
     throw new ServerError(code, `${label}: ${message}.`)
   }
+}
 
 function openFile(path: string, fail: Fail): number {
   try {
@@ -108,17 +108,20 @@ function createReader(
   fail: Fail,
 ): SafetensorsFile {
   let isOpen = true
-  const find = (name: string): TensorInfo => {
+
+  function find(name: string): TensorInfo {
     if (!isOpen) throw new Error('safetensors file is closed')
     return tensors.get(name) ?? fail(`there is no tensor ${JSON.stringify(name)}`)
   }
-  const converterOf = (name: string): Convert => {
+
+  function converterOf(name: string): Convert {
     const { dtype } = find(name)
     return (
       converters[dtype] ??
       fail(`tensor ${JSON.stringify(name)} is ${dtype}; F32, F16, BF16 or F64 is needed`)
     )
   }
+
   return {
     tensors,
     metadata,

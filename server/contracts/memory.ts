@@ -21,8 +21,9 @@ const names = {
   kv: 'KV cache',
 } as const satisfies Record<keyof MemoryParts, string>
 
-export const totalBytes = (parts: MemoryParts): number =>
-  partNames.reduce((sum, part) => sum + parts[part], 0)
+export function totalBytes(parts: MemoryParts): number {
+  return partNames.reduce((sum, part) => sum + parts[part], 0)
+}
 
 /** "12 MiB (weights 4, …)" */
 export function describeParts(parts: MemoryParts): string {
@@ -30,6 +31,8 @@ export function describeParts(parts: MemoryParts): string {
   return `${mebibytes(totalBytes(parts))} MiB (${each.join(', ')})`
 }
 
-export const mebibytes = (bytes: number): number => Math.ceil(bytes / 2 ** 20)
+export function mebibytes(bytes: number): number {
+  return Math.ceil(bytes / 2 ** 20)
+}
 
 const partNames = Object.keys(names) as (keyof MemoryParts)[]

@@ -41,5 +41,8 @@ export function explainDiskError(error: unknown, dir: string, needed: number): u
   return error
 }
 
-export const readable = (bytes: number): string =>
-  bytes < 2 ** 30 ? `${Math.ceil(bytes / 2 ** 20)} MiB` : `${(bytes / 2 ** 30).toFixed(1)} GiB`
+export function readable(bytes: number): string {
+  return bytes < 2 ** 30
+    ? `${Math.ceil(bytes / 2 ** 20)} MiB`
+    : `${(bytes / 2 ** 30).toFixed(1)} GiB`
+}

@@ -71,8 +71,11 @@ export interface ConvertedCheckpoint {
  */
 export async function convertCheckpoint(options: ConvertOptions): Promise<ConvertedCheckpoint> {
   const { cacheDir, onProgress = () => {}, onNotice = () => {} } = options
-  const progressOf = (what: string) => (done: number, total: number) =>
-    onProgress(what, done, total)
+
+  function progressOf(what: string) {
+    return (done: number, total: number) => onProgress(what, done, total)
+  }
+
   const { graph, placements, size } = layOut(options)
   const needed = size + spareBytes
   try {
@@ -141,16 +144,20 @@ function layOut({ checkpoint, maxContext, format, target = cpuTarget, sites }: C
   return { graph, ...placeWeights(graph) }
 }
 
-const probeConfig = (config: ModelConfig): ModelConfig => ({
-  ...config,
-  numLayers: Math.min(config.numLayers, probeLayers),
-})
+function probeConfig(config: ModelConfig): ModelConfig {
+  return {
+    ...config,
+    numLayers: Math.min(config.numLayers, probeLayers),
+  }
+}
 
 /** The graph of the first layers that was written beside a whole one. */
-export const probeOf = (graphPath: string, config: ModelConfig) => ({
-  graphPath: probePath(graphPath),
-  config: probeConfig(config),
-})
+export function probeOf(graphPath: string, config: ModelConfig) {
+  return {
+    graphPath: probePath(graphPath),
+    config: probeConfig(config),
+  }
+}
 
 /** The graph cut down to its first layers, over the same weights file. */
 function encodeProbe(
@@ -181,10 +188,12 @@ async function convertWeights(
 ): Promise<void> {
   const total = bytes.reduce((sum, size) => sum + size, 0)
   let done = 0
-  const onBytes = (more: number) => {
+
+  function onBytes(more: number) {
     done += more
     onProgress(done, total)
   }
+
   const isSmall = checkpoint.numParameters < threadsFrom
   const limit = isSmall ? 1 : Math.min(8, availableParallelism())
   const parts = shareWeights(bytes, limit).map((indices): ConvertPart => {
@@ -206,10 +215,10 @@ export function shareWeights(bytes: readonly number[], parts: number): number[][
   return shares.map(({ indices }) => indices)
 }
 
-const bytesOf = (
+function bytesOf(
   tensors: ReadonlyArray<{ readonly name: string }>,
   placements: readonly WeightPlacement[],
-): number => {
+): number {
   const names = new Set(tensors.map(({ name }) => name))
   return placements
     .filter(({ tensor }) => names.has(tensor.name))
@@ -217,10 +226,11 @@ const bytesOf = (
 }
 
 /** The files that the weights are made from; which tensor is in which shard says the index. */
-const contentPaths = ({ checkpoint }: ConvertOptions): string[] =>
-  checkpoint.files
+function contentPaths({ checkpoint }: ConvertOptions): string[] {
+  return checkpoint.files
     .map(({ path }) => path)
     .filter((path) => basename(path) !== 'generation_config.json')
+}
 
 function describe(options: ConvertOptions, sources: readonly HashedFile[]) {
   const { checkpoint, maxContext, format, target = cpuTarget } = options
@@ -235,8 +245,9 @@ function describe(options: ConvertOptions, sources: readonly HashedFile[]) {
   }
 }
 
-const keyOf = (madeFrom: unknown): string =>
-  createHash('sha256').update(JSON.stringify(madeFrom)).digest('hex').slice(0, 32)
+function keyOf(madeFrom: unknown): string {
+  return createHash('sha256').update(JSON.stringify(madeFrom)).digest('hex').slice(0, 32)
+}
 
 function requireUnchanged(sources: readonly HashedFile[]): void {
   for (const { path, stamp } of sources) {

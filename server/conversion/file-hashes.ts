@@ -47,8 +47,11 @@ export function stampOf(path: string): FileStamp {
   }
 }
 
-export const isSameStamp = (x: FileStamp, y: FileStamp): boolean =>
-  x.size === y.size && x.mtimeNs === y.mtimeNs && x.ctimeNs === y.ctimeNs && x.inode === y.inode
+export function isSameStamp(x: FileStamp, y: FileStamp): boolean {
+  return (
+    x.size === y.size && x.mtimeNs === y.mtimeNs && x.ctimeNs === y.ctimeNs && x.inode === y.inode
+  )
+}
 
 export interface HashedFile {
   readonly path: string
@@ -65,10 +68,12 @@ export async function hashFiles(
   const stamps = paths.map(stampOf)
   const total = stamps.reduce((sum, { size }) => sum + size, 0)
   let done = 0
-  const onBytes = (bytes: number) => {
+
+  function onBytes(bytes: number) {
     done += bytes
     onProgress(done, total)
   }
+
   const hashes =
     total < threadsFrom
       ? paths.map((path) => hashFile(path, onBytes))
@@ -91,8 +96,9 @@ export async function knownHashes(
   return paths.map((path) => known.get(path)!)
 }
 
-const memoryPath = (memory: string, realPath: string) =>
-  join(memory, `${createHash('sha256').update(realPath).digest('hex').slice(0, 32)}.json`)
+function memoryPath(memory: string, realPath: string) {
+  return join(memory, `${createHash('sha256').update(realPath).digest('hex').slice(0, 32)}.json`)
+}
 
 function recall(memory: string, path: string): HashedFile | undefined {
   const realPath = realpathSync(path)

@@ -32,8 +32,9 @@ export function writeGraphs(
 }
 
 /** The graph of the first layers that was written beside a whole one. */
-export const probePath = (path: string): string =>
-  join(dirname(path), basename(path).replace(/^model/, 'probe'))
+export function probePath(path: string): string {
+  return join(dirname(path), basename(path).replace(/^model/, 'probe'))
+}
 
 interface File {
   readonly path: string

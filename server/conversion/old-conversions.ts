@@ -39,8 +39,9 @@ function readVersion(folder: string): number | undefined {
   }
 }
 
-const sizeOf = (folder: string): number =>
-  readdirSync(folder).reduce((sum, name) => sum + statSync(join(folder, name)).size, 0)
+function sizeOf(folder: string): number {
+  return readdirSync(folder).reduce((sum, name) => sum + statSync(join(folder, name)).size, 0)
+}
 
 /** False where it cannot be: a cache that is read-only, or a file that Windows holds open. */
 function isDiscarded(folder: string): boolean {

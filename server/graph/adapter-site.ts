@@ -4,8 +4,13 @@ import type { Kernels, LinearModule, ModelConfig } from '../contracts/checkpoint
 import { moduleShape } from '../contracts/checkpoint.ts'
 import type { GraphBuilder } from './builder.ts'
 
-export const adapterA = (layer: number, module: LinearModule) => `adapter.${layer}.${module}.a`
-export const adapterB = (layer: number, module: LinearModule) => `adapter.${layer}.${module}.b`
+export function adapterA(layer: number, module: LinearModule) {
+  return `adapter.${layer}.${module}.a`
+}
+
+export function adapterB(layer: number, module: LinearModule) {
+  return `adapter.${layer}.${module}.b`
+}
 
 export interface SiteOptions {
   readonly layer: number

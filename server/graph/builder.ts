@@ -77,8 +77,9 @@ export function createGraphBuilder(floats: FloatType = 'float32') {
   const weights = new Map<string, Weight>()
   const constants = new Map<string, Constant>()
 
-  const floatBytes = (values: Float32Array) =>
-    bytesOf(floats === 'float16' ? toHalves(values) : values)
+  function floatBytes(values: Float32Array) {
+    return bytesOf(floats === 'float16' ? toHalves(values) : values)
+  }
 
   return {
     floats,

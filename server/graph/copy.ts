@@ -4,9 +4,18 @@
 import type { FloatType } from '../contracts/checkpoint.ts'
 import { createGraphBuilder, type Graph } from './builder.ts'
 
-export const copySource = (tensor: number) => `source.${tensor}`
-export const copyTarget = (tensor: number) => `target.${tensor}`
-export const copyResult = (tensor: number) => `result.${tensor}`
+export function copySource(tensor: number) {
+  return `source.${tensor}`
+}
+
+export function copyTarget(tensor: number) {
+  return `target.${tensor}`
+}
+
+export function copyResult(tensor: number) {
+  return `result.${tensor}`
+}
+
 export const sourcePlaces = 'source.places'
 export const targetPlaces = 'target.places'
 
@@ -54,5 +63,6 @@ export function buildRead({ floats, numTensors, rank, depth }: CopyGraphOptions)
 }
 
 /** Every dimension has a name of its own: tensors may differ in all of them. */
-const dimsOf = (tensor: string, rank: number) =>
-  Array.from({ length: rank }, (_, i) => `${tensor}.${i}`)
+function dimsOf(tensor: string, rank: number) {
+  return Array.from({ length: rank }, (_, i) => `${tensor}.${i}`)
+}

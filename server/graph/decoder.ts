@@ -45,10 +45,21 @@ export interface DecoderOptions {
   readonly sites: readonly LinearModule[]
 }
 
-export const pastKey = (layer: number) => `past.${layer}.key`
-export const pastValue = (layer: number) => `past.${layer}.value`
-export const presentKey = (layer: number) => `present.${layer}.key`
-export const presentValue = (layer: number) => `present.${layer}.value`
+export function pastKey(layer: number) {
+  return `past.${layer}.key`
+}
+
+export function pastValue(layer: number) {
+  return `past.${layer}.value`
+}
+
+export function presentKey(layer: number) {
+  return `present.${layer}.key`
+}
+
+export function presentValue(layer: number) {
+  return `present.${layer}.value`
+}
 
 export function buildDecoder(options: DecoderOptions): Graph {
   const { config, tensors, maxContext, format, target, sites } = options
@@ -373,8 +384,11 @@ function gatedProduct(context: Context, layer: number, { input, gateUp }: GatedI
 /** The same in one node of our own. */
 function gatedUp(context: Context, layer: number, { input, gateUp }: GatedInputs): string {
   const { graph, sites } = context
-  const place = (module: LinearModule) =>
-    sites.includes(module) ? siteInputs(context, layer, module) : ['', '']
+
+  function place(module: LinearModule) {
+    return sites.includes(module) ? siteInputs(context, layer, module) : ['', '']
+  }
+
   const places = [...place('up_proj'), ...place('gate_proj')]
   const inputs = places.some((name) => name !== '') ? [gateUp, input, ...places] : [gateUp]
   while (inputs.at(-1) === '') inputs.pop()

@@ -7,7 +7,7 @@ const bits = new Uint32Array(value.buffer)
 /** The nearest half, ties to even, as its 16 bits; beyond 65,504 it is infinite. */
 export function toHalf(number: number): number {
   value[0] = number
-  const single = bits[0] as number
+  const single = bits[0]!
   const sign = (single >>> 16) & 0x8000
   const exponent = ((single >>> 23) & 0xff) - 112
   const mantissa = single & 0x7fffff
@@ -28,6 +28,6 @@ export function toHalf(number: number): number {
 
 export function toHalves(values: ArrayLike<number>): Uint16Array {
   const halves = new Uint16Array(values.length)
-  for (let i = 0; i < halves.length; i++) halves[i] = toHalf(values[i] as number)
+  for (let i = 0; i < halves.length; i++) halves[i] = toHalf(values[i]!)
   return halves
 }

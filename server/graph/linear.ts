@@ -71,7 +71,7 @@ function floatProduct({ graph, tensors }: LinearContext, options: ProductOptions
       const values = tensors.read(weight)
       for (let row = 0; row < rows; row++) {
         for (let i = 0; i < inner; i++) {
-          transposed[i * outer + column + row] = values[row * inner + i] as number
+          transposed[i * outer + column + row] = values[row * inner + i]!
         }
       }
       column += rows

@@ -19,12 +19,14 @@ export interface QuantizeOptions extends Omit<QuantizedFormat, 'kind'> {
   readonly columns: number
 }
 
-export const blocksPerRow = ({ block, columns }: { block: number; columns: number }): number =>
-  Math.ceil(columns / block)
+export function blocksPerRow({ block, columns }: { block: number; columns: number }): number {
+  return Math.ceil(columns / block)
+}
 
 /** Bytes of a row's zero points. */
-export const zeroPointBytes = (numBlocks: number, bits: number): number =>
-  Math.ceil((numBlocks * bits) / 8)
+export function zeroPointBytes(numBlocks: number, bits: number): number {
+  return Math.ceil((numBlocks * bits) / 8)
+}
 
 /** Shares of a block's whole range that its scale is tried with; below 1 its ends are clipped. */
 const shares = [1, 0.92, 0.84]
@@ -44,8 +46,8 @@ export function quantizeRows(values: Float32Array, options: QuantizeOptions): Qu
       const end = start + Math.min(block, columns - b * block)
       const at = row * numBlocks + b
       fitBlock(values, start, end, options, scales, zeros, at)
-      write(values, start, end, scales[at] as number, zeros[at] as number, data, at * blobBytes)
-      padBlob(data, at * blobBytes, end - start, options, zeros[at] as number)
+      write(values, start, end, scales[at]!, zeros[at]!, data, at * blobBytes)
+      padBlob(data, at * blobBytes, end - start, options, zeros[at]!)
     }
   }
   const zeroPoints = hasZeroPoints ? packRows(zeros, rows, numBlocks, bits) : new Uint8Array(0)
@@ -68,7 +70,7 @@ function fitBlock(
   let least = 0
   let most = 0
   for (let i = start; i < end; i++) {
-    const value = values[i] as number
+    const value = values[i]!
     if (value < least) least = value
     if (value > most) most = value
   }
@@ -78,7 +80,7 @@ function fitBlock(
   if (whole === 0) return
   if (zeroPoints) zeros[at] = Math.round(-least / whole)
   if (!searchScales) return
-  const zero = zeros[at] as number
+  const zero = zeros[at]!
   let best = 0
   for (const share of shares) {
     best = improve(values, start, end, bits, whole * share, zero, best, scales, at)
@@ -111,11 +113,11 @@ function improve(
   let norm = 0
   // Two at a time, because a sum waits for the one before it. Past the end: a zero.
   for (let i = start; i < end; i += 2) {
-    const value = values[i] as number
+    const value = values[i]!
     let q = ((value * inverse + shift) | 0) - zero
     if (q < lowest) q = lowest
     else if (q > highest) q = highest
-    const other = i + 1 < end ? (values[i + 1] as number) : 0
+    const other = i + 1 < end ? values[i + 1]! : 0
     let r = ((other * inverse + shift) | 0) - zero
     if (r < lowest) r = lowest
     else if (r > highest) r = highest
@@ -142,7 +144,7 @@ function writeBytes(
   const inverse = scale === 0 ? 0 : 1 / scale
   const shift = zero + 0.5
   for (let i = start; i < end; i++) {
-    let q = ((values[i] as number) * inverse + shift) | 0
+    let q = (values[i]! * inverse + shift) | 0
     if (q < 0) q = 0
     else if (q > 255) q = 255
     data[blob + i - start] = q
@@ -162,11 +164,11 @@ function writeHalves(
   const shift = zero + 0.5
   let to = blob
   for (let i = start; i < end; i += 2) {
-    let low = ((values[i] as number) * inverse + shift) | 0
+    let low = (values[i]! * inverse + shift) | 0
     if (low < 0) low = 0
     else if (low > 15) low = 15
     // Beyond the row's end: the zero that padding has.
-    let high = i + 1 < end ? ((values[i + 1] as number) * inverse + shift) | 0 : zero
+    let high = i + 1 < end ? (values[i + 1]! * inverse + shift) | 0 : zero
     if (high < 0) high = 0
     else if (high > 15) high = 15
     data[to++] = low | (high << 4)
@@ -194,8 +196,8 @@ function packRows(zeros: Uint8Array, rows: number, numBlocks: number, bits: numb
   for (let row = 0; row < rows; row++) {
     for (let b = 0; b < numBlocks; b++) {
       const to = row * rowBytes + (b >> 1)
-      const zero = zeros[row * numBlocks + b] as number
-      packed[to] = (packed[to] as number) | (zero << ((b & 1) * 4))
+      const zero = zeros[row * numBlocks + b]!
+      packed[to] = packed[to]! | (zero << ((b & 1) * 4))
     }
   }
   return packed
@@ -211,10 +213,12 @@ export function dequantizeRows(
   const rows = scales.length / numBlocks
   const blobBytes = (block * bits) / 8
   const rowBytes = zeroPointBytes(numBlocks, bits)
-  const integer = (bytes: Uint8Array, from: number, i: number): number => {
-    const byte = bytes[from + (bits === 8 ? i : i >> 1)] as number
+
+  function integer(bytes: Uint8Array, from: number, i: number): number {
+    const byte = bytes[from + (bits === 8 ? i : i >> 1)]!
     return bits === 8 ? byte : (byte >> ((i & 1) * 4)) & 15
   }
+
   const values = new Float32Array(rows * columns)
   for (let row = 0; row < rows; row++) {
     for (let column = 0; column < columns; column++) {
@@ -222,7 +226,7 @@ export function dequantizeRows(
       const at = row * numBlocks + b
       const zero = options.zeroPoints ? integer(zeroPoints, row * rowBytes, b) : 2 ** (bits - 1)
       const q = integer(data, at * blobBytes, column % block)
-      values[row * columns + column] = (q - zero) * (scales[at] as number)
+      values[row * columns + column] = (q - zero) * scales[at]!
     }
   }
   return values

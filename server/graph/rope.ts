@@ -42,9 +42,13 @@ function yarnFrequencies(
   scaling: YarnRopeScaling,
 ): Float32Array {
   /** The dimension that turns so often within the original context. */
-  const dimensionOf = (turns: number) =>
-    (headDim * Math.log(scaling.originalMaxPosition / (turns * 2 * Math.PI))) /
-    (2 * Math.log(ropeTheta))
+  function dimensionOf(turns: number) {
+    return (
+      (headDim * Math.log(scaling.originalMaxPosition / (turns * 2 * Math.PI))) /
+      (2 * Math.log(ropeTheta))
+    )
+  }
+
   const first = dimensionOf(scaling.betaFast)
   const last = dimensionOf(scaling.betaSlow)
   const low = Math.max(scaling.truncate ? Math.floor(first) : first, 0)

@@ -25,11 +25,11 @@ export interface Admission {
   whenIdle(): Promise<void>
 }
 
-export const createAdmission = (options: {
+export function createAdmission(options: {
   readonly maxRunning: number
   readonly maxWaiting: number
   readonly monotonicMs: () => number
-}): Admission => {
+}): Admission {
   const { maxRunning, maxWaiting, monotonicMs } = options
   const inFlight = new Map<AbortController, number>()
   const idle = new Set<() => void>()
@@ -38,7 +38,7 @@ export const createAdmission = (options: {
   // Exponential mean of how long a request takes, for Retry-After.
   let meanMs = 1000
 
-  const requireOpen = () => {
+  function requireOpen() {
     if (!draining) return
     throw new ServerError('shutting_down', 'the server is shutting down; send the request again')
   }

@@ -49,7 +49,7 @@ export interface App {
   readonly admission: Admission
 }
 
-export const createApp = (options: AppOptions): App => {
+export function createApp(options: AppOptions): App {
   const { engine, config, observer, logger, clock = systemClock } = options
   const admission = createAdmission({
     maxRunning: config.maxBatch,
@@ -89,13 +89,13 @@ export const createApp = (options: AppOptions): App => {
   return { hono, routes, admission }
 }
 
-const groupByPath = (routes: readonly Route[]): ReadonlyMap<string, readonly Route[]> => {
+function groupByPath(routes: readonly Route[]): ReadonlyMap<string, readonly Route[]> {
   const paths = new Map<string, Route[]>()
   for (const route of routes) paths.set(route.path, [...(paths.get(route.path) ?? []), route])
   return paths
 }
 
-const methodNotAllowed = (ofPath: readonly Route[]) => {
+function methodNotAllowed(ofPath: readonly Route[]) {
   const methods = ofPath.flatMap(({ method }) => (method === 'GET' ? ['GET', 'HEAD'] : [method]))
   return (): Response => {
     throw new ServerError('method_not_allowed', `this path answers ${methods.join(', ')} only`, {
@@ -108,7 +108,7 @@ const saneRequestId = /^[A-Za-z0-9._-]{1,128}$/
 const knownMethods = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'])
 
 /** Outermost: the request's id, its log line and its measurement, whatever happens inside. */
-const requestFrame = (services: Services) => {
+function requestFrame(services: Services) {
   const { config, logger, observer, clock, admission } = services
   const cors = createCors(config.corsOrigins)
   return async function requestFrame(context: RequestContext, next: () => Promise<void>) {
@@ -128,7 +128,8 @@ const requestFrame = (services: Services) => {
     const path = routePath(context, -1)
     const route = path === '*' || path === '/*' ? 'unmatched' : path
     const { status } = context.res
-    const finish = (outcome?: string) => {
+
+    function finish(outcome?: string) {
       const ms = clock.monotonicMs() - startMs
       const { method } = context.req
       const label = knownMethods.has(method) ? method : 'other'
@@ -149,6 +150,7 @@ const requestFrame = (services: Services) => {
       if (isProbe) logger.debug(fields, 'request')
       else logger.info(fields, 'request')
     }
+
     const ended = context.get('ended')
     if (ended === undefined) finish()
     else void ended.then(finish)
@@ -156,10 +158,12 @@ const requestFrame = (services: Services) => {
 }
 
 /** Probes and scrapes go on until the end; /health/ready says 503 by itself. */
-const answersWhileDraining = (path: string) => openPaths.has(path) || path === '/metrics'
+function answersWhileDraining(path: string) {
+  return openPaths.has(path) || path === '/metrics'
+}
 
 /** Who may come in: the Host header, the origin, the key; before anything is read or matched. */
-const gates = ({ config, admission }: Services) => {
+function gates({ config, admission }: Services) {
   const checkHost = createCheckHost({ bound: config.host, allowed: config.allowedHosts })
   const cors = createCors(config.corsOrigins)
   const authenticate = createAuthenticate(config.apiKey)

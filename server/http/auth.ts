@@ -7,12 +7,14 @@ import { ServerError } from '../errors.ts'
 
 export const openPaths: ReadonlySet<string> = new Set(['/health', '/health/live', '/health/ready'])
 
-const digest = (key: string): Buffer => createHash('sha256').update(key).digest()
+function digest(key: string): Buffer {
+  return createHash('sha256').update(key).digest()
+}
 
 export type Authenticate = (path: string, authorization: string | undefined) => void
 
 /** Compares SHA-256 digests, all of them each time, so that time tells neither length nor prefix. */
-export const createAuthenticate = (keys: readonly string[] | null): Authenticate => {
+export function createAuthenticate(keys: readonly string[] | null): Authenticate {
   if (keys === null) return () => {}
   const known = keys.map(digest)
   return function authenticate(path, authorization) {

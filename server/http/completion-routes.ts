@@ -12,20 +12,22 @@ import type { SamplingFields } from './request/sampling-fields.ts'
 import { requireModel, resolveTarget } from './request-target.ts'
 import { replyId, runGeneration } from './run-generation.ts'
 
-const streamOptions = (fields: SamplingFields): StreamOptions => ({
-  includeUsage: fields.stream_options?.include_usage ?? false,
-  continuousUsage: fields.stream_options?.continuous_usage_stats ?? false,
-})
+function streamOptions(fields: SamplingFields): StreamOptions {
+  return {
+    includeUsage: fields.stream_options?.include_usage ?? false,
+    continuousUsage: fields.stream_options?.continuous_usage_stats ?? false,
+  }
+}
 
-const logUnknown = (context: RequestContext, names: readonly string[]) => {
+function logUnknown(context: RequestContext, names: readonly string[]) {
   if (names.length > 0) context.set('logFields', { unknownFields: names })
 }
 
-export const completionRoutes = (services: Services): readonly Route[] => {
+export function completionRoutes(services: Services): readonly Route[] {
   const { config, clock } = services
 
   /** What both routes do before they differ. */
-  const begin = async (context: RequestContext): Promise<JsonObject> => {
+  async function begin(context: RequestContext): Promise<JsonObject> {
     const body = await readJsonObject(context.req.raw, config.maxBody)
     requireModel(services)
     return body

@@ -18,26 +18,28 @@ export interface OpenAIError {
 const maxMessageLength = 2048
 const maxParamLength = 256
 
-export const openAIError = (error: ServerError): OpenAIError => ({
-  error: {
-    message: bounded(error.message, maxMessageLength),
-    type: errorTable[error.code].type,
-    param: error.param === null ? null : bounded(error.param, maxParamLength),
-    code: error.code,
-  },
-})
+export function openAIError(error: ServerError): OpenAIError {
+  return {
+    error: {
+      message: bounded(error.message, maxMessageLength),
+      type: errorTable[error.code].type,
+      param: error.param === null ? null : bounded(error.param, maxParamLength),
+      code: error.code,
+    },
+  }
+}
 
 /** Any thrown value as an error that may be shown. */
-export const toServerError = (error: unknown, logger: Logger, requestId: string): ServerError => {
+export function toServerError(error: unknown, logger: Logger, requestId: string): ServerError {
   if (error instanceof ServerError) return error
   logger.error({ err: error, requestId }, 'unexpected error in a request')
   return new ServerError('server_error', 'the server failed on this request; it was logged')
 }
 
-export const errorResponse = (
+export function errorResponse(
   error: ServerError,
   headers: Readonly<Record<string, string>> = {},
-): Response => {
+): Response {
   const closes = error.code === 'shutting_down' || error.code === 'request_too_large'
   return new Response(JSON.stringify(openAIError(error)), {
     status: error.status,

@@ -18,12 +18,12 @@ export class SlowReaderError extends Error {
  * producer's task to have sent its last event. `onGone` tells that the reader left or was too slow;
  * `disconnect` closes the connection of one that is too slow; false when there is none.
  */
-export const streamEvents = (options: {
+export function streamEvents(options: {
   readonly limits: StreamLimits
   readonly produce: (writer: EventWriter) => Promise<void>
   readonly onGone: () => void
   readonly disconnect: () => boolean
-}): ReadableStream<Uint8Array> => {
+}): ReadableStream<Uint8Array> {
   const { limits, produce, onGone, disconnect } = options
   const encoder = new TextEncoder()
   let wake: (() => void) | undefined
@@ -31,7 +31,7 @@ export const streamEvents = (options: {
 
   const hasRoom = (controller: ReadableStreamDefaultController) => (controller.desiredSize ?? 0) > 0
 
-  const waitForRoom = async (): Promise<void> => {
+  async function waitForRoom(): Promise<void> {
     let timer: NodeJS.Timeout | undefined
     const isSlow = await new Promise<boolean>((resolve) => {
       wake = () => resolve(false)
@@ -42,7 +42,7 @@ export const streamEvents = (options: {
     if (isSlow) throw new SlowReaderError('the client does not read')
   }
 
-  const start = (controller: ReadableStreamDefaultController<Uint8Array>) => {
+  function start(controller: ReadableStreamDefaultController<Uint8Array>) {
     const write = (text: string) => controller.enqueue(encoder.encode(text))
     const keepAlive = setInterval(() => {
       if (hasRoom(controller)) write(': keep-alive\n\n')
@@ -56,7 +56,8 @@ export const streamEvents = (options: {
         if (isGone) throw new SlowReaderError('the client is gone')
       },
     }
-    const run = async () => {
+
+    async function run() {
       try {
         await produce(writer)
         if (!isGone) controller.close()
@@ -70,6 +71,7 @@ export const streamEvents = (options: {
         clearInterval(keepAlive)
       }
     }
+
     // Not awaited: `start` would hold the stream's first read back.
     void run()
   }

@@ -4,16 +4,18 @@
 import type { Generation } from '../contracts/engine.ts'
 import { type GenerationEvent, isTerminal } from '../contracts/generation.ts'
 
-export const groupGenerations = (
+export function groupGenerations(
   generations: readonly Generation[],
   n: number,
   id: string,
-): Generation => {
+): Generation {
   const [only] = generations
   if (generations.length === 1 && only !== undefined) return only
-  const cancel = () => {
+
+  function cancel() {
     for (const generation of generations) generation.cancel()
   }
+
   return { id, cancel, events: mergeEvents(generations, n, cancel) }
 }
 
@@ -53,24 +55,28 @@ async function* mergeEvents(
   }
 }
 
-const sumAccepted = (all: readonly Accepted[]): Accepted => ({
-  kind: 'accepted',
-  promptTokens: all.reduce((sum, event) => sum + event.promptTokens, 0),
-  adapters: all[0]?.adapters ?? [],
-})
+function sumAccepted(all: readonly Accepted[]): Accepted {
+  return {
+    kind: 'accepted',
+    promptTokens: all.reduce((sum, event) => sum + event.promptTokens, 0),
+    adapters: all[0]?.adapters ?? [],
+  }
+}
 
 /** Events of all generations as they come, each with the number of its generation. */
 async function* race(
   generations: readonly Generation[],
 ): AsyncGenerator<{ event: GenerationEvent; source: number }> {
   const iterators = generations.map(({ events }) => events[Symbol.asyncIterator]())
-  const next = (source: number) => {
-    const step = (iterators[source] as AsyncIterator<GenerationEvent>).next()
+
+  function next(source: number) {
+    const step = iterators[source]!.next()
     const labelled = step.then((result) => ({ source, result }))
     // Whoever stops listening after a first failure must not leave a second one unhandled.
     labelled.catch(() => {})
     return labelled
   }
+
   const pending = new Map(iterators.map((_, source) => [source, next(source)]))
   try {
     while (pending.size > 0) {

@@ -8,26 +8,30 @@ import type { Route, Services } from './context.ts'
 import { quote } from './request/quote.ts'
 import { requireModel } from './request-target.ts'
 
-const modelEntry = (model: ModelInfo) => ({
-  id: model.id,
-  object: 'model',
-  created: model.created,
-  owned_by: 'dutyfree',
-  root: model.id,
-  parent: null as string | null,
-  max_model_len: model.maxContext,
-  permission: [],
-})
+function modelEntry(model: ModelInfo) {
+  return {
+    id: model.id,
+    object: 'model',
+    created: model.created,
+    owned_by: 'dutyfree',
+    root: model.id,
+    parent: null as string | null,
+    max_model_len: model.maxContext,
+    permission: [],
+  }
+}
 
-const adapterEntry = (adapter: AdapterSummary, model: ModelInfo) => ({
-  ...modelEntry(model),
-  id: adapter.id,
-  root: `adapters/${adapter.id}`,
-  parent: model.id as string | null,
-})
+function adapterEntry(adapter: AdapterSummary, model: ModelInfo) {
+  return {
+    ...modelEntry(model),
+    id: adapter.id,
+    root: `adapters/${adapter.id}`,
+    parent: model.id as string | null,
+  }
+}
 
-export const modelRoutes = (services: Services): readonly Route[] => {
-  const listModels = async () => {
+export function modelRoutes(services: Services): readonly Route[] {
+  async function listModels() {
     const model = requireModel(services)
     const adapters = await services.adapters.read()
     return [
@@ -38,15 +42,17 @@ export const modelRoutes = (services: Services): readonly Route[] => {
         .map((adapter) => adapterEntry(adapter, model)),
     ]
   }
-  const listAdapters = async (id: string | undefined) => {
+
+  async function listAdapters(id: string | undefined) {
     requireModel(services)
     return services.adapters.read(id === undefined ? [] : [id])
   }
-  const find = <T extends { readonly id: string }>(
+
+  function find<T extends { readonly id: string }>(
     entries: readonly T[],
     id: string | undefined,
     what: string,
-  ): T => {
+  ): T {
     const entry = entries.find((candidate) => candidate.id === id)
     if (entry !== undefined) return entry
     throw new ServerError('model_not_found', `the ${what} ${quote(id)} does not exist`)

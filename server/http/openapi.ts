@@ -61,13 +61,14 @@ const handParsed: Readonly<Record<string, object>> = {
   n: { type: 'integer', minimum: 1, maximum: 16 },
 }
 
-const bodySchema = (schema: z.ZodObject, required: readonly string[]): object => {
+function bodySchema(schema: z.ZodObject, required: readonly string[]): object {
   const { properties = {} } = z.toJSONSchema(schema, { io: 'input', unrepresentable: 'any' })
   return { type: 'object', required, properties: { ...properties, ...pick(properties) } }
 }
 
-const pick = (properties: object): Record<string, object> =>
-  Object.fromEntries(Object.entries(handParsed).filter(([field]) => field in properties))
+function pick(properties: object): Record<string, object> {
+  return Object.fromEntries(Object.entries(handParsed).filter(([field]) => field in properties))
+}
 
 const bodies: Readonly<Record<string, () => object>> = {
   '/v1/chat/completions': () => bodySchema(chatSchema, ['model', 'messages']),
@@ -75,7 +76,7 @@ const bodies: Readonly<Record<string, () => object>> = {
 }
 
 /** The manifest is parsed where adapter folders are read; this is the shape of what is left of it. */
-const adapterSchema = (): object => {
+function adapterSchema(): object {
   const manifest = z.toJSONSchema(manifestSchema, { io: 'input', unrepresentable: 'any' })
   const { $schema: _, ...shape } = manifest
   const orNull = (type: string) => ({ type: [type, 'null'] })
@@ -112,7 +113,7 @@ const answers: Readonly<Record<string, () => object>> = {
   '/v1/adapters/:id': adapterSchema,
 }
 
-const okResponse = (path: string): object => {
+function okResponse(path: string): object {
   const schema = answers[path]?.()
   return schema === undefined
     ? { description: 'OK' }
@@ -148,7 +149,7 @@ const adapterQuery = {
   schema: { type: 'string' },
 }
 
-const operation = (route: Route): object => {
+function operation(route: Route): object {
   const schema = bodies[route.path]?.() ?? { type: 'object' }
   const params = [...route.path.matchAll(/:(\w+)/g)].map(([, name]) => ({
     name,
@@ -167,10 +168,10 @@ const operation = (route: Route): object => {
   }
 }
 
-export const openApiDocument = (options: {
+export function openApiDocument(options: {
   readonly routes: readonly Route[]
   readonly version: string
-}): object => {
+}): object {
   const paths: Record<string, Record<string, object>> = {}
   for (const route of options.routes) {
     const path = route.path.replace(/:(\w+)/g, '{$1}')

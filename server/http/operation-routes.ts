@@ -11,7 +11,7 @@ export interface MetricsPage {
   render(): Promise<string>
 }
 
-export const operationRoutes = (
+export function operationRoutes(
   services: Services,
   options: {
     readonly metrics: MetricsPage
@@ -19,19 +19,22 @@ export const operationRoutes = (
     /** All routes, these included; read when asked. */
     readonly routes: () => readonly Route[]
   },
-): readonly Route[] => {
-  const ready = () => {
+): readonly Route[] {
+  function ready() {
     services.admission.requireOpen()
     requireModel(services)
     const { state } = services.engine
     if (state === 'ready') return Response.json({ status: 'ready' })
     throw new ServerError('model_loading', `the engine is ${state}; try again soon`)
   }
-  const get = (
+
+  function get(
     path: string,
     summary: string,
     handle: (context: RequestContext) => Response | Promise<Response>,
-  ): Route => ({ method: 'GET', path, summary, handle })
+  ): Route {
+    return { method: 'GET', path, summary, handle }
+  }
 
   return [
     get('/health/live', 'The process answers', () => Response.json({ status: 'live' })),

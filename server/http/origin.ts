@@ -8,17 +8,17 @@ const loopback = ['localhost', '127.0.0.1', '::1']
 const anyAddress = new Set(['0.0.0.0', '::', ''])
 
 /** "example.com:80" → "example.com", "[::1]:80" → "::1". */
-const hostName = (host: string): string => {
+function hostName(host: string): string {
   const [, name = host] = /^\[([^\]]*)\](?::\d*)?$/.exec(host) ?? /^([^:]*):\d*$/.exec(host) ?? []
   return name.toLowerCase()
 }
 
 export type CheckHost = (host: string) => void
 
-export const createCheckHost = (options: {
+export function createCheckHost(options: {
   readonly bound: string
   readonly allowed: readonly string[] | null
-}): CheckHost => {
+}): CheckHost {
   if (options.allowed?.includes('*')) return () => {}
   if (options.allowed === null && anyAddress.has(options.bound)) return () => {}
   const names = new Set([options.bound, ...loopback, ...(options.allowed ?? [])].map(hostName))
@@ -40,9 +40,10 @@ export interface Cors {
   preflight(request: Request): Response | undefined
 }
 
-export const createCors = (origins: readonly string[] | null): Cors => {
+export function createCors(origins: readonly string[] | null): Cors {
   const allows = (origin: string) => origins?.includes('*') || origins?.includes(origin) || false
-  const headers = (origin: string | undefined): Record<string, string> => {
+
+  function headers(origin: string | undefined): Record<string, string> {
     if (origins === null) return {}
     if (origin === undefined || !allows(origin)) return { vary: 'origin' }
     return {
@@ -51,6 +52,7 @@ export const createCors = (origins: readonly string[] | null): Cors => {
       vary: 'origin',
     }
   }
+
   return {
     headers,
     preflight(request) {

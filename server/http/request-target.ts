@@ -7,14 +7,15 @@ import type { RequestContext, Services } from './context.ts'
 import { type AdapterChoice, chooseAdapters, mentionedNames } from './request/adapter-choice.ts'
 
 /** The loaded model; until there is one, nothing can be answered. */
-export const requireModel = (services: Services): ModelInfo => {
+export function requireModel(services: Services): ModelInfo {
   const { model } = services.engine
   if (model !== undefined) return model
   throw new ServerError('model_loading', 'the model is still loading; try again soon')
 }
 
-const defaultScales = (adapters: readonly AdapterSummary[]): ReadonlyMap<string, number> =>
-  new Map(adapters.map(({ id, defaultScale }) => [id, defaultScale]))
+function defaultScales(adapters: readonly AdapterSummary[]): ReadonlyMap<string, number> {
+  return new Map(adapters.map(({ id, defaultScale }) => [id, defaultScale]))
+}
 
 interface TargetFields {
   readonly model: string
@@ -23,11 +24,11 @@ interface TargetFields {
   readonly lora?: unknown
 }
 
-export const resolveTarget = async (
+export async function resolveTarget(
   context: RequestContext,
   services: Services,
   fields: TargetFields,
-): Promise<AdapterChoice & { readonly modelName: string }> => {
+): Promise<AdapterChoice & { readonly modelName: string }> {
   const { config, adapters } = services
   const { id: baseId } = requireModel(services)
   const named = {

@@ -21,29 +21,32 @@ export interface GenerationJob {
   readonly reply: Reply
 }
 
-export const replyId = (prefix: 'chatcmpl' | 'cmpl'): string =>
-  `${prefix}-${randomUUID().replaceAll('-', '')}`
+export function replyId(prefix: 'chatcmpl' | 'cmpl'): string {
+  return `${prefix}-${randomUUID().replaceAll('-', '')}`
+}
 
 /** No one reads it; the log and the metrics do (nginx's "client closed request"). */
-const clientGone = () => new Response(null, { status: 499 })
+function clientGone() {
+  return new Response(null, { status: 499 })
+}
 
 /**
  * Aborts with a request's signal. Outside any scope that sees the request: Node keeps a request's
  * signal and its listeners until the request is collected, so a listener that reaches the request
  * would keep it for ever.
  */
-const followSignal = (signal: AbortSignal): AbortController => {
+function followSignal(signal: AbortSignal): AbortController {
   const controller = new AbortController()
   if (signal.aborted) controller.abort()
   else signal.addEventListener('abort', () => controller.abort(), { once: true })
   return controller
 }
 
-export const runGeneration = async (
+export async function runGeneration(
   context: RequestContext,
   services: Services,
   job: GenerationJob,
-): Promise<Response> => {
+): Promise<Response> {
   const { engine, admission, observer, logger, clock, config } = services
   const [first] = job.requests
   if (first === undefined) throw new Error('a job has at least one prompt')
@@ -89,14 +92,17 @@ export const runGeneration = async (
 
   // 4. … or a stream, whose last event is [DONE] also after an error.
   let isClientGone = false
-  const onGone = () => {
+
+  function onGone() {
     if (!isClientGone) observer.clientDisconnected('mid_stream')
     isClientGone = true
     client.abort()
   }
+
   let ended: (outcome: string) => void = () => {}
   context.set('ended', new Promise((resolve) => (ended = resolve)))
-  const produce = async (writer: EventWriter) => {
+
+  async function produce(writer: EventWriter) {
     let outcome = 'cancelled'
     try {
       for (const chunk of job.reply.chunks(accepted)) await writer.send(chunk)
@@ -115,6 +121,7 @@ export const runGeneration = async (
       ended(outcome)
     }
   }
+
   const body = streamEvents({
     limits: services.streamLimits,
     produce,
@@ -132,10 +139,10 @@ export const runGeneration = async (
   })
 }
 
-const collect = async (
+async function collect(
   events: AsyncIterable<GenerationEvent>,
   reply: Reply,
-): Promise<GenerationEvent> => {
+): Promise<GenerationEvent> {
   let last: GenerationEvent = { kind: 'cancelled' }
   for await (const event of events) {
     reply.chunks(event)
@@ -145,7 +152,7 @@ const collect = async (
 }
 
 /** Closes the connection, where the request came over one. */
-const disconnect = (context: RequestContext): boolean => {
+function disconnect(context: RequestContext): boolean {
   const env = context.env as { outgoing?: { destroy(): unknown } } | undefined
   env?.outgoing?.destroy()
   return env?.outgoing !== undefined

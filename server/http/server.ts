@@ -38,13 +38,13 @@ export interface HttpServer {
   drain(options: { timeoutMs: number; force: AbortSignal }): Promise<'finished' | 'aborted'>
 }
 
-export const createHttpServer = (options: {
+export function createHttpServer(options: {
   readonly app: App
   readonly host: string
   readonly port: number
   readonly logger: Logger
   readonly limits?: SocketLimits
-}): HttpServer => {
+}): HttpServer {
   const { app, host, port, logger, limits = defaultSocketLimits } = options
   const listener = getRequestListener(app.hono.fetch, {
     overrideGlobalObjects: false,
@@ -75,8 +75,8 @@ export const createHttpServer = (options: {
   }
 }
 
-const listen = (server: Server, host: string, port: number) =>
-  new Promise<{ url: string; port: number }>((resolve, reject) => {
+function listen(server: Server, host: string, port: number) {
+  return new Promise<{ url: string; port: number }>((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) => {
       const reasons: Record<string, string> = {
         EADDRINUSE: 'is in use; choose another --port or stop the process that holds it',
@@ -93,12 +93,13 @@ const listen = (server: Server, host: string, port: number) =>
       resolve({ url: `http://${shown}:${bound}`, port: bound })
     })
   })
+}
 
-const raceDrain = async (
+async function raceDrain(
   idle: Promise<void>,
   timeoutMs: number,
   force: AbortSignal,
-): Promise<'finished' | 'aborted'> => {
+): Promise<'finished' | 'aborted'> {
   let timer: NodeJS.Timeout | undefined
   const over = new Promise<'aborted'>((resolve) => {
     timer = setTimeout(() => resolve('aborted'), timeoutMs)
@@ -113,8 +114,8 @@ const raceDrain = async (
 }
 
 /** Answers under way get a second to be written; what is still open then is cut. */
-const closeServer = (server: Server): Promise<void> =>
-  new Promise((resolve) => {
+function closeServer(server: Server): Promise<void> {
+  return new Promise((resolve) => {
     const cut = setTimeout(() => server.closeAllConnections(), 1000)
     server.close(() => {
       clearTimeout(cut)
@@ -122,16 +123,17 @@ const closeServer = (server: Server): Promise<void> =>
     })
     server.closeIdleConnections()
   })
+}
 
 /** What the adapter between Node and fetch refuses: a target or Host that is no URL. */
-const asRequestError = (error: unknown, logger: Logger): ServerError => {
+function asRequestError(error: unknown, logger: Logger): ServerError {
   if (!(error instanceof RequestError)) return toServerError(error, logger, 'none')
   return /request path/i.test(error.message)
     ? new ServerError('not_found', 'no route at this path')
     : new ServerError('invalid_request', 'the request target or the Host header is not valid')
 }
 
-const answerClientError = (error: NodeJS.ErrnoException, socket: Socket): void => {
+function answerClientError(error: NodeJS.ErrnoException, socket: Socket): void {
   const answered = (socket as { _httpMessage?: { headersSent?: boolean } })._httpMessage
   if (!socket.writable || error.code === 'ECONNRESET' || answered?.headersSent) {
     socket.destroy()
@@ -151,7 +153,7 @@ const answerClientError = (error: NodeJS.ErrnoException, socket: Socket): void =
   )
 }
 
-const clientErrorAnswer = (code: string | undefined) => {
+function clientErrorAnswer(code: string | undefined) {
   const of = (error: ServerError) => ({ status: error.status, answer: openAIError(error) })
   switch (code) {
     case 'HPE_HEADER_OVERFLOW':

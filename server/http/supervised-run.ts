@@ -26,20 +26,23 @@ export interface RunOptions {
 export type AcceptedEvent = Extract<GenerationEvent, { kind: 'accepted' }>
 
 /** Ids of the applied adapters as one metric label. */
-export const adapterLabel = (adapters: AcceptedEvent['adapters']): string =>
-  adapters.length === 0
+export function adapterLabel(adapters: AcceptedEvent['adapters']): string {
+  return adapters.length === 0
     ? 'none'
     : adapters
         .map(({ id }) => id)
         .sort()
         .join('+')
+}
 
 type Ending = Extract<GenerationEvent, { kind: 'failed' | 'cancelled' }>
 
-const failed = (code: ErrorBody['code'], message: string): Ending => ({
-  kind: 'failed',
-  error: { code, message },
-})
+function failed(code: ErrorBody['code'], message: string): Ending {
+  return {
+    kind: 'failed',
+    error: { code, message },
+  }
+}
 
 export async function* superviseRun(options: RunOptions): AsyncGenerator<GenerationEvent> {
   const { generation, ticket, client, deadlineMs, observer, logger, clock } = options
@@ -49,10 +52,12 @@ export async function* superviseRun(options: RunOptions): AsyncGenerator<Generat
   //    (Promise.race with one promise of the whole run would keep something for every token.)
   let ending: Ending | undefined
   let interrupt: (ending: Ending) => void = () => {}
-  const end = (from: Ending) => {
+
+  function end(from: Ending) {
     ending ??= from
     interrupt(ending)
   }
+
   const onClientGone = () => end({ kind: 'cancelled' })
   const onStop = () => end(failed('shutting_down', 'the server is shutting down'))
   const deadline = setTimeout(
@@ -70,7 +75,8 @@ export async function* superviseRun(options: RunOptions): AsyncGenerator<Generat
   let isOver = false
   const startMs = clock.monotonicMs()
   const events = generation.events[Symbol.asyncIterator]()
-  const finish = () => {
+
+  function finish() {
     if (isOver) return
     isOver = true
     clearTimeout(deadline)
@@ -83,11 +89,12 @@ export async function* superviseRun(options: RunOptions): AsyncGenerator<Generat
     observer.requestFinished(tally.finish(terminal, clock.monotonicMs() - startMs))
   }
 
-  const nextOrInterrupted = () =>
-    new Promise<GenerationEvent>((resolve) => {
+  function nextOrInterrupted() {
+    return new Promise<GenerationEvent>((resolve) => {
       interrupt = resolve
       void nextEvent(events, logger).then(resolve)
     })
+  }
 
   // 3. The engine's events pass through until one is terminal; an ending from outside overtakes them.
   try {
@@ -103,10 +110,10 @@ export async function* superviseRun(options: RunOptions): AsyncGenerator<Generat
 }
 
 /** An engine that throws or falls silent is a bug of ours; its request still ends. */
-const nextEvent = async (
+async function nextEvent(
   events: AsyncIterator<GenerationEvent>,
   logger: Logger,
-): Promise<GenerationEvent> => {
+): Promise<GenerationEvent> {
   try {
     const { done, value } = await events.next()
     // Nobody here asked for it: who cancels also ends the run from outside, which comes first.
@@ -120,7 +127,7 @@ const nextEvent = async (
 }
 
 /** Counts what the metrics want to know about one request. */
-const createTally = (options: RunOptions) => {
+function createTally(options: RunOptions) {
   const { observer, n, maxTokens } = options
   let adapter = 'none'
   let promptTokens = 0
@@ -131,7 +138,7 @@ const createTally = (options: RunOptions) => {
   // Choice → when its last token came.
   const lastTokenMs = new Map<number, number>()
 
-  const countTokens = (index: number, numTokens: number, nowMs: number) => {
+  function countTokens(index: number, numTokens: number, nowMs: number) {
     completionTokens += numTokens
     if (numTokens === 0) return
     const previousMs = lastTokenMs.get(index)

@@ -28,7 +28,7 @@ const detokenizeSchema = z.object({
 
 type TokenizeFields = z.infer<typeof tokenizeSchema>
 
-const tokenizeInput = (fields: TokenizeFields): TokenizeInput => {
+function tokenizeInput(fields: TokenizeFields): TokenizeInput {
   if ((fields.prompt == null) === (fields.messages == null)) {
     throw new ServerError('invalid_value', 'send either prompt or messages', { param: 'prompt' })
   }
@@ -46,7 +46,7 @@ const tokenizeInput = (fields: TokenizeFields): TokenizeInput => {
   }
 }
 
-export const tokenizeRoutes = (services: Services): readonly Route[] => {
+export function tokenizeRoutes(services: Services): readonly Route[] {
   const { engine, config } = services
   return [
     {

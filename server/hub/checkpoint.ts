@@ -100,8 +100,9 @@ async function fetchCommit(job: Job, asked: Asked): Promise<string> {
   return commit
 }
 
-const readSnapshot = ({ cache }: Job, commit: string, name: string): Promise<string> =>
-  readFile(join(cache.snapshotPath(commit), name), 'utf8')
+function readSnapshot({ cache }: Job, commit: string, name: string): Promise<string> {
+  return readFile(join(cache.snapshotPath(commit), name), 'utf8')
+}
 
 async function fetchFiles(
   { cache, hub, id, retry, signal }: Job,
@@ -169,5 +170,6 @@ async function freeOnDisk(folder: string): Promise<number> {
   return bavail * bsize
 }
 
-const formatBytes = (bytes: number): string =>
-  bytes < 1e9 ? `${(bytes / 1e6).toFixed(1)} MB` : `${(bytes / 1e9).toFixed(1)} GB`
+function formatBytes(bytes: number): string {
+  return bytes < 1e9 ? `${(bytes / 1e6).toFixed(1)} MB` : `${(bytes / 1e9).toFixed(1)} GB`
+}

@@ -34,7 +34,9 @@ export interface DownloadOptions {
 /** Not the file that the hub's listing promised. */
 class WrongContent extends Error {}
 
-export const halfPath = (path: string): string => `${path}.dutyfree.incomplete`
+export function halfPath(path: string): string {
+  return `${path}.dutyfree.incomplete`
+}
 
 /** Rejects with ServerError when the hub sends the wrong bytes twice. */
 export async function downloadFile(options: DownloadOptions): Promise<void> {

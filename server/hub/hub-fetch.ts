@@ -34,5 +34,6 @@ export function createHubFetch({ settings, signal }: HubFetchOptions): HubFetch 
 }
 
 /** The seconds form; the date form is rare, and then our own backoff does. */
-const parseRetryAfter = (text: string | null): number | null =>
-  text !== null && /^\d{1,6}$/.test(text) ? Number(text) * 1000 : null
+function parseRetryAfter(text: string | null): number | null {
+  return text !== null && /^\d{1,6}$/.test(text) ? Number(text) * 1000 : null
+}

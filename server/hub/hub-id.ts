@@ -24,4 +24,6 @@ export function parseHubId(text: string): HubId | null {
 
 const commitPattern = /^[0-9a-f]{40}$/
 
-export const isCommit = (revision: string): boolean => commitPattern.test(revision)
+export function isCommit(revision: string): boolean {
+  return commitPattern.test(revision)
+}

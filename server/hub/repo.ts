@@ -40,15 +40,17 @@ const fileSchema = z.object({
 /** An answer that does not come whole in this time is asked for again. */
 const answerMs = 30_000
 
-const params = ({ endpoint, fetch }: Hub) => ({
-  hubUrl: endpoint,
-  fetch: ((input, init) =>
-    fetch(input, { ...init, signal: AbortSignal.timeout(answerMs) })) as HubFetch,
-})
+function params({ endpoint, fetch }: Hub) {
+  return {
+    hubUrl: endpoint,
+    fetch: ((input, init) =>
+      fetch(input, { ...init, signal: AbortSignal.timeout(answerMs) })) as HubFetch,
+  }
+}
 
 /** The commit that a branch, a tag or a shortened commit is now. */
-export const resolveCommit = (hub: Hub, { repo, revision }: HubId): Promise<string> =>
-  understand(hub, async () => {
+export function resolveCommit(hub: Hub, { repo, revision }: HubId): Promise<string> {
+  return understand(hub, async () => {
     const info = await modelInfo({
       ...params(hub),
       name: repo,
@@ -57,14 +59,15 @@ export const resolveCommit = (hub: Hub, { repo, revision }: HubId): Promise<stri
     })
     return commitSchema.parse(info).sha
   })
+}
 
 /** The files at the top of the commit; checkpoints have theirs there. */
-export const listRepoFiles = (
+export function listRepoFiles(
   hub: Hub,
   repo: string,
   commit: string,
-): Promise<readonly RepoFile[]> =>
-  understand(hub, async () => {
+): Promise<readonly RepoFile[]> {
+  return understand(hub, async () => {
     const files: RepoFile[] = []
     for await (const entry of listFiles({ ...params(hub), repo, revision: commit })) {
       if (entry.type !== 'file' || entry.path.includes('/')) continue
@@ -73,6 +76,7 @@ export const listRepoFiles = (
     }
     return files
   })
+}
 
 function toDigest(sha256: string | undefined, oid: string | null | undefined): Digest {
   if (sha256) return { kind: 'sha256', hex: sha256 }
@@ -80,8 +84,9 @@ function toDigest(sha256: string | undefined, oid: string | null | undefined): D
 }
 
 /** Plain HTTP, also where the hub stores chunks (Xet): its resolve route serves ranges of every file. */
-export const fileUrl = ({ endpoint }: Hub, repo: string, commit: string, name: string): string =>
-  `${endpoint}/${repo}/resolve/${commit}/${encodeURIComponent(name)}`
+export function fileUrl({ endpoint }: Hub, repo: string, commit: string, name: string): string {
+  return `${endpoint}/${repo}/resolve/${commit}/${encodeURIComponent(name)}`
+}
 
 /** A page of a proxy, or another service at this address, is no bug of ours. */
 async function understand<T>({ endpoint }: Hub, ask: () => Promise<T>): Promise<T> {

@@ -31,8 +31,9 @@ export function readHubSettings(env: Environment): HubSettings {
   }
 }
 
-const expandHome = (path: string): string =>
-  path === '~' || path.startsWith('~/') ? join(homedir(), path.slice(1)) : path
+function expandHome(path: string): string {
+  return path === '~' || path.startsWith('~/') ? join(homedir(), path.slice(1)) : path
+}
 
 function readEndpoint(text: string): string {
   const url = URL.canParse(text) ? new URL(text) : null

@@ -22,28 +22,35 @@ export interface Metrics extends Observer {
   render(): Promise<string>
 }
 
-export const createMetrics = (options: { readonly unixSeconds?: () => number } = {}): Metrics => {
+export function createMetrics(options: { readonly unixSeconds?: () => number } = {}): Metrics {
   const { unixSeconds = () => Date.now() / 1000 } = options
   const registry = new Registry()
   const metrics = new Map(
     (Object.keys(definitions) as MetricName[]).map((name) => [name, build(registry, name)]),
   )
-  const add = (name: NamesOf<'counter'>, labels: Labels, by = 1) =>
-    (metrics.get(name) as Counter).inc(labels as Record<string, string>, by)
-  const set = (name: NamesOf<'gauge'>, labels: Labels, value: number) =>
-    (metrics.get(name) as Gauge).set(labels as Record<string, string>, value)
-  const observe = (name: NamesOf<'histogram'>, labels: Labels, value: number) =>
-    (metrics.get(name) as Histogram).observe(labels as Record<string, string>, value)
+
+  function add(name: NamesOf<'counter'>, labels: Labels, by = 1) {
+    return (metrics.get(name) as Counter).inc(labels as Record<string, string>, by)
+  }
+
+  function set(name: NamesOf<'gauge'>, labels: Labels, value: number) {
+    return (metrics.get(name) as Gauge).set(labels as Record<string, string>, value)
+  }
+
+  function observe(name: NamesOf<'histogram'>, labels: Labels, value: number) {
+    return (metrics.get(name) as Histogram).observe(labels as Record<string, string>, value)
+  }
 
   let engine: Labels = { model_name: '', engine: '0' }
   let maxBatch = 0
   const adapterLabels = new Set<string>()
-  const adapterLabel = (adapter: string): string => {
+
+  function adapterLabel(adapter: string): string {
     if (adapterLabels.size < maxAdapterLabels) adapterLabels.add(adapter)
     return adapterLabels.has(adapter) ? adapter : 'other'
   }
 
-  const observePhases = (event: FinishedRequest) => {
+  function observePhases(event: FinishedRequest) {
     const { queueSeconds, prefillSeconds, decodeSeconds, completionTokens, n } = event
     observe('vllm:e2e_request_latency_seconds', engine, event.e2eSeconds)
     if (queueSeconds === null || prefillSeconds === null || decodeSeconds === null) return
@@ -132,7 +139,7 @@ export const createMetrics = (options: { readonly unixSeconds?: () => number } =
   }
 }
 
-const build = (registry: Registry, name: MetricName): Counter | Gauge | Histogram => {
+function build(registry: Registry, name: MetricName): Counter | Gauge | Histogram {
   const { type, help, labels, buckets } = definitions[name]
   const common = { name, help, labelNames: [...labels], registers: [registry] }
   switch (type) {

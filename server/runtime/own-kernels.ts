@@ -14,4 +14,6 @@ export function ownKernels(): string | null {
   return path
 }
 
-const canRun = (): boolean => loadLibrary(builtPath).func('dutyfree_can_run', 'int', [])() === 1
+function canRun(): boolean {
+  return loadLibrary(builtPath).func('dutyfree_can_run', 'int', [])() === 1
+}

@@ -7,11 +7,15 @@ import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { ServerError } from '../errors.ts'
 
-const isRuntime = (name: string) =>
-  /^(lib)?onnxruntime(\.so(\.\d+)*|(\.[\d.]+)?\.dylib|\.dll)$/.test(name)
-const isCudaProvider = (name: string) => /^(lib)?onnxruntime_providers_cuda\.(so|dll)$/.test(name)
+function isRuntime(name: string) {
+  return /^(lib)?onnxruntime(\.so(\.\d+)*|(\.[\d.]+)?\.dylib|\.dll)$/.test(name)
+}
 
-const find = (folder: string, isWanted: (name: string) => boolean): string | undefined => {
+function isCudaProvider(name: string) {
+  return /^(lib)?onnxruntime_providers_cuda\.(so|dll)$/.test(name)
+}
+
+function find(folder: string, isWanted: (name: string) => boolean): string | undefined {
   const name = existsSync(folder) ? readdirSync(folder).sort().find(isWanted) : undefined
   return name === undefined ? undefined : join(folder, name)
 }

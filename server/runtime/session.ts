@@ -64,7 +64,9 @@ export interface Session {
   release(): void
 }
 
-const numElements = (dims: readonly number[]) => dims.reduce((product, dim) => product * dim, 1)
+function numElements(dims: readonly number[]) {
+  return dims.reduce((product, dim) => product * dim, 1)
+}
 
 let environment: Pointer | undefined
 let cpuMemory: Pointer | undefined
@@ -177,8 +179,11 @@ export function openSession({ graph, threads, accelerator, isQuiet }: SessionOpt
 
   function bind(inputs: ReadonlyMap<string, AnyTensor>, outputs: ReadonlyMap<string, AnyTensor>) {
     const binding = create('CreateIoBinding', session)
-    const bindInput = ([name, tensor]: readonly [string, AnyTensor]) =>
-      call('BindInput', binding, name, tensor.handle)
+
+    function bindInput([name, tensor]: readonly [string, AnyTensor]) {
+      return call('BindInput', binding, name, tensor.handle)
+    }
+
     // Where the device's memory is not the host's, binding an input is what copies it there.
     const uploads = memory === null ? [] : [...inputs].filter(([, tensor]) => 'data' in tensor)
     const kept = new Set(uploads.map(([name]) => name))

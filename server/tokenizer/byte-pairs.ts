@@ -51,12 +51,14 @@ function mergeWord(word: string, ids: ReadonlyMap<string, number>, table: MergeT
   const next = Int32Array.from({ length: count }, (_, i) => i + 1)
   const previous = Int32Array.from({ length: count }, (_, i) => i - 1)
   const queue = createQueue(count)
-  const offer = (left: number) => {
+
+  function offer(left: number) {
     const right = next[left]!
     if (right >= count) return
     const merge = table.find(symbols[left]!, symbols[right]!)
     if (merge >= 0) queue.push(table.ranks[merge]! * positionSpan + left)
   }
+
   for (let i = 0; i < count - 1; i++) offer(i)
 
   // 3. Best merge first. An entry whose pair has changed since is out of date.
@@ -93,7 +95,7 @@ function createMergeTable(
   const ranks = new Int32Array(merges.length)
   const results = new Int32Array(merges.length)
 
-  const locate = (left: number, right: number): number => {
+  function locate(left: number, right: number): number {
     let hash = Math.imul(left, 0x9e3779b1) ^ Math.imul(right, 0x85ebca6b)
     hash ^= hash >>> 15
     for (let slot = hash & (size - 1); ; slot = (slot + 1) & (size - 1)) {
@@ -101,6 +103,7 @@ function createMergeTable(
       if (pair < 0 || (lefts[pair] === left && rights[pair] === right)) return slot
     }
   }
+
   merges.forEach((merge, rank) => {
     const [leftText, rightText] = typeof merge === 'string' ? merge.split(' ', 2) : merge
     const left = ids.get(leftText!)

@@ -38,7 +38,7 @@ export function loadChatTemplate(dir: string, tokenizer: Tokenizer): ChatTemplat
   const template = source === null ? null : compile(source)
   const protect = createProtection(tokenizer.specialTexts)
 
-  const renderMarked = (messages: readonly ChatMessage[], options: ChatTemplateOptions): string => {
+  function renderMarked(messages: readonly ChatMessage[], options: ChatTemplateOptions): string {
     if (template === null) {
       throw new ServerError(
         'invalid_request',
@@ -98,18 +98,22 @@ function compile(source: string): Template {
 
 /** Returns a function that puts marks into a content wherever it holds a special text. */
 function createProtection(specialTexts: readonly string[]) {
-  const marks = (texts: readonly string[]) => {
+  function marks(texts: readonly string[]) {
     const alternatives = texts.filter((text) => [...text].length > 1).map(breakAfterFirst)
     return alternatives.length > 0 ? new RegExp(alternatives.join('|'), 'gu') : null
   }
+
   const inAnyText = marks(specialTexts)
   const inAnswer = marks(specialTexts.filter((text) => text !== thoughtEnd))
-  const isPrefix = (tail: string) =>
-    specialTexts.some((text) => text.length > tail.length && text.startsWith(tail))
+
+  function isPrefix(tail: string) {
+    return specialTexts.some((text) => text.length > tail.length && text.startsWith(tail))
+  }
+
   const longest = Math.max(0, ...specialTexts.map((text) => text.length))
 
   /** Breaks what would become a special text if a template took </think> out of its middle. */
-  const separate = (answer: string): string => {
+  function separate(answer: string): string {
     const parts = answer.split(thoughtEnd)
     return parts
       .map((part, i) => {
@@ -148,4 +152,6 @@ function breakAfterFirst(text: string): string {
   return `${first}(?=${rest.join('')})`
 }
 
-const escapeRegExp = (char: string): string => char.replace(/[\\^$.*+?()[\]{}|/]/g, '\\$&')
+function escapeRegExp(char: string): string {
+  return char.replace(/[\\^$.*+?()[\]{}|/]/g, '\\$&')
+}

@@ -46,17 +46,19 @@ export function loadTokenizer(dir: string): Tokenizer {
   const special = new Set(json.added_tokens.filter((token) => token.special).map(({ id }) => id))
   const bytes = createByteTable(json)
 
-  const requireId = (text: string): number => {
+  function requireId(text: string): number {
     const id = ids.get(text) ?? inner.token_to_id(text)
     if (id !== undefined) return id
     throw new ServerError('invalid_checkpoint', `tokenizer.json has no token ${text}.`)
   }
+
   const frame = readPromptFrame(json, config)
   const prefix = frame.prefix.map(requireId)
   const suffix = frame.suffix.map(requireId)
 
-  const encode = (text: string): number[] =>
-    text === '' ? [] : inner.encode(toWellFormed(text), { add_special_tokens: false }).ids
+  function encode(text: string): number[] {
+    return text === '' ? [] : inner.encode(toWellFormed(text), { add_special_tokens: false }).ids
+  }
 
   return {
     encode,
@@ -75,10 +77,15 @@ export function loadTokenizer(dir: string): Tokenizer {
 }
 
 const utf8 = new TextDecoder('utf-8', { ignoreBOM: true })
-const decodeUtf8 = (bytes: Uint8Array): string => utf8.decode(bytes)
+
+function decodeUtf8(bytes: Uint8Array): string {
+  return utf8.decode(bytes)
+}
 
 /** Halves of surrogate pairs become U+FFFD, as they do in UTF-8. */
-export const toWellFormed = (text: string): string => text.replace(/\p{Surrogate}/gu, '\uFFFD')
+export function toWellFormed(text: string): string {
+  return text.replace(/\p{Surrogate}/gu, '\uFFFD')
+}
 
 const nothing = new Uint8Array(0)
 

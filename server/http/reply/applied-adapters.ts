@@ -4,13 +4,19 @@ import type { AppliedAdapter } from '../../contracts/adapter.ts'
 
 const shownDigits = 12
 
-export const adapterField = (applied: readonly AppliedAdapter[]) =>
-  applied.map(({ id, digest, scale }) => ({ id, digest: digest.slice(0, shownDigits), scale }))
+export function adapterField(applied: readonly AppliedAdapter[]) {
+  return applied.map(({ id, digest, scale }) => ({
+    id,
+    digest: digest.slice(0, shownDigits),
+    scale,
+  }))
+}
 
 /** `safety-r1@0123456789ab;scale=0.8, terse@…;scale=1`, or `none`. */
-export const adapterHeader = (applied: readonly AppliedAdapter[]): string =>
-  applied.length === 0
+export function adapterHeader(applied: readonly AppliedAdapter[]): string {
+  return applied.length === 0
     ? 'none'
     : adapterField(applied)
         .map(({ id, digest, scale }) => `${id}@${digest};scale=${scale}`)
         .join(', ')
+}

@@ -31,7 +31,7 @@ interface Choice {
 
 type Delta = Extract<GenerationEvent, { kind: 'delta' }>
 
-export const createChatReply = (options: ChatReplyOptions): Reply => {
+export function createChatReply(options: ChatReplyOptions): Reply {
   const { id, created, model, n, logprobs } = options
   const usage = createChunkUsage(options.stream)
   const choices = Array.from(
@@ -47,34 +47,37 @@ export const createChatReply = (options: ChatReplyOptions): Reply => {
   let adapter: ReturnType<typeof adapterField> = []
   let promptLogprobs: readonly PromptTokenLogprobs[] = []
 
-  const isHidden = (delta: Delta) =>
-    delta.section === 'reasoning' && options.reasoningField === 'none'
+  function isHidden(delta: Delta) {
+    return delta.section === 'reasoning' && options.reasoningField === 'none'
+  }
 
-  const collect = (event: GenerationEvent): void => {
+  function collect(event: GenerationEvent): void {
     usage.count(event)
     if (event.kind === 'accepted') adapter = adapterField(event.adapters)
     if (event.kind === 'prompt') promptLogprobs = event.logprobs ?? []
     if (event.kind === 'choice_finished') {
       const { reason, stopReason } = event
-      ;(choices[event.index] as Choice).finish = { reason, stopReason }
+      choices[event.index]!.finish = { reason, stopReason }
     }
     if (event.kind !== 'delta') return
-    const choice = choices[event.index] as Choice
+    const choice = choices[event.index]!
     if (event.section === 'content') choice.hasContent = true
     choice[event.section] += event.text
     if (!isHidden(event)) choice.logprobs.push(...(event.logprobs ?? []))
   }
 
-  const chunk = (index: number, delta: object, rest: object = {}) => ({
-    id,
-    object: 'chat.completion.chunk',
-    created,
-    model,
-    choices: [{ index, delta, logprobs: null, finish_reason: null, ...rest }],
-    ...usage.onChunk(),
-  })
+  function chunk(index: number, delta: object, rest: object = {}) {
+    return {
+      id,
+      object: 'chat.completion.chunk',
+      created,
+      model,
+      choices: [{ index, delta, logprobs: null, finish_reason: null, ...rest }],
+      ...usage.onChunk(),
+    }
+  }
 
-  const deltaChunks = (event: Delta): object[] => {
+  function deltaChunks(event: Delta): object[] {
     const shown =
       event.section === 'content'
         ? { content: event.text }
@@ -136,7 +139,7 @@ export const createChatReply = (options: ChatReplyOptions): Reply => {
   }
 }
 
-const thought = (text: string | null, field: ReasoningField): object => {
+function thought(text: string | null, field: ReasoningField): object {
   switch (field) {
     case 'both':
       return { reasoning: text, reasoning_content: text }
@@ -147,16 +150,18 @@ const thought = (text: string | null, field: ReasoningField): object => {
   }
 }
 
-const chatLogprobs = (tokens: readonly TokenLogprobs[]) => ({
-  content: tokens.map(({ token, logprob, bytes, top }) => ({
-    token,
-    logprob,
-    bytes,
-    top_logprobs: top.map((other) => ({
-      token: other.token,
-      logprob: other.logprob,
-      bytes: other.bytes,
+function chatLogprobs(tokens: readonly TokenLogprobs[]) {
+  return {
+    content: tokens.map(({ token, logprob, bytes, top }) => ({
+      token,
+      logprob,
+      bytes,
+      top_logprobs: top.map((other) => ({
+        token: other.token,
+        logprob: other.logprob,
+        bytes: other.bytes,
+      })),
     })),
-  })),
-  refusal: null,
-})
+    refusal: null,
+  }
+}

@@ -34,7 +34,7 @@ export interface CompletionReplyOptions extends ReplyHead {
   readonly stream: StreamOptions
 }
 
-export const createCompletionReply = (options: CompletionReplyOptions): Reply => {
+export function createCompletionReply(options: CompletionReplyOptions): Reply {
   const { id, created, model, n, logprobs, echo } = options
   const usage = createChunkUsage(options.stream)
   const choices = Array.from(
@@ -50,13 +50,19 @@ export const createCompletionReply = (options: CompletionReplyOptions): Reply =>
   let adapter: ReturnType<typeof adapterField> = []
 
   /** The choices of the prompt that an event tells of. */
-  const choicesOf = ({ index }: PromptEvent): readonly Choice[] =>
-    choices.slice(index, index + options.choicesPerPrompt)
-  /** prompt_logprobs may have asked for more alternatives than logprobs. */
-  const echoed = (event: PromptEvent): PromptTokenLogprobs[] =>
-    (event.logprobs ?? []).map((token) => ({ ...token, top: token.top.slice(0, logprobs ?? 0) }))
+  function choicesOf({ index }: PromptEvent): readonly Choice[] {
+    return choices.slice(index, index + options.choicesPerPrompt)
+  }
 
-  const collect = (event: GenerationEvent): void => {
+  /** prompt_logprobs may have asked for more alternatives than logprobs. */
+  function echoed(event: PromptEvent): PromptTokenLogprobs[] {
+    return (event.logprobs ?? []).map((token) => ({
+      ...token,
+      top: token.top.slice(0, logprobs ?? 0),
+    }))
+  }
+
+  function collect(event: GenerationEvent): void {
     usage.count(event)
     if (event.kind === 'accepted') adapter = adapterField(event.adapters)
     if (event.kind === 'prompt') {
@@ -68,40 +74,45 @@ export const createCompletionReply = (options: CompletionReplyOptions): Reply =>
       }
     }
     if (event.kind === 'delta') {
-      const choice = choices[event.index] as Choice
+      const choice = choices[event.index]!
       choice.text += event.text
       choice.logprobs.push(...(event.logprobs ?? []))
     }
     if (event.kind === 'choice_finished') {
       const { reason, stopReason } = event
-      ;(choices[event.index] as Choice).finish = { reason, stopReason }
+      choices[event.index]!.finish = { reason, stopReason }
     }
   }
 
   const head = { id, object: 'text_completion', created, model }
-  const chunk = (index: number, text: string, rest: object = {}) => ({
-    ...head,
-    choices: [{ index, text, logprobs: null, finish_reason: null, ...rest }],
-    ...usage.onChunk(),
-  })
+
+  function chunk(index: number, text: string, rest: object = {}) {
+    return {
+      ...head,
+      choices: [{ index, text, logprobs: null, finish_reason: null, ...rest }],
+      ...usage.onChunk(),
+    }
+  }
+
   let isFirst = true
+
   /** The adapter is in the first chunk, whichever choice it is of. */
-  const marked = (chunks: readonly object[]): readonly object[] => {
+  function marked(chunks: readonly object[]): readonly object[] {
     if (!isFirst || chunks.length === 0) return chunks
     isFirst = false
     return chunks.map((one, i) => (i === 0 ? { ...one, adapter } : one))
   }
 
-  const textChunks = (index: number, text: string, all: readonly ShownToken[]): object[] => {
+  function textChunks(index: number, text: string, all: readonly ShownToken[]): object[] {
     const tokens = logprobs === null ? [] : all
     if (text === '' && tokens.length === 0) return []
-    const choice = choices[index] as Choice
+    const choice = choices[index]!
     const shown = tokens.length > 0 ? legacyLogprobs(tokens, choice.offset) : null
     choice.offset += tokens.reduce((sum, { token }) => sum + numCodePoints(token), 0)
     return [chunk(index, text, { logprobs: shown })]
   }
 
-  const chunksOf = (event: GenerationEvent): readonly object[] => {
+  function chunksOf(event: GenerationEvent): readonly object[] {
     switch (event.kind) {
       case 'prompt':
         return choicesOf(event).flatMap((_, i) =>
@@ -148,9 +159,11 @@ export const createCompletionReply = (options: CompletionReplyOptions): Reply =>
 }
 
 /** As OpenAI and vLLM count: Python's characters, not UTF-16 units. */
-const numCodePoints = (text: string): number => [...text].length
+function numCodePoints(text: string): number {
+  return [...text].length
+}
 
-const legacyLogprobs = (tokens: readonly ShownToken[], offset: number) => {
+function legacyLogprobs(tokens: readonly ShownToken[], offset: number) {
   let at = offset
   return {
     tokens: tokens.map(({ token }) => token),
@@ -165,7 +178,7 @@ const legacyLogprobs = (tokens: readonly ShownToken[], offset: number) => {
 }
 
 /** Of tokens that read alike (halves of a code point) the likeliest stands. */
-const topTable = (top: TokenLogprobs['top']): Record<string, number> => {
+function topTable(top: TokenLogprobs['top']): Record<string, number> {
   const table = new Map<string, number>()
   for (const { token, logprob } of top) if (!table.has(token)) table.set(token, logprob)
   return Object.fromEntries(table)

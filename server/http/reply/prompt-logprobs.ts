@@ -3,11 +3,11 @@
 
 import type { PromptTokenLogprobs } from '../../contracts/generation.ts'
 
-export const promptLogprobsField = (
+export function promptLogprobsField(
   tokens: readonly PromptTokenLogprobs[],
   numTop: number,
-): ReadonlyArray<object | null> =>
-  tokens.map(({ id, token, logprob, rank, top }) => {
+): ReadonlyArray<object | null> {
+  return tokens.map(({ id, token, logprob, rank, top }) => {
     if (logprob === null) return null
     const own = { [id]: { logprob, rank, decoded_token: token } }
     const best = top
@@ -18,3 +18,4 @@ export const promptLogprobsField = (
       ])
     return { ...Object.fromEntries(best), ...own }
   })
+}

@@ -27,7 +27,7 @@ export interface StreamOptions {
 }
 
 /** Adds `usage` to chunks as the stream options want it. */
-export const createChunkUsage = (options: StreamOptions) => {
+export function createChunkUsage(options: StreamOptions) {
   const count = createUsageCount()
   return {
     ...count,

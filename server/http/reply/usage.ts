@@ -10,7 +10,7 @@ export interface Usage {
   readonly completion_tokens_details: { readonly reasoning_tokens: number }
 }
 
-export const createUsageCount = () => {
+export function createUsageCount() {
   let promptTokens = 0
   let cachedTokens = 0
   // Choice → tokens so far; the engine's own count replaces ours when the choice is finished.

@@ -7,11 +7,12 @@ export type JsonObject = Readonly<Record<string, unknown>>
 
 const maxDepth = 64
 
-const tooLarge = (maxBytes: number) =>
-  new ServerError('request_too_large', `the body must be ≤ ${maxBytes} bytes; send less`)
+function tooLarge(maxBytes: number) {
+  return new ServerError('request_too_large', `the body must be ≤ ${maxBytes} bytes; send less`)
+}
 
 /** The body's bytes in one buffer, whatever the size of the chunks they come in. */
-const readBytes = async (request: Request, maxBytes: number): Promise<Uint8Array> => {
+async function readBytes(request: Request, maxBytes: number): Promise<Uint8Array> {
   const declared = request.headers.get('content-length')
   if (declared !== null && Number(declared) > maxBytes) throw tooLarge(maxBytes)
   if (request.body === null) return new Uint8Array()
@@ -37,7 +38,7 @@ const readBytes = async (request: Request, maxBytes: number): Promise<Uint8Array
   }
 }
 
-const checkHeaders = (headers: Headers): void => {
+function checkHeaders(headers: Headers): void {
   const encoding = headers.get('content-encoding')
   if (encoding !== null && encoding.toLowerCase() !== 'identity') {
     throw new ServerError(
@@ -54,7 +55,7 @@ const checkHeaders = (headers: Headers): void => {
 }
 
 /** Walks without recursion, so that depth costs no stack. */
-const isTooDeep = (root: object): boolean => {
+function isTooDeep(root: object): boolean {
   let level: object[] = [root]
   for (let depth = 0; depth < maxDepth; depth++) {
     const next: object[] = []
@@ -69,7 +70,7 @@ const isTooDeep = (root: object): boolean => {
   return true
 }
 
-export const readJsonObject = async (request: Request, maxBytes: number): Promise<JsonObject> => {
+export async function readJsonObject(request: Request, maxBytes: number): Promise<JsonObject> {
   checkHeaders(request.headers)
   const bytes = await readBytes(request, maxBytes)
   if (bytes.length === 0) throw new ServerError('invalid_json', 'the body is empty; send JSON')

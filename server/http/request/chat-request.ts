@@ -37,10 +37,7 @@ export interface ParsedChat {
   readonly request: Omit<GenerateRequest, 'id' | 'adapters'>
 }
 
-export const parseChat = (
-  body: Readonly<Record<string, unknown>>,
-  model: ModelInfo,
-): ParsedChat => {
+export function parseChat(body: Readonly<Record<string, unknown>>, model: ModelInfo): ParsedChat {
   rejectUnsupported(body)
   const result = chatSchema.safeParse(body)
   if (!result.success) throw fieldError(result.error, body)

@@ -39,11 +39,12 @@ export interface ParsedCompletion {
   readonly requests: ReadonlyArray<Omit<GenerateRequest, 'id' | 'adapters'>>
 }
 
-const wrong = (param: string, message: string) =>
-  new ServerError('invalid_value', `${param} ${message}`, { param })
+function wrong(param: string, message: string) {
+  return new ServerError('invalid_value', `${param} ${message}`, { param })
+}
 
 /** Token ids of this model; the longest list is the context. */
-export const parseTokens = (value: unknown, param: string, model: ModelInfo): number[] => {
+export function parseTokens(value: unknown, param: string, model: ModelInfo): number[] {
   if (!Array.isArray(value) || value.length === 0) {
     throw wrong(param, `must be a non-empty list of token ids; got ${quote(value)}`)
   }
@@ -61,7 +62,7 @@ export const parseTokens = (value: unknown, param: string, model: ModelInfo): nu
   return value
 }
 
-const parsePrompts = (value: unknown, model: ModelInfo): readonly Prompt[] => {
+function parsePrompts(value: unknown, model: ModelInfo): readonly Prompt[] {
   if (typeof value === 'string') return [{ kind: 'text', text: wellFormed(value) }]
   if (!Array.isArray(value) || value.length === 0) {
     throw wrong(
@@ -83,16 +84,16 @@ const parsePrompts = (value: unknown, model: ModelInfo): readonly Prompt[] => {
 }
 
 /** Alternatives for each token of the prompt: prompt_logprobs, or logprobs where it is echoed. */
-const wantedOfPrompt = ({ echo, logprobs, prompt_logprobs }: CompletionFields): number | null => {
+function wantedOfPrompt({ echo, logprobs, prompt_logprobs }: CompletionFields): number | null {
   const echoed = echo === true ? (logprobs ?? null) : null
   if (prompt_logprobs == null || echoed === null) return prompt_logprobs ?? echoed
   return Math.max(prompt_logprobs, echoed)
 }
 
-export const parseCompletion = (
+export function parseCompletion(
   body: Readonly<Record<string, unknown>>,
   model: ModelInfo,
-): ParsedCompletion => {
+): ParsedCompletion {
   rejectUnsupported(body)
   const result = completionSchema.safeParse(body)
   if (!result.success) throw fieldError(result.error, body)

@@ -7,8 +7,8 @@ import { quote } from './quote.ts'
 type Issue = z.core.$ZodIssue
 
 /** Only the first wrong field is told: a million of them must not make a long answer. */
-export const fieldError = (error: z.ZodError, body: unknown): ServerError => {
-  const issue = deepest(error.issues[0] as Issue)
+export function fieldError(error: z.ZodError, body: unknown): ServerError {
+  const issue = deepest(error.issues[0]!)
   const param = issue.path.map(String).join('.')
   const value = valueAt(body, issue.path)
   const got = value === undefined ? 'it is missing' : `got ${quote(value)}`
@@ -16,7 +16,7 @@ export const fieldError = (error: z.ZodError, body: unknown): ServerError => {
 }
 
 /** Of a union's branches, the one that went furthest into the value says what is wrong. */
-const deepest = (issue: Issue): Issue => {
+function deepest(issue: Issue): Issue {
   if (issue.code !== 'invalid_union') return issue
   const branches = issue.errors.map(([first]) => first).filter((first) => first !== undefined)
   const inner =
@@ -37,7 +37,7 @@ const typeNames: Readonly<Record<string, string>> = {
 
 const units: Readonly<Record<string, string>> = { string: ' characters', array: ' entries' }
 
-const rule = (issue: Issue): string => {
+function rule(issue: Issue): string {
   switch (issue.code) {
     case 'invalid_type':
       return `must be ${typeNames[issue.expected] ?? issue.expected}`
@@ -53,16 +53,17 @@ const rule = (issue: Issue): string => {
   }
 }
 
-const bound = (origin: string, sign: string, limit: number | bigint): string => {
+function bound(origin: string, sign: string, limit: number | bigint): string {
   const unit = units[origin]
   return unit === undefined ? `be ${sign} ${limit}` : `have ${sign} ${limit}${unit}`
 }
 
-const valueAt = (body: unknown, path: readonly PropertyKey[]): unknown =>
-  path.reduce<unknown>(
+function valueAt(body: unknown, path: readonly PropertyKey[]): unknown {
+  return path.reduce<unknown>(
     (at, key) =>
       typeof at === 'object' && at !== null && Object.hasOwn(at, key)
         ? (at as Record<PropertyKey, unknown>)[key]
         : undefined,
     body,
   )
+}

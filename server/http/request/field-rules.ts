@@ -7,15 +7,25 @@ import { quote } from './quote.ts'
 
 type ChangesNothing = (value: unknown) => boolean
 
-const never: ChangesNothing = () => false
-const is =
-  (...values: readonly unknown[]): ChangesNothing =>
-  (value) =>
-    values.includes(value)
-const isEmpty: ChangesNothing = (value) =>
-  typeof value === 'object' && value !== null && Object.keys(value).length === 0
-const isPlainText: ChangesNothing = (value) =>
-  typeof value === 'object' && value !== null && (value as { type?: unknown }).type === 'text'
+function never(): boolean {
+  return false
+}
+
+function is(...values: readonly unknown[]): ChangesNothing {
+  return function isOneOf(value) {
+    return values.includes(value)
+  }
+}
+
+function isEmpty(value: unknown): boolean {
+  return typeof value === 'object' && value !== null && Object.keys(value).length === 0
+}
+
+function isPlainText(value: unknown): boolean {
+  return (
+    typeof value === 'object' && value !== null && (value as { type?: unknown }).type === 'text'
+  )
+}
 
 const unsupported: Readonly<Record<string, ChangesNothing>> = {
   // Tools
@@ -90,7 +100,7 @@ const ignored: ReadonlySet<string> = new Set([
 const codes: Readonly<Record<string, ErrorCode>> = { best_of: 'unsupported_value' }
 
 /** Throws at the first field that asks for something this server does not do. */
-export const rejectUnsupported = (body: Readonly<Record<string, unknown>>): void => {
+export function rejectUnsupported(body: Readonly<Record<string, unknown>>): void {
   for (const [field, value] of Object.entries(body)) {
     const changesNothing = Object.hasOwn(unsupported, field) ? unsupported[field] : undefined
     if (changesNothing === undefined || value === null || changesNothing(value)) continue
@@ -111,11 +121,11 @@ export const rejectUnsupported = (body: Readonly<Record<string, unknown>>): void
 }
 
 /** Names (bounded) of the fields that nobody knows, for the log. */
-export const unknownFields = (
+export function unknownFields(
   body: Readonly<Record<string, unknown>>,
   known: Readonly<Record<string, unknown>>,
-): readonly string[] =>
-  Object.keys(body)
+): readonly string[] {
+  return Object.keys(body)
     .filter(
       (field) =>
         !Object.hasOwn(known, field) &&
@@ -125,3 +135,4 @@ export const unknownFields = (
     )
     .slice(0, 16)
     .map((field) => field.slice(0, 64))
+}

@@ -15,16 +15,20 @@ const roles: Readonly<Record<string, ChatMessage['role']>> = {
   assistant: 'assistant',
 }
 
-const wrong = (param: string, message: string, code: ErrorCode = 'invalid_value') =>
-  new ServerError(code, `${param} ${message}`, { param })
+function wrong(param: string, message: string, code: ErrorCode = 'invalid_value') {
+  return new ServerError(code, `${param} ${message}`, { param })
+}
 
-const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
-  typeof value === 'object' && value !== null && !Array.isArray(value)
+function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
 
 /** Lone surrogates are no text; they become U+FFFD, as they would on the way to UTF-8. */
-export const wellFormed = (text: string): string => text.replace(/\p{Surrogate}/gu, '\uFFFD')
+export function wellFormed(text: string): string {
+  return text.replace(/\p{Surrogate}/gu, '\uFFFD')
+}
 
-const parsePart = (part: unknown, param: string): string => {
+function parsePart(part: unknown, param: string): string {
   if (typeof part === 'string') return part
   if (!isObject(part)) throw wrong(param, `must be a content part; got ${quote(part)}`)
   if (part.type !== 'text') {
@@ -39,7 +43,7 @@ const parsePart = (part: unknown, param: string): string => {
   throw wrong(`${param}.text`, `must be a string; got ${quote(part.text)}`)
 }
 
-const parseContent = (content: unknown, param: string): string => {
+function parseContent(content: unknown, param: string): string {
   if (typeof content === 'string') return content
   if (!Array.isArray(content)) {
     throw wrong(param, `must be a string or a list of text parts; got ${quote(content)}`)
@@ -50,10 +54,11 @@ const parseContent = (content: unknown, param: string): string => {
   return content.map((part, i) => parsePart(part, `${param}.${i}`)).join('')
 }
 
-const isEmpty = (value: unknown) =>
-  value === undefined || value === null || (Array.isArray(value) && value.length === 0)
+function isEmpty(value: unknown) {
+  return value === undefined || value === null || (Array.isArray(value) && value.length === 0)
+}
 
-const parseMessage = (message: unknown, param: string): ChatMessage => {
+function parseMessage(message: unknown, param: string): ChatMessage {
   if (!isObject(message)) throw wrong(param, `must be a message object; got ${quote(message)}`)
   const { role, content } = message
   if (role === 'tool' || role === 'function' || !isEmpty(message.tool_calls)) {
@@ -72,7 +77,7 @@ const parseMessage = (message: unknown, param: string): ChatMessage => {
   return { role: known, content: wellFormed(parseContent(content, `${param}.content`)) }
 }
 
-export const parseMessages = (value: unknown): readonly ChatMessage[] => {
+export function parseMessages(value: unknown): readonly ChatMessage[] {
   if (!Array.isArray(value) || value.length === 0) {
     throw wrong('messages', 'must be a list of at least one message')
   }

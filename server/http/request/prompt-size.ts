@@ -8,7 +8,7 @@ import { ServerError } from '../../errors.ts'
 /** No vocabulary of the families served here has a longer token. */
 const maxBytesPerToken = 256
 
-export const checkPromptSize = (prompt: Prompt, param: string, model: ModelInfo): void => {
+export function checkPromptSize(prompt: Prompt, param: string, model: ModelInfo): void {
   if (prompt.kind === 'tokens') return
   const texts =
     prompt.kind === 'text' ? [prompt.text] : prompt.messages.map((message) => message.content)

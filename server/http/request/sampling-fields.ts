@@ -17,8 +17,13 @@ const maxBiasedTokens = 1024
 const modelNameLength = 1024
 
 /** `null` is how many clients leave a field out. */
-const between = (min: number, max: number) => z.number().min(min).max(max).nullish()
-const count = (min: number) => z.int().min(min).nullish()
+function between(min: number, max: number) {
+  return z.number().min(min).max(max).nullish()
+}
+
+function count(min: number) {
+  return z.int().min(min).nullish()
+}
 
 const stopString = z.string().min(1).max(maxStopLength)
 
@@ -68,11 +73,12 @@ export const samplingFields = {
 
 export type SamplingFields = z.infer<z.ZodObject<typeof samplingFields>>
 
-const invalid = (param: string, message: string) =>
-  new ServerError('invalid_value', `${param} ${message}`, { param })
+function invalid(param: string, message: string) {
+  return new ServerError('invalid_value', `${param} ${message}`, { param })
+}
 
 /** Fields that contradict each other. */
-export const checkTogether = (fields: SamplingFields): void => {
+export function checkTogether(fields: SamplingFields): void {
   const n = fields.n ?? 1
   if (!Number.isInteger(n) || n < 1 || n > maxChoices) {
     throw new ServerError(
@@ -101,10 +107,10 @@ export const checkTogether = (fields: SamplingFields): void => {
 }
 
 /** Keys are token ids of this model, values biases; every wrong key is named. */
-const parseLogitBias = (
+function parseLogitBias(
   bias: Readonly<Record<string, unknown>> | null | undefined,
   vocabSize: number,
-): Array<readonly [number, number]> => {
+): Array<readonly [number, number]> {
   const entries = Object.entries(bias ?? {})
   if (entries.length > maxBiasedTokens) {
     throw invalid('logit_bias', `may hold ${maxBiasedTokens} tokens; got ${entries.length}`)
@@ -123,7 +129,7 @@ const parseLogitBias = (
   return entries.map(([key, value]) => [Number(key), value as number])
 }
 
-export const resolveMaxTokens = (fields: SamplingFields, model: ModelInfo): number | null => {
+export function resolveMaxTokens(fields: SamplingFields, model: ModelInfo): number | null {
   const maxTokens = fields.max_tokens ?? fields.max_completion_tokens ?? null
   if (maxTokens === null || maxTokens <= model.maxContext) return maxTokens
   const param = fields.max_tokens == null ? 'max_completion_tokens' : 'max_tokens'
@@ -131,11 +137,11 @@ export const resolveMaxTokens = (fields: SamplingFields, model: ModelInfo): numb
 }
 
 /** What the engine gets: every default resolved from the checkpoint's own. */
-export const resolveSampling = (
+export function resolveSampling(
   fields: SamplingFields,
   model: ModelInfo,
   randomSeed: () => bigint = () => randomBytes(8).readBigInt64LE(),
-): SamplingParams => {
+): SamplingParams {
   const { defaults, vocabSize } = model
   const wrong = fields.stop_token_ids?.find((id) => id >= vocabSize)
   if (wrong !== undefined) {
