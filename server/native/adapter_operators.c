@@ -173,26 +173,11 @@ static Status *compute_gated(void *data, Context *context) {
   return share(api, context, gate_piece, rows, &work);
 }
 
-static const char *sum_name(const Operator *operator) {
-  (void)operator;
-  return "AddAdapters";
-}
-static const char *gated_name(const Operator *operator) {
-  (void)operator;
-  return "GatedUp";
-}
-static size_t four(const Operator *operator) {
-  (void)operator;
-  return 4;
-}
-static size_t six(const Operator *operator) {
-  (void)operator;
-  return 6;
-}
-static size_t one(const Operator *operator) {
-  (void)operator;
-  return 1;
-}
+static CONSTANT(const char *, sum_name, "AddAdapters")
+static CONSTANT(size_t, sum_inputs, 4)
+static CONSTANT(const char *, gated_name, "GatedUp")
+static CONSTANT(size_t, gated_inputs, 6)
+static CONSTANT(size_t, num_outputs, 1)
 static Presence only_base(const Operator *operator, size_t i) {
   (void)operator;
   return i == 0 ? required : optional;
@@ -203,8 +188,8 @@ const Operator add_adapters = {
     .output_type = is_float,
     .name = sum_name,
     .input_type = is_float,
-    .num_inputs = four,
-    .num_outputs = one,
+    .num_inputs = sum_inputs,
+    .num_outputs = num_outputs,
     .destroy = destroy_kernel,
     .input_presence = is_required,
     .create_or_fail = create_kernel,
@@ -216,8 +201,8 @@ const Operator gated_up = {
     .output_type = is_float,
     .name = gated_name,
     .input_type = is_float,
-    .num_inputs = six,
-    .num_outputs = one,
+    .num_inputs = gated_inputs,
+    .num_outputs = num_outputs,
     .destroy = destroy_kernel,
     .input_presence = only_base,
     .create_or_fail = create_kernel,

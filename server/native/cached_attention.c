@@ -277,10 +277,8 @@ static Status *compute(void *data, Context *context) {
 static const char *name(const Operator *operator) {
   return operator == &cached_attention_halves ? "CachedAttentionHalves" : "CachedAttention";
 }
-static size_t num_inputs(const Operator *operator) {
-  (void)operator;
-  return inputs;
-}
+static CONSTANT(size_t, num_inputs, inputs)
+static CONSTANT(size_t, num_outputs, 3)
 static ElementType cache_type(const Operator *operator) {
   return operator == &cached_attention_halves ? float16 : float32;
 }
@@ -294,10 +292,6 @@ static ElementType output_type(const Operator *operator, size_t i) {
 static Presence input_presence(const Operator *operator, size_t i) {
   (void)operator;
   return i == key || i == value ? optional : required;
-}
-static size_t num_outputs(const Operator *operator) {
-  (void)operator;
-  return 3;
 }
 
 #define ATTENTION_ANSWERS                                                              \

@@ -33,19 +33,12 @@ Status *output_data(Api api, Context *context, size_t i, const int64_t *dims, si
   return get_data(api, value, data);
 }
 
-const char *on_cpu(const Operator *operator) {
-  (void)operator;
-  return NULL;
-}
+CONSTANT(const char *, on_cpu, NULL)
+CONSTANT(int, version_one, 1)
 
 int default_memory(const Operator *operator, size_t i) {
   (void)operator, (void)i;
   return 0;
-}
-
-int version_one(const Operator *operator) {
-  (void)operator;
-  return 1;
 }
 
 Presence is_required(const Operator *operator, size_t i) {

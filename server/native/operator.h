@@ -25,6 +25,13 @@ Status *input_dims(Api api, const Context *context, size_t i, int64_t *dims, siz
 Status *output_data(Api api, Context *context, size_t i, const int64_t *dims, size_t num_dims,
                     void **data);
 
+/** Defines a function that answers the same for whichever operator it is asked. */
+#define CONSTANT(type, name, value)     \
+  type name(const Operator *operator) { \
+    (void)operator;                     \
+    return value;                       \
+  }
+
 /** Answers that are the same for each of our operators. */
 const char *on_cpu(const Operator *operator);
 int default_memory(const Operator *operator, size_t i);

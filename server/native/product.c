@@ -50,8 +50,7 @@ RoundedRows rounded_at(const Matrix *w, int rows, void *memory) {
 }
 
 static Tile *tile_of(Tile *const (*tiles)[3][GROUP_ROWS], const Matrix *w, int rows) {
-  const int size = w->block == 32 ? 0 : w->block == 64 ? 1 : 2;
-  return tiles[w->bits == 8][size][rows - 1];
+  return tiles[w->bits == 8][block_index(w)][rows - 1];
 }
 
 /** Whether two kinds of tiles agree to the last bit on made-up numbers, for all blocks. */

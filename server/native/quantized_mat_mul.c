@@ -121,26 +121,18 @@ static Status *compute(void *data, Context *context) {
   return failure;
 }
 
-static const char *name(const Operator *operator) {
-  (void)operator;
-  return "QuantizedMatMul";
-}
+static CONSTANT(const char *, name, "QuantizedMatMul")
+static CONSTANT(size_t, num_inputs, 4)
+static CONSTANT(size_t, num_outputs, 1)
 static ElementType input_type(const Operator *operator, size_t i) {
   (void)operator;
   return i % 2 == 0 ? float32 : uint8;
-}
-static size_t num_inputs(const Operator *operator) {
-  (void)operator;
-  return 4;
 }
 static Presence input_presence(const Operator *operator, size_t i) {
   (void)operator;
   return i == 3 ? optional : required;
 }
-static size_t num_outputs(const Operator *operator) {
-  (void)operator;
-  return 1;
-}
+
 const Operator quantized_mat_mul = {
     SHARED_ANSWERS,
     .output_type = is_float,

@@ -98,29 +98,40 @@ static void round_half(const float *x, int is_last, RoundedRows *to, size_t b, i
   memset(lanes + 4, 0, 4 * sizeof *lanes);
 }
 
-void round_row(const Matrix *w, const float *x, int m, RoundedRows *to) {
+INLINE void round_blocks(const Matrix *w, const float *x, int bits, int block, int m,
+                         RoundedRows *to) {
   for (size_t b = 0; b < w->blocks; b++) {
-    const size_t left = w->inner - b * w->block;
-    const float *from = x + b * w->block;
+    const size_t left = w->inner - b * block;
+    const float *from = x + b * block;
     float padded[128];
-    if (left < (size_t)w->block) {
+    if (left < (size_t)block) {
       memset(padded, 0, sizeof padded);
       from = memcpy(padded, from, left * sizeof(float));
     }
-    if (has_pairs(w)) {
+    if (bits == 4 && block == 32) {
       round_half(from, b + 1 == w->blocks, to, b, m);
       continue;
     }
-    int8_t *values = to->values + (b * to->rows + m) * w->block;
+    int8_t *values = to->values + (b * to->rows + m) * block;
     int32_t *offsets = to->offsets + (b * to->rows + m) * 8;
     float *scale = to->scales + b * GROUP_ROWS + m;
     float *sum = to->sums + b * GROUP_ROWS + m;
-    switch (w->bits * 1000 + w->block) {
-      case 4064: round_block(from, 4, 64, values, offsets, scale, sum); break;
-      case 4128: round_block(from, 4, 128, values, offsets, scale, sum); break;
-      case 8032: round_block(from, 8, 32, values, offsets, scale, sum); break;
-      case 8064: round_block(from, 8, 64, values, offsets, scale, sum); break;
-      default: round_block(from, 8, 128, values, offsets, scale, sum);
-    }
+    round_block(from, bits, block, values, offsets, scale, sum);
   }
+}
+
+typedef void Round(const Matrix *w, const float *x, int m, RoundedRows *to);
+
+#define ROUND(bits, block)                                                                        \
+  static void round_##bits##_##block(const Matrix *w, const float *x, int m, RoundedRows *to) {   \
+    round_blocks(w, x, bits, block, m, to);                                                       \
+  }
+ROUND(4, 32) ROUND(4, 64) ROUND(4, 128) ROUND(8, 32) ROUND(8, 64) ROUND(8, 128)
+
+/** By 8 bits or not; blocks of 32, 64, 128: as Tiles. */
+static Round *const rounds[2][3] = {{round_4_32, round_4_64, round_4_128},
+                                    {round_8_32, round_8_64, round_8_128}};
+
+void round_row(const Matrix *w, const float *x, int m, RoundedRows *to) {
+  rounds[w->bits == 8][block_index(w)](w, x, m, to);
 }
