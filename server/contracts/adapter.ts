@@ -1,5 +1,6 @@
 // What an adapter is to every room: a name, a digest, a strength; and the numbers behind it.
 
+import { z } from 'zod'
 import type { LinearModule } from './checkpoint.ts'
 
 /** Names an adapter may have; also keeps names safe as folder names, labels and header values. */
@@ -19,25 +20,30 @@ export interface AppliedAdapter {
   readonly scale: number
 }
 
-export type AdapterState = 'available' | 'resident' | 'invalid'
-
 /** An adapter folder as `GET /v1/adapters` lists it. Fields read only on load are null until then. */
-export interface AdapterSummary {
-  readonly id: string
-  readonly state: AdapterState
-  readonly digest: string | null
-  readonly rank: number | null
-  readonly targetModules: readonly string[] | null
-  /** Number of layers that carry at least one adapted module. */
-  readonly numLayers: number | null
-  readonly defaultScale: number
-  readonly description: string | null
-  /** Provenance and held-out results: what is well-formed of the folder's manifest.json. */
-  readonly manifest: Readonly<Record<string, unknown>> | null
-  /** What is wrong with the manifest and stops nothing. */
-  readonly warnings: readonly string[]
-  readonly error: { readonly code: string; readonly message: string } | null
-}
+export const adapterSummarySchema = z
+  .object({
+    id: z.string(),
+    state: z.enum(['available', 'resident', 'invalid']),
+    digest: z.string().nullable(),
+    rank: z.int().min(0).nullable(),
+    targetModules: z.array(z.string()).readonly().nullable(),
+    numLayers: z.int().min(0).nullable().describe('Layers that carry at least one adapted module'),
+    defaultScale: z.number().describe('The recommended strength'),
+    description: z.string().nullable(),
+    manifest: z
+      .record(z.string(), z.unknown())
+      .readonly()
+      .nullable()
+      .describe('Provenance and held-out results: what is well-formed of manifest.json'),
+    warnings: z
+      .array(z.string())
+      .readonly()
+      .describe('What is wrong with the manifest and stops nothing'),
+    error: z.object({ code: z.string(), message: z.string() }).readonly().nullable(),
+  })
+  .readonly()
+export type AdapterSummary = z.infer<typeof adapterSummarySchema>
 
 /** y += scale · b · (a · x) on one module of one layer. */
 export interface ModuleUpdate {
