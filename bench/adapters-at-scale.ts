@@ -11,6 +11,7 @@ import { sitesOfFolder } from '../server/adapters/sites.ts'
 import { createAdapterStore } from '../server/adapters/store.ts'
 import { openCheckpoint } from '../server/checkpoint/checkpoint.ts'
 import type { ScaledComponent } from '../server/contracts/adapter.ts'
+import { readableBytes } from '../server/contracts/bytes.ts'
 import { convertCheckpoint } from '../server/conversion/convert.ts'
 import { formatOf, resolveWeights } from '../server/engine/weights.ts'
 import { createRunner } from '../server/model/runner.ts'
@@ -37,7 +38,6 @@ if (dir === undefined || root === undefined) {
 const count = Number(values.count)
 const ids = Array.from({ length: count }, (_, i) => `random-${i}`)
 
-const mebibytes = (bytes: number) => `${(bytes / 2 ** 20).toFixed(0)} MiB`
 async function time<T>(what: string, work: () => T | Promise<T>): Promise<T> {
   const start = performance.now()
   const value = await work()
@@ -86,7 +86,7 @@ const seconds = (performance.now() - start) / 1000
 const grown = process.memoryUsage.rss() - rssBefore
 console.log(
   `loaded ${count} one after the other: ${(count / seconds).toFixed(0)} a second; vectors ` +
-    `${mebibytes(store.usedBytes)}, resident memory grew by ${mebibytes(grown)}`,
+    `${readableBytes(store.usedBytes)}, resident memory grew by ${readableBytes(grown)}`,
 )
 await time('list with all resident', () => store.list())
 

@@ -579,6 +579,32 @@ describe('models, adapters, tokens', () => {
     })
   })
 
+  it('openapi.json states the limits that are enforced', async () => {
+    const front = createFront({ config: { maxBody: 1_000_000 } })
+    const { paths } = await readJson(await front.request('/openapi.json'))
+    const { properties } = paths[chat].post.requestBody.content['application/json'].schema
+    const [, entry, list] = properties.adapter.oneOf
+    const messages = (count: number) => Array(count).fill({ role: 'user', content: 'a' })
+    const names = (count: number) => Array.from({ length: count }, (_, i) => `unknown-${i}`)
+    const limits: ReadonlyArray<readonly [string, number, (size: number) => object]> = [
+      ['n', properties.n.maximum, (n) => ({ n })],
+      ['messages', properties.messages.maxItems, (count) => ({ messages: messages(count) })],
+      ['adapter', list.maxItems, (count) => ({ adapter: names(count) })],
+      [
+        'adapter.scale',
+        entry.properties.scale.maximum,
+        (scale) => ({ adapter: { id: 'terse', scale } }),
+      ],
+    ]
+    for (const [param, limit, fields] of limits) {
+      const within = await front.post(chat, { ...goodChat, ...fields(limit) })
+      assert.notEqual(within.status, 400, param)
+      const beyond = await front.post(chat, { ...goodChat, ...fields(limit + 1) })
+      assert.equal(beyond.status, 400, param)
+      assert.equal((await readJson(beyond)).error.param, param)
+    }
+  })
+
   it('openapi.json holds exactly the routes there are', async () => {
     const front = createFront()
     const { paths } = await readJson(await front.request('/openapi.json'))

@@ -91,7 +91,7 @@ describe('a checkpoint from a hub', () => {
         done,
         [...done].sort((a, b) => a - b),
       )
-      assert.deepEqual(progress.at(-1), ['downloading org/tiny (0.0 MB)', 8000, 8000])
+      assert.deepEqual(progress.at(-1), ['downloading org/tiny (8 KiB)', 8000, 8000])
     }))
 
   it('that is here already is not downloaded again', () =>
@@ -244,7 +244,7 @@ describe('a checkpoint from a hub', () => {
         'model.safetensors.index.json': '{"weight_map": {"a": "../a.safetensors"}}',
       },
       'invalid_checkpoint',
-      /files beside it/,
+      /file beside the index/,
     ],
     [
       'that lacks a shard is refused by the shard’s name',
@@ -266,8 +266,8 @@ describe('a checkpoint from a hub', () => {
   it('that does not fit the disk is refused before a byte of the weights comes', () =>
     withHub(async (hub) => {
       hub.commit(smallRepo)
-      const { error } = await fetchFrom({ url: hub.url, freeBytes: async () => 200_000 })
-      assertError(error, 'download_failed', /needs 0\.3 MB more and .* has 0\.2 MB.*HF_HUB_CACHE/)
+      const { error } = await fetchFrom({ url: hub.url, freeBytesOf: () => 200_000 })
+      assertError(error, 'download_failed', /needs 293 KiB more and .* has 196 KiB.*HF_HUB_CACHE/)
       assert.deepEqual(hub.ranges('model.safetensors'), [])
     }))
 

@@ -129,7 +129,7 @@ describe('the server with a model from a hub', () => {
     assert.equal(one.status, 200)
 
     assert.match(server.log(), new RegExp(`"commit":"${commit}"`))
-    assert.match(server.log(), /downloading org\/tiny-reasoner \(6\.7 MB\): 100 %/)
+    assert.match(server.log(), /downloading org\/tiny-reasoner \(7 MiB\): 100 %/)
     assert.doesNotMatch(server.log(), /verysecret|signature/)
     server.process.kill('SIGTERM')
     assert.equal(await within(patience, 'exit', server.exit), 0)

@@ -15,6 +15,7 @@ import {
 } from 'node:fs'
 import { type FileHandle, open } from 'node:fs/promises'
 import { join, sep } from 'node:path'
+import { findStamp, stampText } from '../checkpoint/file-stamp.ts'
 import { adapterNamePattern } from '../contracts/adapter.ts'
 import { ServerError } from '../errors.ts'
 
@@ -78,8 +79,8 @@ function readEntries(path: string): Dirent[] {
  */
 export function readFingerprint({ path }: AdapterFolder): string {
   const parts = [configFile, tensorsFile, manifestFile].map((name) => {
-    const info = statSync(join(path, name), { bigint: true, throwIfNoEntry: false })
-    return info ? `${info.ino}.${info.size}.${info.mtimeNs}.${info.ctimeNs}` : 'none'
+    const stamp = findStamp(join(path, name))
+    return stamp === null ? 'none' : stampText(stamp)
   })
   return `${path}:${parts.join(':')}`
 }

@@ -1,6 +1,7 @@
 // The tensors of a PEFT LoRA file: pairs lora_A [r, in] and lora_B [out, r] per adapted module.
 // A plan is made from names and shapes alone, before any weight is read.
 
+import { quoteName } from '../checkpoint/json.ts'
 import type { SafetensorsFile } from '../checkpoint/safetensors.ts'
 import type { TensorInfo } from '../checkpoint/safetensors-header.ts'
 import type { Component, ModuleUpdate } from '../contracts/adapter.ts'
@@ -160,7 +161,7 @@ function refuseKey(key: string): never {
   if (!foreign) return invalid(key, 'is not a LoRA tensor of this model')
   throw new ServerError(
     'unsupported_adapter',
-    `adapter_model.safetensors: ${quote(key)} belongs to a feature that is not supported: ${foreign[1]}.`,
+    `adapter_model.safetensors: ${quoteName(key)} belongs to a feature that is not supported: ${foreign[1]}.`,
   )
 }
 
@@ -189,8 +190,8 @@ function requireFinite(key: string, values: Float32Array): Float32Array {
 }
 
 function invalid(key: string, clause: string): never {
-  throw new ServerError('invalid_adapter', `adapter_model.safetensors: ${quote(key)} ${clause}.`)
+  throw new ServerError(
+    'invalid_adapter',
+    `adapter_model.safetensors: ${quoteName(key)} ${clause}.`,
+  )
 }
-
-const quote = (key: string): string =>
-  JSON.stringify(key.length > 120 ? `${key.slice(0, 120)}…` : key)

@@ -5,6 +5,7 @@
 import { z } from 'zod'
 import type { Architecture, GenerationDefaults, ModelConfig } from '../contracts/checkpoint.ts'
 import { ServerError } from '../errors.ts'
+import { parseJson } from './json.ts'
 import { type Rope, readRope, ropeSchema } from './rope-config.ts'
 
 const size = z.int().positive().max(16_777_216)
@@ -58,7 +59,7 @@ const architectureOfModelType: Readonly<Record<string, Architecture>> = {
 }
 
 export function parseModelConfig(json: unknown): ModelConfig {
-  const raw = parse(configSchema, json, 'config.json')
+  const raw = parseJson(configSchema, json, 'config.json')
   const architecture = findArchitecture(raw)
   refuseUnsupported(raw, architecture)
   const family = familyDefaults[architecture]
@@ -91,8 +92,8 @@ export function parseGenerationDefaults(
   generationJson: unknown | null,
   configJson: unknown,
 ): GenerationDefaults {
-  const own = parse(generationSchema, generationJson ?? {}, 'generation_config.json')
-  const eos = own.eos_token_id ?? parse(configSchema, configJson, 'config.json').eos_token_id
+  const own = parseJson(generationSchema, generationJson ?? {}, 'generation_config.json')
+  const eos = own.eos_token_id ?? parseJson(configSchema, configJson, 'config.json').eos_token_id
   // do_sample false says that the checkpoint is meant for greedy search, so its numbers mean nothing.
   const samples = own.do_sample !== false
   return {
@@ -157,14 +158,6 @@ function checkHeads(config: ModelConfig, raw: RawConfig): void {
     broken(`num_attention_heads ${numHeads} is no multiple of num_key_value_heads ${numKvHeads}`)
   }
   if (headDim % 2 !== 0) broken(`head_dim ${headDim} is odd`)
-}
-
-function parse<T>(schema: z.ZodType<T>, json: unknown, file: string): T {
-  const result = schema.safeParse(json)
-  if (result.success) return result.data
-  const issue = result.error.issues[0]!
-  const field = issue.path.length > 0 ? ` ${issue.path.join('.')}:` : ''
-  throw new ServerError('invalid_checkpoint', `${file}:${field} ${issue.message}.`)
 }
 
 function unsupported(field: string, clause: string): never {

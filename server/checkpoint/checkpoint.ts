@@ -1,13 +1,15 @@
 // A Hugging Face checkpoint folder: its configuration, its generation defaults and its weights,
 // which are checked against the configuration by name and shape before any of them is read.
 
-import { existsSync, readFileSync, statSync } from 'node:fs'
-import { basename, join } from 'node:path'
+import { existsSync, statSync } from 'node:fs'
+import { join } from 'node:path'
 import type { GenerationDefaults, ModelConfig, TensorSource } from '../contracts/checkpoint.ts'
 import { ServerError } from '../errors.ts'
 import { parseGenerationDefaults, parseModelConfig } from './checkpoint-config.ts'
 import { checkTensors } from './checkpoint-tensors.ts'
+import { readJson } from './json.ts'
 import { openSafetensors, type SafetensorsFile } from './safetensors.ts'
+import { indexName, readWeightMap, weightsName } from './weight-index.ts'
 
 export interface CheckpointFile {
   readonly path: string
@@ -29,9 +31,6 @@ export interface Checkpoint {
 }
 
 const code = 'invalid_checkpoint'
-const indexName = 'model.safetensors.index.json'
-// Shards lie beside their index: a plain name, no path.
-const shardName = /^[A-Za-z0-9][A-Za-z0-9._-]*\.safetensors$/
 
 export function openCheckpoint(dir: string): Checkpoint {
   if (!existsSync(join(dir, 'config.json'))) {
@@ -84,7 +83,7 @@ interface WeightFiles {
 }
 
 function openWeights(dir: string): WeightFiles {
-  const single = join(dir, 'model.safetensors')
+  const single = join(dir, weightsName)
   if (existsSync(single)) {
     const file = openSafetensors(single, { code })
     return toWeights(new Map([...file.tensors.keys()].map((name) => [name, file])), [single])
@@ -93,11 +92,11 @@ function openWeights(dir: string): WeightFiles {
   const hint = existsSync(join(dir, 'pytorch_model.bin'))
     ? ' pytorch_model.bin is a pickle and is never read: convert it to safetensors.'
     : ''
-  throw new ServerError(code, `There is neither model.safetensors nor ${indexName}.${hint}`)
+  throw new ServerError(code, `There is neither ${weightsName} nor ${indexName}.${hint}`)
 }
 
 function openShards(dir: string): WeightFiles {
-  const weightMap = readWeightMap(join(dir, indexName))
+  const weightMap = readWeightMap(readJson(join(dir, indexName)))
   const shards = new Map<string, SafetensorsFile>()
   try {
     const files = new Map<string, SafetensorsFile>()
@@ -115,22 +114,6 @@ function openShards(dir: string): WeightFiles {
     for (const file of shards.values()) file.close()
     throw error
   }
-}
-
-function readWeightMap(path: string): Map<string, string> {
-  const index = readJson(path)
-  const map = isObject(index) ? index.weight_map : undefined
-  if (!isObject(map)) throw new ServerError(code, `${indexName}: weight_map is missing.`)
-  const entries = Object.entries(map)
-  for (const [name, shard] of entries) {
-    if (typeof shard !== 'string' || !shardName.test(shard)) {
-      throw new ServerError(
-        code,
-        `${indexName}: ${JSON.stringify(name)} must name a .safetensors file beside the index.`,
-      )
-    }
-  }
-  return new Map(entries as [string, string][])
 }
 
 function openShard(dir: string, shard: string): SafetensorsFile {
@@ -159,18 +142,4 @@ function requireTensor(weights: WeightFiles, name: string): SafetensorsFile {
 function describeFile(path: string): CheckpointFile {
   const { size, mtimeMs } = statSync(path)
   return { path, size, mtimeMs }
-}
-
-/** Reads one of the checkpoint's own JSON files. */
-export function readJson(path: string): unknown {
-  try {
-    return JSON.parse(readFileSync(path, 'utf8'))
-  } catch (error) {
-    const why = error instanceof SyntaxError ? 'it is not JSON' : 'it cannot be read'
-    throw new ServerError(code, `${basename(path)}: ${why}.`, { cause: error })
-  }
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }

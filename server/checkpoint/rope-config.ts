@@ -48,7 +48,9 @@ export function readRope(raw: RawRope, maxPosition: number): Rope {
   if ((settings.partial_rotary_factor ?? 1) !== 1) {
     refuse(`${field}.partial_rotary_factor`, `is ${settings.partial_rotary_factor}; only 1 is`)
   }
-  const nested = Object.entries(settings).find(([, value]) => isObject(value))
+  const nested = Object.entries(settings).find(
+    ([, value]) => typeof value === 'object' && value !== null,
+  )
   if (nested) refuse(`${field}.${nested[0]}`, 'is set; one rope for all layers is')
   const originalMaxPosition =
     raw.original_max_position_embeddings ?? settings.original_max_position_embeddings ?? maxPosition
@@ -110,8 +112,4 @@ function yarnAttentionFactor(factor: number, settings: Settings): number {
 
 function refuse(field: string, clause: string): never {
   throw new ServerError('unsupported_checkpoint', `config.json: ${field} ${clause} supported.`)
-}
-
-function isObject(value: unknown): boolean {
-  return typeof value === 'object' && value !== null
 }

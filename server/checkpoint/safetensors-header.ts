@@ -2,6 +2,9 @@
 // before anything is allocated, tensors tile the data without hole or overlap, and no key is
 // given twice. Pure: takes bytes, returns a Map (a tensor may be called "__proto__").
 
+import { isObject } from '../contracts/json.ts'
+import { quoteName } from './json.ts'
+
 /** Bits per element of every dtype the format knows. */
 const dtypeBits: ReadonlyMap<string, number> = new Map([
   ['BOOL', 8],
@@ -66,7 +69,7 @@ export function parseHeader(json: Buffer, fileSize: number, fail: Fail): Safeten
   const text = decodeUtf8(json, fail)
   const header = parseObject(text, fail)
   const repeated = findDuplicateKey(text)
-  if (repeated !== null) fail(`the header has the key ${quote(repeated)} twice`)
+  if (repeated !== null) fail(`the header has the key ${quoteName(repeated)} twice`)
 
   const dataStart = 8 + json.length
   const tensors = new Map<string, TensorInfo>()
@@ -80,14 +83,14 @@ export function parseHeader(json: Buffer, fileSize: number, fail: Fail): Safeten
 }
 
 function parseTensor(name: string, value: unknown, dataStart: number, fail: Fail): TensorInfo {
-  const broken: Fail = (message) => fail(`tensor ${quote(name)}: ${message}`)
+  const broken: Fail = (message) => fail(`tensor ${quoteName(name)}: ${message}`)
   if (!isObject(value)) broken('its entry is not an object')
   const { dtype, shape, data_offsets: offsets, ...others } = value as Record<string, unknown>
   const unknown = Object.keys(others)[0]
-  if (unknown !== undefined) broken(`unknown field ${quote(unknown)}`)
+  if (unknown !== undefined) broken(`unknown field ${quoteName(unknown)}`)
 
   const bits = typeof dtype === 'string' ? dtypeBits.get(dtype) : undefined
-  if (bits === undefined) broken(`unknown dtype ${quote(String(dtype))}`)
+  if (bits === undefined) broken(`unknown dtype ${quoteName(String(dtype))}`)
   if (!Array.isArray(shape) || !shape.every(isSize)) {
     broken('its shape is not a list of whole numbers')
   }
@@ -128,9 +131,10 @@ function checkTiling(
   const ordered = [...tensors].sort(([, x], [, y]) => x.begin - y.begin || x.end - y.end)
   let position = dataStart
   for (const [name, { begin, end }] of ordered) {
-    if (begin < position) fail(`tensor ${quote(name)} overlaps the tensor before it`)
-    if (begin > position) fail(`there is a hole of ${begin - position} bytes before ${quote(name)}`)
-    if (end > fileSize) fail(`tensor ${quote(name)} ends outside the file`)
+    if (begin < position) fail(`tensor ${quoteName(name)} overlaps the tensor before it`)
+    if (begin > position)
+      fail(`there is a hole of ${begin - position} bytes before ${quoteName(name)}`)
+    if (end > fileSize) fail(`tensor ${quoteName(name)} ends outside the file`)
     position = end
   }
   if (position !== fileSize) fail(`${fileSize - position} bytes follow the last tensor`)
@@ -140,7 +144,7 @@ function parseMetadata(value: unknown, fail: Fail): ReadonlyMap<string, string> 
   if (!isObject(value)) fail('__metadata__ is not an object')
   const entries = Object.entries(value as Record<string, unknown>)
   for (const [key, text] of entries) {
-    if (typeof text !== 'string') fail(`__metadata__ ${quote(key)} is not a string`)
+    if (typeof text !== 'string') fail(`__metadata__ ${quoteName(key)} is not a string`)
   }
   return new Map(entries as [string, string][])
 }
@@ -186,15 +190,6 @@ export function findDuplicateKey(json: string): string | null {
   return null
 }
 
-function isObject(value: unknown): boolean {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
-}
-
 function isSize(value: unknown): boolean {
   return Number.isSafeInteger(value) && (value as number) >= 0
-}
-
-/** A name from a file, safe and short enough for a message. */
-function quote(name: string): string {
-  return JSON.stringify(name.length > 120 ? `${name.slice(0, 120)}…` : name)
 }

@@ -3,6 +3,7 @@
 
 import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs'
 import { basename } from 'node:path'
+import { halfValues } from '../contracts/float16.ts'
 import { type ErrorCode, ServerError } from '../errors.ts'
 import {
   type Fail,
@@ -162,7 +163,7 @@ const converters: Readonly<Record<string, Convert | undefined>> = {
     return values
   },
   F16: (readAt, begin, end) => {
-    const table = float16Table()
+    const table = halfValues()
     const values = new Float32Array((end - begin) / 2)
     eachChunk(readAt, begin, end, (bytes, first) => {
       const halves = new Uint16Array(bytes.buffer, 0, bytes.length / 2)
@@ -203,29 +204,4 @@ function eachChunk(
     readAt(bytes, position)
     use(bytes, position - begin)
   }
-}
-
-let halfValues: Float32Array | undefined
-
-/** The value of each of the 65,536 half floats; built on first use. */
-function float16Table(): Float32Array {
-  if (halfValues) return halfValues
-  const table = new Float32Array(65536)
-  const words = new Uint32Array(table.buffer)
-  for (let half = 0; half < 65536; half++) {
-    const sign = (half & 0x8000) << 16
-    const exponent = (half >> 10) & 0x1f
-    const fraction = half & 0x3ff
-    if (exponent === 0) {
-      // Subnormal: fraction · 2^−24, exact in float32.
-      table[half] = fraction * 2 ** -24
-      words[half]! |= sign
-    } else if (exponent === 31) {
-      words[half] = sign | 0x7f800000 | (fraction << 13)
-    } else {
-      words[half] = sign | ((exponent + 112) << 23) | (fraction << 13)
-    }
-  }
-  halfValues = table
-  return table
 }

@@ -1,6 +1,8 @@
 // What an engine takes, or may come to take, of the machine's memory: its parts as a plan holds them and
 // as a refusal tells them. Bytes.
 
+import { mebibytes } from './bytes.ts'
+
 export interface MemoryParts {
   readonly weights: number
   /** Logits and activations of one run. */
@@ -29,10 +31,6 @@ export function totalBytes(parts: MemoryParts): number {
 export function describeParts(parts: MemoryParts): string {
   const each = partNames.map((part) => `${names[part]} ${mebibytes(parts[part])}`)
   return `${mebibytes(totalBytes(parts))} MiB (${each.join(', ')})`
-}
-
-export function mebibytes(bytes: number): number {
-  return Math.ceil(bytes / 2 ** 20)
 }
 
 const partNames = Object.keys(names) as (keyof MemoryParts)[]

@@ -1,22 +1,16 @@
 // Whether the disk of the cache folder takes what is to be written, before and while it is written.
 
-import { statfsSync } from 'node:fs'
+import { readableBytes } from '../contracts/bytes.ts'
 import { ServerError } from '../errors.ts'
 
 const remedy = 'free some space or name a folder on another disk with --cache-dir'
-
-/** Free bytes for this user; null where the file system does not tell. */
-export function freeBytes(dir: string): number | null {
-  const { blocks, bavail, bsize } = statfsSync(dir)
-  return blocks === 0 ? null : bavail * bsize
-}
 
 /** Refuses before anything is written. */
 export function requireSpace(dir: string, needed: number, free: number | null): void {
   if (free === null || free >= needed) return
   throw new ServerError(
     'invalid_config',
-    `Converting the checkpoint needs ${readable(needed)} in ${dir} and ${readable(free)} are free there: ${remedy}.`,
+    `Converting the checkpoint needs ${readableBytes(needed)} in ${dir} and ${readableBytes(free)} are free there: ${remedy}.`,
   )
 }
 
@@ -27,7 +21,7 @@ export function explainDiskError(error: unknown, dir: string, needed: number): u
   if (code === 'ENOSPC' || code === 'EDQUOT') {
     return new ServerError(
       'invalid_config',
-      `The disk of ${dir} filled up while the checkpoint was converted, which needs ${readable(needed)}: ${remedy}.`,
+      `The disk of ${dir} filled up while the checkpoint was converted, which needs ${readableBytes(needed)}: ${remedy}.`,
       { cause: error },
     )
   }
@@ -39,10 +33,4 @@ export function explainDiskError(error: unknown, dir: string, needed: number): u
     )
   }
   return error
-}
-
-export function readable(bytes: number): string {
-  return bytes < 2 ** 30
-    ? `${Math.ceil(bytes / 2 ** 20)} MiB`
-    : `${(bytes / 2 ** 30).toFixed(1)} GiB`
 }

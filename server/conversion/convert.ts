@@ -8,6 +8,9 @@ import { availableParallelism } from 'node:os'
 import { basename, join } from 'node:path'
 import { baseDigestOf } from '../checkpoint/base-digest.ts'
 import type { Checkpoint } from '../checkpoint/checkpoint.ts'
+import { freeBytes } from '../checkpoint/disk-space.ts'
+import { isSameStamp, stampOf } from '../checkpoint/file-stamp.ts'
+import { readableBytes } from '../contracts/bytes.ts'
 import {
   cpuTarget,
   type GraphTarget,
@@ -23,10 +26,10 @@ import {
   type WeightPlacement,
   weightsFileName,
 } from '../graph/encoding.ts'
-import { explainDiskError, freeBytes, readable, requireSpace } from './cache-disk.ts'
+import { explainDiskError, requireSpace } from './cache-disk.ts'
 import { type ConvertPart, convertPart } from './convert-part.ts'
 import { checkFolder, discardFolder, publishFolder } from './converted-folder.ts'
-import { type HashedFile, isSameStamp, knownHashes, stampOf } from './file-hashes.ts'
+import { type HashedFile, knownHashes } from './file-hashes.ts'
 import { probePath, writeGraphs } from './graph-files.ts'
 import { removeOldConversions } from './old-conversions.ts'
 import { partialName, removeLeftovers } from './partial-folder.ts'
@@ -87,7 +90,7 @@ export async function convertCheckpoint(options: ConvertOptions): Promise<Conver
     if (old.count > 0) {
       onNotice(
         `${old.count} of the conversions in ${cacheDir} were made by an earlier version, which this ` +
-          `one cannot use: removed, ${readable(old.bytes)} freed.`,
+          `one cannot use: removed, ${readableBytes(old.bytes)} freed.`,
       )
     }
     const onHashed = progressOf('reading the checkpoint')

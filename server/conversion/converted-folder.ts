@@ -4,9 +4,10 @@
 import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { z } from 'zod'
+import { isSameStamp, stampOf, stampSchema } from '../checkpoint/file-stamp.ts'
 import { weightsFileName } from '../graph/encoding.ts'
 import { flushFile, flushFolder } from './disk-flush.ts'
-import { hashFiles, isSameStamp, type OnProgress, stampOf, stampSchema } from './file-hashes.ts'
+import { hashFiles, type OnProgress } from './file-hashes.ts'
 import { partialName } from './partial-folder.ts'
 
 export const manifestName = 'manifest.json'

@@ -2,32 +2,13 @@
 // hash is remembered in the cache folder for as long as the file's stamp stays the same.
 
 import { createHash } from 'node:crypto'
-import {
-  mkdirSync,
-  readFileSync,
-  realpathSync,
-  renameSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs'
+import { mkdirSync, readFileSync, realpathSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { z } from 'zod'
+import { type FileStamp, isSameStamp, stampOf, stampSchema } from '../checkpoint/file-stamp.ts'
 import { hashFile } from './file-hash.ts'
 import { runWorkers } from './worker.ts'
-
-/**
- * Tells a file from what it was before, without reading it. The change time alone cannot be set back,
- * and a file that replaces another may get its inode. Stamps of earlier versions have none: no match.
- */
-export const stampSchema = z.object({
-  size: z.number(),
-  mtimeNs: z.string(),
-  ctimeNs: z.string().default(''),
-  inode: z.string(),
-})
-export type FileStamp = z.infer<typeof stampSchema>
 
 const rememberedSchema = z.object({ path: z.string(), stamp: stampSchema, sha256: z.string() })
 
@@ -36,22 +17,6 @@ const threadsFrom = 64 << 20
 
 /** Told how many bytes of how many are done. */
 export type OnProgress = (done: number, total: number) => void
-
-export function stampOf(path: string): FileStamp {
-  const { size, mtimeNs, ctimeNs, ino } = statSync(path, { bigint: true })
-  return {
-    size: Number(size),
-    mtimeNs: String(mtimeNs),
-    ctimeNs: String(ctimeNs),
-    inode: String(ino),
-  }
-}
-
-export function isSameStamp(x: FileStamp, y: FileStamp): boolean {
-  return (
-    x.size === y.size && x.mtimeNs === y.mtimeNs && x.ctimeNs === y.ctimeNs && x.inode === y.inode
-  )
-}
 
 export interface HashedFile {
   readonly path: string

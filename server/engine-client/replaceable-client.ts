@@ -5,11 +5,12 @@
 //   current ──────────── serves ────────────┬─ drains ─ ends
 //   replace() ─ memory? ─ next loads ─ ready ┴─ serves …        (refused: current goes on)
 
+import { mebibytes } from '../contracts/bytes.ts'
 import { type LinearModule, linearModules } from '../contracts/checkpoint.ts'
 import type { EngineClient, EngineOptions, Generation, ModelInfo } from '../contracts/engine.ts'
 import type { GenerateRequest, GenerationEvent } from '../contracts/generation.ts'
 import type { Logger } from '../contracts/logger.ts'
-import { describeParts, mebibytes, totalBytes } from '../contracts/memory.ts'
+import { describeParts, totalBytes } from '../contracts/memory.ts'
 import type { Observer } from '../contracts/observer.ts'
 import { type EngineNeeds, type ErrorBody, ServerError } from '../errors.ts'
 import { createDeferred } from './deferred.ts'

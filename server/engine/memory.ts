@@ -2,6 +2,7 @@
 // refused where it cannot be enough, instead of being killed by the system later.
 
 import { rowWidth } from '../contracts/adapter.ts'
+import { mebibytes } from '../contracts/bytes.ts'
 import {
   type FloatType,
   floatBytes,
@@ -12,7 +13,7 @@ import {
   type WeightFormat,
 } from '../contracts/checkpoint.ts'
 import type { EngineOptions } from '../contracts/engine.ts'
-import { describeParts, type MemoryParts, mebibytes } from '../contracts/memory.ts'
+import { describeParts, type MemoryParts } from '../contracts/memory.ts'
 import { ServerError } from '../errors.ts'
 import type { KvLimits } from '../loop/kv-shape.ts'
 import { positionBytesOf } from '../model/kv-cache.ts'

@@ -3,7 +3,7 @@
 // one; small constants are kept by value and shared.
 
 import type { FloatType } from '../contracts/checkpoint.ts'
-import { toHalves } from './float16.ts'
+import { toHalves } from '../contracts/float16.ts'
 
 export type TensorType = FloatType | 'int32' | 'int64'
 /** A number, or the name of a dimension that varies from run to run. */

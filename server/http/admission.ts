@@ -1,7 +1,7 @@
 // Who may run now. A request holds one ticket per prompt until its terminal event; beyond
 // --max-batch + --max-queue the answer is 429, while the server drains it is 503.
 
-import { ServerError } from '../errors.ts'
+import { ServerError, shuttingDown } from '../errors.ts'
 
 export interface Ticket {
   /** Aborted when the drain time is over: the request must end now. */
@@ -40,7 +40,7 @@ export function createAdmission(options: {
 
   function requireOpen() {
     if (!draining) return
-    throw new ServerError('shutting_down', 'the server is shutting down; send the request again')
+    throw shuttingDown()
   }
 
   return {

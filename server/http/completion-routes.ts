@@ -1,96 +1,87 @@
 // POST /v1/chat/completions and POST /v1/completions.
 
+import type { ModelInfo } from '../contracts/engine.ts'
+import type { JsonObject } from '../contracts/json.ts'
 import type { RequestContext, Route, Services } from './context.ts'
 import { createChatReply } from './reply/chat-reply.ts'
 import { createCompletionReply } from './reply/completion-reply.ts'
-import type { StreamOptions } from './reply/reply.ts'
-import type { JsonObject } from './request/body.ts'
+import type { Reply, ReplyHead } from './reply/reply.ts'
 import { readJsonObject } from './request/body.ts'
 import { parseChat } from './request/chat-request.ts'
 import { parseCompletion } from './request/completion-request.ts'
+import type { ParsedRequest } from './request/parsed-request.ts'
 import type { SamplingFields } from './request/sampling-fields.ts'
 import { requireModel, resolveTarget } from './request-target.ts'
 import { replyId, runGeneration } from './run-generation.ts'
 
-function streamOptions(fields: SamplingFields): StreamOptions {
-  return {
-    includeUsage: fields.stream_options?.include_usage ?? false,
-    continuousUsage: fields.stream_options?.continuous_usage_stats ?? false,
-  }
-}
-
-function logUnknown(context: RequestContext, names: readonly string[]) {
-  if (names.length > 0) context.set('logFields', { unknownFields: names })
-}
-
 export function completionRoutes(services: Services): readonly Route[] {
-  const { config, clock } = services
-
-  /** What both routes do before they differ. */
-  async function begin(context: RequestContext): Promise<JsonObject> {
-    const body = await readJsonObject(context.req.raw, config.maxBody)
-    requireModel(services)
-    return body
-  }
-
+  const { reasoningField } = services.config
   return [
-    {
-      method: 'POST',
+    completionRoute(services, {
       path: '/v1/chat/completions',
       summary: 'Answer a chat, as one body or as server-sent events',
-      async handle(context) {
-        const body = await begin(context)
-        const { fields, request, unknown } = parseChat(body, requireModel(services))
-        logUnknown(context, unknown)
-        const { adapters, modelName } = await resolveTarget(context, services, fields)
-        const id = replyId('chatcmpl')
-        const reply = createChatReply({
-          id,
-          created: clock.unixSeconds(),
-          model: modelName,
-          n: request.n,
-          logprobs: request.topLogprobs !== null,
-          promptLogprobs: request.promptLogprobs,
-          reasoningField: fields.include_reasoning === false ? 'none' : config.reasoningField,
-          stream: streamOptions(fields),
-        })
-        const requests = [{ ...request, adapters }]
-        return runGeneration(context, services, {
-          id,
-          requests,
-          stream: fields.stream ?? false,
-          reply,
-        })
-      },
-    },
-    {
-      method: 'POST',
+      idPrefix: 'chatcmpl',
+      parse: parseChat,
+      reply: (fields, head) =>
+        createChatReply({
+          ...head,
+          logprobs: fields.logprobs ?? false,
+          promptLogprobs: fields.prompt_logprobs ?? null,
+          reasoningField: fields.include_reasoning === false ? 'none' : reasoningField,
+        }),
+    }),
+    completionRoute(services, {
       path: '/v1/completions',
       summary: 'Continue one or several prompts, as one body or as server-sent events',
-      async handle(context) {
-        const body = await begin(context)
-        const { fields, requests, unknown } = parseCompletion(body, requireModel(services))
-        logUnknown(context, unknown)
-        const { adapters, modelName } = await resolveTarget(context, services, fields)
-        const id = replyId('cmpl')
-        const reply = createCompletionReply({
-          id,
-          created: clock.unixSeconds(),
-          model: modelName,
-          n: (fields.n ?? 1) * requests.length,
+      idPrefix: 'cmpl',
+      parse: parseCompletion,
+      reply: (fields, head) =>
+        createCompletionReply({
+          ...head,
           choicesPerPrompt: fields.n ?? 1,
           logprobs: fields.logprobs ?? null,
           echo: fields.echo ?? false,
           promptLogprobs: fields.prompt_logprobs ?? null,
-          stream: streamOptions(fields),
-        })
-        return runGeneration(context, services, {
-          id,
-          requests: requests.map((request) => ({ ...request, adapters })),
-          stream: fields.stream ?? false,
-          reply,
-        })
-      },
-    },
+        }),
+    }),
   ]
+}
+
+interface CompletionRoute<Fields> {
+  readonly path: string
+  readonly summary: string
+  readonly idPrefix: Parameters<typeof replyId>[0]
+  readonly parse: (body: JsonObject, model: ModelInfo) => ParsedRequest<Fields>
+  readonly reply: (fields: Fields, head: ReplyHead) => Reply
+}
+
+/** One route: its body parsed, its model and adapters resolved, its reply run. */
+function completionRoute<Fields extends SamplingFields>(
+  services: Services,
+  { path, summary, idPrefix, parse, reply }: CompletionRoute<Fields>,
+): Route {
+  async function handle(context: RequestContext): Promise<Response> {
+    const body = await readJsonObject(context.req.raw, services.config.maxBody)
+    const { fields, requests, unknown } = parse(body, requireModel(services))
+    if (unknown.length > 0) context.set('logFields', { unknownFields: unknown })
+    const { adapters, modelName } = await resolveTarget(context, services, fields)
+    const head = {
+      id: replyId(idPrefix),
+      created: services.clock.unixSeconds(),
+      model: modelName,
+      n: (fields.n ?? 1) * requests.length,
+      stream: {
+        includeUsage: fields.stream_options?.include_usage ?? false,
+        continuousUsage: fields.stream_options?.continuous_usage_stats ?? false,
+      },
+    }
+    return runGeneration(context, services, {
+      id: head.id,
+      requests: requests.map((request) => ({ ...request, adapters })),
+      stream: fields.stream ?? false,
+      reply: reply(fields, head),
+    })
+  }
+
+  return { method: 'POST', path, summary, handle }
 }

@@ -2,14 +2,21 @@
 // them. Fields parsed by hand (messages, prompt, adapters) are described here.
 
 import { z } from 'zod'
+import {
+  adapterSummarySchema,
+  maxAdapterScale,
+  maxAdaptersPerRequest,
+} from '../contracts/adapter.ts'
 import { manifestSchema } from '../contracts/manifest.ts'
 import { openPaths } from './auth.ts'
 import type { Route } from './context.ts'
 import { chatSchema } from './request/chat-request.ts'
 import { completionSchema } from './request/completion-request.ts'
+import { maxMessages, messageRoles } from './request/messages.ts'
+import { maxChoices } from './request/sampling-fields.ts'
 
 const adapterShape = {
-  description: 'A name, {id|name, scale}, or a list of up to 4; "none" is the base model',
+  description: `A name, {id|name, scale}, or a list of up to ${maxAdaptersPerRequest}; "none" is the base model`,
   oneOf: [
     { type: 'string' },
     {
@@ -17,10 +24,10 @@ const adapterShape = {
       properties: {
         id: { type: 'string' },
         name: { type: 'string' },
-        scale: { type: 'number', minimum: 0, maximum: 4 },
+        scale: { type: 'number', minimum: 0, maximum: maxAdapterScale },
       },
     },
-    { type: 'array', maxItems: 4 },
+    { type: 'array', maxItems: maxAdaptersPerRequest },
   ],
 }
 
@@ -28,7 +35,7 @@ const message = {
   type: 'object',
   required: ['role', 'content'],
   properties: {
-    role: { enum: ['system', 'developer', 'user', 'assistant'] },
+    role: { enum: messageRoles },
     content: {
       oneOf: [
         { type: 'string' },
@@ -49,7 +56,7 @@ const handParsed: Readonly<Record<string, object>> = {
   adapter: adapterShape,
   adapter_id: adapterShape,
   lora: adapterShape,
-  messages: { type: 'array', minItems: 1, maxItems: 10_000, items: message },
+  messages: { type: 'array', minItems: 1, maxItems: maxMessages, items: message },
   prompt: {
     oneOf: [
       { type: 'string' },
@@ -58,11 +65,23 @@ const handParsed: Readonly<Record<string, object>> = {
       { type: 'array', items: { type: 'array', items: { type: 'integer' } } },
     ],
   },
-  n: { type: 'integer', minimum: 1, maximum: 16 },
+  n: { type: 'integer', minimum: 1, maximum: maxChoices },
+}
+
+function shapeOf(schema: z.ZodType) {
+  const { $schema: _, ...shape } = z.toJSONSchema(schema, {
+    io: 'input',
+    unrepresentable: 'any',
+    // It says that our code does not write to the value, nothing about the document.
+    override: ({ jsonSchema }) => {
+      delete jsonSchema.readOnly
+    },
+  })
+  return shape
 }
 
 function bodySchema(schema: z.ZodObject, required: readonly string[]): object {
-  const { properties = {} } = z.toJSONSchema(schema, { io: 'input', unrepresentable: 'any' })
+  const { properties = {} } = shapeOf(schema)
   return { type: 'object', required, properties: { ...properties, ...pick(properties) } }
 }
 
@@ -77,31 +96,12 @@ const bodies: Readonly<Record<string, () => object>> = {
 
 /** The manifest is parsed where adapter folders are read; this is the shape of what is left of it. */
 function adapterSchema(): object {
-  const manifest = z.toJSONSchema(manifestSchema, { io: 'input', unrepresentable: 'any' })
-  const { $schema: _, ...shape } = manifest
-  const orNull = (type: string) => ({ type: [type, 'null'] })
-  return {
-    type: 'object',
-    properties: {
-      id: { type: 'string' },
-      state: { enum: ['available', 'resident', 'invalid'] },
-      digest: orNull('string'),
-      rank: orNull('integer'),
-      targetModules: { ...orNull('array'), items: { type: 'string' } },
-      numLayers: orNull('integer'),
-      defaultScale: { type: 'number', description: 'The recommended strength' },
-      description: orNull('string'),
-      manifest: {
-        description: 'Provenance and held-out results',
-        oneOf: [shape, { type: 'null' }],
-      },
-      warnings: { type: 'array', items: { type: 'string' } },
-      error: {
-        ...orNull('object'),
-        properties: { code: { type: 'string' }, message: { type: 'string' } },
-      },
-    },
+  const { properties, ...summary } = shapeOf(adapterSummarySchema)
+  const manifest = {
+    description: 'Provenance and held-out results',
+    oneOf: [shapeOf(manifestSchema), { type: 'null' }],
   }
+  return { ...summary, properties: { ...properties, manifest } }
 }
 
 /** Answers whose shape clients of this server alone need to know. */

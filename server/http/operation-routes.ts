@@ -1,7 +1,7 @@
 // For those who run the server: health, metrics, and what the API is.
 // /health is vLLM's: it means ready. Kubernetes asks /health/live (restart me) and /health/ready.
 
-import { ServerError } from '../errors.ts'
+import { modelLoading, shuttingDown } from '../errors.ts'
 import type { RequestContext, Route, Services } from './context.ts'
 import { openApiDocument } from './openapi.ts'
 import { requireModel } from './request-target.ts'
@@ -25,7 +25,7 @@ export function operationRoutes(
     requireModel(services)
     const { state } = services.engine
     if (state === 'ready') return Response.json({ status: 'ready' })
-    throw new ServerError('model_loading', `the engine is ${state}; try again soon`)
+    throw state === 'stopped' ? shuttingDown() : modelLoading(state)
   }
 
   function get(

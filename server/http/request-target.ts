@@ -2,7 +2,7 @@
 
 import type { AdapterSummary } from '../contracts/adapter.ts'
 import type { ModelInfo } from '../contracts/engine.ts'
-import { ServerError } from '../errors.ts'
+import { modelLoading } from '../errors.ts'
 import type { RequestContext, Services } from './context.ts'
 import { type AdapterChoice, chooseAdapters, mentionedNames } from './request/adapter-choice.ts'
 
@@ -10,7 +10,7 @@ import { type AdapterChoice, chooseAdapters, mentionedNames } from './request/ad
 export function requireModel(services: Services): ModelInfo {
   const { model } = services.engine
   if (model !== undefined) return model
-  throw new ServerError('model_loading', 'the model is still loading; try again soon')
+  throw modelLoading()
 }
 
 function defaultScales(adapters: readonly AdapterSummary[]): ReadonlyMap<string, number> {

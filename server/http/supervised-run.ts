@@ -6,7 +6,7 @@ import type { Generation } from '../contracts/engine.ts'
 import { type GenerationEvent, type GenerationTiming, isTerminal } from '../contracts/generation.ts'
 import type { Logger } from '../contracts/logger.ts'
 import type { Observer } from '../contracts/observer.ts'
-import type { ErrorBody } from '../errors.ts'
+import { type ErrorBody, shuttingDown } from '../errors.ts'
 import type { Ticket } from './admission.ts'
 import type { Clock } from './context.ts'
 
@@ -59,7 +59,7 @@ export async function* superviseRun(options: RunOptions): AsyncGenerator<Generat
   }
 
   const onClientGone = () => end({ kind: 'cancelled' })
-  const onStop = () => end(failed('shutting_down', 'the server is shutting down'))
+  const onStop = () => end({ kind: 'failed', error: shuttingDown().toBody() })
   const deadline = setTimeout(
     () => end(failed('timeout', `the request took longer than ${deadlineMs / 1000} s`)),
     deadlineMs,

@@ -6,9 +6,9 @@ import { ServerError } from '../errors.ts'
 import type { Route, Services } from './context.ts'
 import { readJsonObject } from './request/body.ts'
 import { parseTokens } from './request/completion-request.ts'
-import { fieldError } from './request/field-error.ts'
 import { rejectUnsupported } from './request/field-rules.ts'
-import { parseMessages, wellFormed } from './request/messages.ts'
+import { parseMessages } from './request/messages.ts'
+import { parseFields } from './request/parsed-request.ts'
 import { checkPromptSize } from './request/prompt-size.ts'
 import { requireModel, resolveTarget } from './request-target.ts'
 
@@ -35,7 +35,7 @@ function tokenizeInput(fields: TokenizeFields): TokenizeInput {
   if (fields.prompt != null) {
     return {
       kind: 'text',
-      text: wellFormed(fields.prompt),
+      text: fields.prompt.toWellFormed(),
       addSpecialTokens: fields.add_special_tokens ?? true,
     }
   }
@@ -59,17 +59,16 @@ export function tokenizeRoutes(services: Services): readonly Route[] {
         // Here, unlike in a chat, the template's ending is the caller's choice.
         const { add_generation_prompt: _choice, ...others } = body
         rejectUnsupported(others)
-        const parsed = tokenizeSchema.safeParse(body)
-        if (!parsed.success) throw fieldError(parsed.error, body)
-        await resolveTarget(context, services, { model: parsed.data.model ?? '' })
-        const input = tokenizeInput(parsed.data)
+        const fields = parseFields(tokenizeSchema, body)
+        await resolveTarget(context, services, { model: fields.model ?? '' })
+        const input = tokenizeInput(fields)
         checkPromptSize(input, input.kind === 'text' ? 'prompt' : 'messages', model)
         const { tokens, tokenStrings } = await engine.tokenize(input)
         return Response.json({
           count: tokens.length,
           max_model_len: model.maxContext,
           tokens,
-          token_strs: parsed.data.return_token_strs ? tokenStrings : null,
+          token_strs: fields.return_token_strs ? tokenStrings : null,
         })
       },
     },
@@ -80,12 +79,10 @@ export function tokenizeRoutes(services: Services): readonly Route[] {
       async handle(context) {
         const body = await readJsonObject(context.req.raw, config.maxBody)
         const model = requireModel(services)
-        const parsed = detokenizeSchema.safeParse(body)
-        if (!parsed.success) throw fieldError(parsed.error, body)
-        await resolveTarget(context, services, { model: parsed.data.model ?? '' })
-        const { tokens } = parsed.data
-        const isEmpty = Array.isArray(tokens) && tokens.length === 0
-        const ids = isEmpty ? [] : parseTokens(tokens, 'tokens', model)
+        const fields = parseFields(detokenizeSchema, body)
+        await resolveTarget(context, services, { model: fields.model ?? '' })
+        const isEmpty = Array.isArray(fields.tokens) && fields.tokens.length === 0
+        const ids = isEmpty ? [] : parseTokens(fields.tokens, 'tokens', model)
         return Response.json({ prompt: ids.length === 0 ? '' : await engine.detokenize(ids) })
       },
     },

@@ -9,9 +9,10 @@ import { createHash, randomUUID } from 'node:crypto'
 import { mkdir, readFile, rename, stat, symlink, writeFile } from 'node:fs/promises'
 import { dirname, join, relative } from 'node:path'
 import { getRepoFolderName } from '@huggingface/hub'
+import { indexName, weightsName } from '../checkpoint/weight-index.ts'
 import { isCommit } from './hub-id.ts'
 import type { RepoFile } from './repo.ts'
-import { configName, indexName, parseShardNames, weightsName } from './selection.ts'
+import { configName, parseShardNames } from './selection.ts'
 
 export type HubCache = ReturnType<typeof createHubCache>
 

@@ -1,9 +1,11 @@
 // A checkpoint from the hub to a folder that the loader reads. The story in one place: which commit,
 // which files, what is missing, and in which order it comes.
 
-import { mkdir, readFile, statfs } from 'node:fs/promises'
+import { mkdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { freeBytes } from '../checkpoint/disk-space.ts'
+import { readableBytes } from '../contracts/bytes.ts'
 import type { Logger } from '../contracts/logger.ts'
 import { ServerError } from '../errors.ts'
 import { createHubCache, type HubCache, sizeOf } from './cache.ts'
@@ -26,7 +28,7 @@ export interface FetchOptions {
   readonly checkConfig: (json: unknown) => void
   readonly onProgress: (what: string, done: number, total: number) => void
   readonly wait?: (ms: number) => Promise<unknown>
-  readonly freeBytes?: (folder: string) => Promise<number>
+  readonly freeBytesOf?: (folder: string) => number | null
 }
 
 /** What the steps share. */
@@ -144,7 +146,7 @@ async function fetchWeights(job: Job, commit: string, files: readonly RepoFile[]
   const numHere = () => [...here.values()].reduce((sum, bytes) => sum + bytes, 0)
   await requireSpace(job, total - numHere())
 
-  const what = `downloading ${id.repo} (${formatBytes(total)})`
+  const what = `downloading ${id.repo} (${readableBytes(total)})`
   let reported = -1
   await fetchFiles(job, commit, files, ({ name }, bytes) => {
     here.set(name, bytes)
@@ -154,22 +156,13 @@ async function fetchWeights(job: Job, commit: string, files: readonly RepoFile[]
     onProgress(what, numHere(), total)
   })
 
-  async function requireSpace({ freeBytes = freeOnDisk }: Job, bytes: number): Promise<void> {
+  async function requireSpace({ freeBytesOf = freeBytes }: Job, bytes: number): Promise<void> {
     await mkdir(settings.cacheDir, { recursive: true })
-    const free = await freeBytes(settings.cacheDir)
-    if (bytes <= free) return
+    const free = freeBytesOf(settings.cacheDir)
+    if (free === null || free >= bytes) return
     throw new ServerError(
       'download_failed',
-      `--model ${id.repo} needs ${formatBytes(bytes)} more and ${settings.cacheDir} has ${formatBytes(free)}: make room, or set HF_HUB_CACHE to another folder`,
+      `--model ${id.repo} needs ${readableBytes(bytes)} more and ${settings.cacheDir} has ${readableBytes(free)}: make room, or set HF_HUB_CACHE to another folder`,
     )
   }
-}
-
-async function freeOnDisk(folder: string): Promise<number> {
-  const { bavail, bsize } = await statfs(folder)
-  return bavail * bsize
-}
-
-function formatBytes(bytes: number): string {
-  return bytes < 1e9 ? `${(bytes / 1e6).toFixed(1)} MB` : `${(bytes / 1e9).toFixed(1)} GB`
 }

@@ -1,13 +1,11 @@
 // What of a repository a server needs: configuration, tokenizer, template and safetensors. Never
 // pickles, never code, never the same weights in another format.
 
-import { z } from 'zod'
+import { indexName, readWeightMap, weightsName } from '../checkpoint/weight-index.ts'
 import { ServerError } from '../errors.ts'
 import type { RepoFile } from './repo.ts'
 
 export const configName = 'config.json'
-export const weightsName = 'model.safetensors'
-export const indexName = 'model.safetensors.index.json'
 
 const needed = [configName, 'tokenizer.json']
 const useful = [
@@ -52,19 +50,11 @@ export function selectFiles(files: readonly RepoFile[], repo: string): Selection
   )
 }
 
-// Shards lie beside their index: a plain name, no path.
-const shardName = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]*\.safetensors$/)
-const indexSchema = z.looseObject({ weight_map: z.record(z.string(), shardName) })
-
 /** The names of the shards in an index's text, each once. Throws ServerError. */
 export function parseShardNames(text: string): readonly string[] {
-  const result = indexSchema.safeParse(parseJson(text))
-  const names = new Set(Object.values(result.data?.weight_map ?? {}))
-  if (names.size > 0) return [...names].sort()
-  throw new ServerError(
-    'invalid_checkpoint',
-    `${indexName} must be JSON whose weight_map names .safetensors files beside it`,
-  )
+  const index = parseJson(text)
+  if (index !== undefined) return [...new Set(readWeightMap(index).values())].sort()
+  throw new ServerError('invalid_checkpoint', `${indexName} must be JSON; what came is not`)
 }
 
 export function findShards(files: readonly RepoFile[], names: readonly string[]) {

@@ -14,8 +14,8 @@ import {
   type ModelConfig,
   moduleShape,
 } from '../contracts/checkpoint.ts'
+import { toHalves } from '../contracts/float16.ts'
 import { adapterA, adapterB } from '../graph/adapter-site.ts'
-import { toHalves } from '../graph/float16.ts'
 import {
   type Accelerator,
   type AnyTensor,

@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { Template } from '@huggingface/jinja'
 import type { ChatMessage } from '../contracts/generation.ts'
 import { ServerError } from '../errors.ts'
-import { type Tokenizer, toWellFormed } from './tokenizer.ts'
+import type { Tokenizer } from './tokenizer.ts'
 import { readTokenizerConfig } from './tokenizer-file.ts'
 
 export interface ChatTemplateOptions {
@@ -127,7 +127,7 @@ function createProtection(specialTexts: readonly string[]) {
   }
 
   return (role: ChatMessage['role'], content: string): string => {
-    let text = toWellFormed(content).replaceAll(mark, '\uFFFD')
+    let text = content.toWellFormed().replaceAll(mark, '\uFFFD')
     // Templates must see </think> in earlier answers to strip the thoughts before it.
     const isAnswer = role === 'assistant'
     const pattern = isAnswer ? inAnswer : inAnyText

@@ -5,7 +5,7 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { z } from 'zod'
-import { readJson } from '../checkpoint/checkpoint.ts'
+import { parseJson, readJson } from '../checkpoint/json.ts'
 import { ServerError } from '../errors.ts'
 
 const addedToken = z.looseObject({
@@ -51,7 +51,7 @@ export type TokenizerJson = z.infer<typeof tokenizerSchema>
 export type TokenizerConfig = z.infer<typeof configSchema>
 
 export function readTokenizerJson(dir: string, config: TokenizerConfig): TokenizerJson {
-  const json = parse(tokenizerSchema, readJson(join(dir, 'tokenizer.json')), 'tokenizer.json')
+  const json = parseJson(tokenizerSchema, readJson(join(dir, 'tokenizer.json')), 'tokenizer.json')
   refuseUnsupported(json)
   // transformers adds what tokenizer_config.json names and tokenizer.json lacks.
   const known = new Set(json.added_tokens.map((token) => token.content))
@@ -63,7 +63,7 @@ export function readTokenizerJson(dir: string, config: TokenizerConfig): Tokeniz
 
 export function readTokenizerConfig(dir: string): TokenizerConfig {
   const path = join(dir, 'tokenizer_config.json')
-  return parse(configSchema, existsSync(path) ? readJson(path) : {}, 'tokenizer_config.json')
+  return parseJson(configSchema, existsSync(path) ? readJson(path) : {}, 'tokenizer_config.json')
 }
 
 /** bos_token, eos_token, … as text. */
@@ -98,7 +98,7 @@ export function readPromptFrame(json: TokenizerJson, config: TokenizerConfig): P
     if (processor.type !== 'TemplateProcessing') {
       unsupported(`post_processor ${processor.type}`)
     }
-    const own = parse(templateSchema, processor, 'tokenizer.json: post_processor')
+    const own = parseJson(templateSchema, processor, 'tokenizer.json: post_processor')
     const texts = own.single.map((item) => ('Sequence' in item ? null : item.SpecialToken.id))
     const at = texts.indexOf(null)
     frame = {
@@ -147,7 +147,7 @@ function refuseUnsupported(json: TokenizerJson): void {
 function flatten(value: Component | null, partsKey: string): Component[] {
   if (value === null) return []
   if (value.type !== 'Sequence') return [value]
-  const parts = parse(z.array(component), value[partsKey], 'tokenizer.json')
+  const parts = parseJson(z.array(component), value[partsKey], 'tokenizer.json')
   return parts.flatMap((part) => flatten(part, partsKey))
 }
 
@@ -156,12 +156,4 @@ function unsupported(what: string): never {
     'unsupported_checkpoint',
     `tokenizer.json: ${what} is not supported; byte-level BPE (Qwen2, Llama 3) is.`,
   )
-}
-
-function parse<T>(schema: z.ZodType<T>, json: unknown, file: string): T {
-  const result = schema.safeParse(json)
-  if (result.success) return result.data
-  const issue = result.error.issues[0]!
-  const field = issue.path.length > 0 ? ` ${issue.path.join('.')}:` : ''
-  throw new ServerError('invalid_checkpoint', `${file}:${field} ${issue.message}.`)
 }

@@ -57,7 +57,7 @@ export function loadTokenizer(dir: string): Tokenizer {
   const suffix = frame.suffix.map(requireId)
 
   function encode(text: string): number[] {
-    return text === '' ? [] : inner.encode(toWellFormed(text), { add_special_tokens: false }).ids
+    return text === '' ? [] : inner.encode(text.toWellFormed(), { add_special_tokens: false }).ids
   }
 
   return {
@@ -80,11 +80,6 @@ const utf8 = new TextDecoder('utf-8', { ignoreBOM: true })
 
 function decodeUtf8(bytes: Uint8Array): string {
   return utf8.decode(bytes)
-}
-
-/** Halves of surrogate pairs become U+FFFD, as they do in UTF-8. */
-export function toWellFormed(text: string): string {
-  return text.replace(/\p{Surrogate}/gu, '\uFFFD')
 }
 
 const nothing = new Uint8Array(0)

@@ -69,7 +69,7 @@ export const rooms: readonly Room[] = [
   {
     name: 'hub',
     does: 'a checkpoint from a hub',
-    ours: ['contracts', 'errors'],
+    ours: ['checkpoint', 'contracts', 'errors'],
     packages: [
       '@huggingface/hub',
       'node:crypto',

@@ -11,14 +11,13 @@ import type {
 import type { ReasoningField } from '../../contracts/reasoning-field.ts'
 import { adapterField } from './applied-adapters.ts'
 import { promptLogprobsField } from './prompt-logprobs.ts'
-import { createChunkUsage, type Reply, type ReplyHead, type StreamOptions } from './reply.ts'
+import { createChunkUsage, type Reply, type ReplyHead } from './reply.ts'
 
 export interface ChatReplyOptions extends ReplyHead {
   readonly reasoningField: ReasoningField
   readonly logprobs: boolean
   /** Alternatives for each token of the prompt; null: nothing of the prompt. */
   readonly promptLogprobs: number | null
-  readonly stream: StreamOptions
 }
 
 interface Choice {

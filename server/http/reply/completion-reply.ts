@@ -9,7 +9,7 @@ import type {
 } from '../../contracts/generation.ts'
 import { adapterField } from './applied-adapters.ts'
 import { promptLogprobsField } from './prompt-logprobs.ts'
-import { createChunkUsage, type Reply, type ReplyHead, type StreamOptions } from './reply.ts'
+import { createChunkUsage, type Reply, type ReplyHead } from './reply.ts'
 
 type ShownToken = TokenLogprobs | PromptTokenLogprobs
 
@@ -31,7 +31,6 @@ export interface CompletionReplyOptions extends ReplyHead {
   readonly echo: boolean
   /** The same for vLLM's field of its own. */
   readonly promptLogprobs: number | null
-  readonly stream: StreamOptions
 }
 
 export function createCompletionReply(options: CompletionReplyOptions): Reply {

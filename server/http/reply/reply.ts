@@ -17,6 +17,7 @@ export interface ReplyHead {
   /** The model as the request named it. */
   readonly model: string
   readonly n: number
+  readonly stream: StreamOptions
 }
 
 export interface StreamOptions {

@@ -1,9 +1,8 @@
 // Reads a JSON object from a request body: bounded while it streams, decoded strictly, never deep.
 
+import { isObject, type JsonObject } from '../../contracts/json.ts'
 import { ServerError } from '../../errors.ts'
 import { quote } from './quote.ts'
-
-export type JsonObject = Readonly<Record<string, unknown>>
 
 const maxDepth = 64
 
@@ -81,11 +80,11 @@ export async function readJsonObject(request: Request, maxBytes: number): Promis
     const reason = error instanceof SyntaxError ? 'is not valid JSON' : 'is not valid UTF-8'
     throw new ServerError('invalid_json', `the body ${reason}`, { cause: error })
   }
-  if (typeof body !== 'object' || body === null || Array.isArray(body)) {
+  if (!isObject(body)) {
     throw new ServerError('invalid_request', `the body must be a JSON object; got ${quote(body)}`)
   }
   if (isTooDeep(body)) {
     throw new ServerError('invalid_json', `the body must nest at most ${maxDepth} levels deep`)
   }
-  return body as JsonObject
+  return body
 }

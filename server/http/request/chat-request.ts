@@ -2,11 +2,11 @@
 
 import { z } from 'zod'
 import type { ModelInfo } from '../../contracts/engine.ts'
-import type { GenerateRequest } from '../../contracts/generation.ts'
+import type { JsonObject } from '../../contracts/json.ts'
 import { ServerError } from '../../errors.ts'
-import { fieldError } from './field-error.ts'
 import { rejectUnsupported, unknownFields } from './field-rules.ts'
 import { parseMessages } from './messages.ts'
+import { type ParsedRequest, parseFields } from './parsed-request.ts'
 import { checkPromptSize } from './prompt-size.ts'
 import {
   checkTogether,
@@ -30,18 +30,9 @@ export const chatSchema = z.object({
 
 export type ChatFields = z.infer<typeof chatSchema>
 
-export interface ParsedChat {
-  readonly fields: ChatFields
-  readonly unknown: readonly string[]
-  /** The request but for its id and adapters. */
-  readonly request: Omit<GenerateRequest, 'id' | 'adapters'>
-}
-
-export function parseChat(body: Readonly<Record<string, unknown>>, model: ModelInfo): ParsedChat {
+export function parseChat(body: JsonObject, model: ModelInfo): ParsedRequest<ChatFields> {
   rejectUnsupported(body)
-  const result = chatSchema.safeParse(body)
-  if (!result.success) throw fieldError(result.error, body)
-  const fields = result.data
+  const fields = parseFields(chatSchema, body)
   const prompt = { kind: 'messages', messages: parseMessages(fields.messages) } as const
   checkPromptSize(prompt, 'messages', model)
   checkTogether(fields)
@@ -53,15 +44,17 @@ export function parseChat(body: Readonly<Record<string, unknown>>, model: ModelI
   return {
     fields,
     unknown: unknownFields(body, chatSchema.shape),
-    request: {
-      prompt,
-      sampling: resolveSampling(fields, model),
-      n: fields.n ?? 1,
-      maxTokens: resolveMaxTokens(fields, model),
-      echo: false,
-      promptLogprobs: fields.prompt_logprobs ?? null,
-      topLogprobs: fields.logprobs ? (fields.top_logprobs ?? 0) : null,
-      splitReasoning: true,
-    },
+    requests: [
+      {
+        prompt,
+        sampling: resolveSampling(fields, model),
+        n: fields.n ?? 1,
+        maxTokens: resolveMaxTokens(fields, model),
+        echo: false,
+        promptLogprobs: fields.prompt_logprobs ?? null,
+        topLogprobs: fields.logprobs ? (fields.top_logprobs ?? 0) : null,
+        splitReasoning: true,
+      },
+    ],
   }
 }

@@ -3,11 +3,11 @@
 
 import { z } from 'zod'
 import type { ModelInfo } from '../../contracts/engine.ts'
-import type { GenerateRequest, Prompt } from '../../contracts/generation.ts'
+import type { Prompt } from '../../contracts/generation.ts'
+import type { JsonObject } from '../../contracts/json.ts'
 import { ServerError } from '../../errors.ts'
-import { fieldError } from './field-error.ts'
 import { rejectUnsupported, unknownFields } from './field-rules.ts'
-import { wellFormed } from './messages.ts'
+import { type ParsedRequest, parseFields } from './parsed-request.ts'
 import { checkPromptSize } from './prompt-size.ts'
 import { quote } from './quote.ts'
 import {
@@ -31,13 +31,6 @@ export const completionSchema = z.object({
 })
 
 export type CompletionFields = z.infer<typeof completionSchema>
-
-export interface ParsedCompletion {
-  readonly fields: CompletionFields
-  readonly unknown: readonly string[]
-  /** One per prompt, but for ids and adapters. */
-  readonly requests: ReadonlyArray<Omit<GenerateRequest, 'id' | 'adapters'>>
-}
 
 function wrong(param: string, message: string) {
   return new ServerError('invalid_value', `${param} ${message}`, { param })
@@ -63,7 +56,7 @@ export function parseTokens(value: unknown, param: string, model: ModelInfo): nu
 }
 
 function parsePrompts(value: unknown, model: ModelInfo): readonly Prompt[] {
-  if (typeof value === 'string') return [{ kind: 'text', text: wellFormed(value) }]
+  if (typeof value === 'string') return [{ kind: 'text', text: value.toWellFormed() }]
   if (!Array.isArray(value) || value.length === 0) {
     throw wrong(
       'prompt',
@@ -78,7 +71,7 @@ function parsePrompts(value: unknown, model: ModelInfo): readonly Prompt[] {
   }
   return value.map((prompt, i): Prompt => {
     const param = `prompt.${i}`
-    if (typeof prompt === 'string') return { kind: 'text', text: wellFormed(prompt) }
+    if (typeof prompt === 'string') return { kind: 'text', text: prompt.toWellFormed() }
     return { kind: 'tokens', tokens: parseTokens(prompt, param, model) }
   })
 }
@@ -91,13 +84,11 @@ function wantedOfPrompt({ echo, logprobs, prompt_logprobs }: CompletionFields): 
 }
 
 export function parseCompletion(
-  body: Readonly<Record<string, unknown>>,
+  body: JsonObject,
   model: ModelInfo,
-): ParsedCompletion {
+): ParsedRequest<CompletionFields> {
   rejectUnsupported(body)
-  const result = completionSchema.safeParse(body)
-  if (!result.success) throw fieldError(result.error, body)
-  const fields = result.data
+  const fields = parseFields(completionSchema, body)
   const prompts = parsePrompts(fields.prompt, model)
   for (const prompt of prompts) checkPromptSize(prompt, 'prompt', model)
   checkTogether(fields)

@@ -2,10 +2,11 @@
 // work and a body of a million wrong ones yields one error.
 
 import type { ChatMessage } from '../../contracts/generation.ts'
+import { isObject } from '../../contracts/json.ts'
 import { type ErrorCode, ServerError } from '../../errors.ts'
 import { quote } from './quote.ts'
 
-const maxMessages = 10_000
+export const maxMessages = 10_000
 const maxPartsPerMessage = 1_000
 
 const roles: Readonly<Record<string, ChatMessage['role']>> = {
@@ -15,17 +16,10 @@ const roles: Readonly<Record<string, ChatMessage['role']>> = {
   assistant: 'assistant',
 }
 
+export const messageRoles = Object.keys(roles)
+
 function wrong(param: string, message: string, code: ErrorCode = 'invalid_value') {
   return new ServerError(code, `${param} ${message}`, { param })
-}
-
-function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
-}
-
-/** Lone surrogates are no text; they become U+FFFD, as they would on the way to UTF-8. */
-export function wellFormed(text: string): string {
-  return text.replace(/\p{Surrogate}/gu, '\uFFFD')
 }
 
 function parsePart(part: unknown, param: string): string {
@@ -73,8 +67,9 @@ function parseMessage(message: unknown, param: string): ChatMessage {
   if (known === undefined) {
     throw wrong(`${param}.role`, `must be system, developer, user or assistant; got ${quote(role)}`)
   }
+  // Lone surrogates become U+FFFD, as they would on the way to UTF-8.
   // `reasoning` and `reasoning_content` of earlier answers are accepted; the template drops thoughts.
-  return { role: known, content: wellFormed(parseContent(content, `${param}.content`)) }
+  return { role: known, content: parseContent(content, `${param}.content`).toWellFormed() }
 }
 
 export function parseMessages(value: unknown): readonly ChatMessage[] {
