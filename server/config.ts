@@ -3,6 +3,7 @@
 
 import { homedir } from 'node:os'
 import { basename, join, resolve } from 'node:path'
+import { parseArgs } from 'node:util'
 import { z } from 'zod'
 import { usualAdapterModules } from './contracts/adapter.ts'
 import type { EngineOptions } from './contracts/engine.ts'
@@ -264,36 +265,45 @@ export function parseCommand(
   argv: readonly string[],
   env: Readonly<Record<string, string | undefined>>,
 ): ParsedCommand {
-  const given = new Map<string, { text: string; source: string }>()
+  const given = readArguments(argv)
+  if (given === 'help' || given === 'version') return { kind: given }
+  const sources = new Map<string, { readonly text: string; readonly source: string }>()
   for (const { name, env: variable } of flags) {
-    const value = env[variable]
-    if (value) given.set(name, { text: value, source: variable })
-  }
-  const seen = new Set<string>()
-  for (let i = 0; i < argv.length; i++) {
-    const argument = argv[i] as string
-    if (argument === '--help' || argument === '-h') return { kind: 'help' }
-    if (argument === '--version' || argument === '-v') return { kind: 'version' }
-    const [, name, inline] = /^--([a-z-]+)(?:=(.*))?$/s.exec(argument) ?? []
-    if (name === undefined || !flags.some((known) => known.name === name)) {
-      throw invalid(`unknown flag ${JSON.stringify(argument.slice(0, 80))}; see --help`)
-    }
-    if (seen.has(name)) throw invalid(`--${name} is given twice; give it once`)
-    seen.add(name)
-    const value = inline ?? argv[++i]
-    if (value === undefined || (inline === undefined && value.startsWith('--'))) {
-      throw invalid(`--${name} needs a value; see --help`)
-    }
-    given.set(name, { text: value, source: `--${name}` })
+    const value = given.get(name)
+    if (value !== undefined) sources.set(name, { text: value, source: `--${name}` })
+    else if (env[variable]) sources.set(name, { text: env[variable], source: variable })
   }
   const input = Object.fromEntries(
-    Object.keys(configSchema.shape).map((key) => [key, given.get(kebab(key))?.text]),
+    Object.keys(configSchema.shape).map((key) => [key, sources.get(kebab(key))?.text]),
   )
   const result = configSchema.safeParse(input)
   if (result.success) return { kind: 'serve', config: result.data }
   const issue = result.error.issues[0]
   const name = kebab(String(issue?.path[0]))
-  throw invalid(`${given.get(name)?.source ?? `--${name}`} ${issue?.message}`)
+  throw invalid(`${sources.get(name)?.source ?? `--${name}`} ${issue?.message}`)
+}
+
+/** Flag → its text; or what to print instead of serving, where an argument asks for that. */
+function readArguments(argv: readonly string[]): ReadonlyMap<string, string> | 'help' | 'version' {
+  const options = Object.fromEntries(flags.map(({ name }) => [name, { type: 'string' }] as const))
+  // Not strict: unknown, doubled and empty flags get our own messages below.
+  const { tokens } = parseArgs({ args: [...argv], options, strict: false, tokens: true })
+  const given = new Map<string, string>()
+  for (const token of tokens) {
+    const argument = argv[token.index]!
+    if (argument === '--help' || argument === '-h') return 'help'
+    if (argument === '--version' || argument === '-v') return 'version'
+    if (token.kind !== 'option' || !Object.hasOwn(options, token.name)) {
+      throw invalid(`unknown flag ${JSON.stringify(argument.slice(0, 80))}; see --help`)
+    }
+    const { name, value, inlineValue } = token
+    if (given.has(name)) throw invalid(`--${name} is given twice; give it once`)
+    if (value === undefined || (!inlineValue && value.startsWith('--'))) {
+      throw invalid(`--${name} needs a value; see --help`)
+    }
+    given.set(name, value)
+  }
+  return given
 }
 
 function invalid(message: string): ServerError {

@@ -85,7 +85,7 @@ export const rooms: readonly Room[] = [
     name: 'config',
     does: 'flags',
     ours: ['flag-values', 'contracts', 'errors'],
-    packages: ['node:os', 'node:path', 'zod'],
+    packages: ['node:os', 'node:path', 'node:util', 'zod'],
   },
   {
     name: 'flag-values',
