@@ -2,7 +2,7 @@
 //   node dist/bench/sampler.js
 
 import type { SamplingParams } from '../server/contracts/generation.ts'
-import { logitBlock } from '../server/graph/decoder.ts'
+import { logitBlock } from '../server/graph/embedding.ts'
 import { logprobsOf } from '../server/sampling/logprobs.ts'
 import { sample } from '../server/sampling/sampler.ts'
 import { createRandomNumbers, normal } from '../test/support/random-numbers.ts'

@@ -1,6 +1,8 @@
 // Who may call. With --api-key set, every path but /health* needs `Authorization: Bearer <key>`:
 // the scheme in any case, one or more spaces (RFC 9110). Paths are compared exactly as they came, so
 // no spelling of a path ("//health", "/Health", "/health/") widens the exception.
+//
+// Not hono's bearerAuth: it answers a malformed header with 400, and its errors are not OpenAI's.
 
 import { createHash, timingSafeEqual } from 'node:crypto'
 import { ServerError } from '../errors.ts'

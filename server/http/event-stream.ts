@@ -1,6 +1,8 @@
 // Server-sent events with a bounded buffer. A reader that does not read holds its writer up (and so
 // the generation); when it still has not read after `slowReaderMs`, the write fails. Silence is filled
 // with comments, so that proxies keep the connection.
+//
+// Not hono's streamSSE: it swallows the errors of writes, and waits for a slow reader without end.
 
 import type { StreamLimits } from './context.ts'
 

@@ -1,6 +1,9 @@
 // Which pages and which host names may reach the server: CORS for --cors-origins, and the Host header
 // against DNS rebinding. Only the name in Host counts: a rebound name is wrong whatever its port, and
 // a forwarded port (ssh -L, docker -p) is right whatever its number.
+//
+// Not hono's cors: it answers a refused preflight with 204, this one with 403 and the remedy, and Vary
+// is said for * too.
 
 import { ServerError } from '../errors.ts'
 

@@ -8,7 +8,7 @@ import {
   type LinearModule,
   type ModelConfig,
 } from '../contracts/checkpoint.ts'
-import { logitBlock } from '../graph/decoder.ts'
+import { logitBlock } from '../graph/embedding.ts'
 import {
   type Accelerator,
   type AnyTensor,

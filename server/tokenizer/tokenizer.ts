@@ -3,7 +3,7 @@
 
 import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers'
 import { ServerError } from '../errors.ts'
-import { createBytePairs } from './byte-pairs.ts'
+import { createBytePairs, replaceMerging } from './byte-pairs.ts'
 import {
   namedTokens,
   readPromptFrame,
@@ -40,8 +40,7 @@ export function loadTokenizer(dir: string): Tokenizer {
   const json = readTokenizerJson(dir, config)
   // Splitting is the package's, merging is ours: it gets no merges to index.
   const inner = new HuggingFaceTokenizer({ ...json, model: { ...json.model, merges: [] } }, config)
-  const model = inner.model as unknown as { bpe(word: string): string[] }
-  model.bpe = createBytePairs(json.model.vocab, json.model.merges)
+  replaceMerging(inner.model, createBytePairs(json.model.vocab, json.model.merges))
   const ids = new Map(json.added_tokens.map((token) => [token.content, token.id]))
   const special = new Set(json.added_tokens.filter((token) => token.special).map(({ id }) => id))
   const bytes = createByteTable(json)

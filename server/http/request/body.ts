@@ -1,4 +1,6 @@
 // Reads a JSON object from a request body: bounded while it streams, decoded strictly, never deep.
+//
+// Not hono's bodyLimit: it takes the length header's word and copies the body into a second Request.
 
 import { isObject, type JsonObject } from '../../contracts/json.ts'
 import { ServerError } from '../../errors.ts'
