@@ -24,23 +24,7 @@ export interface Metrics extends Observer {
 
 export function createMetrics(options: { readonly unixSeconds?: () => number } = {}): Metrics {
   const { unixSeconds = () => Date.now() / 1000 } = options
-  const registry = new Registry()
-  const metrics = new Map(
-    (Object.keys(definitions) as MetricName[]).map((name) => [name, build(registry, name)]),
-  )
-
-  function add(name: NamesOf<'counter'>, labels: Labels, by = 1) {
-    return (metrics.get(name) as Counter).inc(labels as Record<string, string>, by)
-  }
-
-  function set(name: NamesOf<'gauge'>, labels: Labels, value: number) {
-    return (metrics.get(name) as Gauge).set(labels as Record<string, string>, value)
-  }
-
-  function observe(name: NamesOf<'histogram'>, labels: Labels, value: number) {
-    return (metrics.get(name) as Histogram).observe(labels as Record<string, string>, value)
-  }
-
+  const { registry, metrics, add, set, observe } = createInstruments()
   let engine: Labels = { model_name: '', engine: '0' }
   let maxBatch = 0
   const adapterLabels = new Set<string>()
@@ -137,6 +121,28 @@ export function createMetrics(options: { readonly unixSeconds?: () => number } =
       add('dutyfree_engine_replacements_total', { outcome })
     },
   }
+}
+
+/** Every metric of the table in a registry of its own, and what one may do to them by name. */
+function createInstruments() {
+  const registry = new Registry()
+  const metrics = new Map(
+    (Object.keys(definitions) as MetricName[]).map((name) => [name, build(registry, name)]),
+  )
+
+  function add(name: NamesOf<'counter'>, labels: Labels, by = 1) {
+    return (metrics.get(name) as Counter).inc(labels as Record<string, string>, by)
+  }
+
+  function set(name: NamesOf<'gauge'>, labels: Labels, value: number) {
+    return (metrics.get(name) as Gauge).set(labels as Record<string, string>, value)
+  }
+
+  function observe(name: NamesOf<'histogram'>, labels: Labels, value: number) {
+    return (metrics.get(name) as Histogram).observe(labels as Record<string, string>, value)
+  }
+
+  return { registry, metrics, add, set, observe }
 }
 
 function build(registry: Registry, name: MetricName): Counter | Gauge | Histogram {

@@ -33,16 +33,7 @@ type Delta = Extract<GenerationEvent, { kind: 'delta' }>
 export function createChatReply(options: ChatReplyOptions): Reply {
   const { id, created, model, n, logprobs } = options
   const usage = createChunkUsage(options.stream)
-  const choices = Array.from(
-    { length: n },
-    (): Choice => ({
-      reasoning: '',
-      content: '',
-      hasContent: false,
-      logprobs: [],
-      finish: undefined,
-    }),
-  )
+  const choices = Array.from({ length: n }, emptyChoice)
   let adapter: ReturnType<typeof adapterField> = []
   let promptLogprobs: readonly PromptTokenLogprobs[] = []
 
@@ -117,24 +108,34 @@ export function createChatReply(options: ChatReplyOptions): Reply {
       object: 'chat.completion',
       created,
       model,
-      choices: choices.map((choice, index) => ({
-        index,
-        message: {
-          role: 'assistant',
-          content: choice.hasContent || choice.reasoning === '' ? choice.content : null,
-          refusal: null,
-          ...thought(choice.reasoning === '' ? null : choice.reasoning, options.reasoningField),
-        },
-        logprobs: logprobs ? chatLogprobs(choice.logprobs) : null,
-        finish_reason: choice.finish?.reason ?? null,
-        stop_reason: choice.finish?.stopReason ?? null,
-      })),
+      choices: choices.map((choice, index) => bodyChoice(choice, index, options)),
       usage: usage.usage(),
       ...(options.promptLogprobs === null
         ? {}
         : { prompt_logprobs: promptLogprobsField(promptLogprobs, options.promptLogprobs) }),
       adapter,
     }),
+  }
+}
+
+function emptyChoice(): Choice {
+  return { reasoning: '', content: '', hasContent: false, logprobs: [], finish: undefined }
+}
+
+/** A choice of the whole answer. */
+function bodyChoice(choice: Choice, index: number, options: ChatReplyOptions) {
+  const { reasoning, content, hasContent, finish } = choice
+  return {
+    index,
+    message: {
+      role: 'assistant',
+      content: hasContent || reasoning === '' ? content : null,
+      refusal: null,
+      ...thought(reasoning === '' ? null : reasoning, options.reasoningField),
+    },
+    logprobs: options.logprobs ? chatLogprobs(choice.logprobs) : null,
+    finish_reason: finish?.reason ?? null,
+    stop_reason: finish?.stopReason ?? null,
   }
 }
 

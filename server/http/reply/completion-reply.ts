@@ -36,16 +36,7 @@ export interface CompletionReplyOptions extends ReplyHead {
 export function createCompletionReply(options: CompletionReplyOptions): Reply {
   const { id, created, model, n, logprobs, echo } = options
   const usage = createChunkUsage(options.stream)
-  const choices = Array.from(
-    { length: n },
-    (): Choice => ({
-      text: '',
-      logprobs: [],
-      promptLogprobs: [],
-      offset: 0,
-      finish: undefined,
-    }),
-  )
+  const choices = Array.from({ length: n }, emptyChoice)
   let adapter: ReturnType<typeof adapterField> = []
 
   /** The choices of the prompt that an event tells of. */
@@ -139,21 +130,29 @@ export function createCompletionReply(options: CompletionReplyOptions): Reply {
     },
     body: () => ({
       ...head,
-      choices: choices.map((choice, index) => ({
-        index,
-        text: choice.text,
-        logprobs: logprobs === null ? null : legacyLogprobs(choice.logprobs, 0),
-        finish_reason: choice.finish?.reason ?? null,
-        stop_reason: choice.finish?.stopReason ?? null,
-        ...(options.promptLogprobs === null
-          ? {}
-          : {
-              prompt_logprobs: promptLogprobsField(choice.promptLogprobs, options.promptLogprobs),
-            }),
-      })),
+      choices: choices.map((choice, index) => bodyChoice(choice, index, options)),
       usage: usage.usage(),
       adapter,
     }),
+  }
+}
+
+function emptyChoice(): Choice {
+  return { text: '', logprobs: [], promptLogprobs: [], offset: 0, finish: undefined }
+}
+
+/** A choice of the whole answer. */
+function bodyChoice(choice: Choice, index: number, options: CompletionReplyOptions) {
+  const { logprobs, promptLogprobs } = options
+  return {
+    index,
+    text: choice.text,
+    logprobs: logprobs === null ? null : legacyLogprobs(choice.logprobs, 0),
+    finish_reason: choice.finish?.reason ?? null,
+    stop_reason: choice.finish?.stopReason ?? null,
+    ...(promptLogprobs === null
+      ? {}
+      : { prompt_logprobs: promptLogprobsField(choice.promptLogprobs, promptLogprobs) }),
   }
 }
 
