@@ -23,7 +23,7 @@ export function createProgress({ terminal, logger, now }: ProgressOptions): Repo
     }
     const share = done / total
     const seconds = (now() - work.startedAt) / 1000
-    // What was there before the work began tells nothing of its speed.
+    // Bytes that were there before the work began are no measure of its speed.
     const newlyDone = done - work.firstDone
     const left = newlyDone > 0 ? Math.round((seconds * (total - done)) / newlyDone) : 0
     const percent = `${Math.floor(share * 100)} %`

@@ -1,4 +1,4 @@
-// What tells a base from any other, as the trainer writes it into an adapter's manifest.json
+// The digest that identifies a base model, as the trainer writes it into an adapter's manifest.json
 // (trainer/publish.py, base_digest). Made of the files' own hashes, which are kept: it costs no
 // further pass over the weights.
 

@@ -25,7 +25,7 @@ export interface Checkpoint {
   readonly numParameters: number
   /** Seconds since the epoch at which the newest of the files was written. */
   readonly created: number
-  /** What the checkpoint was read from: enough to tell whether a cached graph is still right. */
+  /** The files that the checkpoint was read from; a cached graph is stale once one of them changed. */
   readonly files: readonly CheckpointFile[]
   close(): void
 }

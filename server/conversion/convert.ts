@@ -64,7 +64,7 @@ export interface ConvertOptions {
 
 export interface ConvertedCheckpoint {
   readonly graphPath: string
-  /** Of the weights that it was made from, whatever they were converted to. */
+  /** Digest of the weights it was made from, not of the converted ones. */
   readonly baseDigest: string
 }
 

@@ -13,7 +13,7 @@ import { partialName } from './partial-folder.ts'
 export const manifestName = 'manifest.json'
 
 const manifestSchema = z.object({
-  /** Where the checkpoint lay, for whoever looks into the cache. */
+  /** Where the checkpoint lay, for people who look into the cache. */
   checkpoint: z.string(),
   madeFrom: z.unknown(),
   weights: z.object({ sha256: z.string(), stamp: stampSchema }),
@@ -74,7 +74,7 @@ export async function publishFolder(
   flushFolder(dirname(folder))
 }
 
-/** Moved aside first, so that nobody finds half of it. */
+/** Moves the folder aside first, so that no process finds half of it. */
 export function discardFolder(folder: string): void {
   const aside = partialName(folder)
   try {

@@ -14,7 +14,7 @@ export interface GraphBytes {
   readonly probe: Uint8Array
 }
 
-/** Returns the path of the whole graph. `onNotice` is told of one that is not what was written. */
+/** Returns the path of the whole graph. `onNotice` reports one that differs from what was written. */
 export function writeGraphs(
   folder: string,
   { model, probe }: GraphBytes,

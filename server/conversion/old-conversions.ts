@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { z } from 'zod'
 import { discardFolder, manifestName } from './converted-folder.ts'
 
-/** What manifests of every version tell; a folder without one is not ours to judge. */
+/** Fields that manifests of every version have. A folder without a manifest is left alone. */
 const versionSchema = z.object({ madeFrom: z.object({ graphVersion: z.number() }) })
 
 export interface Removed {

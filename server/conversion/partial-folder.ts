@@ -1,4 +1,4 @@
-// A folder of the cache that is being written, or being thrown away. Its name tells which machine and
+// A folder of the cache that is being written, or being thrown away. Its name says which machine and
 // process it belongs to, so that what a dead one left is known and removed.
 
 import { createHash, randomBytes } from 'node:crypto'

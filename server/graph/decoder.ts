@@ -32,7 +32,7 @@ export interface DecoderOptions {
   /** Positions the rotary tables cover. */
   readonly maxContext: number
   readonly format: WeightFormat
-  /** Logits are float32 whatever it computes in. */
+  /** Logits are always float32. */
   readonly target: GraphTarget
   /** The modules that adapters may change; each costs a little on every row. */
   readonly sites: readonly LinearModule[]

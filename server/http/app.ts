@@ -1,5 +1,5 @@
-// The application as a pure function from Request to Response: who may ask, what is asked, by which
-// route, and one log line and one measurement for each request. Sockets are server.ts's.
+// The application as a pure function from Request to Response: gates, routes, and one log line and one
+// measurement for each request. Sockets are in server.ts.
 
 import { randomUUID } from 'node:crypto'
 import { Hono } from 'hono'
@@ -107,7 +107,7 @@ function methodNotAllowed(ofPath: readonly Route[]) {
 const saneRequestId = /^[A-Za-z0-9._-]{1,128}$/
 const knownMethods = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'])
 
-/** Outermost: the request's id, its log line and its measurement, whatever happens inside. */
+/** Outermost middleware: gives every request an id, one log line and one measurement. */
 function requestFrame(services: Services) {
   const { config, logger, observer, clock, admission } = services
   const cors = createCors(config.corsOrigins)
@@ -157,7 +157,7 @@ function requestFrame(services: Services) {
   }
 }
 
-/** Probes and scrapes go on until the end; /health/ready says 503 by itself. */
+/** Probes and scrapes are answered until the end; the route of /health/ready answers 503 then. */
 function answersWhileDraining(path: string) {
   return openPaths.has(path) || path === '/metrics'
 }

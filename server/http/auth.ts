@@ -15,7 +15,7 @@ function digest(key: string): Buffer {
 
 export type Authenticate = (path: string, authorization: string | undefined) => void
 
-/** Compares SHA-256 digests, all of them each time, so that time tells neither length nor prefix. */
+/** Compares the digests of all keys each time, so that timing leaks neither length nor prefix. */
 export function createAuthenticate(keys: readonly string[] | null): Authenticate {
   if (keys === null) return () => {}
   const known = keys.map(digest)

@@ -14,7 +14,7 @@ export interface OpenAIError {
   }
 }
 
-// The whole body stays far under 32 kB whatever a message quotes.
+// These bounds keep the whole body far under 32 kB.
 const maxMessageLength = 2048
 const maxParamLength = 256
 

@@ -17,7 +17,7 @@ export class SlowReaderError extends Error {
 
 /**
  * Runs `produce` with a writer and closes the stream when it ends, however it ends: it is the
- * producer's task to have sent its last event. `onGone` tells that the reader left or was too slow;
+ * producer's task to have sent its last event. `onGone` is called when the reader left or was too slow;
  * `disconnect` closes the connection of one that is too slow; false when there is none.
  */
 export function streamEvents(options: {
@@ -64,7 +64,7 @@ export function streamEvents(options: {
         await produce(writer)
         if (!isGone) controller.close()
       } catch (error) {
-        // Only writes fail here, and they fail because nobody reads. Closing the connection cancels
+        // Only writes fail here: the client does not read. Closing the connection cancels
         // this stream quietly; an error would end up on the console.
         onGone()
         if (!isGone && !disconnect()) controller.error(error)

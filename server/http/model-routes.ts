@@ -36,7 +36,7 @@ export function modelRoutes(services: Services): readonly Route[] {
     const adapters = await services.adapters.read()
     return [
       modelEntry(model),
-      // A broken folder can serve nobody; GET /v1/adapters says why.
+      // A broken folder cannot be served; GET /v1/adapters says why.
       ...adapters
         .filter(({ state }) => state !== 'invalid')
         .map((adapter) => adapterEntry(adapter, model)),

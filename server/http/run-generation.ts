@@ -1,5 +1,5 @@
 // From a parsed request to its response: admission, submission, then either one body or a stream.
-// Headers wait for the engine's `accepted`, so that whatever it refuses has its own status.
+// Headers wait for the engine's `accepted`, so that a refusal gets its own status.
 
 import { randomUUID } from 'node:crypto'
 import type { GenerateRequest, GenerationEvent } from '../contracts/generation.ts'

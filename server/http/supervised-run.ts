@@ -1,4 +1,4 @@
-// One request from submission to its single terminal event, whatever happens: the engine ends it, the
+// One request from submission to its single terminal event, on every path: the engine ends it, the
 // client goes, the deadline passes, the server stops, the engine breaks its promise. Ticket, timers,
 // metrics and the engine's slot are all given back in one place.
 

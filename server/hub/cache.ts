@@ -57,7 +57,7 @@ export function createHubCache(cacheDir: string, repo: string) {
       await writeFile(refPath(revision), commit)
     },
 
-    /** The commit of a revision whose checkpoint is here, complete as far as one can tell offline. */
+    /** The commit of a revision whose checkpoint is cached, and complete as far as offline checks go. */
     async findComplete(revision: string): Promise<string | undefined> {
       const commit = isCommit(revision) ? revision : await readIfThere(refPath(revision))
       if (commit === undefined || !isCommit(commit.trim())) return undefined

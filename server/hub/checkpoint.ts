@@ -85,7 +85,7 @@ async function fetchCommit(job: Job, asked: Asked): Promise<string> {
   }
   const { descriptions, weights } = selectFiles(files, id.repo)
 
-  // 2. The small files first: they tell whether the weights are worth it.
+  // 2. The small files first: an unsupported model is refused before its weights come.
   await fetchFiles(job, commit, descriptions)
   job.checkConfig(parseJson(await readSnapshot(job, commit, configName)))
 

@@ -131,7 +131,7 @@ async function writeAll(handle: FileHandle, bytes: Uint8Array, position: number)
   }
 }
 
-/** Reads what lies on the disk, whoever wrote it and when. */
+/** Reads the bytes already on disk; another process may have written them. */
 async function check(half: string, { size, digest }: RepoFile, signal: AbortSignal): Promise<void> {
   if ((await sizeOf(half)) !== size) throw new WrongContent(`it is not ${size} bytes long`)
   if (digest.kind === 'none') return

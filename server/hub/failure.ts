@@ -1,4 +1,4 @@
-// What can go wrong between here and a hub, and the one line that tells an operator. Lines are made of
+// What can go wrong between here and a hub, and the one line that an operator reads. Lines are made of
 // our own words: what a hub or a library says may quote addresses that carry signatures.
 
 import { ServerError } from '../errors.ts'

@@ -1,4 +1,4 @@
-// A model on the hub as its API tells: which commit a revision is, and what lies in that commit.
+// A model on the hub, from its API: which commit a revision is, and what lies in that commit.
 
 import { listFiles, modelInfo } from '@huggingface/hub'
 import { z } from 'zod'

@@ -39,7 +39,7 @@ export function createCompletionReply(options: CompletionReplyOptions): Reply {
   const choices = Array.from({ length: n }, emptyChoice)
   let adapter: ReturnType<typeof adapterField> = []
 
-  /** The choices of the prompt that an event tells of. */
+  /** The choices of the event's prompt. */
   function choicesOf({ index }: PromptEvent): readonly Choice[] {
     return choices.slice(index, index + options.choicesPerPrompt)
   }

@@ -1,5 +1,5 @@
 // vLLM's `prompt_logprobs`: for each token of the prompt a table by token id of that token and of the
-// most likely ones; null for the first token, which nothing foretells.
+// most likely ones; null for the first token, which has no logprob.
 
 import type { PromptTokenLogprobs } from '../../contracts/generation.ts'
 

@@ -5,7 +5,7 @@ import type { GenerationEvent } from '../../contracts/generation.ts'
 import { createUsageCount } from './usage.ts'
 
 export interface Reply {
-  /** The chunks this event is worth in a stream; failures and the end marker are the route's. */
+  /** Stream chunks for this event. The route sends failures and the end marker. */
   chunks(event: GenerationEvent): readonly object[]
   /** The whole answer, after `done`. */
   body(): object

@@ -12,7 +12,7 @@ function tooLarge(maxBytes: number) {
   return new ServerError('request_too_large', `the body must be ≤ ${maxBytes} bytes; send less`)
 }
 
-/** The body's bytes in one buffer, whatever the size of the chunks they come in. */
+/** The body's bytes in one buffer; chunks may have any size. */
 async function readBytes(request: Request, maxBytes: number): Promise<Uint8Array> {
   const declared = request.headers.get('content-length')
   if (declared !== null && Number(declared) > maxBytes) throw tooLarge(maxBytes)

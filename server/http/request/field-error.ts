@@ -6,7 +6,7 @@ import { quote } from './quote.ts'
 
 type Issue = z.core.$ZodIssue
 
-/** Only the first wrong field is told: a million of them must not make a long answer. */
+/** Names only the first wrong field: a million of them must not make a long answer. */
 export function fieldError(error: z.ZodError, body: unknown): ServerError {
   const issue = deepest(error.issues[0]!)
   const param = issue.path.map(String).join('.')

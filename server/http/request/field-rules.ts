@@ -1,6 +1,6 @@
-// Fields of other servers' APIs that this one knows and does not do. The rule: a field that would
-// change the answer is a 400, unless it is null or holds the value that changes nothing; a field that
-// is a note or a hint to others is accepted. What nobody knows is accepted and its name logged.
+// Known but unsupported fields of other servers' APIs. A field that would change the answer is a 400,
+// unless it is null or holds the value that changes nothing. Notes and hints are accepted. An unknown
+// field is accepted too, and its name is logged.
 
 import { type ErrorCode, ServerError } from '../../errors.ts'
 import { quote } from './quote.ts'
@@ -120,7 +120,7 @@ export function rejectUnsupported(body: Readonly<Record<string, unknown>>): void
   }
 }
 
-/** Names (bounded) of the fields that nobody knows, for the log. */
+/** Names of unknown fields for the log, bounded in number and length. */
 export function unknownFields(
   body: Readonly<Record<string, unknown>>,
   known: Readonly<Record<string, unknown>>,

@@ -7,7 +7,7 @@ import { fieldError } from './field-error.ts'
 
 export interface ParsedRequest<Fields> {
   readonly fields: Fields
-  /** Names of the fields that nobody knows, for the log. */
+  /** Names of unknown fields, for the log. */
   readonly unknown: readonly string[]
   /** One per prompt, but for ids and adapters. */
   readonly requests: ReadonlyArray<Omit<GenerateRequest, 'id' | 'adapters'>>
