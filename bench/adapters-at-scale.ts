@@ -73,7 +73,7 @@ const store = createAdapterStore({
 await time(`first list of ${count}`, () => store.list())
 await time('the same again', () => store.list())
 const load = async (id: string) => {
-  const held = await store.acquire([{ id, scale: null }])
+  const held = await store.acquire({ adapters: [{ id, scale: null }], required: null })
   held.release()
   return held.components
 }

@@ -50,14 +50,17 @@ function createTestStore(
   return {
     root,
     store,
-    acquire: (...ids: string[]) => store.acquire(refsOf(ids)),
+    acquire: (...ids: string[]) => store.acquire(selectionOf(ids)),
     /** Refused where acquire would wait for room. */
-    acquireNow: (...ids: string[]) => store.acquire(refsOf(ids), AbortSignal.abort()),
+    acquireNow: (...ids: string[]) => store.acquire(selectionOf(ids), AbortSignal.abort()),
     numResident: () => store.usedBytes / adapterBytes,
   }
 }
 
-const refsOf = (ids: readonly string[]) => ids.map((id) => ({ id, scale: null }))
+const selectionOf = (ids: readonly string[]) => ({
+  adapters: ids.map((id) => ({ id, scale: null })),
+  required: null,
+})
 
 /** First row of A of layer 0. */
 const vector = ({ components }: AcquiredAdapters): number[] => [
@@ -90,10 +93,13 @@ test('a strength of null is the adapter’s own; each rank is a component', asyn
     a: { ...seeded(1, 2), manifest: { recommended_strength: 0.5 } },
     b: seeded(2),
   })
-  const held = await store.acquire([
-    { id: 'a', scale: null },
-    { id: 'b', scale: 2 },
-  ])
+  const held = await store.acquire({
+    adapters: [
+      { id: 'a', scale: null },
+      { id: 'b', scale: 2 },
+    ],
+    required: null,
+  })
   assert.equal(new Set(held.components.map(({ component }) => component)).size, 3)
   assert.deepEqual(
     held.components.map(({ scale }) => scale),
@@ -172,7 +178,7 @@ test('whoever waits for room gets it in turn, also when one of them gives up', a
   const signals = ids.map(() => new AbortController())
   const waits: Promise<unknown>[] = []
   for (const [i, id] of ids.slice(1).entries()) {
-    const wait = store.acquire(refsOf([id]), signals[i]!.signal).then(
+    const wait = store.acquire(selectionOf([id]), signals[i]!.signal).then(
       (held) => {
         order.push(id)
         assert.deepEqual(vector(held), vectorOf(i + 2))

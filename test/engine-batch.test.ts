@@ -461,13 +461,13 @@ function testBatch(adapters: string, world: World): void {
       write(adapters, 'changing', written.two, 10)
       write(folder('later'), 'changing', written.two, 11)
       const sequence = { ...(sequences[3] as Forced), strengths: { changing: 1 } }
-      const refs = [{ id: 'changing', scale: 1 }]
+      const selection = { adapters: [{ id: 'changing', scale: 1 }], required: null }
 
-      const old = await model.store.acquire(refs)
+      const old = await model.store.acquire(selection)
       const before = await runAlone(model, sequence, old.components)
       renameSync(join(adapters, 'changing'), folder('former'))
       renameSync(join(folder('later'), 'changing'), join(adapters, 'changing'))
-      const replaced = await model.store.acquire(refs)
+      const replaced = await model.store.acquire(selection)
       assert.notEqual(replaced.applied[0]?.digest, old.applied[0]?.digest)
       const next = await runAlone(model, sequence, replaced.components)
       const still = await runAlone(model, sequence, old.components)

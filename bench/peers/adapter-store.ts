@@ -30,7 +30,7 @@ async function open({ shape, adapterRoot, count }: AdapterStoreSpec): Promise<Pe
         for (let i = 0; i < loadsPerMeasurement; i++) {
           const id = adapterName(next++ % count)
           const start = performance.now()
-          const held = await store.acquire([{ id, scale: null }])
+          const held = await store.acquire({ adapters: [{ id, scale: null }], required: null })
           times.push(performance.now() - start)
           held.release()
         }

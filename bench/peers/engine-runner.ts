@@ -92,7 +92,8 @@ export async function openEngineRunner(spec: EngineSpec) {
   })
   const resident: (readonly ScaledComponent[])[] = []
   for (let index = 0; spec.sites.length > 0 && index < spec.resident; index++) {
-    const held = await store.acquire([{ id: adapterName(index), scale: null }])
+    const adapters = [{ id: adapterName(index), scale: null }]
+    const held = await store.acquire({ adapters, required: null })
     resident.push(held.components)
   }
   const componentsOf = (adapter: number | null): readonly ScaledComponent[] =>

@@ -1,28 +1,43 @@
-// The thread that reads adapters, one after the other. What was read is handed over, not copied.
+// The task of reading an adapter. What was read is handed over, not copied.
 
-import { parentPort } from 'node:worker_threads'
-import { ServerError } from '../errors.ts'
-import { type ReadFolder, readPeftFolder } from './peft.ts'
-import type { ReadOrder, ReadResult } from './reader.ts'
+import type { LinearModule } from '../contracts/checkpoint.ts'
+import { defineTask } from '../threads/task.ts'
+import type { AdapterFolder } from './adapter-folder.ts'
+import {
+  type ReadAdapterOptions,
+  type ReadFolder,
+  readPeftFolder,
+  UnservedModules,
+} from './peft.ts'
 
-async function answer({ id, folder, options }: ReadOrder): Promise<void> {
-  const result = await readPeftFolder(folder, options).then(
-    (read): ReadResult => ({ kind: 'read', id, ...read }),
-    (error: unknown): ReadResult => ({ kind: 'refused', id, error: toBody(error) }),
-  )
-  parentPort?.postMessage(result, result.kind === 'read' ? memoryOf(result) : [])
+export interface ReadOrder {
+  readonly folder: AdapterFolder
+  readonly options: ReadAdapterOptions
 }
 
-function toBody(error: unknown) {
-  if (error instanceof ServerError) return error.toBody()
-  console.error(error)
-  return new ServerError('server_error', 'The adapter could not be read.').toBody()
-}
+/** An error's class does not cross threads: what only this room knows is a result. */
+export type ReadOutcome =
+  | { readonly kind: 'read'; readonly read: ReadFolder }
+  | {
+      readonly kind: 'unserved'
+      readonly modules: readonly LinearModule[]
+      readonly served: readonly LinearModule[]
+    }
 
-const memoryOf = ({ matrices }: ReadFolder): ArrayBuffer[] =>
-  matrices.flatMap(({ a, b }) => [a.buffer as ArrayBuffer, b.buffer as ArrayBuffer])
-
-let last = Promise.resolve()
-parentPort?.on('message', (order: ReadOrder) => {
-  last = last.then(() => answer(order))
+export const readTask = defineTask({
+  url: import.meta.url,
+  async run({ folder, options }: ReadOrder): Promise<ReadOutcome> {
+    try {
+      return { kind: 'read', read: await readPeftFolder(folder, options) }
+    } catch (error) {
+      if (!(error instanceof UnservedModules)) throw error
+      const { modules, served } = error
+      return { kind: 'unserved', modules, served }
+    }
+  },
+  transfers: (outcome) => (outcome.kind === 'read' ? memoryOf(outcome.read) : []),
 })
+
+function memoryOf({ matrices }: ReadFolder): ArrayBuffer[] {
+  return matrices.flatMap(({ a, b }) => [a.buffer as ArrayBuffer, b.buffer as ArrayBuffer])
+}

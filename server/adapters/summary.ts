@@ -55,9 +55,8 @@ export function nameAdapter(id: string, error: unknown): unknown {
     error instanceof ServerError &&
     (error.code === 'invalid_adapter' || error.code === 'unsupported_adapter')
   if (!isOfFile) return error
-  const { needs } = error
   const message = `Adapter "${id}": ${error.message}`
-  return new ServerError(error.code, message, { param: 'adapter', needs, cause: error })
+  return new ServerError(error.code, message, { param: 'adapter', cause: error })
 }
 
 export function summarizeInvalid(id: string, error: unknown): AdapterSummary {

@@ -5,10 +5,34 @@ import type { LinearModule } from './checkpoint.ts'
 /** Names an adapter may have; also keeps names safe as folder names, labels and header values. */
 export const adapterNamePattern = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/
 
-/** An adapter as a request names it. `scale` null means the adapter's own default strength. */
+/** An adapter as a request names it. */
 export interface AdapterRef {
   readonly id: string
+  /** null: the default strength of the version that is loaded. */
   readonly scale: number | null
+}
+
+/** What operators bound from below: every request runs with `id` at least `minScale` strong. */
+export interface RequiredAdapter {
+  readonly id: string
+  /** null: the default strength of the version that is loaded. */
+  readonly minScale: number | null
+}
+
+/** The adapters of one request. The engine makes every strength concrete when it has loaded them. */
+export interface AdapterSelection {
+  /** Empty means the base model. */
+  readonly adapters: readonly AdapterRef[]
+  readonly required: AdapterFloor | null
+}
+
+/** The required adapter as it travels with a request. */
+export interface AdapterFloor extends RequiredAdapter {
+  /**
+   * Field of the request that names the adapters: a strength below the minimum is refused. null: the
+   * operator's flags name them, and the strength is raised to the minimum.
+   */
+  readonly namedIn: string | null
 }
 
 /** An adapter as it was really applied to a request. */
@@ -74,10 +98,3 @@ export const usualAdapterModules: readonly LinearModule[] = ['up_proj']
 export const maxAdaptersPerRequest = 4
 /** Range of a strength. */
 export const maxAdapterScale = 4
-
-/** What operators may bound from below: every request runs with `id` at least `minScale` strong. */
-export interface RequiredAdapter {
-  readonly id: string
-  /** null: at least the adapter's default strength. */
-  readonly minScale: number | null
-}

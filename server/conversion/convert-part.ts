@@ -1,5 +1,5 @@
 // Some of a graph's weights, read from the checkpoint, converted and written to their places in the
-// weights file. Runs in the caller's thread or, as a worker, beside others on the same file.
+// weights file. Runs in the caller's thread or, as a task, beside others on the same file.
 
 import { closeSync, openSync, writeSync } from 'node:fs'
 import { openCheckpoint } from '../checkpoint/checkpoint.ts'
@@ -7,7 +7,7 @@ import { finiteTensors } from '../checkpoint/finite-tensors.ts'
 import type { GraphTarget, WeightFormat } from '../contracts/checkpoint.ts'
 import { buildDecoder } from '../graph/decoder.ts'
 import { placeWeights } from '../graph/encoding.ts'
-import { type OnBytes, serveTask } from './worker.ts'
+import { defineTask, type OnBytes } from '../threads/task.ts'
 
 export interface ConvertPart {
   /** The checkpoint folder. */
@@ -56,4 +56,4 @@ function writeAll(file: number, bytes: Uint8Array, position: number): void {
   }
 }
 
-serveTask('convert-part', convertPart)
+export const convertPartTask = defineTask({ url: import.meta.url, run: convertPart })

@@ -14,8 +14,8 @@ import {
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { z } from 'zod'
-import { hashFile } from './file-hash.ts'
-import { runWorkers } from './worker.ts'
+import { runTasks } from '../threads/run-tasks.ts'
+import { hashFile, hashFileTask } from './file-hash.ts'
 
 /**
  * Tells a file from what it was before, without reading it. The change time alone cannot be set back,
@@ -72,7 +72,7 @@ export async function hashFiles(
   const hashes =
     total < threadsFrom
       ? paths.map((path) => hashFile(path, onBytes))
-      : await runWorkers<string>('file-hash', paths, { limit: availableParallelism(), onBytes })
+      : await runTasks(hashFileTask, paths, { limit: availableParallelism(), onBytes })
   return paths.map((path, i) => ({ path, stamp: stamps[i]!, sha256: hashes[i]! }))
 }
 

@@ -163,7 +163,7 @@ export async function openEngine(options: EngineOptions, events: EngineEvents) {
   async function prepare(request: GenerateRequest, signal: AbortSignal) {
     const { tokens, startsInReasoning } = encodePrompt(request.prompt)
     const maxTokens = boundTokens(tokens.length, request.maxTokens, memory.limits.maxCapacity)
-    const held = await store.acquire(request.adapters, signal)
+    const held = await store.acquire(request, signal)
     if (signal.aborted) {
       held.release()
       events.publish([[request.id, { kind: 'cancelled' }]])

@@ -40,7 +40,7 @@ export const completionRoutes = (services: Services): readonly Route[] => {
         const body = await begin(context)
         const { fields, request, unknown } = parseChat(body, requireModel(services))
         logUnknown(context, unknown)
-        const { adapters, modelName } = await resolveTarget(context, services, fields)
+        const { selection, modelName } = await resolveTarget(context, services, fields)
         const id = replyId('chatcmpl')
         const reply = createChatReply({
           id,
@@ -52,7 +52,7 @@ export const completionRoutes = (services: Services): readonly Route[] => {
           reasoningField: fields.include_reasoning === false ? 'none' : config.reasoningField,
           stream: streamOptions(fields),
         })
-        const requests = [{ ...request, adapters }]
+        const requests = [{ ...request, ...selection }]
         return runGeneration(context, services, {
           id,
           requests,
@@ -69,7 +69,7 @@ export const completionRoutes = (services: Services): readonly Route[] => {
         const body = await begin(context)
         const { fields, requests, unknown } = parseCompletion(body, requireModel(services))
         logUnknown(context, unknown)
-        const { adapters, modelName } = await resolveTarget(context, services, fields)
+        const { selection, modelName } = await resolveTarget(context, services, fields)
         const id = replyId('cmpl')
         const reply = createCompletionReply({
           id,
@@ -84,7 +84,7 @@ export const completionRoutes = (services: Services): readonly Route[] => {
         })
         return runGeneration(context, services, {
           id,
-          requests: requests.map((request) => ({ ...request, adapters })),
+          requests: requests.map((request) => ({ ...request, ...selection })),
           stream: fields.stream ?? false,
           reply,
         })

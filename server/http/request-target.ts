@@ -1,10 +1,10 @@
 // Which model and adapters a request is for: its body and query against what the engine has.
 
-import type { AdapterSummary } from '../contracts/adapter.ts'
+import type { AdapterSelection } from '../contracts/adapter.ts'
 import type { ModelInfo } from '../contracts/engine.ts'
 import { ServerError } from '../errors.ts'
 import type { RequestContext, Services } from './context.ts'
-import { type AdapterChoice, chooseAdapters, mentionedNames } from './request/adapter-choice.ts'
+import { chooseAdapters, mentionedNames } from './request/adapter-choice.ts'
 
 /** The loaded model; until there is one, nothing can be answered. */
 export const requireModel = (services: Services): ModelInfo => {
@@ -12,9 +12,6 @@ export const requireModel = (services: Services): ModelInfo => {
   if (model !== undefined) return model
   throw new ServerError('model_loading', 'the model is still loading; try again soon')
 }
-
-const defaultScales = (adapters: readonly AdapterSummary[]): ReadonlyMap<string, number> =>
-  new Map(adapters.map(({ id, defaultScale }) => [id, defaultScale]))
 
 interface TargetFields {
   readonly model: string
@@ -27,7 +24,7 @@ export const resolveTarget = async (
   context: RequestContext,
   services: Services,
   fields: TargetFields,
-): Promise<AdapterChoice & { readonly modelName: string }> => {
+): Promise<{ readonly selection: AdapterSelection; readonly modelName: string }> => {
   const { config, adapters } = services
   const { id: baseId } = requireModel(services)
   const named = {
@@ -40,11 +37,11 @@ export const resolveTarget = async (
   const operators = [config.requireAdapter?.id, config.defaultAdapter?.id]
   const names = mentionedNames(named, baseId)
   const list = await adapters.readKnown([...names, ...operators.filter((id) => id !== undefined)])
-  const choice = chooseAdapters(named, {
+  const selection = chooseAdapters(named, {
     baseId,
-    known: defaultScales(list),
+    known: new Set(list.map(({ id }) => id)),
     defaultAdapter: config.defaultAdapter,
     required: config.requireAdapter,
   })
-  return { ...choice, modelName: fields.model === '' ? baseId : fields.model }
+  return { selection, modelName: fields.model === '' ? baseId : fields.model }
 }

@@ -188,6 +188,7 @@ export function createRequest({
     promptLogprobs: null,
     topLogprobs: null,
     splitReasoning: false,
+    required: null,
     ...fields,
     sampling: {
       temperature: 0,

@@ -94,8 +94,8 @@ export async function openServedModel({
     store,
     /** The components of adapters at the given strengths. */
     async components(strengths: Readonly<Record<string, number>>) {
-      const refs = Object.entries(strengths).map(([id, scale]) => ({ id, scale }))
-      return (await store.acquire(refs)).components
+      const adapters = Object.entries(strengths).map(([id, scale]) => ({ id, scale }))
+      return (await store.acquire({ adapters, required: null })).components
     },
     /** The token with the largest logit continued `count` times, alone in row 0. */
     async greedy(prompt: readonly number[], components: readonly ScaledComponent[], count: number) {

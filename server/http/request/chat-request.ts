@@ -1,6 +1,7 @@
 // The body of POST /v1/chat/completions, parsed into what the engine is asked for.
 
 import { z } from 'zod'
+import type { AdapterSelection } from '../../contracts/adapter.ts'
 import type { ModelInfo } from '../../contracts/engine.ts'
 import type { GenerateRequest } from '../../contracts/generation.ts'
 import { ServerError } from '../../errors.ts'
@@ -34,7 +35,7 @@ export interface ParsedChat {
   readonly fields: ChatFields
   readonly unknown: readonly string[]
   /** The request but for its id and adapters. */
-  readonly request: Omit<GenerateRequest, 'id' | 'adapters'>
+  readonly request: Omit<GenerateRequest, 'id' | keyof AdapterSelection>
 }
 
 export const parseChat = (

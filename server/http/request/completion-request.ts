@@ -2,6 +2,7 @@
 // prompt i has the index i · n + j.
 
 import { z } from 'zod'
+import type { AdapterSelection } from '../../contracts/adapter.ts'
 import type { ModelInfo } from '../../contracts/engine.ts'
 import type { GenerateRequest, Prompt } from '../../contracts/generation.ts'
 import { ServerError } from '../../errors.ts'
@@ -36,7 +37,7 @@ export interface ParsedCompletion {
   readonly fields: CompletionFields
   readonly unknown: readonly string[]
   /** One per prompt, but for ids and adapters. */
-  readonly requests: ReadonlyArray<Omit<GenerateRequest, 'id' | 'adapters'>>
+  readonly requests: ReadonlyArray<Omit<GenerateRequest, 'id' | keyof AdapterSelection>>
 }
 
 const wrong = (param: string, message: string) =>

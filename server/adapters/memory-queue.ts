@@ -1,11 +1,11 @@
-// Requests that wait until adapters of others are let go, first come, first served.
+// Requests that wait until adapters of others are released, first come, first served.
 
 import { ServerError } from '../errors.ts'
 
-export type RoomLine = ReturnType<typeof createRoomLine>
+export type MemoryQueue = ReturnType<typeof createMemoryQueue>
 
-export function createRoomLine() {
-  /** The first of them tries each time something was let go. */
+export function createMemoryQueue() {
+  /** The first of them tries each time something was released. */
   const waiting: { wake: () => void }[] = []
 
   return {
@@ -13,26 +13,26 @@ export function createRoomLine() {
       return waiting.length === 0
     },
 
-    roomMayBeFree(): void {
+    memoryMayBeFree(): void {
       waiting[0]?.wake()
     },
 
-    /** Tries until it gets something; null means that there is no room yet. */
+    /** Tries until it gets something; null means that there is no memory yet. */
     async wait<T>(attempt: () => Promise<T | null>, signal: AbortSignal): Promise<T> {
-      const place = { wake: () => {} }
-      waiting.push(place)
-      const wakeUp = () => place.wake()
+      const entry = { wake: () => {} }
+      waiting.push(entry)
+      const wakeUp = () => entry.wake()
       signal.addEventListener('abort', wakeUp)
       try {
         for (;;) {
           if (signal.aborted) {
             throw new ServerError('adapter_limit', 'The wait for room for adapters was ended.')
           }
-          // Before the attempt, so that what is let go during it counts.
+          // Before the attempt, so that a release during it counts.
           const woken = new Promise<void>((resolve) => {
-            place.wake = resolve
+            entry.wake = resolve
           })
-          if (waiting[0] === place) {
+          if (waiting[0] === entry) {
             const result = await attempt()
             if (result !== null) return result
           }
@@ -40,7 +40,7 @@ export function createRoomLine() {
         }
       } finally {
         signal.removeEventListener('abort', wakeUp)
-        waiting.splice(waiting.indexOf(place), 1)
+        waiting.splice(waiting.indexOf(entry), 1)
         waiting[0]?.wake()
       }
     },
