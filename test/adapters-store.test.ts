@@ -11,10 +11,12 @@ import {
   type AdapterStoreOptions,
   createAdapterStore,
 } from '../server/adapters/store.ts'
+import { ServerError } from '../server/errors.ts'
 import { within } from './support/deadline.ts'
 import { createTempFolder } from './support/temp-folder.ts'
 import {
   encodeSafetensors,
+  loraTensors,
   smallModel,
   type TestAdapter,
   upKey,
@@ -425,6 +427,36 @@ test('an adapter with an ill-formed manifest serves; the operator is told, and s
     warnings.map((warning) => `Adapter "a": ${warning}`),
   )
   assert.match(warnings[0]!, /^manifest\.json: recommended_strength: .*ignored\.$/)
+})
+
+test('an adapter that changes modules without a site says what another engine would need', async () => {
+  const tensors = loraTensors({
+    rank: 1,
+    layers: [0],
+    modules: ['up_proj', 'down_proj'],
+    seed: 1,
+    model: smallModel,
+  })
+  const { acquire, store, root } = createTestStore({ wide: { tensors } })
+  const versionOf = async () => {
+    const error = await acquire('wide').catch((refusal: unknown) => refusal)
+    assert.ok(error instanceof ServerError)
+    assert.deepEqual([error.code, error.param], ['unsupported_adapter', 'adapter'])
+    assert.match(
+      error.message,
+      /^Adapter "wide": .* changes down_proj; this engine was started for up_proj\./,
+    )
+    const { version, ...needs } = error.needs!
+    assert.deepEqual(needs, { adapterId: 'wide', modules: ['down_proj'] })
+    return version
+  }
+  const before = await versionOf()
+  assert.notEqual(before, '')
+  assert.equal(await versionOf(), before)
+  // Nothing is wrong with the folder.
+  assert.equal((await store.list())[0]!.state, 'available')
+  writeAdapter(root, 'wide', { tensors, manifest: { description: 'touched' } })
+  assert.notEqual(await versionOf(), before)
 })
 
 test('a missing adapters folder is an empty one', async () => {
