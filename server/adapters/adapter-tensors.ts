@@ -134,18 +134,13 @@ function pairKeys(tensors: ReadonlyMap<string, TensorInfo>, model: ModelConfig):
   for (const key of tensors.keys()) {
     const match = keyPattern.exec(key)
     if (!match) return refuseKey(key)
-    const [, path, layerText, name, side] = match as unknown as [
-      string,
-      string,
-      string,
-      string,
-      'A' | 'B',
-    ]
-    const layer = Number(layerText)
+    const path = match[1]!
+    const layer = Number(match[2])
+    const side = match[4] === 'A' ? 'A' : 'B'
     if (layer >= model.numLayers) {
       invalid(key, `names layer ${layer}; the model has layers 0 to ${model.numLayers - 1}`)
     }
-    const module = modulePaths.get(name)
+    const module = modulePaths.get(match[3]!)
     if (module === undefined) return invalid(key, 'names a module that the model does not have')
     const pair = pairs.get(path) ?? { layer, module }
     if (pair[side] !== undefined) invalid(key, 'is given twice, with and without its prefix')

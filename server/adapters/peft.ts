@@ -73,8 +73,13 @@ export function toLoaded({ about, matrices }: ReadFolder): LoadedAdapter {
   return { ...about, components: componentsOf(matrices) }
 }
 
-export const readPeftAdapter: ReadAdapter = async (folder, options) =>
-  toLoaded(await readPeftFolder(folder, options))
+/** In the caller's thread. */
+export async function readPeftAdapter(
+  folder: AdapterFolder,
+  options: ReadAdapterOptions,
+): Promise<LoadedAdapter> {
+  return toLoaded(await readPeftFolder(folder, options))
+}
 
 export async function readPeftFolder(
   folder: AdapterFolder,

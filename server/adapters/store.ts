@@ -107,7 +107,7 @@ export function createAdapterStore(options: AdapterStoreOptions): AdapterStore {
   ): Promise<AcquiredAdapters | null> {
     const found: (Hold | AdapterVersion)[] = []
     const holds = new Set<Hold>()
-    const letGo = () => {
+    function letGo(): void {
       for (const hold of holds) hold.release()
       // Who was first tried with these held: nothing changed for it.
       if (!isFirstInLine) queue.memoryMayBeFree()
@@ -156,10 +156,13 @@ export function createAdapterStore(options: AdapterStoreOptions): AdapterStore {
   }
 }
 
-const isHold = (item: Hold | AdapterVersion): item is Hold => 'release' in item
+function isHold(item: Hold | AdapterVersion): item is Hold {
+  return 'release' in item
+}
 
-const versionOf = (item: Hold | AdapterVersion): AdapterVersion =>
-  isHold(item) ? item.version : item
+function versionOf(item: Hold | AdapterVersion): AdapterVersion {
+  return isHold(item) ? item.version : item
+}
 
 function acquired(
   holds: readonly Hold[],

@@ -86,10 +86,13 @@ export interface ScaledComponent {
 }
 
 /** Components that a place is laid out for: powers of two, so that layouts change seldom. */
-export const rowWidth = (rank: number): number => 2 ** Math.ceil(Math.log2(rank))
+export function rowWidth(rank: number): number {
+  return 2 ** Math.ceil(Math.log2(rank))
+}
 
-export const componentBytes = (component: Component): number =>
-  component.reduce((sum, { a, b }) => sum + a.byteLength + b.byteLength, 0)
+export function componentBytes(component: Component): number {
+  return component.reduce((sum, { a, b }) => sum + a.byteLength + b.byteLength, 0)
+}
 
 /** Rank-1 safety adapters change up_proj, and may come while the server runs. */
 export const usualAdapterModules: readonly LinearModule[] = ['up_proj']

@@ -1,7 +1,7 @@
 // Work that may be done in a thread of its own. The module that defines a task is the thread's entry:
 // started for it, the module does what it is ordered, one order after the other.
 
-import { isMainThread, parentPort, workerData } from 'node:worker_threads'
+import { type MessagePort, parentPort, workerData } from 'node:worker_threads'
 import { type OnBytes, type Order, type Report, reportError, type ThreadData } from './protocol.ts'
 
 export type { OnBytes }
@@ -17,15 +17,14 @@ export interface Task<Input, Output> {
 /** Called where a module is loaded, with its own `import.meta.url`. */
 export function defineTask<Input, Output>(task: Task<Input, Output>): Task<Input, Output> {
   const data: ThreadData | null = workerData
-  if (!isMainThread && data?.url === task.url) serve(task)
+  if (parentPort !== null && data?.url === task.url) serve(task, parentPort)
   return task
 }
 
-function serve<Input, Output>(task: Task<Input, Output>): void {
-  const port = parentPort
-  if (port === null) return
-  const post = (report: Report<Output>, transfers: readonly ArrayBuffer[] = []) =>
+function serve<Input, Output>(task: Task<Input, Output>, port: MessagePort): void {
+  function post(report: Report<Output>, transfers: readonly ArrayBuffer[] = []): void {
     port.postMessage(report, transfers)
+  }
 
   async function answer({ id, input }: Order<Input>): Promise<void> {
     try {
