@@ -1,6 +1,6 @@
 // The adapters folder and what of it is in memory. Adapters are read on demand, validated wholly
 // before a request sees them, and evicted least recently used first, never while a request uses
-// them; a request that finds no room waits for it. A folder that changed on disk is a new version:
+// them; a request that finds no free memory waits for it. A folder that changed on disk is a new version:
 // requests under way keep the old one.
 
 import {
@@ -53,7 +53,7 @@ export interface AdapterStore {
   list(): Promise<readonly AdapterSummary[]>
   /**
    * Loads what is not there, and decides how strong each adapter is. All or nothing; rejects with
-   * ServerError. Where other requests' adapters fill the memory it waits for room, until the signal
+   * ServerError. Where other requests' adapters fill the memory it waits, until the signal
    * ends the wait.
    */
   acquire(selection: AdapterSelection, signal?: AbortSignal): Promise<AcquiredAdapters>
@@ -100,7 +100,7 @@ export function createAdapterStore(options: AdapterStoreOptions): AdapterStore {
     return residents.hold(id, readFingerprint(folder)) ?? versions.read(folder)
   }
 
-  /** Null: adapters in use leave no room for these now. */
+  /** Null: adapters in use leave no memory for these now. */
   async function tryAcquire(
     selection: AdapterSelection,
     isFirstInLine: boolean,
@@ -145,7 +145,7 @@ export function createAdapterStore(options: AdapterStoreOptions): AdapterStore {
     async acquire(selection, signal = new AbortController().signal) {
       refuseRepeats(selection)
       requireNamed(selection)
-      // Whoever waits for room comes before those who come later.
+      // Whoever waits for memory comes before those who come later.
       const atOnce = await tryAcquire(selection, false)
       return atOnce ?? queue.wait(() => tryAcquire(selection, true), signal)
     },

@@ -85,7 +85,7 @@ export interface ScaledComponent {
   readonly scale: number
 }
 
-/** Components that a place is laid out for: powers of two, so that layouts change seldom. */
+/** Rank-1 updates that a site is laid out for: powers of two, so that layouts change seldom. */
 export function rowWidth(rank: number): number {
   return 2 ** Math.ceil(Math.log2(rank))
 }

@@ -17,14 +17,14 @@ export interface ConvertPart {
   readonly maxContext: number
   readonly format: WeightFormat
   readonly target: GraphTarget
-  /** Places of this part's weights in the graph's list. */
+  /** Indices of this part's weights in the graph's list. */
   readonly indices: readonly number[]
 }
 
 export function convertPart(part: ConvertPart, onBytes: OnBytes): void {
   const checkpoint = openCheckpoint(part.dir)
   const tensors = finiteTensors(checkpoint.tensors)
-  // Places for adapters bring no weights and move none.
+  // Sites for adapters bring no weights and move none.
   const graph = buildDecoder({ ...part, config: checkpoint.config, tensors, sites: [] })
   const { placements } = placeWeights(graph)
   const offsets = new Map(placements.map(({ tensor, offset }) => [tensor.name, offset]))
