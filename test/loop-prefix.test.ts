@@ -21,7 +21,7 @@ function keep(
   tokens: readonly number[],
   log: string[] = [],
 ): void {
-  let place: ReturnType<typeof cache.rootPlace> | null = cache.rootPlace(root)
+  let place: ReturnType<typeof cache.rootPosition> | null = cache.rootPosition(root)
   while (place !== null && place.length + blockTokens <= tokens.length) {
     const block = tokens.slice(place.length, place.length + blockTokens)
     const name = `${block[0]}`

@@ -76,7 +76,7 @@ describe('the scheduler', () => {
   })
 
   it('fits several short prompts in one turn, so that they do not each cost a decode step', () => {
-    const scheduler = createScheduler({ rows: 4, maxChunk: 64, turnTokens: () => 40 })
+    const scheduler = createScheduler({ rows: 4, maxChunk: 64, prefillBudget: () => 40 })
     const sequences = [3, 10, 12, 30].map((length, i) => newSequence('abcd'[i] ?? '', length))
     for (const sequence of sequences) scheduler.add(sequence)
     const kinds: string[] = []
@@ -147,7 +147,7 @@ function createWorld(options: { rows: number; maxChunk: number; seed: number }) 
   const scheduler = createScheduler({
     rows,
     maxChunk,
-    turnTokens: () => turn,
+    prefillBudget: () => turn,
     mayAdmit: (_, running) => running.length === 0 || running.length < room,
   })
   const cache: string[][] = Array.from({ length: rows }, () => [])
@@ -155,7 +155,7 @@ function createWorld(options: { rows: number; maxChunk: number; seed: number }) 
   const order: string[] = []
   const started: string[] = []
   /** Prompt tokens that were computed while others waited to decode, since the last decode step. */
-  let tokensOfTurn = 0
+  let budgetUsed = 0
   let stepNumber = 0
   let numAdded = 0
 
@@ -202,8 +202,8 @@ function createWorld(options: { rows: number; maxChunk: number; seed: number }) 
     if (step.kind === 'prefill') {
       const { sequence, row, from, to } = step
       if (!started.includes(sequence.request.id)) started.push(sequence.request.id)
-      if (scheduler.numRunning > 1) tokensOfTurn += to - from
-      assert.ok(tokensOfTurn <= maxChunk, `${tokensOfTurn} prompt tokens in one turn`)
+      if (scheduler.numRunning > 1) budgetUsed += to - from
+      assert.ok(budgetUsed <= maxChunk, `${budgetUsed} prompt tokens in one turn`)
       assert.ok(to > from && to - from <= maxChunk)
       assert.equal(from, sequence.numComputed)
       assert.equal(row, scheduler.numRunning - 1, 'prefill is not in the row after the decoding')
@@ -219,7 +219,7 @@ function createWorld(options: { rows: number; maxChunk: number; seed: number }) 
       return
     }
     assert.ok(step.sequences.length > 0)
-    tokensOfTurn = 0
+    budgetUsed = 0
     for (const [row, sequence] of step.sequences.entries()) {
       checkRow(sequence, row)
       assert.equal(sequence.numComputed >= sequence.promptTokens.length, true)

@@ -5,10 +5,10 @@ import type { EngineStats } from '../contracts/engine.ts'
 import type { GenerationEvent } from '../contracts/generation.ts'
 import { type ErrorBody, ServerError } from '../errors.ts'
 import { NonFiniteLogitsError } from '../sampling/sampler.ts'
-import { createCacheRows } from './cache-rows.ts'
-import { createChunkPace } from './chunk-pace.ts'
 import type { IdleTimer } from './idle-timer.ts'
+import { createKvManager } from './kv-manager.ts'
 import type { KvLimits } from './kv-shape.ts'
+import { createPrefillBudget } from './prefill-budget.ts'
 import { blockTokens, type SavedBlock } from './prefix-cache.ts'
 import { chunkEnd, createScheduler, type RowMove, type Step } from './scheduler.ts'
 import type { Sequence } from './sequence.ts'
@@ -57,13 +57,13 @@ export function createLoop<Saved extends SavedBlock>(options: LoopOptions<Saved>
   const { runner, limits, vocabSize, maxChunk, targetGapMs, publish, now, idle } = options
   const maxCopy = blockTokens * Math.ceil(maxCopyBytes / runner.positionBytes / blockTokens)
   const maxPromptLogits = Math.max(2, Math.floor(maxLogitBytes / (4 * vocabSize)))
-  const cacheRows = createCacheRows({ runner, limits, maxCopy })
-  const pace = createChunkPace({ maxChunk, targetMs: targetGapMs })
+  const kvManager = createKvManager({ runner, limits, maxCopy })
+  const pace = createPrefillBudget({ maxChunk, targetMs: targetGapMs })
   const scheduler = createScheduler({
     rows: limits.maxRows,
     maxChunk,
-    turnTokens: () => pace.tokens,
-    mayAdmit: cacheRows.mayAdmit,
+    prefillBudget: () => pace.tokens,
+    mayAdmit: kvManager.mayAdmit,
   })
   const jobs = new Map<string, RunningJob>()
   const cancelled = new Set<string>()
@@ -92,7 +92,7 @@ export function createLoop<Saved extends SavedBlock>(options: LoopOptions<Saved>
 
   /** Room for the next token of every row: where there is none, who came last starts again later. */
   function makeRoom(): void {
-    while (!cacheRows.tryHold(scheduler.running())) {
+    while (!kvManager.tryHold(scheduler.running())) {
       const sequence = scheduler.youngest()
       if (sequence === undefined) return
       moveRows(scheduler.preempt(sequence))
@@ -120,7 +120,7 @@ export function createLoop<Saved extends SavedBlock>(options: LoopOptions<Saved>
       prefillMs: firstToken - firstStep,
       decodeMs: end - firstToken,
     }
-    const cachedTokens = job.sequences[0]?.numCached ?? 0
+    const cachedTokens = job.sequences[0]?.numCachedTokens ?? 0
     endJob(job, { kind: 'done', timing, cachedTokens })
   }
 
@@ -136,7 +136,7 @@ export function createLoop<Saved extends SavedBlock>(options: LoopOptions<Saved>
       endJob(job, { kind: 'failed', error: body as ErrorBody })
       return
     }
-    cacheRows.save(sequence, scheduler.running().indexOf(sequence))
+    kvManager.save(sequence, scheduler.running().indexOf(sequence))
     if (sequence.isFinished) finishChoice(job, sequence)
   }
 
@@ -157,7 +157,7 @@ export function createLoop<Saved extends SavedBlock>(options: LoopOptions<Saved>
   async function prefill({ sequence, row, ...step }: PrefillStep): Promise<void> {
     const job = jobs.get(sequence.request.id)
     if (job !== undefined) job.firstStepAt ??= now()
-    if (cacheRows.take(sequence, row, scheduler.running())) return
+    if (kvManager.take(sequence, row, scheduler.running())) return
     const { promptTokens, components, needsPromptLogits, numComputed: from } = sequence
     // One that had to give up its row after its first token: decode steps say the rest again.
     if (from >= promptTokens.length) return scheduler.finishPrefill()
@@ -177,8 +177,8 @@ export function createLoop<Saved extends SavedBlock>(options: LoopOptions<Saved>
     }
     if (to < promptTokens.length) {
       // What is not a number is not worth keeping; the prompt's last chunk will tell of it.
-      if (!Number.isNaN(logits[0])) cacheRows.save(sequence, row)
-    } else if (sequence.isReplaying) scheduler.finishPrefill()
+      if (!Number.isNaN(logits[0])) kvManager.save(sequence, row)
+    } else if (sequence.isRecomputing) scheduler.finishPrefill()
     else finishPrompt(sequence, rowOf(logits, numLogits - 1), blockMaxOf(numLogits - 1))
   }
 
@@ -192,7 +192,7 @@ export function createLoop<Saved extends SavedBlock>(options: LoopOptions<Saved>
     for (const sequence of sequences) sequence.numComputed++
     for (const [row, sequence] of sequences.entries()) {
       accept(sequence, () => {
-        if (sequence.isReplaying) return []
+        if (sequence.isRecomputing) return []
         return sequence.accept(rowOf(logits, row), blockMaxOf(row))
       })
     }
@@ -238,7 +238,7 @@ export function createLoop<Saved extends SavedBlock>(options: LoopOptions<Saved>
       const step = scheduler.next()
       if (step === null) break
       // Who was admitted has a row now; that it fits was seen to before.
-      cacheRows.tryHold(scheduler.running())
+      kvManager.tryHold(scheduler.running())
       stepStartedAt = now()
       try {
         if (step.kind === 'prefill') await prefill(step)
@@ -248,7 +248,7 @@ export function createLoop<Saved extends SavedBlock>(options: LoopOptions<Saved>
       }
       stepStartedAt = null
     }
-    idle.start(cacheRows.shrink)
+    idle.start(kvManager.shrink)
     flush()
     isRunning = false
   }
@@ -287,7 +287,7 @@ export function createLoop<Saved extends SavedBlock>(options: LoopOptions<Saved>
       return {
         running: running.length,
         waiting: scheduler.numWaiting,
-        kvUsage: cacheRows.usage(running),
+        kvUsage: kvManager.usage(running),
         runningAdapters: adaptersOf(running),
         waitingAdapters: adaptersOf(scheduler.waiting()),
         residentAdapters,

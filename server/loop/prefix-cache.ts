@@ -20,7 +20,7 @@ interface Block<Saved extends SavedBlock> {
 }
 
 /** How far a sequence's tokens are in the cache. */
-export interface PrefixPlace<Saved extends SavedBlock = SavedBlock> {
+export interface PrefixPosition<Saved extends SavedBlock = SavedBlock> {
   readonly root: string
   readonly last: Block<Saved> | undefined
   /** In tokens, whole blocks. */
@@ -39,10 +39,10 @@ export function createPrefixCache<Saved extends SavedBlock>(options: { maxBytes:
   // Least recently used first.
   const blocks = new Map<string, Block<Saved>>()
 
-  const keyAfter = ({ root, last }: PrefixPlace<Saved>, tokens: readonly number[]) =>
+  const keyAfter = ({ root, last }: PrefixPosition<Saved>, tokens: readonly number[]) =>
     `${last?.id ?? root} ${tokens.join()}`
 
-  const rootPlace = (root: string): PrefixPlace<Saved> => {
+  const rootPosition = (root: string): PrefixPosition<Saved> => {
     return { root: `[${root}]`, last: undefined, length: 0 }
   }
 
@@ -73,11 +73,14 @@ export function createPrefixCache<Saved extends SavedBlock>(options: { maxBytes:
       return blocks.size
     },
 
-    rootPlace,
+    rootPosition,
 
     /** The blocks that hold the beginning of these tokens, and where they end. */
-    find(root: string, tokens: readonly number[]): { blocks: Saved[]; place: PrefixPlace<Saved> } {
-      let place = rootPlace(root)
+    find(
+      root: string,
+      tokens: readonly number[],
+    ): { blocks: Saved[]; place: PrefixPosition<Saved> } {
+      let place = rootPosition(root)
       const found: Block<Saved>[] = []
       for (let end = blockTokens; end <= tokens.length; end += blockTokens) {
         const block = blocks.get(keyAfter(place, tokens.slice(end - blockTokens, end)))
@@ -92,11 +95,11 @@ export function createPrefixCache<Saved extends SavedBlock>(options: { maxBytes:
 
     /** Keeps the block that follows a place; returns the place after it, or null without room. */
     add(
-      place: PrefixPlace<Saved>,
+      place: PrefixPosition<Saved>,
       tokens: readonly number[],
       size: number,
       save: () => Saved,
-    ): PrefixPlace<Saved> | null {
+    ): PrefixPosition<Saved> | null {
       const parent = place.last
       if (parent?.isDropped) return null
       const key = keyAfter(place, tokens)

@@ -32,7 +32,7 @@ export interface SchedulerOptions {
   readonly rows: number
   readonly maxChunk: number
   /** Prompt tokens that may be computed between two decode steps; maxChunk unless said. */
-  readonly turnTokens?: () => number
+  readonly prefillBudget?: () => number
   /** Whether there is memory for one more beside those that hold a row. */
   readonly mayAdmit?: (sequence: Sequence, running: readonly Sequence[]) => boolean
 }
@@ -56,14 +56,14 @@ export function chunkEnd(from: number, length: number, maxChunk: number): number
 export type Scheduler = ReturnType<typeof createScheduler>
 
 export function createScheduler(options: SchedulerOptions) {
-  const { rows, maxChunk, turnTokens = () => maxChunk, mayAdmit = () => true } = options
+  const { rows, maxChunk, prefillBudget = () => maxChunk, mayAdmit = () => true } = options
   const waiting: Sequence[] = []
   const decoding: Sequence[] = []
   const arrivals = new WeakMap<Sequence, number>()
   let numArrived = 0
   let prefilling: Sequence | undefined
   /** Prompt tokens since the last decode step. */
-  let tokensOfTurn = 0
+  let budgetUsed = 0
 
   const running = () => (prefilling === undefined ? [...decoding] : [...decoding, prefilling])
 
@@ -78,12 +78,12 @@ export function createScheduler(options: SchedulerOptions) {
     if (prefilling === undefined) return null
     const from = prefilling.numComputed
     const length = prefilling.promptTokens.length
-    const turn = Math.min(turnTokens(), maxChunk)
-    const left = decoding.length > 0 ? turn - tokensOfTurn : maxChunk
+    const turn = Math.min(prefillBudget(), maxChunk)
+    const left = decoding.length > 0 ? turn - budgetUsed : maxChunk
     // A smaller rest of a turn is left to the next one, unless it is all that the prompt needs.
     if (left < Math.min(chunkMultiple, turn, length - from)) return null
     const to = chunkEnd(from, length, Math.min(left, maxChunk))
-    tokensOfTurn += to - from
+    budgetUsed += to - from
     return { kind: 'prefill', sequence: prefilling, row: decoding.length, from, to }
   }
 
@@ -138,7 +138,7 @@ export function createScheduler(options: SchedulerOptions) {
       admit()
       const chunk = nextChunk()
       if (chunk !== null) return chunk
-      tokensOfTurn = 0
+      budgetUsed = 0
       return decoding.length > 0 ? { kind: 'decode', sequences: [...decoding] } : null
     },
 

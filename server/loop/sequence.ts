@@ -14,7 +14,7 @@ import { logprobsOf, type RankedToken } from '../sampling/logprobs.ts'
 import { createRandom } from '../sampling/random.ts'
 import { sample } from '../sampling/sampler.ts'
 import { createReasoningSplitter, createStopMatcher, type SplitText } from '../sampling/stop.ts'
-import type { PrefixPlace } from './prefix-cache.ts'
+import type { PrefixPosition } from './prefix-cache.ts'
 
 export interface TokenText extends TokenBytes {
   tokenText(id: number): string
@@ -130,15 +130,15 @@ export function createSequence(options: SequenceOptions) {
     cacheKey: options.cacheKey,
     maxTokens,
     /** Tokens whose keys and values were taken over instead of computed, when it first ran. */
-    numCached: 0,
+    numCachedTokens: 0,
     /** The same since it last got a row. */
-    numTaken: 0,
+    numReused: 0,
     /** Tokens whose keys and values are in the cache. */
     numComputed: 0,
     /** How often it had to give its row up. */
     numPreempted: 0,
     /** How much of it the prefix cache has; null when it keeps no more of it. */
-    saved: undefined as PrefixPlace | null | undefined,
+    saved: undefined as PrefixPosition | null | undefined,
     /** Prompt and generated tokens. */
     get numTokens() {
       return promptTokens.length + generated.length
@@ -159,13 +159,13 @@ export function createSequence(options: SequenceOptions) {
       return index === 0 && request.promptLogprobs !== null && generated.length === 0
     },
     /** It has tokens behind those in the cache: it gave its row up and is on its way back. */
-    get isReplaying() {
+    get isRecomputing() {
       return generated.length > 0 && this.numComputed < this.numTokens
     },
     /** Gives its row up. The tokens it has stay, and are computed again, as they were before. */
     restart(): void {
       this.numComputed = 0
-      this.numTaken = 0
+      this.numReused = 0
       this.saved = undefined
       this.numPreempted++
     },

@@ -2,9 +2,9 @@
 // in, a token comes out. Order: penalties, bias, temperature, top_k, top_p, min_p.
 
 import type { SamplingParams } from '../contracts/generation.ts'
-import { findKept, type KeptTokens } from './kept-tokens.ts'
-import { findLive } from './live-blocks.ts'
+import { packLogitBlocks } from './logit-blocks.ts'
 import { massOf, stepsPerLogit, weightOf } from './softmax.ts'
+import { findKept, type KeptTokens } from './top-k-top-p.ts'
 
 export interface SamplerInput {
   /** [vocab]; never written. */
@@ -34,7 +34,10 @@ export function sample(input: SamplerInput): number {
   const blockMax = adjusted === input.logits ? input.blockMax : null
   const { top, id } = findByBlock(adjusted, blockMax) ?? findBest(adjusted)
   if (params.temperature === 0) return id
-  const { logits, idOf } = findLive(adjusted, blockMax, { top, temperature: params.temperature })
+  const { logits, idOf } = packLogitBlocks(adjusted, blockMax, {
+    top,
+    temperature: params.temperature,
+  })
   const scale = stepsPerLogit(params.temperature)
   const isWhole = params.topK === 0 && params.topP === 1
   const kept = isWhole ? wholeOf(logits, top, scale) : findKept(logits, params, top, scale)

@@ -7,7 +7,7 @@ const negligible = 1e-7
 /** With more than this share left, packing costs more than it saves. */
 const worthPacking = 0.5
 
-export interface LiveLogits {
+export interface UsedLogits {
   /** The blocks that are left, in their order. */
   readonly logits: Float32Array
   /** The token of an index of them. */
@@ -16,11 +16,11 @@ export interface LiveLogits {
 
 const identity = (index: number): number => index
 
-export function findLive(
+export function packLogitBlocks(
   logits: Float32Array,
   blockMax: Float32Array | null,
   { top, temperature }: { readonly top: number; readonly temperature: number },
-): LiveLogits {
+): UsedLogits {
   if (blockMax === null || blockMax.length === 0) return { logits, idOf: identity }
   const size = logits.length / blockMax.length
   const floor = top - temperature * Math.log(logits.length / negligible)

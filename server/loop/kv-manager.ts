@@ -15,7 +15,7 @@ import { chunkMultiple, minChunk } from './scheduler.ts'
 import type { Sequence } from './sequence.ts'
 import type { StepRunner } from './step-runner.ts'
 
-export interface CacheRowsOptions<Saved extends SavedBlock> {
+export interface KvManagerOptions<Saved extends SavedBlock> {
   readonly runner: StepRunner<Saved>
   readonly limits: KvLimits
   /** Most positions that are copied between two steps. */
@@ -25,11 +25,11 @@ export interface CacheRowsOptions<Saved extends SavedBlock> {
 /** Positions that a sequence finds free when it is admitted; it may get more later. */
 const reserve = 256
 
-export function createCacheRows<Saved extends SavedBlock>({
+export function createKvManager<Saved extends SavedBlock>({
   runner,
   limits,
   maxCopy,
-}: CacheRowsOptions<Saved>) {
+}: KvManagerOptions<Saved>) {
   const { positionBytes } = runner
   let shape = firstShape(limits)
   const bytesLeft = ({ rows, capacity }: KvShape) =>
@@ -107,7 +107,7 @@ export function createCacheRows<Saved extends SavedBlock>({
      * Takes over what was computed before, a bounded piece at a time. True when there is more to take.
      */
     take(sequence: Sequence, row: number, running: readonly Sequence[]): boolean {
-      if (sequence.needsPromptLogits || sequence.numTaken !== sequence.numComputed) return false
+      if (sequence.needsPromptLogits || sequence.numReused !== sequence.numComputed) return false
       // At least the last token has to be computed: it tells the next one.
       const source = findSource(sequence, running, sequence.numTokens - 1)
       const start = sequence.numComputed
@@ -121,16 +121,16 @@ export function createCacheRows<Saved extends SavedBlock>({
         }
       }
       sequence.numComputed = end
-      sequence.numTaken = end
-      if (sequence.numPreempted === 0) sequence.numCached = end
+      sequence.numReused = end
+      if (sequence.numPreempted === 0) sequence.numCachedTokens = end
       return end < goal
     },
 
     /** Keeps the whole blocks of what a sequence has computed. */
     save(sequence: Sequence, row: number): void {
       if (sequence.saved === null) return
-      let place = (sequence.saved ?? prefixCache.rootPlace(sequence.cacheKey)) as ReturnType<
-        typeof prefixCache.rootPlace
+      let place = (sequence.saved ?? prefixCache.rootPosition(sequence.cacheKey)) as ReturnType<
+        typeof prefixCache.rootPosition
       > | null
       while (place !== null && place.length + blockTokens <= sequence.numComputed) {
         const from: number = place.length

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { createChunkPace } from '../server/loop/chunk-pace.ts'
+import { createPrefillBudget } from '../server/loop/prefill-budget.ts'
 
 describe('the pace of a prompt', () => {
   it('settles where a chunk takes the target, also with a fixed cost per run', () => {
@@ -11,7 +11,7 @@ describe('the pace of a prompt', () => {
       [100, 3],
       [5, 0.7],
     ] as const) {
-      const pace = createChunkPace({ maxChunk: 512, targetMs: 250 })
+      const pace = createPrefillBudget({ maxChunk: 512, targetMs: 250 })
       for (let i = 0; i < 60; i++) pace.observe(pace.tokens, fixedMs + msPerToken * pace.tokens)
       const ms = fixedMs + msPerToken * pace.tokens
       assert.ok(ms <= 251 && ms > 240, `${pace.tokens} tokens take ${ms} ms`)
@@ -19,7 +19,7 @@ describe('the pace of a prompt', () => {
   })
 
   it('stays between 16 tokens and the largest chunk, whatever was measured', () => {
-    const pace = createChunkPace({ maxChunk: 512, targetMs: 250 })
+    const pace = createPrefillBudget({ maxChunk: 512, targetMs: 250 })
     pace.observe(64, 1e6)
     assert.equal(pace.tokens, 16)
     for (let i = 0; i < 20; i++) pace.observe(pace.tokens, 0.001)
@@ -29,7 +29,7 @@ describe('the pace of a prompt', () => {
   })
 
   it('grows by no more than a factor of two at a time', () => {
-    const pace = createChunkPace({ maxChunk: 512, targetMs: 250 })
+    const pace = createPrefillBudget({ maxChunk: 512, targetMs: 250 })
     const first = pace.tokens
     pace.observe(first, 0.001)
     assert.equal(pace.tokens, 2 * first)

@@ -1,7 +1,7 @@
 // How many prompt tokens may be computed between two decode steps, so that streams under way do not
 // stand still for longer than a target. Learns from each chunk how long a token takes.
 
-export interface ChunkPaceOptions {
+export interface PrefillBudgetOptions {
   readonly maxChunk: number
   /** Longest pause of the running streams, in ms. */
   readonly targetMs: number
@@ -12,9 +12,9 @@ const leastTokens = 16
 /** Before anything was measured. */
 const firstGuess = 64
 
-export type ChunkPace = ReturnType<typeof createChunkPace>
+export type PrefillBudget = ReturnType<typeof createPrefillBudget>
 
-export function createChunkPace({ maxChunk, targetMs }: ChunkPaceOptions) {
+export function createPrefillBudget({ maxChunk, targetMs }: PrefillBudgetOptions) {
   const least = Math.min(leastTokens, maxChunk)
   let tokens = Math.min(firstGuess, maxChunk)
   return {
