@@ -1,6 +1,6 @@
-// The KV cache as the loop uses it: how large it is, what a sequence takes over from earlier ones and
-// what it leaves for later ones. Rows and saved blocks share one number of positions; rows come first.
-// Whatever is copied between two steps is bounded, so that no running stream waits for it.
+// The KV cache as the loop uses it: how large it is, which prefix a sequence reuses and what it leaves
+// for later ones. Rows and saved blocks share one number of positions; rows come first. What is copied
+// between two steps is bounded, so that no running stream waits for it.
 
 import {
   firstShape,
@@ -10,31 +10,40 @@ import {
   numPositions,
   shapeFor,
 } from './kv-shape.ts'
-import { blockTokens, commonLength, createPrefixCache, type SavedBlock } from './prefix-cache.ts'
-import { chunkMultiple, minChunk } from './scheduler.ts'
+import {
+  blockTokens,
+  commonLength,
+  createPrefixCache,
+  type PrefixPosition,
+  type SavedBlock,
+} from './prefix-cache.ts'
+import { chunkMultiple, minChunk, type PrefixHit } from './scheduler.ts'
 import type { Sequence } from './sequence.ts'
 import type { StepRunner } from './step-runner.ts'
 
 export interface KvManagerOptions<Saved extends SavedBlock> {
   readonly runner: StepRunner<Saved>
   readonly limits: KvLimits
-  /** Most positions that are copied between two steps. */
+  /** Most positions that one step copies; a multiple of a block. */
   readonly maxCopy: number
 }
 
 /** Positions that a sequence finds free when it is admitted; it may get more later. */
 const reserve = 256
 
-export function createKvManager<Saved extends SavedBlock>({
-  runner,
-  limits,
-  maxCopy,
-}: KvManagerOptions<Saved>) {
+export type KvManager = ReturnType<typeof createKvManager>
+
+export function createKvManager<Saved extends SavedBlock>(options: KvManagerOptions<Saved>) {
+  const { runner, limits, maxCopy } = options
   const { positionBytes } = runner
   let shape = firstShape(limits)
-  const bytesLeft = ({ rows, capacity }: KvShape) =>
-    (limits.maxPositions - rows * capacity) * positionBytes
   const prefixCache = createPrefixCache<Saved>({ maxBytes: bytesLeft(shape) })
+  /** How much of a sequence the prefix cache holds; null when it keeps no more of it. */
+  const saved = new WeakMap<Sequence, PrefixPosition<Saved> | null>()
+
+  function bytesLeft({ rows, capacity }: KvShape): number {
+    return (limits.maxPositions - rows * capacity) * positionBytes
+  }
 
   function reshape(next: KvShape, running: readonly Sequence[]): void {
     if (next === shape) return
@@ -47,31 +56,41 @@ export function createKvManager<Saved extends SavedBlock>({
   }
 
   /** Positions that a sequence must have to be admitted. */
-  const neededFirst = (sequence: Sequence) => {
-    const end = sequence.promptTokens.length + sequence.maxTokens
-    return Math.min(end, limits.maxCapacity, sequence.numTokens + reserve)
+  function neededFirst({ promptTokens, maxTokens, numTokens }: Sequence): number {
+    return Math.min(promptTokens.length + maxTokens, limits.maxCapacity, numTokens + reserve)
   }
-  /** Positions that its next step needs; a prompt is given its whole length at once. */
-  const neededNow = (sequence: Sequence) =>
-    Math.max(sequence.promptTokens.length, sequence.numComputed + 1)
 
-  /** The most that another sequence of the same key, or the blocks, have of a sequence's beginning. */
+  /** Positions that its next step needs; a prompt is given its whole length at once. */
+  function neededNow({ promptTokens, numComputed }: Sequence): number {
+    return Math.max(promptTokens.length, numComputed + 1)
+  }
+
+  /** Grows for the next step of these rows; false when they do not all fit. */
+  function tryHold(running: readonly Sequence[]): boolean {
+    if (running.length === 0) return true
+    const need = { rows: running.length, capacity: Math.max(...running.map(neededNow)) }
+    if (running.length > 1 && !fits(need, limits)) return false
+    reshape(shapeFor(need, shape, limits), running)
+    return true
+  }
+
+  /** The longest prefix of `limit` tokens that a running sequence of the same key or the blocks have. */
   function findSource(sequence: Sequence, running: readonly Sequence[], limit: number) {
     const { cacheKey } = sequence
     const wanted = sequence.tokens(0, limit)
-    const found = prefixCache.find(cacheKey, wanted)
-    let source: { length: number; row: number | null } = { length: found.place.length, row: null }
+    const { position, blocks } = prefixCache.find(cacheKey, wanted)
+    let source: { length: number; row: number | null } = { length: position.length, row: null }
     for (const [row, other] of running.entries()) {
       if (other === sequence || other.cacheKey !== cacheKey) continue
       const length = commonLength(other.tokens(0, other.numComputed), wanted)
       if (length > source.length) source = { length, row }
     }
-    return { ...source, blocks: found.blocks }
+    return { ...source, blocks }
   }
 
-  /** Where a sequence may go on after taking `length` positions over: where a chunk may begin. */
-  function resumeAt(sequence: Sequence, length: number): number {
-    const prompt = sequence.promptTokens.length
+  /** Where a sequence may go on after reusing `length` positions: where a chunk may begin. */
+  function resumeAt({ promptTokens }: Sequence, length: number): number {
+    const prompt = promptTokens.length
     if (length >= prompt) return length
     const end = Math.min(length, Math.max(0, prompt - minChunk))
     return end - (end % chunkMultiple)
@@ -82,18 +101,14 @@ export function createKvManager<Saved extends SavedBlock>({
       return shape
     },
 
-    mayAdmit(sequence: Sequence, running: readonly Sequence[]): boolean {
-      const capacity = Math.max(neededFirst(sequence), ...running.map(neededNow))
-      return running.length === 0 || fits({ rows: running.length + 1, capacity }, limits)
-    },
+    tryHold,
 
-    /** Grows for the next step of these rows; false when they do not all fit. */
-    tryHold(running: readonly Sequence[]): boolean {
-      if (running.length === 0) return true
-      const need = { rows: running.length, capacity: Math.max(...running.map(neededNow)) }
-      if (running.length > 1 && !fits(need, limits)) return false
-      reshape(shapeFor(need, shape, limits), running)
-      return true
+    /** Grows for one more sequence; false when there is no memory for its prompt and a reserve. */
+    tryAdmit(sequence: Sequence, running: readonly Sequence[]): boolean {
+      const capacity = Math.max(neededFirst(sequence), ...running.map(neededNow))
+      const fitsBeside = fits({ rows: running.length + 1, capacity }, limits)
+      if (running.length > 0 && !fitsBeside) return false
+      return tryHold([...running, sequence])
     },
 
     /** Nothing runs: gives memory back. */
@@ -103,43 +118,46 @@ export function createKvManager<Saved extends SavedBlock>({
       prefixCache.limit(bytesLeft(shape))
     },
 
-    /**
-     * Takes over what was computed before, a bounded piece at a time. True when there is more to take.
-     */
-    take(sequence: Sequence, row: number, running: readonly Sequence[]): boolean {
-      if (sequence.needsPromptLogits || sequence.numReused !== sequence.numComputed) return false
+    /** The next piece of a sequence's prefix that can be copied; null when there is no more of it. */
+    match(sequence: Sequence, running: readonly Sequence[]): PrefixHit | null {
+      if (!sequence.mayReuse) return null
       // At least the last token has to be computed: it tells the next one.
       const source = findSource(sequence, running, sequence.numTokens - 1)
-      const start = sequence.numComputed
+      const from = sequence.numComputed
       const goal = resumeAt(sequence, source.length)
-      if (goal <= start) return false
-      const end = Math.min(goal, start + maxCopy)
-      if (source.row !== null) runner.copyRow(source.row, row, start, end - start)
-      else {
-        for (let at = start - (start % blockTokens); at < end; at += blockTokens) {
-          runner.restorePositions(source.blocks[at / blockTokens] as Saved, row, at)
-        }
+      if (goal <= from) return null
+      const to = Math.min(goal, from + maxCopy)
+      const { row: sourceRow, blocks } = source
+      return {
+        from,
+        to,
+        copyTo(row) {
+          if (sourceRow !== null) return runner.copyRow(sourceRow, row, from, to - from)
+          for (let at = from - (from % blockTokens); at < to; at += blockTokens) {
+            runner.restorePositions(blocks[at / blockTokens]!, row, at)
+          }
+        },
       }
-      sequence.numComputed = end
-      sequence.numReused = end
-      if (sequence.numPreempted === 0) sequence.numCachedTokens = end
-      return end < goal
     },
 
     /** Keeps the whole blocks of what a sequence has computed. */
     save(sequence: Sequence, row: number): void {
-      if (sequence.saved === null) return
-      let place = (sequence.saved ?? prefixCache.rootPosition(sequence.cacheKey)) as ReturnType<
-        typeof prefixCache.rootPosition
-      > | null
-      while (place !== null && place.length + blockTokens <= sequence.numComputed) {
-        const from: number = place.length
+      let position = saved.get(sequence)
+      if (position === null) return
+      position ??= prefixCache.rootPosition(sequence.cacheKey)
+      while (position !== null && position.length + blockTokens <= sequence.numComputed) {
+        const from: number = position.length
         const tokens = sequence.tokens(from, from + blockTokens)
-        place = prefixCache.add(place, tokens, blockTokens * positionBytes, () =>
+        position = prefixCache.add(position, tokens, blockTokens * positionBytes, () =>
           runner.savePositions(row, from, blockTokens),
         )
       }
-      sequence.saved = place
+      saved.set(sequence, position)
+    },
+
+    /** The sequence gave its row up: what it saves begins anew. */
+    forget(sequence: Sequence): void {
+      saved.delete(sequence)
     },
 
     /** Share of the positions that the running sequences take; every row is as long as the longest. */

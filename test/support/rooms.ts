@@ -153,7 +153,7 @@ export const rooms: readonly Room[] = [
     name: 'loop',
     does: 'the heartbeat',
     ours: ['sampling', 'contracts', 'errors'],
-    packages: [],
+    packages: ['lru-cache'],
   },
   {
     name: 'sampling',
