@@ -30,6 +30,8 @@ export interface JobsOptions {
   readonly now: () => number
 }
 
+export type Jobs = ReturnType<typeof createJobs>
+
 export function createJobs({ emit, remove, now }: JobsOptions) {
   const jobs = new Map<string, RunningJob>()
   const cancelled = new Set<string>()

@@ -3,23 +3,14 @@
 
 import type { EngineStats } from '../contracts/engine.ts'
 import type { GenerationEvent } from '../contracts/generation.ts'
-import type { ErrorBody } from '../errors.ts'
-import { NonFiniteLogitsError } from '../sampling/sampler.ts'
+import { createExecutor } from './executor.ts'
 import type { IdleTimer } from './idle-timer.ts'
 import { createJobs, type Job } from './jobs.ts'
 import { createKvManager } from './kv-manager.ts'
 import type { KvLimits } from './kv-shape.ts'
 import { createPrefillBudget } from './prefill-budget.ts'
 import { blockTokens, type SavedBlock } from './prefix-cache.ts'
-import {
-  type CopyStep,
-  createScheduler,
-  type DecodeStep,
-  type PrefillStep,
-  type RowMove,
-  type Step,
-} from './scheduler.ts'
-import type { Sequence } from './sequence.ts'
+import { createScheduler, type RowMove, type Step } from './scheduler.ts'
 import type { StepRunner } from './step-runner.ts'
 
 export interface LoopOptions<Saved extends SavedBlock> {
@@ -40,8 +31,6 @@ export interface LoopOptions<Saved extends SavedBlock> {
 const maxCopyBytes = 64 << 20
 /** Bytes of logits that one run gives when those of a whole prompt are wanted. */
 const maxLogitBytes = 32 << 20
-
-const noLogits = new Float32Array()
 
 export type Loop = ReturnType<typeof createLoop>
 
@@ -65,6 +54,7 @@ export function createLoop<Saved extends SavedBlock>(options: LoopOptions<Saved>
     remove: (sequence) => moveRows(scheduler.remove(sequence)),
     now,
   })
+  const executor = createExecutor({ runner, scheduler, kvManager, jobs, prefillBudget, vocabSize })
   let isRunning = false
   let stepStartedAt: number | null = null
 
@@ -76,9 +66,10 @@ export function createLoop<Saved extends SavedBlock>(options: LoopOptions<Saved>
     if (batch === null) return false
     stepStartedAt = now()
     try {
-      const running = run(batch) // on other threads
+      const running = executor.run(batch) // on other threads
       publish() // what the step before gave goes out while this one computes
-      collect(batch, await running) // sample, detokenise, finish
+      const logits = await running
+      executor.collect(batch, logits, now() - stepStartedAt) // sample, detokenise, finish
     } catch (error) {
       jobs.failStep(batch.kind === 'decode' ? batch.sequences : [batch.sequence], error)
     }
@@ -92,27 +83,11 @@ export function createLoop<Saved extends SavedBlock>(options: LoopOptions<Saved>
     return scheduler.schedule()
   }
 
-  function run(batch: Step): Promise<Float32Array> {
-    switch (batch.kind) {
-      case 'copy':
-        return copy(batch)
-      case 'prefill':
-        return prefill(batch)
-      case 'decode':
-        return decode(batch)
-    }
-  }
-
   function publish(): void {
     if (outbox.length === 0) return
     const events = outbox
     outbox = []
     options.publish(events)
-  }
-
-  function collect(batch: Step, logits: Float32Array): void {
-    if (batch.kind === 'prefill') collectPrompt(batch, logits)
-    if (batch.kind === 'decode') collectTokens(batch, logits)
   }
 
   async function runUntilIdle(): Promise<void> {
@@ -139,92 +114,6 @@ export function createLoop<Saved extends SavedBlock>(options: LoopOptions<Saved>
       kvManager.forget(sequence)
       sequence.preempt()
     }
-  }
-
-  // ---- What a step runs ----
-
-  async function copy({ sequence, row, hit }: CopyStep): Promise<Float32Array> {
-    jobs.markFirstStep(sequence)
-    hit.copyTo(row)
-    sequence.reuse(hit.to)
-    return noLogits
-  }
-
-  function prefill({ sequence, row, from, to }: PrefillStep): Promise<Float32Array> {
-    jobs.markFirstStep(sequence)
-    const { promptTokens, components, needsPromptLogits } = sequence
-    const tokens = promptTokens.slice(from, to)
-    const numLogits = needsPromptLogits ? tokens.length : 1
-    return runner.prefill({ row, tokens, past: from, components, numLogits })
-  }
-
-  function decode({ sequences }: DecodeStep): Promise<Float32Array> {
-    const batch = sequences.map((sequence) => ({
-      token: sequence.tokenAt(sequence.numComputed),
-      past: sequence.numComputed,
-      components: sequence.components,
-    }))
-    return runner.decode(batch)
-  }
-
-  // ---- What its logits give ----
-
-  function collectPrompt({ sequence, row, from, to }: PrefillStep, logits: Float32Array): void {
-    prefillBudget.observe(to - from, now() - (stepStartedAt ?? 0))
-    const last = sequence.needsPromptLogits ? to - from - 1 : 0
-    if (sequence.needsPromptLogits) {
-      for (let i = 0; i <= last; i++) sequence.acceptPromptLogits(from + i, logitsAt(logits, i))
-    }
-    sequence.advance(to)
-    if (to < sequence.promptTokens.length) {
-      // What is not a number is not worth keeping; the prompt's last chunk will tell of it.
-      if (!Number.isNaN(logits[0])) kvManager.save(sequence, row)
-      return
-    }
-    scheduler.finishPrefill()
-    // One that was preempted after its first token says nothing until it has computed its own again.
-    if (sequence.isRecomputing) return
-    jobs.markFirstToken(sequence)
-    accept(sequence, () => {
-      const events = sequence.finishPrompt()
-      if (sequence.isFinished) return events
-      return [...events, ...sequence.accept(logitsAt(logits, last), blockMaxAt(last))]
-    })
-  }
-
-  function collectTokens({ sequences }: DecodeStep, logits: Float32Array): void {
-    for (const sequence of sequences) sequence.advance(sequence.numComputed + 1)
-    for (const [row, sequence] of sequences.entries()) {
-      accept(sequence, () => {
-        if (sequence.isRecomputing) return []
-        return sequence.accept(logitsAt(logits, row), blockMaxAt(row))
-      })
-    }
-  }
-
-  /** What a sequence makes of its logits; a row without numbers fails its own request only. */
-  function accept(sequence: Sequence, toEvents: () => readonly GenerationEvent[]): void {
-    if (!jobs.has(sequence)) return
-    try {
-      jobs.tell(sequence, toEvents())
-    } catch (error) {
-      if (!(error instanceof NonFiniteLogitsError)) throw error
-      const body = { code: 'numerical_error', message: `Generation stopped: ${error.message}.` }
-      jobs.fail(sequence, body as ErrorBody)
-      return
-    }
-    kvManager.save(sequence, scheduler.running().indexOf(sequence))
-    if (sequence.isFinished) jobs.finishChoice(sequence)
-  }
-
-  /** The logits [vocab] of one position of a run. */
-  function logitsAt(logits: Float32Array, position: number): Float32Array {
-    return logits.subarray(position * vocabSize, (position + 1) * vocabSize)
-  }
-
-  function blockMaxAt(position: number): Float32Array | null {
-    const { blockMax, numBlocks } = runner
-    return blockMax?.subarray(position * numBlocks, (position + 1) * numBlocks) ?? null
   }
 
   function wake(): void {

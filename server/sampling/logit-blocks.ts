@@ -14,7 +14,9 @@ export interface UsedLogits {
   idOf(index: number): number
 }
 
-const identity = (index: number): number => index
+function identity(index: number): number {
+  return index
+}
 
 export function packLogitBlocks(
   logits: Float32Array,
@@ -26,7 +28,7 @@ export function packLogitBlocks(
   const floor = top - temperature * Math.log(logits.length / negligible)
   const blocks: number[] = []
   for (let block = 0; block < blockMax.length; block++) {
-    if ((blockMax[block] as number) >= floor) blocks.push(block)
+    if (blockMax[block]! >= floor) blocks.push(block)
   }
   if (blocks.length > worthPacking * blockMax.length) return { logits, idOf: identity }
   const packed = new Float32Array(blocks.length * size)
@@ -35,6 +37,6 @@ export function packLogitBlocks(
   }
   return {
     logits: packed,
-    idOf: (index) => (blocks[Math.floor(index / size)] as number) * size + (index % size),
+    idOf: (index) => blocks[Math.floor(index / size)]! * size + (index % size),
   }
 }

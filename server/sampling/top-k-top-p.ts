@@ -46,12 +46,12 @@ function fillBuckets(logits: Float32Array, top: number, scale: number): number {
   masses.fill(0)
   let total = 0
   for (let id = 0; id < logits.length; id++) {
-    const steps = (top - (logits[id] as number)) * scale
+    const steps = (top - logits[id]!) * scale
     if (!(steps < numSteps)) continue
     const weight = weightOf(steps)
     const bucket = steps >> bucketShift
-    counts[bucket] = (counts[bucket] as number) + 1
-    masses[bucket] = (masses[bucket] as number) + weight
+    counts[bucket] = counts[bucket]! + 1
+    masses[bucket] = masses[bucket]! + weight
     total += weight
   }
   return total
@@ -68,8 +68,8 @@ function findEnd(
   let mass = 0
   let bucket = 0
   for (; bucket < numBuckets; bucket++) {
-    const countAfter = count + (counts[bucket] as number)
-    const massAfter = mass + (masses[bucket] as number)
+    const countAfter = count + counts[bucket]!
+    const massAfter = mass + masses[bucket]!
     if (isEnough(countAfter, massAfter)) break
     count = countAfter
     mass = massAfter
@@ -92,13 +92,13 @@ function descendingIn(
   top: number,
   scale: number,
 ): Float32Array {
-  const values = new Float32Array(counts[bucket] as number)
+  const values = new Float32Array(counts[bucket]!)
   let size = 0
   let areAlike = true
   // Most tokens are far below: one comparison, a bucket too low for rounding's sake, tells.
   const floor = top - ((bucket + 2) << bucketShift) / scale
   for (let id = 0; id < logits.length; id++) {
-    const logit = logits[id] as number
+    const logit = logits[id]!
     if (logit < floor) continue
     const steps = (top - logit) * scale
     if (!(steps < numSteps) || steps >> bucketShift !== bucket) continue
