@@ -1,7 +1,7 @@
 // The benchmark's flags. Parsing is pure: arguments come in, options or an error with the rule come out.
 
 import { parseArgs } from 'node:util'
-import { type ShapeName, shapes } from './shapes.ts'
+import { type ShapeName, shapes } from './models/shapes.ts'
 
 export const sectionNames = [
   'decode',

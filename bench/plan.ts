@@ -1,10 +1,10 @@
 // What is measured: sections of cases that run interleaved, and the comparisons drawn from them with
 // the targets they are held to. Data only; nothing here runs.
 
+import type { ShapeName } from './models/shapes.ts'
+import { shapes } from './models/shapes.ts'
+import { bytesPerStep, type WeightType } from './models/weight-types.ts'
 import type { BenchOptions, ComparedPeer, SectionName } from './options.ts'
-import type { ShapeName } from './shapes.ts'
-import { shapes } from './shapes.ts'
-import { bytesPerStep, type WeightType } from './weight-types.ts'
 
 export type PeerName = ComparedPeer | 'bandwidth' | 'adapter-store'
 

@@ -1,9 +1,9 @@
 // Results as Markdown: what was compared with what and whether the targets are met, then every number.
 
+import { weightTypes } from './models/weight-types.ts'
 import type { Case, Comparison, PeerUse, Target } from './plan.ts'
 import { type Outcome, outcomesOf, type Results, type SectionResult } from './results.ts'
 import { spread } from './statistics.ts'
-import { weightTypes } from './weight-types.ts'
 
 export function renderReport(results: Results): string {
   const { machine, sections } = results

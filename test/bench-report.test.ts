@@ -3,15 +3,15 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { createBudget } from '../bench/budget.ts'
+import { shapes } from '../bench/models/shapes.ts'
+import { bytesPerStep, weightsPerStep } from '../bench/models/weight-types.ts'
 import { parseOptions } from '../bench/options.ts'
 import type { Case, Section } from '../bench/plan.ts'
 import { caseIds, planSections } from '../bench/plan.ts'
 import { renderPlot } from '../bench/plot.ts'
 import { gist, renderReport } from '../bench/report.ts'
 import { inUnit, meets, outcomesOf, type Results, type SectionResult } from '../bench/results.ts'
-import { shapes } from '../bench/shapes.ts'
 import { pairedRatios, percentile, spread } from '../bench/statistics.ts'
-import { bytesPerStep, weightsPerStep } from '../bench/weight-types.ts'
 
 test('a spread is the median of an odd number, and the mean of the middle two of an even one', () => {
   assert.deepEqual(spread([3, 1, 2]), { median: 2, min: 1, max: 3, n: 3 })

@@ -18,9 +18,9 @@ import { convertCheckpoint } from '../../server/model/convert.ts'
 import { cpuDevice } from '../../server/model/device.ts'
 import { ownKernels } from '../../server/model/own-kernels.ts'
 import { createRunner } from '../../server/model/runner.ts'
-import { adapterName } from '../random-adapters.ts'
-import { configJson } from '../random-checkpoint.ts'
-import type { Shape } from '../shapes.ts'
+import { adapterName } from '../models/random-adapters.ts'
+import { configJson } from '../models/random-checkpoint.ts'
+import type { Shape } from '../models/shapes.ts'
 
 const maxRankPerRow = 16
 

@@ -3,7 +3,7 @@
 import { Agent, request } from 'node:http'
 import { performance } from 'node:perf_hooks'
 import { pathToFileURL } from 'node:url'
-import { adapterName } from '../random-adapters.ts'
+import { adapterName } from '../models/random-adapters.ts'
 import { percentile } from '../statistics.ts'
 import {
   type DecodeArgs,

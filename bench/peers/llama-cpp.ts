@@ -7,9 +7,9 @@ import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { performance } from 'node:perf_hooks'
 import { pathToFileURL } from 'node:url'
-import { writeGgufAdapter } from '../gguf-model.ts'
-import { adapterAlpha, adapterName, randomAdapter } from '../random-adapters.ts'
-import type { Shape } from '../shapes.ts'
+import { writeGgufAdapter } from '../gguf/gguf-model.ts'
+import { adapterAlpha, adapterName, randomAdapter } from '../models/random-adapters.ts'
+import type { Shape } from '../models/shapes.ts'
 import {
   type DecodeArgs,
   type Peer,

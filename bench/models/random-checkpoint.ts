@@ -1,5 +1,5 @@
 // Writes a Qwen2 checkpoint folder of a real shape with random bfloat16 weights.
-//   node dist/bench/random-checkpoint.js qwen2.5-0.5b runs/random-0.5b
+//   node dist/bench/models/random-checkpoint.js qwen2.5-0.5b runs/random-0.5b
 
 import {
   closeSync,

@@ -1,6 +1,6 @@
 // The ways weights are held by the engines that are compared, and what each costs per weight.
 
-import type { BlockSize, QuantizedBits, WeightFormat } from '../server/contracts/checkpoint.ts'
+import type { BlockSize, QuantizedBits, WeightFormat } from '../../server/contracts/checkpoint.ts'
 import type { Shape } from './shapes.ts'
 
 /** As the server holds them when nothing but the block is asked for. */

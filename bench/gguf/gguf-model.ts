@@ -1,12 +1,12 @@
 // A checkpoint, and rank-1 adapters for it, as the GGUF files that llama.cpp loads. Every matrix is in
 // the asked block format, lm_head too, so that both engines read as many weights of as many bits.
-//   node dist/bench/gguf-model.js runs/random-0.5b Q4_0 runs/random-0.5b-Q4_0.gguf
+//   node dist/bench/gguf/gguf-model.js runs/random-0.5b Q4_0 runs/random-0.5b-Q4_0.gguf
 
 import { existsSync, readFileSync, renameSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import type { ModelConfig } from '../server/contracts/checkpoint.ts'
-import { openCheckpoint } from '../server/model/checkpoint.ts'
+import type { ModelConfig } from '../../server/contracts/checkpoint.ts'
+import { openCheckpoint } from '../../server/model/checkpoint.ts'
 import { type BlockType, blockBytes, blockSize, quantizeBlocks } from './ggml-blocks.ts'
 import { type GgufTensor, type GgufValue, writeGguf } from './gguf.ts'
 

@@ -1,13 +1,13 @@
 // How fast each layout of quantised weights decodes: the bare runner, random weights, layouts taking
 // turns so that a busy machine slows all alike. Prints the median tokens per second as Markdown.
-//   node dist/bench/random-checkpoint.js qwen2.5-0.5b runs/random-0.5b
-//   node dist/bench/weight-speed.js runs/random-0.5b [rounds, 7]
+//   node dist/bench/models/random-checkpoint.js qwen2.5-0.5b runs/random-0.5b
+//   node dist/bench/tools/weight-speed.js runs/random-0.5b [rounds, 7]
 
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
-import { blockSizes, type QuantizedFormat } from '../server/contracts/checkpoint.ts'
-import { openServedModel } from '../test/support/served-model.ts'
+import { blockSizes, type QuantizedFormat } from '../../server/contracts/checkpoint.ts'
+import { openServedModel } from '../../test/support/served-model.ts'
 
 const promptTokens = 128
 const stepsOf = { 1: 24, 8: 8 } as const

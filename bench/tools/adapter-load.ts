@@ -1,18 +1,22 @@
 // How long a cold load takes and for how long it holds up the thread that decodes: adapters of a 7B
 // model, read in this thread and by the reader's. Then writing each into a row of a batch.
-//   node dist/bench/adapter-load.js
+//   node dist/bench/tools/adapter-load.js
 
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { findAdapterFolder } from '../server/adapters/adapter-folder.ts'
-import { type LoadedAdapter, type ReadAdapter, readPeftAdapter } from '../server/adapters/peft.ts'
-import { createAdapterReader } from '../server/adapters/reader.ts'
-import { type LinearModule, linearModules } from '../server/contracts/checkpoint.ts'
-import { createAdapterRows } from '../server/model/adapter-rows.ts'
-import { configOf, writeRandomAdapter } from './random-adapter.ts'
-import { shapes } from './shapes.ts'
+import { findAdapterFolder } from '../../server/adapters/adapter-folder.ts'
+import {
+  type LoadedAdapter,
+  type ReadAdapter,
+  readPeftAdapter,
+} from '../../server/adapters/peft.ts'
+import { createAdapterReader } from '../../server/adapters/reader.ts'
+import { type LinearModule, linearModules } from '../../server/contracts/checkpoint.ts'
+import { createAdapterRows } from '../../server/model/adapter-rows.ts'
+import { configOf, writeRandomAdapter } from '../models/random-adapter.ts'
+import { shapes } from '../models/shapes.ts'
 
 const numRuns = 7
 const model = configOf(shapes['r1-qwen-7b'])

@@ -1,12 +1,12 @@
 // What choosing one token of a large vocabulary costs in JavaScript.
-//   node dist/bench/sampler.js
+//   node dist/bench/tools/sampler.js
 
-import type { SamplingParams } from '../server/contracts/generation.ts'
-import { logprobsOf } from '../server/engine/logprobs.ts'
-import { sample } from '../server/engine/sampler.ts'
-import { logitBlock } from '../server/graph/decoder.ts'
-import { createRandomNumbers, normal } from '../test/support/random-numbers.ts'
-import { createRequest } from '../test/support/scripted-model.ts'
+import type { SamplingParams } from '../../server/contracts/generation.ts'
+import { logprobsOf } from '../../server/engine/logprobs.ts'
+import { sample } from '../../server/engine/sampler.ts'
+import { logitBlock } from '../../server/graph/decoder.ts'
+import { createRandomNumbers, normal } from '../../test/support/random-numbers.ts'
+import { createRequest } from '../../test/support/scripted-model.ts'
 
 const vocabSize = 152_064
 const rounds = 300

@@ -1,21 +1,21 @@
 // A thousand rank-1 adapters beside one model: listing, start, loading, memory, decode steps with any
 // 8 of them in a batch, and what it takes to switch a row.
-//   node dist/bench/random-checkpoint.js qwen2.5-0.5b runs/r05
-//   node dist/bench/adapters-at-scale.js runs/r05 runs/adapters-r05 [--count 1000] [--cache runs/cache]
+//   node dist/bench/models/random-checkpoint.js qwen2.5-0.5b runs/r05
+//   node dist/bench/tools/adapters-at-scale.js runs/r05 runs/adapters-r05 [--count 1000] [--cache runs/cache]
 
 import { existsSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { createAdapterReader } from '../server/adapters/reader.ts'
-import { sitesOfFolder } from '../server/adapters/sites.ts'
-import { createAdapterStore } from '../server/adapters/store.ts'
-import type { ScaledComponent } from '../server/contracts/adapter.ts'
-import { formatOf, resolveWeights } from '../server/engine/weights.ts'
-import { openCheckpoint } from '../server/model/checkpoint.ts'
-import { convertCheckpoint } from '../server/model/convert.ts'
-import { cpuDevice } from '../server/model/device.ts'
-import { createRunner } from '../server/model/runner.ts'
-import { writeRandomAdapter } from './random-adapter.ts'
+import { createAdapterReader } from '../../server/adapters/reader.ts'
+import { sitesOfFolder } from '../../server/adapters/sites.ts'
+import { createAdapterStore } from '../../server/adapters/store.ts'
+import type { ScaledComponent } from '../../server/contracts/adapter.ts'
+import { formatOf, resolveWeights } from '../../server/engine/weights.ts'
+import { openCheckpoint } from '../../server/model/checkpoint.ts'
+import { convertCheckpoint } from '../../server/model/convert.ts'
+import { cpuDevice } from '../../server/model/device.ts'
+import { createRunner } from '../../server/model/runner.ts'
+import { writeRandomAdapter } from '../models/random-adapter.ts'
 
 const numRows = 8
 const numSteps = 12

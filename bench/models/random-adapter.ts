@@ -2,7 +2,11 @@
 
 import { closeSync, mkdirSync, openSync, renameSync, writeFileSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
-import { type LinearModule, type ModelConfig, moduleShape } from '../server/contracts/checkpoint.ts'
+import {
+  type LinearModule,
+  type ModelConfig,
+  moduleShape,
+} from '../../server/contracts/checkpoint.ts'
 import type { Shape } from './shapes.ts'
 
 export interface RandomAdapter {

@@ -1,22 +1,22 @@
 // What quantised weights change, per setting, on a reasoner's own held-out prompts: the float32
 // model's greedy answers are fed to each setting token by token, and its next-token distributions are
 // compared. Prints a table as Markdown. Needs training/.venv, which `npm test` makes.
-//   node dist/bench/weight-error.js [models/tiny-reasoner] [prompts per set, 50] [int4: only these]
+//   node dist/bench/tools/weight-error.js [models/tiny-reasoner] [prompts per set, 50] [int4: only these]
 //     [fp16: of keys and values, auto]
 
 import { execFileSync } from 'node:child_process'
 import { join, resolve } from 'node:path'
-import { blockSizes, type WeightFormat } from '../server/contracts/checkpoint.ts'
-import type { KvCacheDtype } from '../server/contracts/engine.ts'
-import type { ChatMessage } from '../server/contracts/generation.ts'
-import { dequantizeRows, quantizeRows } from '../server/graph/quantize.ts'
-import { loadChatTemplate } from '../server/model/chat-template.ts'
-import { openCheckpoint } from '../server/model/checkpoint.ts'
-import { expectedTensors } from '../server/model/checkpoint-tensors.ts'
-import { loadTokenizer } from '../server/model/tokenizer.ts'
-import { python } from '../test/support/python.ts'
-import { root } from '../test/support/root.ts'
-import { openServedModel, topTwo } from '../test/support/served-model.ts'
+import { blockSizes, type WeightFormat } from '../../server/contracts/checkpoint.ts'
+import type { KvCacheDtype } from '../../server/contracts/engine.ts'
+import type { ChatMessage } from '../../server/contracts/generation.ts'
+import { dequantizeRows, quantizeRows } from '../../server/graph/quantize.ts'
+import { loadChatTemplate } from '../../server/model/chat-template.ts'
+import { openCheckpoint } from '../../server/model/checkpoint.ts'
+import { expectedTensors } from '../../server/model/checkpoint-tensors.ts'
+import { loadTokenizer } from '../../server/model/tokenizer.ts'
+import { python } from '../../test/support/python.ts'
+import { root } from '../../test/support/root.ts'
+import { openServedModel, topTwo } from '../../test/support/served-model.ts'
 
 const rows = 8
 const maxTokens = 200

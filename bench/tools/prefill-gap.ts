@@ -1,15 +1,15 @@
 // How long running streams stand still while a long prompt comes in, with chunks of a fixed size and
 // with chunks paced to a target. The bare engine on a checkpoint folder, int4.
-//   node dist/bench/prefill-gap.js <checkpoint> [cache folder]
+//   node dist/bench/tools/prefill-gap.js <checkpoint> [cache folder]
 
-import { isTerminal } from '../server/contracts/generation.ts'
-import { createDeferred } from '../server/engine/deferred.ts'
-import { firstShape } from '../server/engine/kv-shape.ts'
-import { createLoop } from '../server/engine/loop.ts'
-import { openCheckpoint } from '../server/model/checkpoint.ts'
-import { convertCheckpoint } from '../server/model/convert.ts'
-import { createRunner } from '../server/model/runner.ts'
-import { createRequest, createTestSequence } from '../test/support/scripted-model.ts'
+import { isTerminal } from '../../server/contracts/generation.ts'
+import { createDeferred } from '../../server/engine/deferred.ts'
+import { firstShape } from '../../server/engine/kv-shape.ts'
+import { createLoop } from '../../server/engine/loop.ts'
+import { openCheckpoint } from '../../server/model/checkpoint.ts'
+import { convertCheckpoint } from '../../server/model/convert.ts'
+import { createRunner } from '../../server/model/runner.ts'
+import { createRequest, createTestSequence } from '../../test/support/scripted-model.ts'
 
 const numStreams = 4
 const promptLength = 4000

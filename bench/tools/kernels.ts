@@ -1,11 +1,11 @@
 // Compares our own products with ONNX Runtime's in one process, interleaved: a decode step of some rows and
 // a prompt of 512 tokens.
-//   node dist/bench/kernels.js <checkpoint> <int4|int8> [block] [rounds]
+//   node dist/bench/tools/kernels.js <checkpoint> <int4|int8> [block] [rounds]
 
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import type { BlockSize, Kernels } from '../server/contracts/checkpoint.ts'
-import { openEngineRunner } from './peers/engine-runner.ts'
+import type { BlockSize, Kernels } from '../../server/contracts/checkpoint.ts'
+import { openEngineRunner } from '../peers/engine-runner.ts'
 
 const [checkpointDir = '', weights = 'int4', block = '128', rounds = '5'] = process.argv.slice(2)
 const bits = weights === 'int8' ? 8 : 4
