@@ -15,7 +15,8 @@ import { weightTypes } from './models/weight-types.ts'
 import type { BenchOptions } from './options.ts'
 import { type PeerProcess, startPeer } from './peer-process.ts'
 import { weightFlags } from './peers/engine-runner.ts'
-import { coldAdapters, firstColdAdapter, httpAdapters, type PeerUse } from './plan.ts'
+import type { PeerUse } from './sections/section.ts'
+import { coldAdapters, firstColdAdapter, httpAdapters } from './sections/switch.ts'
 
 const rows = 8
 /** Prompt, decoded tokens and a little more. */

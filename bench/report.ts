@@ -1,8 +1,8 @@
 // Results as Markdown: what was compared with what and whether the targets are met, then every number.
 
 import { weightTypes } from './models/weight-types.ts'
-import type { Case, Comparison, PeerUse, Target } from './plan.ts'
 import { type Outcome, outcomesOf, type Results, type SectionResult } from './results.ts'
+import type { Case, Comparison, PeerUse, Target } from './sections/section.ts'
 import { spread } from './statistics.ts'
 
 export function renderReport(results: Results): string {

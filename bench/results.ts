@@ -1,7 +1,7 @@
 // What a run measured, and what its comparisons come to. Pure; this is also the shape of the JSON file.
 
 import type { Measurement, PeerInfo } from './peers/protocol.ts'
-import type { Case, Comparison, Section, Target } from './plan.ts'
+import type { Case, Comparison, Section, Target } from './sections/section.ts'
 import { pairedRatios, type Spread, spread } from './statistics.ts'
 
 export interface Machine {

@@ -5,9 +5,9 @@ import { loadavg } from 'node:os'
 import { performance } from 'node:perf_hooks'
 import type { PeerProcess } from './peer-process.ts'
 import type { Measurement, PeerInfo } from './peers/protocol.ts'
-import type { Case, PeerUse, Section } from './plan.ts'
 import { engineName, gist } from './report.ts'
 import { inUnit, type SectionResult } from './results.ts'
+import type { Case, PeerUse, Section } from './sections/section.ts'
 
 export interface SectionOptions {
   readonly rounds: number

@@ -6,11 +6,11 @@ import { createBudget } from '../bench/budget.ts'
 import { shapes } from '../bench/models/shapes.ts'
 import { bytesPerStep, weightsPerStep } from '../bench/models/weight-types.ts'
 import { parseOptions } from '../bench/options.ts'
-import type { Case, Section } from '../bench/plan.ts'
-import { caseIds, planSections } from '../bench/plan.ts'
+import { planSections } from '../bench/plan.ts'
 import { renderPlot } from '../bench/plot.ts'
 import { gist, renderReport } from '../bench/report.ts'
 import { inUnit, meets, outcomesOf, type Results, type SectionResult } from '../bench/results.ts'
+import { type Case, caseIds, type Section } from '../bench/sections/section.ts'
 import { pairedRatios, percentile, spread } from '../bench/statistics.ts'
 
 test('a spread is the median of an odd number, and the mean of the middle two of an even one', () => {
