@@ -57,6 +57,8 @@ export const usage = `npm run bench -- [flags]
   --tokens <n>           tokens that each stream decodes (128)
   --output <folder>      where the results go (bench/results)
   --no-build             use dist/ as it is
+  --write-docs           write README.md's and docs/PERFORMANCE.md's tables from the committed results;
+                         measures nothing
 `
 
 const flags = {
