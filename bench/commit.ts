@@ -13,8 +13,14 @@ export interface Commit {
 const measured = ['server', 'bench', 'package-lock.json', ':(exclude)bench/results']
 
 export function readCommit(root: string): Commit {
-  const git = (...args: string[]) =>
-    execFileSync('git', args, { cwd: root, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] })
+  function git(...args: string[]) {
+    return execFileSync('git', args, {
+      cwd: root,
+      encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'ignore'],
+    })
+  }
+
   try {
     const commit = git('rev-parse', '--short', 'HEAD').trim()
     return { commit, dirty: git('status', '--porcelain', '--', ...measured) !== '' }

@@ -1,5 +1,6 @@
-// The benchmark's blocks in the documents, between their markers: README.md shows a few comparisons,
-// docs/PERFORMANCE.md all of them. `npm run bench -- --write-docs` writes both from one committed run.
+// The benchmark's blocks in the documents, between their markers: README.md shows a few
+// comparisons, docs/PERFORMANCE.md all of them. `npm run bench -- --write-docs` writes both from
+// one committed run.
 
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -93,7 +94,9 @@ export const blocks: ReadonlyArray<{
 const begin = '<!-- bench:begin -->'
 const end = '<!-- bench:end -->'
 
-/** The document with the block between its markers; the same document where it stands there already. */
+/**
+ * The document with the block between its markers; the same document where it stands there already.
+ */
 export function replaceBlock(text: string, block: string): string {
   const from = text.indexOf(begin)
   const to = text.indexOf(end, from)

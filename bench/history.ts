@@ -1,5 +1,5 @@
-// results/history.csv: a row for every comparison of every run, so that a run can be looked up when its
-// files have made room for a later one's.
+// results/history.csv: a row for every comparison of every run, so that a run can be looked up when
+// its files have made room for a later one's.
 
 import { appendFileSync, existsSync, mkdirSync } from 'node:fs'
 import { dirname } from 'node:path'

@@ -22,10 +22,9 @@ const rows = 8
 /** Prompt, decoded tokens and a little more. */
 const capacity = 1024
 
-const node = (peer: string): [string, string] => [
-  process.execPath,
-  join(import.meta.dirname, 'peers', `${peer}.js`),
-]
+function node(peer: string): [string, string] {
+  return [process.execPath, join(import.meta.dirname, 'peers', `${peer}.js`)]
+}
 
 export async function launchPeer(
   use: PeerUse,

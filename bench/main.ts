@@ -1,5 +1,5 @@
-// The benchmark: plans, runs section by section, and writes JSON and Markdown after each, so that what
-// was measured is kept when the rest is not. scripts/bench.mjs installs, builds and calls it.
+// The benchmark: plans, runs section by section, and writes JSON and Markdown after each, so that
+// what was measured is kept when the rest is not. scripts/bench.mjs installs, builds and calls it.
 
 import { performance } from 'node:perf_hooks'
 import { createBudget } from './budget.ts'
@@ -25,15 +25,16 @@ export interface BenchInput {
 
 /** Throws on flags that make no sense, before anything is installed or built. */
 export function checkArguments(args: readonly string[]): BenchOptions {
-  return parseOptions(args)
+  const options = parseOptions(args)
+  if (planSections(options).length > 0) return options
+  throw new Error('these flags leave nothing to measure: no such section has all its --peers')
 }
 
 /** Returns the path of the results, without the ending. */
 export async function runBenchmark({ root, args, output: folder }: BenchInput): Promise<string> {
-  const options = parseOptions(args)
+  const options = checkArguments(args)
   const files = locateFiles(root)
   const sections = planSections(options)
-  if (sections.length === 0) throw new Error('nothing to measure: these peers have no such section')
   const output = createOutput(folder, options)
   const done: SectionResult[] = []
   const progress = createProgress(sections.map(({ cases }) => cases.length * (options.rounds + 1)))

@@ -1,4 +1,5 @@
-// Where a run's results go: results/<machine>/latest.{json,md}, and every comparison in history.csv.
+// Where a run's results go: results/<machine>/latest.{json,md}, and every comparison in
+// history.csv.
 
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -18,7 +19,10 @@ export interface Output {
 
 /** Until it is over a run writes beside the results that it will replace. */
 export function createOutput(folder: string, options: BenchOptions): Output {
-  const placeOf = (results: Results) => join(folder, slugOf(results.machine))
+  function placeOf(results: Results) {
+    return join(folder, slugOf(results.machine))
+  }
+
   return {
     keep(results) {
       const place = placeOf(results)
@@ -41,8 +45,8 @@ export function createOutput(folder: string, options: BenchOptions): Output {
 }
 
 /**
- * "latest" for a whole run: --quick, or no flags, with every engine. Any other is named after what was
- * asked for, so that it never takes a whole run's place: latest-quick-decode.
+ * "latest" for a whole run: --quick, or no flags, with every engine. Any other is named after what
+ * was asked for, so that it never takes a whole run's place: latest-quick-decode.
  */
 export function resultName(options: BenchOptions, sections: readonly SectionResult[]): string {
   const { isQuick, shapes, sections: names, ...rest } = options

@@ -1,4 +1,5 @@
-// Results as Markdown: what was compared with what and whether the targets are met, then every number.
+// Results as Markdown: what was compared with what and whether the targets are met, then every
+// number.
 
 import { showCommit } from './commit.ts'
 import { showMachine } from './machine.ts'
@@ -25,8 +26,8 @@ export function renderReport(results: Results): string {
 
 export const explanation =
   "Ratios are medians of the rounds' own ratios (both sides measured seconds apart); above 1 the " +
-  'first is faster, or, for times, longer. Bits are bits per weight, scales included. Weights are ' +
-  'random, tokens are made up; nothing is sampled but over HTTP.'
+  'first is faster, or, for times, longer. Bits are bits per weight, scales included. Weights ' +
+  'are random, tokens are made up; nothing is sampled but over HTTP.'
 
 /** Command, commit, machine and settings, a line each. */
 export function aboutLines(results: Results): string[] {
@@ -80,7 +81,10 @@ export function targetCells({ comparison, spread, isMet }: Outcome): string[] {
 }
 
 function comparedBits(comparison: Comparison, { section }: SectionResult): string {
-  const bitsOf = (id: string) => bits(section.cases.find((one) => one.id === id)?.use)
+  function bitsOf(id: string) {
+    return bits(section.cases.find((one) => one.id === id)?.use)
+  }
+
   switch (comparison.kind) {
     case 'ratio':
       return [bitsOf(comparison.top), bitsOf(comparison.bottom)].join(' : ')

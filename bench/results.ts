@@ -1,4 +1,5 @@
-// What a run measured, and what its comparisons come to. Pure; this is also the shape of the JSON file.
+// What a run measured, and what its comparisons come to. Pure; this is also the shape of the JSON
+// file.
 
 import type { Commit } from './commit.ts'
 import type { Machine } from './machine.ts'

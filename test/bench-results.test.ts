@@ -1,5 +1,5 @@
-// What becomes of a run: the folder of its machine, the history, and the tables in the documents, which
-// are those that the committed run gives.
+// What becomes of a run: the folder of its machine, the history, and the tables in the documents,
+// which are those that the committed run gives.
 
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
@@ -148,7 +148,7 @@ describe('where a run goes', () => {
     assert.equal(resultName(parseOptions(['--quick']), sections), 'latest-quick-incomplete')
   })
 
-  it('leaves the last whole run alone until it is over, and adds each section to the history once', () => {
+  it('replaces the last whole run when it is over, and adds each section to the history once', () => {
     const folder = join(temp, 'results')
     const place = join(folder, slugOf(made.machine))
     mkdirSync(place, { recursive: true })
@@ -190,7 +190,7 @@ describe('the history', () => {
 
 describe('the committed runs', () => {
   for (const { folder, base } of kept) {
-    it(`${base.slice(root.length + 1)} is of its folder's machine, and its report is what it gives`, () => {
+    it(`${base.slice(root.length + 1)} is of its folder's machine and gives its report`, () => {
       const results = readResults(`${base}.json`)
       assert.equal(slugOf(results.machine), folder)
       assert.equal(readFileSync(`${base}.md`, 'utf8'), renderReport(results))

@@ -1,5 +1,6 @@
-// A checkpoint, and rank-1 adapters for it, as the GGUF files that llama.cpp loads. Every matrix is in
-// the asked block format, lm_head too, so that both engines read as many weights of as many bits.
+// A checkpoint, and rank-1 adapters for it, as the GGUF files that llama.cpp loads. Every matrix is
+// in the asked block format, lm_head too, so that both engines read as many weights of as many
+// bits.
 //   node dist/bench/gguf/gguf-model.js runs/random-0.5b Q4_0 runs/random-0.5b-Q4_0.gguf
 
 import { existsSync, readFileSync, renameSync } from 'node:fs'
@@ -51,7 +52,10 @@ export function writeGgufModel(checkpointDir: string, type: BlockType, path: str
     const dims = shape.toReversed()
     const count = shape.reduce((product, dim) => product * dim, 1)
     if (shape.length === 1) {
-      const read = () => [new Uint8Array(tensors.read(ours).buffer)]
+      function read() {
+        return [new Uint8Array(tensors.read(ours).buffer)]
+      }
+
       return { name: theirs, type: 'F32', dims, bytes: 4 * count, pieces: read }
     }
     const rows = shape[0]!
@@ -78,8 +82,14 @@ function modelMetadata(
   config: ModelConfig,
   tokens: readonly string[],
 ): Readonly<Record<string, GgufValue>> {
-  const u32 = (value: number) => ({ type: 'uint32', value }) as const
-  const f32 = (value: number) => ({ type: 'float32', value }) as const
+  function u32(value: number) {
+    return { type: 'uint32', value } as const
+  }
+
+  function f32(value: number) {
+    return { type: 'float32', value } as const
+  }
+
   const normal = 1
   return {
     'general.architecture': { type: 'string', value: 'qwen2' },

@@ -61,7 +61,9 @@ export function writeGguf(
   }
 }
 
-const aligned = (bytes: number): number => Math.ceil(bytes / alignment) * alignment
+function aligned(bytes: number): number {
+  return Math.ceil(bytes / alignment) * alignment
+}
 
 function encodeValue(entry: GgufValue): Buffer {
   switch (entry.type) {
@@ -83,8 +85,9 @@ function encodeValue(entry: GgufValue): Buffer {
   }
 }
 
-const arrayHead = (code: number, length: number): Buffer =>
-  Buffer.concat([u32(valueCodes.array), u32(code), u64(length)])
+function arrayHead(code: number, length: number): Buffer {
+  return Buffer.concat([u32(valueCodes.array), u32(code), u64(length)])
+}
 
 function u32(value: number): Buffer {
   const bytes = Buffer.alloc(4)

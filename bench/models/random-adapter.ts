@@ -72,24 +72,26 @@ export function writeRandomAdapter(
 }
 
 /** A model of that shape, as far as adapters go. */
-export const configOf = (shape: Shape): ModelConfig => ({
-  architecture: 'Qwen2ForCausalLM',
-  hiddenSize: shape.hidden,
-  intermediateSize: shape.intermediate,
-  numLayers: shape.layers,
-  numHeads: shape.heads,
-  numKvHeads: shape.kvHeads,
-  headDim: shape.hidden / shape.heads,
-  vocabSize: shape.vocab,
-  maxPosition: 32768,
-  ropeTheta: shape.ropeTheta,
-  ropeScaling: null,
-  rmsNormEps: 1e-6,
-  tieWordEmbeddings: shape.tied,
-  qkvBias: true,
-  outputBias: false,
-  mlpBias: false,
-})
+export function configOf(shape: Shape): ModelConfig {
+  return {
+    architecture: 'Qwen2ForCausalLM',
+    hiddenSize: shape.hidden,
+    intermediateSize: shape.intermediate,
+    numLayers: shape.layers,
+    numHeads: shape.heads,
+    numKvHeads: shape.kvHeads,
+    headDim: shape.hidden / shape.heads,
+    vocabSize: shape.vocab,
+    maxPosition: 32768,
+    ropeTheta: shape.ropeTheta,
+    ropeScaling: null,
+    rmsNormEps: 1e-6,
+    tieWordEmbeddings: shape.tied,
+    qkvBias: true,
+    outputBias: false,
+    mlpBias: false,
+  }
+}
 
 /** Uniform in ±0.01; 256 KiB of it are repeated. */
 function float32Noise(seed: number): Buffer {

@@ -4,7 +4,10 @@ import { existsSync, mkdirSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Shape } from './shapes.ts'
 
-export const adapterName = (index: number): string => `random-${String(index).padStart(4, '0')}`
+export function adapterName(index: number): string {
+  return `random-${String(index).padStart(4, '0')}`
+}
+
 export const adapterAlpha = 16
 
 /** The vectors of one layer: a is lora_A [1, hidden], b is lora_B [intermediate, 1]. */
@@ -16,8 +19,10 @@ export interface AdapterLayer {
 /** The same numbers for the same index, whoever asks. */
 export function randomAdapter(shape: Shape, index: number): readonly AdapterLayer[] {
   const uniform = createUniform(index + 1)
-  const vector = (length: number, size: number) =>
-    Float32Array.from({ length }, () => size * (2 * uniform() - 1))
+  function vector(length: number, size: number) {
+    return Float32Array.from({ length }, () => size * (2 * uniform() - 1))
+  }
+
   return Array.from({ length: shape.layers }, () => ({
     a: vector(shape.hidden, 1 / Math.sqrt(shape.hidden)),
     b: vector(shape.intermediate, 0.01),
@@ -46,7 +51,7 @@ function writePeftFolder(folder: string, layers: readonly AdapterLayer[]): void 
   const header: Record<string, unknown> = { __metadata__: { format: 'pt' } }
   const parts: Uint8Array[] = []
   let end = 0
-  const add = (name: string, shape: readonly number[], values: Float32Array) => {
+  function add(name: string, shape: readonly number[], values: Float32Array) {
     header[name] = { dtype: 'F32', shape, data_offsets: [end, end + values.byteLength] }
     end += values.byteLength
     parts.push(new Uint8Array(values.buffer))

@@ -53,7 +53,7 @@ function noisePool(): Uint16Array {
   const value = new Float32Array(1)
   const word = new Uint32Array(value.buffer)
   let state = 0x2545f491
-  const uniform = () => {
+  function uniform() {
     state ^= state << 13
     state ^= state >>> 17
     state ^= state << 5
@@ -62,7 +62,7 @@ function noisePool(): Uint16Array {
   for (let i = 0; i < pool.length; i++) {
     const radius = Math.sqrt(-2 * Math.log(uniform()))
     value[0] = 0.02 * radius * Math.cos(2 * Math.PI * uniform())
-    pool[i] = (word[0] as number) >>> 16
+    pool[i] = word[0]! >>> 16
   }
   return pool
 }

@@ -4,7 +4,7 @@ import type { BlockSize, QuantizedBits, WeightFormat } from '../../server/contra
 import type { Shape } from './shapes.ts'
 
 /** As the server holds them when nothing but the block is asked for. */
-const quantized = (bits: QuantizedBits, block: BlockSize): WeightFormat => {
+function quantized(bits: QuantizedBits, block: BlockSize): WeightFormat {
   return { kind: 'quantized', bits, block, zeroPoints: false, searchScales: bits === 4 }
 }
 

@@ -111,12 +111,17 @@ async function open(spec: HttpPeerSpec): Promise<Peer> {
   }
 
   /**
-   * JavaScript that has just started is interpreted, and compiled beside the model on the same cores:
-   * some hundred tokens pass before client, front and engine run at the speed of a server in use.
+   * JavaScript that has just started is interpreted, and compiled beside the model on the same
+   * cores: some hundred tokens pass before client, front and engine run at the speed of a server in
+   * use.
    */
-  const warmUp = () => streamAll(8, 100, [], whole.slice(0, 8))
+  function warmUp() {
+    return streamAll(8, 100, [], whole.slice(0, 8))
+  }
 
-  /** The time in which every stream is decoding: prompts are read before it, none has ended in it. */
+  /**
+   * The time in which every stream is decoding: prompts are read before it, none has ended in it.
+   */
   async function decode({ streams, tokens, adapters }: DecodeArgs) {
     const all = await streamAll(streams, tokens + 1, adapters)
     const from = Math.max(...all.map((arrivals) => arrivals[0]!))
@@ -133,7 +138,9 @@ async function open(spec: HttpPeerSpec): Promise<Peer> {
   }
 
   let numReadings = 0
-  /** Readings are numbered: of the server's output only the end is kept, so they cannot be counted. */
+  /**
+   * Readings are numbered: of the server's output only the end is kept, so they cannot be counted.
+   */
   async function readLag(): Promise<{ p50: number; p99: number; max: number }> {
     const wanted = new RegExp(`"eventLoopLag":(\\{"reading":${++numReadings},[^}]*\\})\\}\n`)
     process.kill(server.pid, 'SIGUSR2')
@@ -155,14 +162,19 @@ async function open(spec: HttpPeerSpec): Promise<Peer> {
       async prefill({ tokens, adapter }: PrefillArgs) {
         return { ms: await firstTokenMs(tokens, adapter), tokens }
       },
-      /** Median time to the first token, each request with the adapter of the one before or another. */
+      /**
+       * Median time to the first token, each request with the adapter of the one before or another.
+       */
       async firstToken({ count, tokens, switches }: FirstTokenArgs) {
         const times: number[] = []
         for (let i = 0; i <= count; i++)
           times.push(await firstTokenMs(tokens, switches ? i % 2 : 0))
         return { value: percentile(times.slice(1), 0.5) }
       },
-      /** The longest gap between two tokens of running streams while a request with an adapter comes in. */
+      /**
+       * The longest gap between two tokens of running streams while a request with an adapter comes
+       * in.
+       */
       async gap({ streams, tokens, cold }: GapArgs) {
         const running = Array.from({ length: streams }, () =>
           ask({ prompt: whole, maxTokens: tokens, adapter: null }),

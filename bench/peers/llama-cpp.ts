@@ -1,6 +1,6 @@
-// Peer llama.cpp: through node-llama-cpp's prebuilt library (bench/peers/package.json pins it), driven
-// at its lowest level: batches are put together here and decoded, and nothing is sampled, so that the
-// loop is as bare as our own.
+// Peer llama.cpp: through node-llama-cpp's prebuilt library (bench/peers/package.json pins it),
+// driven at its lowest level: batches are put together here and decoded, and nothing is sampled, so
+// that the loop is as bare as our own.
 
 import { existsSync, mkdirSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'

@@ -1,5 +1,5 @@
-// Section adapters: a batch without adapters, with one, and with 8 different ones. llama.cpp cannot mix
-// adapters in a batch: its streams go in turn.
+// Section adapters: a batch without adapters, with one, and with 8 different ones. llama.cpp cannot
+// mix adapters in a batch: its streams go in turn.
 
 import { type Builder, ratio } from './builder.ts'
 import { atLeast, type Section } from './section.ts'

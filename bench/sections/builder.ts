@@ -1,5 +1,5 @@
-// The words that sections are written in: engines, cases and comparisons of one shape under the run's
-// options.
+// The words that sections are written in: engines, cases and comparisons of one shape under the
+// run's options.
 
 import type { ShapeName } from '../models/shapes.ts'
 import type { WeightType } from '../models/weight-types.ts'

@@ -1,5 +1,5 @@
-// What a section of the benchmark is: cases that run interleaved, and the comparisons drawn from them
-// with the targets they are held to. Data only; nothing here runs.
+// What a section of the benchmark is: cases that run interleaved, and the comparisons drawn from
+// them with the targets they are held to. Data only; nothing here runs.
 
 import type { ShapeName } from '../models/shapes.ts'
 import type { WeightType } from '../models/weight-types.ts'

@@ -1,5 +1,5 @@
-// Section switch: the time to the first token when requests switch adapters, loading an adapter while
-// others run, and the event-loop lag of the server's front.
+// Section switch: the time to the first token when requests switch adapters, loading an adapter
+// while others run, and the event-loop lag of the server's front.
 
 import type { ShapeName } from '../models/shapes.ts'
 import { type Builder, ratio } from './builder.ts'

@@ -17,6 +17,7 @@ import { type LinearModule, linearModules } from '../../server/contracts/checkpo
 import { createAdapterRows } from '../../server/model/adapter-rows.ts'
 import { configOf, writeRandomAdapter } from '../models/random-adapter.ts'
 import { shapes } from '../models/shapes.ts'
+import { spread } from '../statistics.ts'
 
 const numRuns = 7
 const model = configOf(shapes['r1-qwen-7b'])
@@ -32,7 +33,7 @@ async function watch<T>(work: () => Promise<T>) {
   let longest = 0
   let isOver = false
   let last = performance.now()
-  const look = () => {
+  function look() {
     const now = performance.now()
     longest = Math.max(longest, now - last)
     last = now
@@ -47,9 +48,10 @@ async function watch<T>(work: () => Promise<T>) {
   return { value, took, longest }
 }
 
-const median = (values: readonly number[]) => [...values].sort((x, y) => x - y)[values.length >> 1]!
-const ms = (values: readonly number[]) =>
-  `${median(values).toFixed(1)} ms (${Math.min(...values).toFixed(1)}–${Math.max(...values).toFixed(1)})`
+function ms(values: readonly number[]): string {
+  const { median, min, max } = spread(values)
+  return `${median.toFixed(1)} ms (${min.toFixed(1)}–${max.toFixed(1)})`
+}
 
 // What the machine's other work does to a thread that has nothing to do.
 const idle: number[] = []

@@ -1,7 +1,8 @@
-// A thousand rank-1 adapters beside one model: listing, start, loading, memory, decode steps with any
-// 8 of them in a batch, and what it takes to switch a row.
+// A thousand rank-1 adapters beside one model: listing, start, loading, memory, decode steps with
+// any 8 of them in a batch, and what it takes to switch a row.
 //   node dist/bench/models/random-checkpoint.js qwen2.5-0.5b runs/r05
-//   node dist/bench/tools/adapters-at-scale.js runs/r05 runs/adapters-r05 [--count 1000] [--cache runs/cache]
+//   node dist/bench/tools/adapters-at-scale.js runs/r05 runs/adapters-r05 [--count 1000]
+//     [--cache runs/cache]
 
 import { existsSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
@@ -37,7 +38,10 @@ if (dir === undefined || root === undefined) {
 const count = Number(values.count)
 const ids = Array.from({ length: count }, (_, i) => `random-${i}`)
 
-const mebibytes = (bytes: number) => `${(bytes / 2 ** 20).toFixed(0)} MiB`
+function mebibytes(bytes: number) {
+  return `${(bytes / 2 ** 20).toFixed(0)} MiB`
+}
+
 async function time<T>(what: string, work: () => T | Promise<T>): Promise<T> {
   const start = performance.now()
   const value = await work()
@@ -46,7 +50,10 @@ async function time<T>(what: string, work: () => T | Promise<T>): Promise<T> {
 }
 function spread(times: readonly number[]): string {
   const sorted = [...times].sort((x, y) => x - y)
-  const at = (share: number) => sorted[Math.floor(share * (sorted.length - 1))]!.toFixed(1)
+  function at(share: number) {
+    return sorted[Math.floor(share * (sorted.length - 1))]!.toFixed(1)
+  }
+
   return `least ${at(0)}, quarter ${at(0.25)}, median ${at(0.5)} ms`
 }
 
@@ -72,7 +79,7 @@ const store = createAdapterStore({
 })
 await time(`first list of ${count}`, () => store.list())
 await time('the same again', () => store.list())
-const load = async (id: string) => {
+async function load(id: string) {
   const held = await store.acquire([{ id, scale: null }])
   held.release()
   return held.components
@@ -90,7 +97,8 @@ console.log(
 )
 await time('list with all resident', () => store.list())
 
-// 3. Decode steps: 8 rows of one adapter, of 8 fixed ones, of 8 others of the thousand in each round.
+// 3. Decode steps: 8 rows of one adapter, of 8 fixed ones, of 8 others of the thousand in each
+// round.
 const { graphPath } = await convertCheckpoint({
   dir,
   checkpoint,
@@ -112,7 +120,7 @@ const runner = createRunner({
   maxChunk: 128,
 })
 let state = 1
-const random = () => {
+function random() {
   state = (Math.imul(state, 1664525) + 1013904223) >>> 0
   return all[Math.floor((state / 2 ** 32) * count)]!
 }
@@ -121,8 +129,10 @@ async function step(rows: readonly (readonly ScaledComponent[])[]): Promise<numb
   await runner.decode(rows.map((components, row) => ({ token: 5 + row, past: 20, components })))
   return performance.now() - begin
 }
-const rowsOf = (choose: (row: number) => readonly ScaledComponent[]) =>
-  Array.from({ length: numRows }, (_, row) => choose(row))
+function rowsOf(choose: (row: number) => readonly ScaledComponent[]) {
+  return Array.from({ length: numRows }, (_, row) => choose(row))
+}
+
 const kinds = [
   { title: 'base', rows: () => rowsOf(() => []) },
   { title: 'one adapter on all rows', rows: () => rowsOf(() => all[0]!) },

@@ -1,11 +1,12 @@
-// Compares our own products with ONNX Runtime's in one process, interleaved: a decode step of some rows and
-// a prompt of 512 tokens.
+// Compares our own products with ONNX Runtime's in one process, interleaved: a decode step of some
+// rows and a prompt of 512 tokens.
 //   node dist/bench/tools/kernels.js <checkpoint> <int4|int8> [block] [rounds]
 
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { BlockSize, Kernels } from '../../server/contracts/checkpoint.ts'
 import { openEngineRunner } from '../peers/engine-runner.ts'
+import { spread } from '../statistics.ts'
 
 const [checkpointDir = '', weights = 'int4', block = '128', rounds = '5'] = process.argv.slice(2)
 const bits = weights === 'int8' ? 8 : 4
@@ -20,8 +21,8 @@ const promptTokens = 512
 const steps = 16
 const batches = [1, 2, 4, 8] as const
 
-const open = (kernels: Kernels) =>
-  openEngineRunner({
+function open(kernels: Kernels) {
+  return openEngineRunner({
     checkpointDir,
     cacheDir: process.env.CACHE_DIR ?? join(tmpdir(), 'dutyfree-bench'),
     format,
@@ -33,6 +34,8 @@ const open = (kernels: Kernels) =>
     resident: 0,
     adapterRoot: '',
   })
+}
+
 const engines = { own: await open('own'), onnxruntime: await open('onnxruntime') }
 type Name = keyof typeof engines
 const names = Object.keys(engines) as Name[]
@@ -66,13 +69,12 @@ for (let round = 0; round < Number(rounds); round++) {
     await measure('prefill', name, 1, () => engines[name].prefill(0, prompt, 0, null))
   }
 }
-const median = (values: readonly number[]) =>
-  [...values].sort((x, y) => x - y)[Math.floor(values.length / 2)] as number
 for (const [what, { own, onnxruntime }] of times) {
-  const ratios = own.map((ms, i) => (onnxruntime[i] as number) / ms)
+  const { median, min, max } = spread(own.map((ms, i) => onnxruntime[i]! / ms))
   console.log(
-    `${what}: own ${median(own).toFixed(1)} ms, ONNX Runtime ${median(onnxruntime).toFixed(1)} ms, ` +
-      `ratio ${median(ratios).toFixed(2)} (${Math.min(...ratios).toFixed(2)}–${Math.max(...ratios).toFixed(2)})`,
+    `${what}: own ${spread(own).median.toFixed(1)} ms, ` +
+      `ONNX Runtime ${spread(onnxruntime).median.toFixed(1)} ms, ` +
+      `ratio ${median.toFixed(2)} (${min.toFixed(2)}–${max.toFixed(2)})`,
   )
 }
 for (const engine of Object.values(engines)) engine.release()

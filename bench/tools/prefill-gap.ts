@@ -1,5 +1,5 @@
-// How long running streams stand still while a long prompt comes in, with chunks of a fixed size and
-// with chunks paced to a target. The bare engine on a checkpoint folder, int4.
+// How long running streams stand still while a long prompt comes in, with chunks of a fixed size
+// and with chunks paced to a target. The bare engine on a checkpoint folder, int4.
 //   node dist/bench/tools/prefill-gap.js <checkpoint> [cache folder]
 
 import { isTerminal } from '../../server/contracts/generation.ts'
@@ -103,8 +103,10 @@ async function measure(targetGapMs: number) {
     loop.submit({ id, sequences: [sequence], adapterIds: [], release() {} })
   }
 
-  const ids = (seed: number, count: number) =>
-    Array.from({ length: count }, (_, i) => (seed * 7919 + i * 104_729) % config.vocabSize)
+  function ids(seed: number, count: number) {
+    return Array.from({ length: count }, (_, i) => (seed * 7919 + i * 104_729) % config.vocabSize)
+  }
+
   for (let i = 0; i < numStreams; i++) submit(`stream ${i}`, ids(i + 1, 64), 4000)
   await streamsAreOn.promise
   promptAt = performance.now()
@@ -114,10 +116,17 @@ async function measure(targetGapMs: number) {
   while (loop.stats(0).running > 0) await new Promise((resolve) => setImmediate(resolve))
   runner.release()
   gaps.sort((x, y) => x - y)
-  const at = (share: number) => Math.round(gaps[Math.floor(share * (gaps.length - 1))] ?? 0)
+  function at(share: number) {
+    return Math.round(gaps[Math.floor(share * (gaps.length - 1))] ?? 0)
+  }
+
   const smallest = Math.min(...chunks)
   const largest = Math.max(...chunks)
-  return `gap p50 ${at(0.5)}, p99 ${at(0.99)}, max ${at(1)} ms; first token of the prompt after ${Math.round(promptMs)} ms; ${chunks.length} chunks of ${smallest}–${largest} tokens`
+  return (
+    `gap p50 ${at(0.5)}, p99 ${at(0.99)}, max ${at(1)} ms; ` +
+    `first token of the prompt after ${Math.round(promptMs)} ms; ` +
+    `${chunks.length} chunks of ${smallest}–${largest} tokens`
+  )
 }
 
 for (const target of [Number.POSITIVE_INFINITY, 250]) {

@@ -48,7 +48,10 @@ function measure(work: () => unknown): string {
     times.push(performance.now() - start)
   }
   times.sort((x, y) => x - y)
-  const at = (share: number) => (times[Math.floor(share * rounds)] ?? 0).toFixed(2)
+  function at(share: number) {
+    return (times[Math.floor(share * rounds)] ?? 0).toFixed(2)
+  }
+
   return `median ${at(0.5)} ms, p99 ${at(0.99)} ms`
 }
 

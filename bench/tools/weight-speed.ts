@@ -1,5 +1,6 @@
-// How fast each layout of quantised weights decodes: the bare runner, random weights, layouts taking
-// turns so that a busy machine slows all alike. Prints the median tokens per second as Markdown.
+// How fast each layout of quantised weights decodes: the bare runner, random weights, layouts
+// taking turns so that a busy machine slows all alike. Prints the median tokens per second as
+// Markdown.
 //   node dist/bench/models/random-checkpoint.js qwen2.5-0.5b runs/random-0.5b
 //   node dist/bench/tools/weight-speed.js runs/random-0.5b [rounds, 7]
 
@@ -8,6 +9,7 @@ import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { blockSizes, type QuantizedFormat } from '../../server/contracts/checkpoint.ts'
 import { openServedModel } from '../../test/support/served-model.ts'
+import { spread } from '../statistics.ts'
 
 const promptTokens = 128
 const stepsOf = { 1: 24, 8: 8 } as const
@@ -42,10 +44,6 @@ async function prefillRate({ runner }: Model): Promise<number> {
   return (promptTokens * 1000) / (performance.now() - start)
 }
 
-function median(values: readonly number[]): number {
-  return values.toSorted((x, y) => x - y)[Math.floor(values.length / 2)] ?? 0
-}
-
 const adapters = mkdtempSync(join(tmpdir(), 'dutyfree-speed-'))
 const measured = new Map<QuantizedFormat, { one: number[]; eight: number[]; prefill: number[] }>()
 const models = new Map<QuantizedFormat, Model>()
@@ -69,7 +67,7 @@ console.log('| weights | 1 stream | 8 streams | prefill of 128 |')
 console.log('| --- | --- | --- | --- |')
 for (const [{ bits, block, zeroPoints }, { one, eight, prefill }] of measured) {
   const title = `int${bits}, block ${block}${zeroPoints ? ', zero points' : ''}`
-  const cells = [one, eight, prefill].map((rates) => median(rates).toFixed(0))
+  const cells = [one, eight, prefill].map((rates) => spread(rates).median.toFixed(0))
   console.log(`| ${title} | ${cells.join(' | ')} |`)
 }
 for (const model of models.values()) model.close()
