@@ -32,8 +32,11 @@ async function open(spec: HttpPeerSpec): Promise<Peer> {
     flags: ['--port', '0', '--host', '127.0.0.1', '--served-model-name', modelId, ...spec.flags],
     patienceMs: 600_000,
   })
+  let isRunning = true
   // Whatever ends this peer ends its server.
-  process.on('exit', () => process.kill(server.pid))
+  process.on('exit', () => {
+    if (isRunning) process.kill(server.pid)
+  })
   const client = createStreams(server.url, spec.past)
   const { ask, streamAll, firstTokenMs, whole } = client
 
@@ -117,6 +120,7 @@ async function open(spec: HttpPeerSpec): Promise<Peer> {
     close: async () => {
       client.close()
       await server.stop()
+      isRunning = false
     },
   }
 }
