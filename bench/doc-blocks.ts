@@ -50,7 +50,7 @@ export function renderReadmeBlock(results: Results): string {
   return [
     ...aboutLines(results),
     '',
-    ...table([`speed of one over the other, ${shape}`, ...outcomeHeads.slice(2)], rows),
+    ...table([`ratio of speeds, ${shape} shape`, ...outcomeHeads.slice(2)], rows),
     '',
     ...wrap(
       `${showMet(results)} [Every comparison](docs/PERFORMANCE.md), ` +

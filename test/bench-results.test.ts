@@ -106,8 +106,9 @@ describe('the commit of a run', () => {
     mkdirSync(join(folder, 'server'), { recursive: true })
     mkdirSync(join(folder, 'bench', 'results'), { recursive: true })
     writeFileSync(join(folder, 'server', 'main.ts'), '1\n')
-    const identity = ['-c', 'user.name=test', '-c', 'user.email=test@localhost']
-    const git = (...args: string[]) => execFileSync('git', [...identity, ...args], { cwd: folder })
+    const identity = ['user.name=test', 'user.email=test@localhost', 'commit.gpgsign=false']
+    const flags = identity.flatMap((setting) => ['-c', setting])
+    const git = (...args: string[]) => execFileSync('git', [...flags, ...args], { cwd: folder })
     git('init', '--quiet')
     git('add', '.')
     git('commit', '--quiet', '--message', 'first')
