@@ -41,7 +41,7 @@ export function historyRows(results: Results): string[] {
         result.section.shape,
         comparison.what,
         ...[spread.median, spread.min, spread.max].map(
-          (value) => `${Number(value.toPrecision(4))}`,
+          (value) => `${Number(value.toPrecision(6))}`,
         ),
         String(spread.n),
         showTarget(comparison.target),
