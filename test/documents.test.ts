@@ -1,7 +1,7 @@
 // The documents keep their form: width, length, links that lead somewhere, and indexes that name every page.
 
 import assert from 'node:assert/strict'
-import { execFileSync } from 'node:child_process'
+import { spawnSync } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { dirname, join, normalize } from 'node:path'
 import { describe, it } from 'node:test'
@@ -9,11 +9,13 @@ import { root } from './support/root.ts'
 
 const width = 100
 
-/** Tracked ones; in an exported tree all that are no build output or installed package. */
+/** Tracked ones; in an exported tree, all that are no build output and no installed package. */
 function findPages(): string[] {
+  // Not the .git of a folder above: an exported tree may lie in another repository.
   if (existsSync(join(root, '.git'))) {
-    const list = execFileSync('git', ['ls-files', '-z', '*.md'], { cwd: root, encoding: 'utf8' })
-    return list.split('\0').filter((path) => path !== '' && existsSync(join(root, path)))
+    const git = spawnSync('git', ['ls-files', '-z', '*.md'], { cwd: root, encoding: 'utf8' })
+    const listed = git.status === 0 ? git.stdout.split('\0') : []
+    if (listed.length > 1) return listed.filter((path) => path && existsSync(join(root, path)))
   }
   const foreign = /(^|\/)(node_modules|dist|runs|\.venv|\.git|\.cache|\.pytest_cache)(\/|$)/
   return readdirSync(root, { recursive: true, encoding: 'utf8' })
