@@ -114,7 +114,7 @@ function workspaceBytes(config: ModelConfig, rows: number, maxChunk: number): nu
 
 /**
  * Every row of the batch, and the prompt that comes in, as wide as a request may make them; a prompt's
- * place has a width of at least 2 (`model/runner.ts`). `rankBytes`: one component as the graph holds it.
+ * site has a width of at least 2 (`model/runner.ts`). `rankBytes`: one component as the graph holds it.
  */
 function adapterRowBytes({ maxBatch, maxAdapterRank }: EngineOptions, rankBytes: number): number {
   return (maxBatch * rowWidth(maxAdapterRank) + rowWidth(Math.max(2, maxAdapterRank))) * rankBytes

@@ -28,10 +28,10 @@ export function createRowMirror(options: RowMirrorOptions) {
 
     /** Copies a row over from the host: `sources` are [1, …] of every tensor. */
     copyRow(row: number, sources: readonly Tensor[]): void {
-      const first = BigInt64Array.of(0n)
-      const place = BigInt64Array.of(BigInt(row))
+      const from = BigInt64Array.of(0n)
+      const to = BigInt64Array.of(BigInt(row))
       const targets = tensors as DeviceTensor[]
-      copier.copy({ tensors: sources, places: first }, { tensors: targets, places: place })
+      copier.copy({ tensors: sources, places: from }, { tensors: targets, places: to })
     },
 
     tensor: (index: number) => tensors[index] as DeviceTensor,
