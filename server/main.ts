@@ -10,7 +10,7 @@ import { type Config, engineOptions, parseCommand, renderHelp } from './config.t
 import type { EngineClient, EngineOptions } from './contracts/engine.ts'
 import type { Logger } from './contracts/logger.ts'
 import { createEngineClient } from './engine-client/client.ts'
-import { createLateEngine } from './engine-client/late.ts'
+import { createPendingEngine } from './engine-client/pending-engine.ts'
 import { createReplaceableClient } from './engine-client/replaceable-client.ts'
 import { ServerError } from './errors.ts'
 import { fetchCheckpoint } from './hub/checkpoint.ts'
@@ -60,17 +60,22 @@ const main = async (): Promise<void> => {
       availableBytes: () => process.availableMemory(),
     })
   /** The port is open while a checkpoint comes from the hub. */
-  const startLate = (id: HubId, settings: HubSettings) =>
-    createLateEngine({
+  const startPending = (id: HubId, settings: HubSettings) =>
+    createPendingEngine({
       observer: metrics,
       async create(signal) {
-        const checkConfig = parseModelConfig
-        const fetching = { id, settings, logger, signal, checkConfig, onProgress }
-        const model = await fetchCheckpoint(fetching)
+        const model = await fetchCheckpoint({
+          id,
+          settings,
+          logger,
+          signal,
+          checkConfig: parseModelConfig,
+          onProgress,
+        })
         return start({ ...options, model, servedModelName: config.servedModelName ?? id.repo })
       },
     })
-  const engine = id && settings ? startLate(id, settings) : start(options)
+  const engine = id && settings ? startPending(id, settings) : start(options)
   await serve({
     config,
     engine,
