@@ -7,11 +7,11 @@ import { after, before, describe, it } from 'node:test'
 import { openCheckpoint } from '../server/checkpoint/checkpoint.ts'
 import type { ScaledComponent } from '../server/contracts/adapter.ts'
 import {
-  type FloatType,
   type LinearModule,
   linearModules,
   type WeightFormat,
 } from '../server/contracts/checkpoint.ts'
+import type { FloatType } from '../server/contracts/float-type.ts'
 import { createGraphBuilder } from '../server/graph/builder.ts'
 import { encodeModel } from '../server/graph/encoding.ts'
 import { createDeviceKvCache } from '../server/model/device-kv-cache.ts'

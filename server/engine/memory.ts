@@ -3,8 +3,6 @@
 
 import { rowWidth } from '../contracts/adapter.ts'
 import {
-  type FloatType,
-  floatBytes,
   type GraphTarget,
   type LinearModule,
   type ModelConfig,
@@ -12,6 +10,7 @@ import {
   type WeightFormat,
 } from '../contracts/checkpoint.ts'
 import type { EngineOptions } from '../contracts/engine.ts'
+import { type FloatType, floatBytes } from '../contracts/float-type.ts'
 import { describeParts, type MemoryParts, mebibytes } from '../contracts/memory.ts'
 import { ServerError } from '../errors.ts'
 import type { KvLimits } from '../loop/kv-shape.ts'

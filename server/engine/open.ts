@@ -7,6 +7,7 @@ import { createAdapterStore } from '../adapters/store.ts'
 import { type Checkpoint, openCheckpoint } from '../checkpoint/checkpoint.ts'
 import type { GraphTarget, LinearModule, WeightFormat } from '../contracts/checkpoint.ts'
 import type { EngineOptions, EngineStats, ModelInfo } from '../contracts/engine.ts'
+import { floatNames } from '../contracts/float-type.ts'
 import type { GenerationEvent } from '../contracts/generation.ts'
 import { type ConvertedCheckpoint, convertCheckpoint, probeOf } from '../conversion/convert.ts'
 import type { CallHandlers } from '../engine-client/protocol.ts'
@@ -25,7 +26,7 @@ import { createIntake, type Intake } from './intake.ts'
 import { type MemoryPlan, planMemory } from './memory.ts'
 import { createStartup, type Startup } from './startup.ts'
 import { createStatsThrottle } from './stats-throttle.ts'
-import { dtypeNames, formatOf, resolveKernels, resolveWeights, targetOf } from './weights.ts'
+import { formatOf, resolveKernels, resolveWeights, targetOf } from './weights.ts'
 
 const maxChunk = 512
 /** Longest pause of a running stream while a prompt comes in. */
@@ -268,7 +269,7 @@ function describeModel(
     weights,
     device: device.name,
     kernels,
-    kvCacheDtype: dtypeNames[target.cacheFloats],
+    kvCacheDtype: floatNames[target.cacheFloats],
     maxBatch: options.maxBatch,
     adapterModules: sites,
     kvCapacityTokens: limits.maxPositions,

@@ -1,13 +1,8 @@
 // Which weight format a checkpoint is served in, and what its graph computes in.
 
-import type {
-  BlockSize,
-  FloatType,
-  GraphTarget,
-  Kernels,
-  WeightFormat,
-} from '../contracts/checkpoint.ts'
+import type { BlockSize, GraphTarget, Kernels, WeightFormat } from '../contracts/checkpoint.ts'
 import type { Device, KvCacheDtype, ModelInfo, Weights } from '../contracts/engine.ts'
+import { type FloatType, floatNames, floatTypeOf } from '../contracts/float-type.ts'
 import { ServerError } from '../errors.ts'
 
 /** Below this many parameters float32 costs little and is exact. */
@@ -109,8 +104,9 @@ export function formatOf(weights: ModelInfo['weights'], options: WeightOptions):
 }
 
 /** What `--weights` calls a format. */
-export const weightsOf = (format: WeightFormat): ModelInfo['weights'] =>
-  format.kind === 'quantized' ? `int${format.bits}` : format.kind
+export function weightsOf(format: WeightFormat): ModelInfo['weights'] {
+  return format.kind === 'quantized' ? `int${format.bits}` : format.kind
+}
 
 /**
  * Integers are multiplied with the shorter floats where the device has them. Keys and values are what is
@@ -132,16 +128,15 @@ export function targetOf(
   }
 }
 
-const floatTypes = { fp32: 'float32', fp16: 'float16' } as const
-/** As users name them. */
-export const dtypeNames = { float32: 'fp32', float16: 'fp16' } as const
+/** Our own attention reads either. */
+function ownCache(weights: ModelInfo['weights'], asked: KvCacheDtype): FloatType {
+  if (asked !== 'auto') return floatTypeOf(asked)
+  return weights === 'fp32' ? 'float32' : 'float16'
+}
 
-const ownCache = (weights: ModelInfo['weights'], asked: KvCacheDtype): FloatType =>
-  asked === 'auto' ? (weights === 'fp32' ? 'float32' : 'float16') : floatTypes[asked]
-
-/** ONNX Runtime's attention reads what it computes in. */
+/** ONNX Runtime's attention reads only what it computes in. */
 function cacheAs(floats: FloatType, asked: KvCacheDtype): FloatType {
-  const only = dtypeNames[floats]
+  const only = floatNames[floats]
   if (asked === 'auto' || asked === only) return floats
   throw new ServerError(
     'invalid_config',

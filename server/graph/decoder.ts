@@ -12,7 +12,6 @@
 // logits are wanted).
 
 import {
-  type FloatType,
   type GraphTarget,
   type LinearModule,
   type ModelConfig,
@@ -21,6 +20,7 @@ import {
   type TensorSource,
   type WeightFormat,
 } from '../contracts/checkpoint.ts'
+import type { FloatType } from '../contracts/float-type.ts'
 import { adapterSite, type SiteOptions, siteInputs } from './adapter-site.ts'
 import { createGraphBuilder, type Graph, type WeightTensor } from './builder.ts'
 import {

@@ -8,12 +8,12 @@
 import { rowWidth, type ScaledComponent } from '../contracts/adapter.ts'
 import {
   cpuTarget,
-  type FloatType,
   type GraphTarget,
   type LinearModule,
   type ModelConfig,
   moduleShape,
 } from '../contracts/checkpoint.ts'
+import type { FloatType } from '../contracts/float-type.ts'
 import { adapterA, adapterB } from '../graph/adapter-site.ts'
 import { toHalves } from '../graph/float16.ts'
 import {

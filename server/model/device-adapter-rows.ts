@@ -1,6 +1,6 @@
 // Adapter rows in a device's memory: follows the rows on the host, one row at a time.
 
-import type { FloatType } from '../contracts/checkpoint.ts'
+import type { FloatType } from '../contracts/float-type.ts'
 import { createCopier } from '../runtime/device-copy.ts'
 import type { Accelerator, DeviceTensor, Session, Tensor } from '../runtime/session.ts'
 

@@ -3,7 +3,7 @@
 // while a prefill runs on one row apart, the staging row, which takes its place in the cache when the
 // first decode step wants it.
 
-import { floatBytes } from '../contracts/checkpoint.ts'
+import { floatBytes } from '../contracts/float-type.ts'
 import { createCopier, type Places } from '../runtime/device-copy.ts'
 import {
   type Accelerator,

@@ -2,7 +2,8 @@
 // one sequence; the graph reads and appends in place, everything here copies between two steps. The
 // cache changes its shape by moving into new memory, one tensor after the other.
 
-import { type FloatType, floatBytes, type ModelConfig } from '../contracts/checkpoint.ts'
+import type { ModelConfig } from '../contracts/checkpoint.ts'
+import { type FloatType, floatBytes } from '../contracts/float-type.ts'
 import { pastKey, pastValue, presentKey, presentValue } from '../graph/decoder.ts'
 import { type AnyTensor, allocateTensor, type Tensor } from '../runtime/session.ts'
 
