@@ -1,5 +1,5 @@
-// How much memory a process may still take: what the machine has left, or less where a control group
-// (a container) allows less. Linux only knows groups; elsewhere the machine's word stands.
+// How much memory a process may still take: the machine's free memory, or less where a control group (a
+// container) allows less. Only Linux has control groups.
 
 import { readFileSync } from 'node:fs'
 import { freemem } from 'node:os'

@@ -1,4 +1,4 @@
-// Which weight format a checkpoint is served in, and what its graph computes in.
+// Flags and device → the weight format of a checkpoint, and the floats and kernels of its graph.
 
 import type { BlockSize, GraphTarget, Kernels, WeightFormat } from '../contracts/checkpoint.ts'
 import type { Device, KvCacheDtype, ModelInfo, Weights } from '../contracts/engine.ts'
@@ -7,7 +7,7 @@ import { ServerError } from '../errors.ts'
 
 /** Below this many parameters float32 costs little and is exact. */
 const exactBelow = 200e6
-/** What a flag left open; docs/LOG.md holds the errors and speeds they were chosen by. */
+/** Block and zero points when no flag says; docs/LOG.md has the errors and speeds behind the choice. */
 const defaults = {
   int8: { block: 128, zeroPoints: false },
   int4: { block: 128, zeroPoints: false },
@@ -19,7 +19,7 @@ export interface WeightOptions {
   readonly weightZeroPoints: boolean | null
 }
 
-/** What the choice depends on of a device. */
+/** What the choice depends on. */
 export interface DeviceTraits {
   readonly name: Device
   readonly hasFloat16: boolean
@@ -56,7 +56,7 @@ export function resolveWeights(
   }
 }
 
-/** Whose operators compute on the CPU; null on a GPU. `hasOwn`: ours can run here. */
+/** Whose operators compute on the CPU; null on a GPU. `hasOwn`: our own kernels can run here. */
 export function resolveKernels(
   asked: 'auto' | Kernels,
   { name }: Pick<DeviceTraits, 'name'>,
@@ -97,7 +97,7 @@ export function formatOf(weights: ModelInfo['weights'], options: WeightOptions):
       const bits = weights === 'int8' ? 8 : 4
       const block = weightBlock ?? defaults[weights].block
       const zeroPoints = weightZeroPoints ?? defaults[weights].zeroPoints
-      // Measured: the search gains with 4 bits around the middle, and with nothing else.
+      // Measured: searching for scales helps symmetric 4-bit blocks, and nothing else.
       return { kind: 'quantized', bits, block, zeroPoints, searchScales: bits === 4 && !zeroPoints }
     }
   }
@@ -109,8 +109,8 @@ export function weightsOf(format: WeightFormat): ModelInfo['weights'] {
 }
 
 /**
- * Integers are multiplied with the shorter floats where the device has them. Keys and values are what is
- * computed in; with our own operators halves beside quantised weights, whose error is the larger one.
+ * Quantised weights meet 16-bit activations where the device has them. Keys and values have the type of
+ * the activations. Our own kernels keep them in 16 bits beside quantised weights, whose error is larger.
  */
 export function targetOf(
   weights: ModelInfo['weights'],

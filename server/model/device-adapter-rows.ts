@@ -16,8 +16,7 @@ export type RowMirror = ReturnType<typeof createRowMirror>
 export function createRowMirror(options: RowMirrorOptions) {
   const { session, floats, numTensors } = options
   const copier = createCopier({ ...options, rank: 3, depth: 1 })
-  const empty = (): DeviceTensor | undefined => undefined
-  const tensors = Array.from({ length: numTensors }, empty)
+  const tensors = new Array<DeviceTensor | undefined>(numTensors).fill(undefined)
 
   return {
     /** Takes memory for one tensor of this shape, [rows, …]. */
@@ -34,7 +33,7 @@ export function createRowMirror(options: RowMirrorOptions) {
       copier.copy({ tensors: sources, places: from }, { tensors: targets, places: to })
     },
 
-    tensor: (index: number) => tensors[index] as DeviceTensor,
+    tensor: (index: number): DeviceTensor => tensors[index]!,
 
     release(): void {
       for (const tensor of tensors) tensor?.release()

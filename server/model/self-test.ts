@@ -71,12 +71,16 @@ async function runSteps(
   const capacity = 16
   const runnerOptions = { graphPath, config, target, sites, threads, accelerator }
   const runner = createRunner({ ...runnerOptions, rows, shape: { rows, capacity }, maxChunk: 4 })
-  const token = (i: number) => (i * 7919 + 13) % config.vocabSize
   const base: ScaledComponent[] = []
   const adapted = [{ component: wavyComponent(config, sites), scale: 1 }]
   const results: Float32Array[] = []
-  // What a run returns is overwritten by the next.
-  const keep = (logits: Float32Array) => results.push(logits.slice())
+  function token(i: number): number {
+    return (i * 7919 + 13) % config.vocabSize
+  }
+  /** The next run overwrites what a run returns. */
+  function keep(logits: Float32Array): void {
+    results.push(logits.slice())
+  }
   try {
     const first = [token(0), token(1), token(2)]
     keep(await runner.prefill({ row: 0, tokens: first, past: 0, components: base }))
@@ -115,7 +119,7 @@ export function relativeDifference(got: Float32Array, expected: Float32Array): n
   let difference = 0
   for (const [i, value] of expected.entries()) {
     spread += (value - mean) ** 2
-    difference += ((got[i] as number) - value) ** 2
+    difference += (got[i]! - value) ** 2
   }
   return Math.sqrt(difference / spread)
 }
