@@ -12,8 +12,6 @@ import { createEventQueue, type EventQueue } from './event-queue.ts'
 import { createPendingCalls } from './pending-calls.ts'
 import type { CallName, Calls, FromEngine } from './protocol.ts'
 
-export type { EngineLimits }
-
 export interface EngineClientOptions {
   readonly options: EngineOptions
   readonly observer: Observer

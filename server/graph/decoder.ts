@@ -8,7 +8,7 @@
 //   mlp:    gate_up ─ split ─ silu(gate) · (up + adapter) ─ down
 //
 // Inputs that vary: rows (sequences), tokens (new tokens of each), capacity (KV positions per row),
-// components of each adapted place (rank-1 adapter components on a row), positions (last tokens whose
+// components of each adapter site (rank-1 adapter components on a row), positions (last tokens whose
 // logits are wanted).
 
 import {
@@ -373,10 +373,10 @@ function gatedProduct(context: Context, layer: number, { input, gateUp }: GatedI
 /** The same in one node of our own. */
 function gatedUp(context: Context, layer: number, { input, gateUp }: GatedInputs): string {
   const { graph, sites } = context
-  const place = (module: LinearModule) =>
+  const inputsOf = (module: LinearModule) =>
     sites.includes(module) ? siteInputs(context, layer, module) : ['', '']
-  const places = [...place('up_proj'), ...place('gate_proj')]
-  const inputs = places.some((name) => name !== '') ? [gateUp, input, ...places] : [gateUp]
+  const adapters = [...inputsOf('up_proj'), ...inputsOf('gate_proj')]
+  const inputs = adapters.some((name) => name !== '') ? [gateUp, input, ...adapters] : [gateUp]
   while (inputs.at(-1) === '') inputs.pop()
   return graph.node(`/layers.${layer}/mlp/product`, 'GatedUp', inputs, { domain: 'dutyfree' })
 }

@@ -1,4 +1,4 @@
-// Adapter rows in a device's memory: follows the rows on the host, one row at a time.
+// Adapter rows in a device's memory: copies of the rows on the host, made one row at a time.
 
 import type { FloatType } from '../contracts/float-type.ts'
 import { createCopier } from '../runtime/device-copy.ts'
@@ -10,8 +10,6 @@ export interface RowMirrorOptions {
   readonly floats: FloatType
   readonly numTensors: number
 }
-
-export type RowMirror = ReturnType<typeof createRowMirror>
 
 export function createRowMirror(options: RowMirrorOptions) {
   const { session, floats, numTensors } = options

@@ -21,7 +21,7 @@ export interface KvCacheOptions extends KvCacheShape {
 }
 
 /** Some positions of a cache row, in memory of their own. */
-export interface SavedPositions {
+interface SavedPositions {
   readonly memory: Tensor<FloatType>
   readonly count: number
   readonly bytes: number

@@ -10,8 +10,6 @@ export interface LogitTensors {
   readonly blockMax: Tensor<'float32'>
 }
 
-export type LogitMemory = ReturnType<typeof createLogitMemory>
-
 /** `rows`: most rows of a step. */
 export function createLogitMemory(vocabSize: number, rows: number) {
   const numBlocks = vocabSize / logitBlock(vocabSize)

@@ -1,7 +1,6 @@
 // Runs the decoder graph over the rows of a KV cache. A step reads and appends in place; what a run
 // returns is a view that the next run overwrites.
 
-import type { ScaledComponent } from '../contracts/adapter.ts'
 import {
   cpuTarget,
   type GraphTarget,
@@ -11,30 +10,9 @@ import {
 import { type Accelerator, type AnyTensor, type Binding, openSession } from '../runtime/session.ts'
 import { createAdapterRows } from './adapter-rows.ts'
 import { createDeviceKvCache } from './device-kv-cache.ts'
-import {
-  type CacheView,
-  createKvCache,
-  type KvCacheShape,
-  type SavedPositions,
-} from './kv-cache.ts'
+import { type CacheView, createKvCache, type KvCacheShape } from './kv-cache.ts'
 import { createLogitMemory, type LogitTensors } from './logits.ts'
-import { createStepInputs } from './step-inputs.ts'
-
-export interface PrefillInput {
-  readonly row: number
-  readonly tokens: readonly number[]
-  /** Tokens of this row already in the cache. */
-  readonly past: number
-  readonly components: readonly ScaledComponent[]
-  /** Of how many of the last tokens logits are wanted; 1 unless said. */
-  readonly numLogits?: number
-}
-
-export interface DecodeRow {
-  readonly token: number
-  readonly past: number
-  readonly components: readonly ScaledComponent[]
-}
+import { createStepInputs, type DecodeRow, type PrefillInput } from './step-inputs.ts'
 
 export interface RunnerOptions {
   readonly graphPath: string
@@ -53,8 +31,6 @@ export interface RunnerOptions {
   /** Where it runs; null or left out: on the CPU, which can run any graph. */
   readonly accelerator?: Accelerator | null
 }
-
-export type { SavedPositions }
 
 interface Bound {
   readonly binding: Binding

@@ -1,10 +1,24 @@
 // The small inputs of the decoder graph that say what a run computes: token ids, lengths, and of how many
 // tokens logits are wanted. Overwritten before each run.
 
+import type { ScaledComponent } from '../contracts/adapter.ts'
 import { type AnyTensor, allocateTensor } from '../runtime/session.ts'
-import type { DecodeRow, PrefillInput } from './runner.ts'
 
-export type StepInputs = ReturnType<typeof createStepInputs>
+export interface PrefillInput {
+  readonly row: number
+  readonly tokens: readonly number[]
+  /** Tokens of this row already in the cache. */
+  readonly past: number
+  readonly components: readonly ScaledComponent[]
+  /** Of how many of the last tokens logits are wanted; 1 unless said. */
+  readonly numLogits?: number
+}
+
+export interface DecodeRow {
+  readonly token: number
+  readonly past: number
+  readonly components: readonly ScaledComponent[]
+}
 
 /** `rows`: most rows of a decode step. `maxChunk`: most new tokens in one prefill. */
 export function createStepInputs(rows: number, maxChunk: number) {
