@@ -1,7 +1,7 @@
 // Takes requests in: encodes the prompt, checks that it fits the context, loads the adapters, and hands
 // the choices to the loop. A request that never reaches the loop gets its one terminal event here.
 
-import type { AdapterStore } from '../adapters/store.ts'
+import type { AcquiredAdapters, AdapterStore } from '../adapters/store.ts'
 import type { TokenizeInput, TokenizeResult } from '../contracts/engine.ts'
 import type { GenerateRequest, GenerationEvent, Prompt } from '../contracts/generation.ts'
 import { ServerError } from '../errors.ts'
@@ -9,8 +9,6 @@ import type { Loop } from '../loop/loop.ts'
 import { createSequence, type Sequence } from '../loop/sequence.ts'
 import type { ChatTemplate } from '../tokenizer/chat-template.ts'
 import type { Tokenizer } from '../tokenizer/tokenizer.ts'
-
-type AcquiredAdapters = Awaited<ReturnType<AdapterStore['acquire']>>
 
 export interface IntakeOptions {
   readonly tokenizer: Pick<
@@ -29,7 +27,7 @@ export interface IntakeOptions {
 }
 
 export interface Intake {
-  /** Never rejects. Every request ends in exactly one terminal event, from here or from the loop. */
+  /** Every request ends in exactly one terminal event, from here or from the loop. */
   submit(request: GenerateRequest): Promise<void>
   /** Unknown ids are ignored. */
   cancel(id: string): void
@@ -93,7 +91,7 @@ export function createIntake(options: IntakeOptions): Intake {
     )
   }
 
-  /** Rejects before the request was accepted, or not at all. */
+  /** Rejects where the loop has not taken the request. */
   async function prepare(request: GenerateRequest, signal: AbortSignal): Promise<void> {
     const prompt = encodePrompt(request.prompt)
     const promptTokens = prompt.tokens.length
@@ -117,12 +115,13 @@ export function createIntake(options: IntakeOptions): Intake {
       preparing.set(request.id, controller)
       try {
         await prepare(request, controller.signal)
-        options.onSubmitted()
       } catch (error) {
         publish(request.id, controller.signal.aborted ? { kind: 'cancelled' } : failedBy(error))
+        return
       } finally {
         preparing.delete(request.id)
       }
+      options.onSubmitted()
     },
 
     cancel(id) {

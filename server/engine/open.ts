@@ -1,9 +1,10 @@
 // Opens an engine: from a checkpoint folder to an object that takes requests. The process entry serves
 // it over IPC.
 
+import type { ReadAdapter } from '../adapters/peft.ts'
 import { createAdapterReader } from '../adapters/reader.ts'
 import { joinSites, sitesOfFolder } from '../adapters/sites.ts'
-import { createAdapterStore } from '../adapters/store.ts'
+import { type AdapterStore, createAdapterStore } from '../adapters/store.ts'
 import { type Checkpoint, openCheckpoint } from '../checkpoint/checkpoint.ts'
 import type { GraphTarget, LinearModule, WeightFormat } from '../contracts/checkpoint.ts'
 import type { EngineOptions, EngineStats, ModelInfo } from '../contracts/engine.ts'
@@ -202,15 +203,13 @@ function loadRunner(
   })
 }
 
-type AdapterStore = ReturnType<typeof openStore>
-
 function openStore(
   { options, events, checkpoint }: Opening,
   { sites }: Formats,
   memory: MemoryPlan,
   { baseDigest }: ConvertedCheckpoint,
-  read: ReturnType<typeof createAdapterReader>['read'],
-) {
+  read: ReadAdapter,
+): AdapterStore {
   return createAdapterStore({
     root: options.adapters,
     modelConfig: checkpoint.config,

@@ -48,6 +48,7 @@ interface Update {
 }
 
 interface Site {
+  readonly key: string
   readonly nameA: string
   readonly nameB: string
   readonly inner: number
@@ -71,22 +72,8 @@ export function createAdapterRows(options: AdapterRowsOptions) {
   const { device = null, sites: modules } = options
   const { operators, floats } = target
   const emptyWidth = operators === 'cpu' ? 0 : 1
-  const sites: Site[] = []
-  const siteIndex = new Map<string, number>()
-  for (let layer = 0; layer < config.numLayers; layer++) {
-    for (const module of modules) {
-      siteIndex.set(`${layer}.${module}`, sites.length)
-      sites.push({
-        nameA: adapterA(layer, module),
-        nameB: adapterB(layer, module),
-        ...moduleShape(config, module),
-        width: 0,
-        numTooWide: 0,
-        a: allocateTensor(floats, [0]),
-        b: allocateTensor(floats, [0]),
-      })
-    }
-  }
+  const sites = createSites(config, modules, floats)
+  const siteIndex = new Map(sites.map(({ key }, i) => [key, i]))
   const numTensors = 2 * sites.length
   const mirror =
     device && numTensors > 0 ? createRowMirror({ ...device, floats, numTensors }) : null
@@ -188,6 +175,30 @@ export function createAdapterRows(options: AdapterRowsOptions) {
   }
 }
 
+/** All without width, layer by layer. */
+function createSites(
+  config: ModelConfig,
+  modules: readonly LinearModule[],
+  floats: FloatType,
+): Site[] {
+  return Array.from({ length: config.numLayers }, (_, layer) =>
+    modules.map((module) => ({
+      key: keyOf(layer, module),
+      nameA: adapterA(layer, module),
+      nameB: adapterB(layer, module),
+      ...moduleShape(config, module),
+      width: 0,
+      numTooWide: 0,
+      a: allocateTensor(floats, [0]),
+      b: allocateTensor(floats, [0]),
+    })),
+  ).flat()
+}
+
+function keyOf(layer: number, module: LinearModule): string {
+  return `${layer}.${module}`
+}
+
 function writeRow(site: Site, row: number, updates: readonly Update[], floats: FloatType): void {
   const { width, inner, outer } = site
   if (width === 0) return
@@ -226,7 +237,7 @@ function updatesBySite(
   const ordered: Update[][] = Array.from({ length: numSites }, () => [])
   for (const { component, scale } of components) {
     for (const { layer, module, a, b } of component) {
-      const index = siteIndex.get(`${layer}.${module}`)
+      const index = siteIndex.get(keyOf(layer, module))
       if (index === undefined) {
         throw new Error(`the graph has no adapter site for ${layer}.${module}`)
       }
