@@ -373,10 +373,10 @@ function gatedProduct(context: Context, layer: number, { input, gateUp }: GatedI
 /** The same in one node of our own. */
 function gatedUp(context: Context, layer: number, { input, gateUp }: GatedInputs): string {
   const { graph, sites } = context
-  const inputsOf = (module: LinearModule) =>
+  const place = (module: LinearModule) =>
     sites.includes(module) ? siteInputs(context, layer, module) : ['', '']
-  const adapters = [...inputsOf('up_proj'), ...inputsOf('gate_proj')]
-  const inputs = adapters.some((name) => name !== '') ? [gateUp, input, ...adapters] : [gateUp]
+  const places = [...place('up_proj'), ...place('gate_proj')]
+  const inputs = places.some((name) => name !== '') ? [gateUp, input, ...places] : [gateUp]
   while (inputs.at(-1) === '') inputs.pop()
   return graph.node(`/layers.${layer}/mlp/product`, 'GatedUp', inputs, { domain: 'dutyfree' })
 }
