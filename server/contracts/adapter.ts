@@ -61,7 +61,7 @@ export interface ScaledComponent {
   readonly scale: number
 }
 
-/** Components that a place is laid out for: powers of two, so that layouts change seldom. */
+/** Components that a site is laid out for: powers of two, so that layouts change seldom. */
 export const rowWidth = (rank: number): number => 2 ** Math.ceil(Math.log2(rank))
 
 export const componentBytes = (component: Component): number =>

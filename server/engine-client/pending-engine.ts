@@ -1,20 +1,19 @@
-// An engine that does not exist yet: its checkpoint is still on its way. Answers as an engine that is
-// loading until the real one takes over, so that the port can be open meanwhile.
+// An engine that does not exist yet, because its checkpoint is still being downloaded. It answers like
+// an engine that is loading until the real one takes over, so the port can be open meanwhile.
 
 import type { EngineClient, EngineState } from '../contracts/engine.ts'
 import type { Observer } from '../contracts/observer.ts'
-import { ServerError } from '../errors.ts'
+import { modelLoading, type ServerError, shuttingDown } from '../errors.ts'
 import { createEventQueue } from './event-queue.ts'
 
-export interface LateEngineOptions {
+export interface PendingEngineOptions {
   readonly observer: Observer
-  /** What it rejects with is why the engine never gets ready. Aborted when the engine is closed. */
+  /** Its rejection is why the engine never gets ready. Aborted when the engine is closed. */
   readonly create: (signal: AbortSignal) => Promise<EngineClient>
 }
 
-export function createLateEngine({ observer, create }: LateEngineOptions): EngineClient {
+export function createPendingEngine({ observer, create }: PendingEngineOptions): EngineClient {
   const closing = new AbortController()
-  const stopped = () => new ServerError('shutting_down', 'The server is shutting down.')
   let engine: EngineClient | undefined
   observer.engineState('loading')
   const created = create(closing.signal).then(
@@ -23,15 +22,19 @@ export function createLateEngine({ observer, create }: LateEngineOptions): Engin
       return it
     },
     (error) => {
-      throw closing.signal.aborted ? stopped() : error
+      throw closing.signal.aborted ? shuttingDown() : error
     },
   )
   created.catch(() => {}) // A front that never asks must not crash on it.
 
-  const notReady = () =>
-    closing.signal.aborted
-      ? stopped()
-      : new ServerError('model_loading', 'The model is being downloaded; try again later.')
+  function notReady(): ServerError {
+    return closing.signal.aborted ? shuttingDown() : modelLoading('being downloaded')
+  }
+
+  function requireEngine(): EngineClient {
+    if (engine) return engine
+    throw notReady()
+  }
 
   return {
     get state(): EngineState {
@@ -58,10 +61,5 @@ export function createLateEngine({ observer, create }: LateEngineOptions): Engin
       const late = await created.catch(() => undefined)
       await late?.close(options)
     },
-  }
-
-  function requireEngine(): EngineClient {
-    if (engine) return engine
-    throw notReady()
   }
 }

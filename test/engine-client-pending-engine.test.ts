@@ -4,16 +4,16 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import type { EngineClient, EngineState } from '../server/contracts/engine.ts'
 import { createDeferred } from '../server/engine-client/deferred.ts'
-import { createLateEngine } from '../server/engine-client/late.ts'
+import { createPendingEngine } from '../server/engine-client/pending-engine.ts'
 import { ServerError } from '../server/errors.ts'
 import { createMetrics } from '../server/metrics/registry.ts'
 import { createFakeEngine, fakeModel } from './support/fake-engine.ts'
 import { createFront, goodChat } from './support/front.ts'
 
-const createLate = () => {
+const createPending = () => {
   const arrival = createDeferred<EngineClient>()
   let signal: AbortSignal | undefined
-  const engine = createLateEngine({
+  const engine = createPendingEngine({
     observer: createMetrics(),
     create(given) {
       signal = given
@@ -26,9 +26,9 @@ const createLate = () => {
 const hasCode = (code: string) => (error: unknown) =>
   error instanceof ServerError && error.code === code
 
-describe('a late engine', () => {
+describe('a pending engine', () => {
   it('is an engine that loads until the real one takes over', async () => {
-    const { engine, arrival } = createLate()
+    const { engine, arrival } = createPending()
     const front = createFront({ engine: engine as never })
     assert.equal(engine.state, 'loading' satisfies EngineState)
     assert.equal((await front.request('/health/ready')).status, 503)
@@ -44,7 +44,7 @@ describe('a late engine', () => {
   })
 
   it('ends a request that comes too early in one terminal event', async () => {
-    const { engine } = createLate()
+    const { engine } = createPending()
     const events = []
     for await (const event of engine.submit({ id: 'r' } as never).events) events.push(event)
     assert.deepEqual(
@@ -54,14 +54,14 @@ describe('a late engine', () => {
   })
 
   it('that cannot be created says why', async () => {
-    const { engine, arrival } = createLate()
+    const { engine, arrival } = createPending()
     arrival.reject(new ServerError('hub_not_found', 'no such model'))
     await assert.rejects(engine.ready(), hasCode('hub_not_found'))
     await engine.close({ force: true })
   })
 
   it('that is closed ends its creation and is stopped', async () => {
-    const { engine, arrival, isAborted } = createLate()
+    const { engine, arrival, isAborted } = createPending()
     const closed = engine.close({ force: true })
     assert.equal(isAborted(), true)
     arrival.reject(new Error('aborted'))
@@ -72,7 +72,7 @@ describe('a late engine', () => {
   })
 
   it('that comes after it was closed is closed at once', async () => {
-    const { engine, arrival } = createLate()
+    const { engine, arrival } = createPending()
     const real = createFakeEngine()
     const closed = engine.close({ force: true })
     arrival.resolve(real)

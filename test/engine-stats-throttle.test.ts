@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { EngineStats } from '../server/contracts/engine.ts'
-import { createStatsPace } from '../server/engine/stats-pace.ts'
+import { createStatsThrottle } from '../server/engine/stats-throttle.ts'
 
 const idle: EngineStats = {
   running: 0,
@@ -17,7 +17,7 @@ const idle: EngineStats = {
 test('a change of who runs or waits is told at once, the use of the cache now and then', () => {
   const told: EngineStats[] = []
   let ms = 0
-  const report = createStatsPace(
+  const report = createStatsThrottle(
     (stats) => told.push(stats),
     () => ms,
   )

@@ -1,19 +1,19 @@
-// How often the front is told what the engine is doing: at once when who runs or waits has changed,
-// else only now and then. A message per step would cost the step some time.
+// Throttles the engine's statistics: a change of who runs or waits goes to the front at once, anything
+// else only now and then. A message per step would slow the step.
 
 import type { EngineStats } from '../contracts/engine.ts'
 
-/** Between two that differ in the use of the cache only. */
+/** Between two reports that differ in the use of the cache only. */
 const quietMs = 250
 
-export function createStatsPace(tell: (stats: EngineStats) => void, now: () => number) {
+export function createStatsThrottle(send: (stats: EngineStats) => void, now: () => number) {
   let last: EngineStats | undefined
-  let toldAt = Number.NEGATIVE_INFINITY
+  let sentAt = Number.NEGATIVE_INFINITY
   return function report(stats: EngineStats): void {
-    if (last !== undefined && areAlike(last, stats) && now() - toldAt < quietMs) return
+    if (last !== undefined && areAlike(last, stats) && now() - sentAt < quietMs) return
     last = stats
-    toldAt = now()
-    tell(stats)
+    sentAt = now()
+    send(stats)
   }
 }
 
