@@ -12,7 +12,7 @@ import {
 import { createIntake, type IntakeOptions } from '../server/engine/intake.ts'
 import { createDeferred } from '../server/engine-client/deferred.ts'
 import { ServerError } from '../server/errors.ts'
-import type { Job } from '../server/loop/loop.ts'
+import type { Job } from '../server/loop/jobs.ts'
 import { loadChatTemplate } from '../server/tokenizer/chat-template.ts'
 import { loadTokenizer } from '../server/tokenizer/tokenizer.ts'
 import { markers, writeByteTokenizer } from './support/byte-tokenizer.ts'
