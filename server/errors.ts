@@ -112,3 +112,15 @@ export class ServerError extends Error {
     })
   }
 }
+
+/** The server takes no more requests, or has to end those that run. */
+export function shuttingDown(): ServerError {
+  return new ServerError('shutting_down', 'The server is shutting down; send the request again.')
+}
+
+/** There is no engine yet that could run the request. */
+export function modelLoading(
+  doing: 'loading' | 'restarting' | 'being downloaded' = 'loading',
+): ServerError {
+  return new ServerError('model_loading', `The model is ${doing}; try again in a moment.`)
+}

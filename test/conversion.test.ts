@@ -184,7 +184,7 @@ describe('a conversion is found again', () => {
   })
 })
 
-describe('adapter places', () => {
+describe('adapter sites', () => {
   const everywhere = { sites: linearModules }
 
   it('of another set add graphs beside the same weights, which are neither written nor read', async () => {

@@ -52,7 +52,7 @@ const fp32 = { kind: 'fp32' } as const
 const quantised = (bits: 4 | 8) =>
   ({ kind: 'quantized', bits, block: 32, zeroPoints: false, searchScales: false }) as const
 
-const places: readonly Pick<World, 'title' | 'sites' | 'adapters'>[] = [
+const siteSets: readonly Pick<World, 'title' | 'sites' | 'adapters'>[] = [
   {
     title: 'up_proj, ranks 1 to 4',
     sites: up,
@@ -77,7 +77,7 @@ const places: readonly Pick<World, 'title' | 'sites' | 'adapters'>[] = [
   },
 ]
 
-const [onUp, onAll] = places as [(typeof places)[number], (typeof places)[number]]
+const [onUp, onAll] = siteSets as [(typeof siteSets)[number], (typeof siteSets)[number]]
 const worlds: readonly World[] = [
   { ...onUp, kernels: 'onnxruntime', format: fp32 },
   { ...onAll, kernels: 'onnxruntime', format: fp32 },

@@ -7,11 +7,11 @@ import { after, before, describe, it } from 'node:test'
 import { openCheckpoint } from '../server/checkpoint/checkpoint.ts'
 import type { ScaledComponent } from '../server/contracts/adapter.ts'
 import {
-  type FloatType,
   type LinearModule,
   linearModules,
   type WeightFormat,
 } from '../server/contracts/checkpoint.ts'
+import type { FloatType } from '../server/contracts/float-type.ts'
 import { createGraphBuilder } from '../server/graph/builder.ts'
 import { encodeModel } from '../server/graph/encoding.ts'
 import { createDeviceKvCache } from '../server/model/device-kv-cache.ts'
@@ -60,7 +60,7 @@ function writeCase(architecture: 'qwen2' | 'llama', seed: number) {
     const tensors = upTensors({ rank: i + 1, seed: seed + i, layers: [0, 1], model })
     writeAdapter(adapters, id, { config: { r: i + 1, lora_alpha: 0.3 * (i + 1) }, tensors })
   }
-  // Llama's with a place on every module, most of them never filled.
+  // Llama's with a site on every module, most of them never filled.
   const sites: readonly LinearModule[] = architecture === 'llama' ? linearModules : ['up_proj']
   return { checkpoint, adapters, sites, rows: 4, capacity: 64 }
 }

@@ -3,8 +3,8 @@
 // system has the file in its page cache.
 
 import { performance } from 'node:perf_hooks'
-import { adapterName } from '../random-adapters.ts'
-import type { Shape } from '../shapes.ts'
+import { adapterName } from '../models/random-adapters.ts'
+import type { Shape } from '../models/shapes.ts'
 import { percentile } from '../statistics.ts'
 import { openAdapterStore } from './engine-runner.ts'
 import { type Peer, servePeer } from './protocol.ts'

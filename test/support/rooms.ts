@@ -152,7 +152,7 @@ export const rooms: readonly Room[] = [
     name: 'loop',
     does: 'the heartbeat',
     ours: ['sampling', 'contracts', 'errors'],
-    packages: [],
+    packages: ['lru-cache'],
   },
   {
     name: 'sampling',

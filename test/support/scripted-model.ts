@@ -14,13 +14,9 @@ import { createDeferred } from '../../server/engine-client/deferred.ts'
 import type { IdleTimer } from '../../server/loop/idle-timer.ts'
 import { firstShape } from '../../server/loop/kv-shape.ts'
 import { createLoop } from '../../server/loop/loop.ts'
+import type { TokenText } from '../../server/loop/output.ts'
 import type { SavedBlock } from '../../server/loop/prefix-cache.ts'
-import {
-  createSequence,
-  type Sequence,
-  type SequenceOptions,
-  type TokenText,
-} from '../../server/loop/sequence.ts'
+import { createSequence, type Sequence, type SequenceOptions } from '../../server/loop/sequence.ts'
 import type { StepRunner } from '../../server/loop/step-runner.ts'
 import { within } from './deadline.ts'
 import { createRandomNumbers } from './random-numbers.ts'

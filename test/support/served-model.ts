@@ -6,13 +6,9 @@ import { join } from 'node:path'
 import { createAdapterStore } from '../../server/adapters/store.ts'
 import { openCheckpoint } from '../../server/checkpoint/checkpoint.ts'
 import type { ScaledComponent } from '../../server/contracts/adapter.ts'
-import type {
-  FloatType,
-  Kernels,
-  LinearModule,
-  WeightFormat,
-} from '../../server/contracts/checkpoint.ts'
+import type { Kernels, LinearModule, WeightFormat } from '../../server/contracts/checkpoint.ts'
 import type { KvCacheDtype } from '../../server/contracts/engine.ts'
+import type { FloatType } from '../../server/contracts/float-type.ts'
 import { convertCheckpoint } from '../../server/conversion/convert.ts'
 import { targetOf, weightsOf } from '../../server/engine/weights.ts'
 import { createRunner } from '../../server/model/runner.ts'
