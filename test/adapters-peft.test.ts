@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { findAdapterFolder } from '../server/adapters/adapter-folder.ts'
 import { type LoadedAdapter, readPeftAdapter, UnservedModules } from '../server/adapters/peft.ts'
-import type { Component } from '../server/contracts/adapter.ts'
+import type { RankOne } from '../server/contracts/adapter.ts'
 import { type ErrorCode, ServerError } from '../server/errors.ts'
 import { createTempFolder } from './support/temp-folder.ts'
 import {
@@ -41,7 +41,7 @@ async function read(root: string): Promise<LoadedAdapter> {
   return readPeftAdapter(folder, { model: smallModel, maxRank: 4, served: new Set(['up_proj']) })
 }
 
-const updateOf = (component: Component | undefined, layer: number) =>
+const updateOf = (component: RankOne | undefined, layer: number) =>
   component?.find((update) => update.layer === layer)
 
 test('a rank-2 adapter becomes two components with alpha/r folded into b', async () => {

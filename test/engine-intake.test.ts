@@ -7,7 +7,7 @@ import type {
   AdapterRef,
   AdapterSelection,
   AppliedAdapter,
-  ScaledComponent,
+  ScaledRankOne,
 } from '../server/contracts/adapter.ts'
 import {
   type GenerateRequest,
@@ -45,7 +45,7 @@ interface Acquisition {
 function createFakeStore() {
   const acquisitions: Acquisition[] = []
   const numReleases: number[] = []
-  const components = new Map<string, ScaledComponent['component']>()
+  const components = new Map<string, ScaledRankOne['component']>()
   let wake = () => {}
 
   function hold(refs: readonly AdapterRef[], index: number) {

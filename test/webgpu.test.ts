@@ -5,7 +5,7 @@ import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { openCheckpoint } from '../server/checkpoint/checkpoint.ts'
-import type { ScaledComponent } from '../server/contracts/adapter.ts'
+import type { ScaledRankOne } from '../server/contracts/adapter.ts'
 import {
   type LinearModule,
   linearModules,
@@ -81,7 +81,7 @@ const rows: readonly Row[] = [
 async function runRows(model: Model, batch: readonly Row[], steps: number) {
   const { runner } = model
   const results: Float32Array[] = []
-  const components: ScaledComponent[][] = []
+  const components: ScaledRankOne[][] = []
   for (const [row, { tokens, strengths }] of batch.entries()) {
     const own = [...(await model.components(strengths))]
     components.push(own)
@@ -184,7 +184,7 @@ describe('webgpu', { skip: lacksGpu }, () => {
       const { runner } = model
       const one = await model.components({ one: 1 })
       await runner.prefill({ row: 0, tokens: [5, 6, 7], past: 0, components: [] })
-      const step = (components: readonly ScaledComponent[]) =>
+      const step = (components: readonly ScaledRankOne[]) =>
         runner.decode([{ token: 9, past: 3, components }]).then((logits) => logits.slice())
       const base = await step([])
       const adapted = await step(one)
@@ -288,7 +288,7 @@ describe('webgpu', { skip: lacksGpu }, () => {
       const both = await model.components({ one: 1, two: 0.5 })
       await runner.prefill({ row: 0, tokens: [5, 6], past: 0, components: [] })
       runner.copyRow(0, 1, 0, 2)
-      const step = async (batch: ReadonlyArray<readonly ScaledComponent[]>) => {
+      const step = async (batch: ReadonlyArray<readonly ScaledRankOne[]>) => {
         const rows = batch.map((components) => ({ token: 9, past: 2, components }))
         return (await runner.decode(rows)).slice()
       }

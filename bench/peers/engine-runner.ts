@@ -5,7 +5,7 @@ import { createAdapterStore } from '../../server/adapters/store.ts'
 import { openCheckpoint } from '../../server/checkpoint/checkpoint.ts'
 import { parseModelConfig } from '../../server/checkpoint/checkpoint-config.ts'
 import { flags } from '../../server/config.ts'
-import type { ScaledComponent } from '../../server/contracts/adapter.ts'
+import type { ScaledRankOne } from '../../server/contracts/adapter.ts'
 import type {
   GraphTarget,
   Kernels,
@@ -92,13 +92,13 @@ export async function openEngineRunner(spec: EngineSpec) {
     maxBytes: Number.POSITIVE_INFINITY,
     maxRankPerRow,
   })
-  const resident: (readonly ScaledComponent[])[] = []
+  const resident: (readonly ScaledRankOne[])[] = []
   for (let index = 0; spec.sites.length > 0 && index < spec.resident; index++) {
     const adapters = [{ id: adapterName(index), scale: null }]
     const held = await store.acquire({ adapters, required: null })
     resident.push(held.components)
   }
-  function componentsOf(adapter: number | null): readonly ScaledComponent[] {
+  function componentsOf(adapter: number | null): readonly ScaledRankOne[] {
     return adapter === null ? [] : resident[adapter]!
   }
 

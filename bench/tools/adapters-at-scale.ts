@@ -11,7 +11,7 @@ import { createAdapterReader } from '../../server/adapters/reader.ts'
 import { sitesOfFolder } from '../../server/adapters/sites.ts'
 import { createAdapterStore } from '../../server/adapters/store.ts'
 import { openCheckpoint } from '../../server/checkpoint/checkpoint.ts'
-import type { ScaledComponent } from '../../server/contracts/adapter.ts'
+import type { ScaledRankOne } from '../../server/contracts/adapter.ts'
 import { convertCheckpoint } from '../../server/conversion/convert.ts'
 import { formatOf, resolveWeights } from '../../server/engine/weights.ts'
 import { createRunner } from '../../server/model/runner.ts'
@@ -87,7 +87,7 @@ async function load(id: string) {
 await load(ids[0]!)
 const rssBefore = process.memoryUsage.rss()
 const start = performance.now()
-const all: (readonly ScaledComponent[])[] = []
+const all: (readonly ScaledRankOne[])[] = []
 for (const id of ids) all.push(await load(id))
 const seconds = (performance.now() - start) / 1000
 const grown = process.memoryUsage.rss() - rssBefore
@@ -124,12 +124,12 @@ function random() {
   state = (Math.imul(state, 1664525) + 1013904223) >>> 0
   return all[Math.floor((state / 2 ** 32) * count)]!
 }
-async function step(rows: readonly (readonly ScaledComponent[])[]): Promise<number> {
+async function step(rows: readonly (readonly ScaledRankOne[])[]): Promise<number> {
   const begin = performance.now()
   await runner.decode(rows.map((components, row) => ({ token: 5 + row, past: 20, components })))
   return performance.now() - begin
 }
-function rowsOf(choose: (row: number) => readonly ScaledComponent[]) {
+function rowsOf(choose: (row: number) => readonly ScaledRankOne[]) {
   return Array.from({ length: numRows }, (_, row) => choose(row))
 }
 

@@ -3,7 +3,7 @@
 
 import type { SafetensorsFile } from '../checkpoint/safetensors.ts'
 import type { TensorInfo } from '../checkpoint/safetensors-header.ts'
-import type { Component, ModuleUpdate } from '../contracts/adapter.ts'
+import type { ModuleUpdate, RankOne } from '../contracts/adapter.ts'
 import { type LinearModule, type ModelConfig, moduleShape } from '../contracts/checkpoint.ts'
 import { ServerError } from '../errors.ts'
 import type { AdapterConfig } from './adapter-config.ts'
@@ -92,7 +92,7 @@ export function readMatrices(
 }
 
 /** The same as rank-1 components: views, not copies. */
-export function componentsOf(matrices: readonly AdapterMatrices[]): readonly Component[] {
+export function componentsOf(matrices: readonly AdapterMatrices[]): readonly RankOne[] {
   const numComponents = Math.max(...matrices.map(({ rank }) => rank))
   const components: ModuleUpdate[][] = Array.from({ length: numComponents }, () => [])
   for (const { layer, module, rank, a, b } of matrices) {

@@ -5,7 +5,7 @@ import { createHash } from 'node:crypto'
 import type { FileHandle } from 'node:fs/promises'
 import { safetensorsFromBuffer } from '../checkpoint/safetensors.ts'
 import { parseHeader, readHeaderLength } from '../checkpoint/safetensors-header.ts'
-import type { Component } from '../contracts/adapter.ts'
+import type { RankOne } from '../contracts/adapter.ts'
 import { type LinearModule, linearModules, type ModelConfig } from '../contracts/checkpoint.ts'
 import { ServerError } from '../errors.ts'
 import { type AdapterConfig, parseAdapterConfig } from './adapter-config.ts'
@@ -35,7 +35,7 @@ export interface LoadedAdapter {
   readonly numLayers: number
   readonly manifest: Manifest
   /** `rank` of them. */
-  readonly components: readonly Component[]
+  readonly components: readonly RankOne[]
 }
 
 export interface ReadAdapterOptions {

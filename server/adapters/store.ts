@@ -8,7 +8,7 @@ import {
   type AdapterSummary,
   type AppliedAdapter,
   adapterNamePattern,
-  type ScaledComponent,
+  type ScaledRankOne,
 } from '../contracts/adapter.ts'
 import type { LinearModule, ModelConfig } from '../contracts/checkpoint.ts'
 import { ServerError } from '../errors.ts'
@@ -43,7 +43,7 @@ export interface AdapterStoreOptions {
 export interface AcquiredAdapters {
   readonly applied: readonly AppliedAdapter[]
   /** One per rank. */
-  readonly components: readonly ScaledComponent[]
+  readonly components: readonly ScaledRankOne[]
   /** Idempotent. Afterwards the adapters may be evicted. */
   release(): void
 }

@@ -2,7 +2,7 @@
 // it is read is read again, so that no version is a mixture.
 
 import { setTimeout as sleep } from 'node:timers/promises'
-import { type Component, componentBytes } from '../contracts/adapter.ts'
+import { type RankOne, rankOneBytes } from '../contracts/adapter.ts'
 import type { LinearModule, ModelConfig } from '../contracts/checkpoint.ts'
 import { type ErrorBody, ServerError } from '../errors.ts'
 import { type AdapterFolder, readFingerprint } from './adapter-folder.ts'
@@ -14,7 +14,7 @@ import { nameAdapter } from './summary.ts'
 export interface AdapterVersion {
   readonly about: Omit<LoadedAdapter, 'components'>
   /** One per rank. */
-  readonly components: readonly Component[]
+  readonly components: readonly RankOne[]
   readonly bytes: number
   /** The state of the folder in which it was read. */
   readonly fingerprint: string
@@ -85,7 +85,7 @@ export function createVersions(options: VersionsOptions): Versions {
     failures.delete(id)
     for (const warning of adapter.manifest.warnings) options.onNotice(`Adapter "${id}": ${warning}`)
     const { components, ...about } = adapter
-    const bytes = components.reduce((sum, component) => sum + componentBytes(component), 0)
+    const bytes = components.reduce((sum, component) => sum + rankOneBytes(component), 0)
     return { about, components, bytes, fingerprint, order }
   }
 

@@ -77,11 +77,11 @@ export interface ModuleUpdate {
  * A rank-1 update: at most one vector pair a module; modules that are not adapted are absent. An
  * adapter of rank r is r of them.
  */
-export type Component = readonly ModuleUpdate[]
+export type RankOne = readonly ModuleUpdate[]
 
-/** A component as a row of the batch runs with it. */
-export interface ScaledComponent {
-  readonly component: Component
+/** A rank-1 update as a row of the batch runs with it. */
+export interface ScaledRankOne {
+  readonly component: RankOne
   readonly scale: number
 }
 
@@ -90,7 +90,7 @@ export function rowWidth(rank: number): number {
   return 2 ** Math.ceil(Math.log2(rank))
 }
 
-export function componentBytes(component: Component): number {
+export function rankOneBytes(component: RankOne): number {
   return component.reduce((sum, { a, b }) => sum + a.byteLength + b.byteLength, 0)
 }
 

@@ -1,13 +1,13 @@
 // One choice of a request: its tokens, how many of them have keys and values, and what it says.
 // It owns its counters: callers say what happened, nobody else assigns them.
 
-import type { ScaledComponent } from '../contracts/adapter.ts'
+import type { ScaledRankOne } from '../contracts/adapter.ts'
 import type { GenerationEvent, PromptTokenLogprobs } from '../contracts/generation.ts'
 import { logprobsOf, type RankedToken } from '../sampling/logprobs.ts'
 import { createOutput, describeToken, type OutputOptions } from './output.ts'
 
 export interface SequenceOptions extends OutputOptions {
-  readonly components: readonly ScaledComponent[]
+  readonly components: readonly ScaledRankOne[]
   /** Sequences of one key compute the same keys and values for the same tokens. */
   readonly cacheKey: string
   /** Shown again where the request wants its prompt echoed. */

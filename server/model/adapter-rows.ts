@@ -5,7 +5,7 @@
 // components is padded with zeros, which add nothing. A site that no row uses has width 0 and costs
 // nothing; on an accelerator it has width 1 and holds zeros.
 
-import { rowWidth, type ScaledComponent } from '../contracts/adapter.ts'
+import { rowWidth, type ScaledRankOne } from '../contracts/adapter.ts'
 import {
   cpuTarget,
   type GraphTarget,
@@ -63,7 +63,7 @@ interface Site {
 
 /** What a row holds; `updates` by site, in the order of the components. */
 interface Row {
-  readonly components: readonly ScaledComponent[]
+  readonly components: readonly ScaledRankOne[]
   readonly updates: readonly (readonly Update[])[]
 }
 
@@ -132,7 +132,7 @@ export function createAdapterRows(options: AdapterRowsOptions) {
      * Makes rows 0 … n − 1 hold these components. True when the memory was laid out anew, so that
      * earlier views must not be used any more.
      */
-    write(rowComponents: readonly (readonly ScaledComponent[])[]): boolean {
+    write(rowComponents: readonly (readonly ScaledRankOne[])[]): boolean {
       const changed: number[] = []
       for (const [row, components] of rowComponents.entries()) {
         if (areSame(held[row]?.components, components)) continue
@@ -217,10 +217,7 @@ function writeRow(site: Site, row: number, updates: readonly Update[], floats: F
   b.fill(0, updates.length * outer)
 }
 
-function areSame(
-  x: readonly ScaledComponent[] | undefined,
-  y: readonly ScaledComponent[],
-): boolean {
+function areSame(x: readonly ScaledRankOne[] | undefined, y: readonly ScaledRankOne[]): boolean {
   if (x === y) return true
   if (x?.length !== y.length) return false
   return x.every(({ component, scale }, i) => {
@@ -230,7 +227,7 @@ function areSame(
 
 /** A row's updates by site; a module without a site is a bug. */
 function updatesBySite(
-  components: readonly ScaledComponent[],
+  components: readonly ScaledRankOne[],
   siteIndex: ReadonlyMap<string, number>,
   numSites: number,
 ): Update[][] {

@@ -2,7 +2,7 @@
 // compute the same few steps on the device and on the CPU. Two layers bound the cost: the head of a large
 // model takes seconds and some gigabytes, and further layers are more of the same.
 
-import type { Component, ScaledComponent } from '../contracts/adapter.ts'
+import type { RankOne, ScaledRankOne } from '../contracts/adapter.ts'
 import {
   type GraphTarget,
   type LinearModule,
@@ -71,7 +71,7 @@ async function runSteps(
   const capacity = 16
   const runnerOptions = { graphPath, config, target, sites, threads, accelerator }
   const runner = createRunner({ ...runnerOptions, rows, shape: { rows, capacity }, maxChunk: 4 })
-  const base: ScaledComponent[] = []
+  const base: ScaledRankOne[] = []
   const adapted = [{ component: wavyComponent(config, sites), scale: 1 }]
   const results: Float32Array[] = []
   function token(i: number): number {
@@ -101,7 +101,7 @@ async function runSteps(
 }
 
 /** An adapter strong enough to be seen. */
-function wavyComponent(config: ModelConfig, sites: readonly LinearModule[]): Component {
+function wavyComponent(config: ModelConfig, sites: readonly LinearModule[]): RankOne {
   return Array.from({ length: config.numLayers }, (_, layer) =>
     sites.map((module) => {
       const { inner, outer } = moduleShape(config, module)

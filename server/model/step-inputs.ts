@@ -1,7 +1,7 @@
 // The small inputs of the decoder graph that say what a run computes: token ids, lengths, and of how many
 // tokens logits are wanted. Overwritten before each run.
 
-import type { ScaledComponent } from '../contracts/adapter.ts'
+import type { ScaledRankOne } from '../contracts/adapter.ts'
 import { type AnyTensor, allocateTensor } from '../runtime/session.ts'
 
 export interface PrefillInput {
@@ -9,7 +9,7 @@ export interface PrefillInput {
   readonly tokens: readonly number[]
   /** Tokens of this row already in the cache. */
   readonly past: number
-  readonly components: readonly ScaledComponent[]
+  readonly components: readonly ScaledRankOne[]
   /** Of how many of the last tokens logits are wanted; 1 unless said. */
   readonly numLogits?: number
 }
@@ -17,7 +17,7 @@ export interface PrefillInput {
 export interface DecodeRow {
   readonly token: number
   readonly past: number
-  readonly components: readonly ScaledComponent[]
+  readonly components: readonly ScaledRankOne[]
 }
 
 /** `rows`: most rows of a decode step. `maxChunk`: most new tokens in one prefill. */

@@ -3,7 +3,7 @@
 // therefore says something else. It checks what the real runner takes for granted.
 
 import assert from 'node:assert/strict'
-import type { Component } from '../../server/contracts/adapter.ts'
+import type { RankOne } from '../../server/contracts/adapter.ts'
 import {
   type GenerateRequest,
   type GenerationEvent,
@@ -65,7 +65,7 @@ export function replying(replies: Readonly<Record<string, readonly number[] | st
 }
 
 /** A component that is told from others by its number alone. */
-export const numbered = (number: number): Component => {
+export const numbered = (number: number): RankOne => {
   const vector = Float32Array.of(number)
   return [{ layer: 0, module: 'up_proj', a: vector, b: vector }]
 }

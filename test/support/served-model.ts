@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createAdapterStore } from '../../server/adapters/store.ts'
 import { openCheckpoint } from '../../server/checkpoint/checkpoint.ts'
-import type { ScaledComponent } from '../../server/contracts/adapter.ts'
+import type { ScaledRankOne } from '../../server/contracts/adapter.ts'
 import type { Kernels, LinearModule, WeightFormat } from '../../server/contracts/checkpoint.ts'
 import type { KvCacheDtype } from '../../server/contracts/engine.ts'
 import type { FloatType } from '../../server/contracts/float-type.ts'
@@ -94,7 +94,7 @@ export async function openServedModel({
       return (await store.acquire({ adapters, required: null })).components
     },
     /** The token with the largest logit continued `count` times, alone in row 0. */
-    async greedy(prompt: readonly number[], components: readonly ScaledComponent[], count: number) {
+    async greedy(prompt: readonly number[], components: readonly ScaledRankOne[], count: number) {
       let logits = await runner.prefill({ row: 0, tokens: prompt, past: 0, components })
       const tokens: number[] = []
       const gaps: number[] = []
