@@ -1,5 +1,5 @@
-// Adapters in memory, by generated use: what is held is never freed, what is freed is freed once, and
-// the bytes of all are those that are counted.
+// Adapters in memory, by generated use: what is held is never freed, what is freed is freed once,
+// and the bytes of all are those that are counted.
 
 import assert from 'node:assert/strict'
 import { test } from 'node:test'

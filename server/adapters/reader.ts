@@ -5,7 +5,7 @@
 import { ServerError } from '../errors.ts'
 import { startThread, ThreadEnded } from '../threads/thread.ts'
 import { type ReadAdapter, toLoaded, UnservedModules } from './peft.ts'
-import { type ReadOutcome, readTask } from './reader-thread.ts'
+import { type ReadOutcome, readTask } from './read-task.ts'
 
 export interface AdapterReader {
   readonly read: ReadAdapter

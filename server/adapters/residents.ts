@@ -23,8 +23,8 @@ export interface Residents {
   /** Holds the one of that name, where it is of this state of the folder. */
   hold(id: string, fingerprint: string): Hold | null
   /**
-   * Holds a version, or the one of its name where that was read later. Makes it resident where it may
-   * take memory; null: there is none.
+   * Holds a version, or the one of its name where that was read later. Makes it resident where it
+   * may take memory; null: it may not, or there is none.
    */
   keep(version: AdapterVersion, mayTakeMemory: boolean): Hold | null
   /** Is no longer found by its name; the last release frees its memory. */

@@ -1,7 +1,7 @@
 // The adapters folder and what of it is in memory. Adapters are read on demand, validated wholly
 // before a request sees them, and evicted least recently used first, never while a request uses
-// them; a request that finds no free memory waits for it. A folder that changed on disk is a new version:
-// requests under way keep the old one.
+// them; a request that finds no free memory waits for it. A folder that changed on disk is a new
+// version: requests under way keep the old one.
 
 import {
   type AdapterSelection,
@@ -13,11 +13,12 @@ import {
 import type { LinearModule, ModelConfig } from '../contracts/checkpoint.ts'
 import { ServerError } from '../errors.ts'
 import { type AdapterFolder, findAdapterFolder, readFingerprint } from './adapter-folder.ts'
+import { checkCombination, refuseRepeats } from './combination.ts'
 import { createListing } from './listing.ts'
 import { createMemoryQueue } from './memory-queue.ts'
-import { type ReadAdapter, readPeftAdapter, refuseRank } from './peft.ts'
+import { type ReadAdapter, readPeftAdapter } from './peft.ts'
 import { createResidents, type Hold } from './residents.ts'
-import { decideStrengths, requireNamed } from './strength.ts'
+import { requireNamed } from './strength.ts'
 import { nameAdapter } from './summary.ts'
 import { type AdapterVersion, createVersions } from './versions.ts'
 
@@ -94,7 +95,7 @@ export function createAdapterStore(options: AdapterStoreOptions): AdapterStore {
     })
   }
 
-  /** The adapter as it is on disk now: the resident, held already, if that is still true; else read. */
+  /** The adapter as it is on disk now: the resident one, held, if that is still true; else read. */
   async function findOrRead(id: string): Promise<Hold | AdapterVersion> {
     const folder = requireFolder(id)
     return residents.hold(id, readFingerprint(folder)) ?? versions.read(folder)
@@ -119,7 +120,7 @@ export function createAdapterStore(options: AdapterStoreOptions): AdapterStore {
         if (isHold(item)) holds.add(item)
         found.push(item)
       }
-      checkTogether(selection, found.map(versionOf), options)
+      checkCombination(selection, found.map(versionOf), options)
       const used: Hold[] = []
       for (const item of found) {
         const mayTakeMemory = isFirstInLine || queue.isEmpty
@@ -132,7 +133,7 @@ export function createAdapterStore(options: AdapterStoreOptions): AdapterStore {
         used.push(hold)
       }
       // A newer version may have become resident while the others were read.
-      const strengths = checkTogether(selection, used.map(versionOf), options)
+      const strengths = checkCombination(selection, used.map(versionOf), options)
       return acquired(used, strengths, queue.memoryMayBeFree)
     } catch (error) {
       letGo()
@@ -188,40 +189,10 @@ function acquired(
   }
 }
 
-/** These versions may serve the request; returns how strong each is. */
-function checkTogether(
-  selection: AdapterSelection,
-  versions: readonly AdapterVersion[],
-  { maxRankPerRow, maxBytes }: AdapterStoreOptions,
-): readonly number[] {
-  const names = selection.adapters.map(({ id }) => id).join(' + ')
-  const rank = versions.reduce((sum, { about }) => sum + about.rank, 0)
-  if (rank > maxRankPerRow) refuseRank(names, rank, maxRankPerRow)
-  const bytes = versions.reduce((sum, version) => sum + version.bytes, 0)
-  if (bytes > maxBytes) {
-    throw new ServerError(
-      'adapter_limit',
-      `${names} would take ${bytes} bytes; --adapter-memory holds ${maxBytes}. Raise it.`,
-    )
-  }
-  return decideStrengths(
-    selection,
-    versions.map(({ about }) => about.manifest.defaultScale),
-  )
-}
-
 function requireInside(root: string, id: string): AdapterFolder | null {
   try {
     return findAdapterFolder(root, id)
   } catch (error) {
     throw nameAdapter(id, error)
   }
-}
-
-function refuseRepeats({ adapters }: AdapterSelection): void {
-  const repeated = adapters.find(({ id }, i) => adapters.findIndex((ref) => ref.id === id) !== i)
-  if (repeated === undefined) return
-  throw new ServerError('adapter_conflict', `Adapter "${repeated.id}" is named twice.`, {
-    param: 'adapter',
-  })
 }

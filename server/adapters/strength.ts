@@ -4,7 +4,7 @@
 import type { AdapterFloor, AdapterRef, AdapterSelection } from '../contracts/adapter.ts'
 import { ServerError } from '../errors.ts'
 
-/** The strength of each adapter; `defaults` are theirs in the same order. Throws adapter_required. */
+/** Of each adapter; `defaults` are theirs in the same order. Throws adapter_required. */
 export function decideStrengths(
   selection: AdapterSelection,
   defaults: readonly number[],

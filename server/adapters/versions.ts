@@ -1,5 +1,5 @@
-// Adapters as they are on disk now. A folder that changes is another version; one that changes while
-// it is read is read again, so that no version is a mixture.
+// Adapters as they are on disk now. A folder that changes is another version; one that changes
+// while it is read is read again, so that no version is a mixture.
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type RankOne, rankOneBytes } from '../contracts/adapter.ts'

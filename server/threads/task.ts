@@ -1,5 +1,5 @@
-// Work that may be done in a thread of its own. The module that defines a task is the thread's entry:
-// started for it, the module does what it is ordered, one order after the other.
+// Work that may be done in a thread of its own. The module that defines a task is the thread's
+// entry: started for it, the module does what it is ordered, one order after the other.
 
 import { type MessagePort, parentPort, workerData } from 'node:worker_threads'
 import { type OnBytes, type Order, type Report, reportError, type ThreadData } from './protocol.ts'

@@ -5,8 +5,8 @@
 //   model: "a", "<base>:a", "<base>:none"
 //
 // The base model's id, "", null and [] name no adapter: then --default-adapter applies; only `none`
-// means none. Fields that name adapters must agree in ids and strengths, otherwise 400; a field that
-// names no strength agrees with any.
+// means none. Fields that name adapters must agree in ids and strengths, otherwise 400; a field
+// that names no strength agrees with any.
 
 import { z } from 'zod'
 import {
