@@ -6,8 +6,9 @@ export interface Budget {
 }
 
 /**
- * What is left of `minutes` (null: no bound) is shared evenly by the sections that are left, so what
- * one does not need goes to the later ones. A round begins when one as long as the last still fits.
+ * What is left of `minutes` (null: no bound) is shared evenly by the sections that are left, so
+ * what one does not need goes to the later ones. A round begins when one as long as the last still
+ * fits.
  */
 export function createBudget(
   minutes: number | null,

@@ -4,12 +4,12 @@
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import type { LinearModule } from '../server/contracts/checkpoint.ts'
-import { writeGgufModel } from './gguf-model.ts'
+import { writeGgufModel } from './gguf/gguf-model.ts'
+import { writeRandomAdapters } from './models/random-adapters.ts'
+import { writeRandomCheckpoint } from './models/random-checkpoint.ts'
+import { type ShapeName, shapes } from './models/shapes.ts'
+import { type WeightType, weightTypes } from './models/weight-types.ts'
 import { ensureGraph } from './peers/engine-runner.ts'
-import { writeRandomAdapters } from './random-adapters.ts'
-import { writeRandomCheckpoint } from './random-checkpoint.ts'
-import { type ShapeName, shapes } from './shapes.ts'
-import { type WeightType, weightTypes } from './weight-types.ts'
 
 export interface BenchFiles {
   readonly root: string

@@ -9,22 +9,22 @@ import {
   ensureGguf,
   ensureOurGraph,
 } from './files.ts'
+import { adapterName } from './models/random-adapters.ts'
+import { shapes } from './models/shapes.ts'
+import { weightTypes } from './models/weight-types.ts'
 import type { BenchOptions } from './options.ts'
 import { type PeerProcess, startPeer } from './peer-process.ts'
 import { weightFlags } from './peers/engine-runner.ts'
-import { coldAdapters, firstColdAdapter, httpAdapters, type PeerUse } from './plan.ts'
-import { adapterName } from './random-adapters.ts'
-import { shapes } from './shapes.ts'
-import { weightTypes } from './weight-types.ts'
+import type { PeerUse } from './sections/section.ts'
+import { coldAdapters, firstColdAdapter, httpAdapters } from './sections/switch.ts'
 
 const rows = 8
 /** Prompt, decoded tokens and a little more. */
 const capacity = 1024
 
-const node = (peer: string): [string, string] => [
-  process.execPath,
-  join(import.meta.dirname, 'peers', `${peer}.js`),
-]
+function node(peer: string): [string, string] {
+  return [process.execPath, join(import.meta.dirname, 'peers', `${peer}.js`)]
+}
 
 export async function launchPeer(
   use: PeerUse,

@@ -1,21 +1,19 @@
-// The benchmark: plans, runs section by section, and writes JSON, Markdown and SVG after each, so that
+// The benchmark: plans, runs section by section, and writes JSON and Markdown after each, so that
 // what was measured is kept when the rest is not. scripts/bench.mjs installs, builds and calls it.
 
-import { execFileSync } from 'node:child_process'
-import { mkdirSync, writeFileSync } from 'node:fs'
-import { availableParallelism, cpus, totalmem } from 'node:os'
-import { join } from 'node:path'
 import { performance } from 'node:perf_hooks'
 import { createBudget } from './budget.ts'
+import { readCommit } from './commit.ts'
 import { locateFiles } from './files.ts'
 import { launchPeer } from './launch.ts'
+import { describeMachine } from './machine.ts'
 import { type BenchOptions, parseOptions } from './options.ts'
+import { createOutput } from './output.ts'
 import { planSections } from './plan.ts'
-import { renderPlot } from './plot.ts'
-import { renderReport } from './report.ts'
-import type { Machine, Results, SectionResult } from './results.ts'
+import type { Results, SectionResult } from './results.ts'
 import { runSection } from './run.ts'
 
+export { writeDocs } from './doc-blocks.ts'
 export { usage } from './options.ts'
 
 export interface BenchInput {
@@ -27,30 +25,31 @@ export interface BenchInput {
 
 /** Throws on flags that make no sense, before anything is installed or built. */
 export function checkArguments(args: readonly string[]): BenchOptions {
-  return parseOptions(args)
+  const options = parseOptions(args)
+  if (planSections(options).length > 0) return options
+  throw new Error('these flags leave nothing to measure: no such section has all its --peers')
 }
 
-export async function runBenchmark({ root, args, output }: BenchInput): Promise<string> {
-  const options = parseOptions(args)
+/** Returns the path of the results, without the ending. */
+export async function runBenchmark({ root, args, output: folder }: BenchInput): Promise<string> {
+  const options = checkArguments(args)
   const files = locateFiles(root)
   const sections = planSections(options)
-  const date = new Date().toISOString()
-  const name = `${date.slice(0, 16).replace(':', '')}${options.isQuick ? '-quick' : ''}`
-  mkdirSync(output, { recursive: true })
-  const base = join(output, name)
+  const output = createOutput(folder, options)
   const done: SectionResult[] = []
   const progress = createProgress(sections.map(({ cases }) => cases.length * (options.rounds + 1)))
   const start = performance.now()
   const budget = createBudget(options.minutes, sections.length, () => performance.now() - start)
-  const about = {
-    date,
-    commit: readCommit(root),
+  const results: Results = {
+    date: new Date().toISOString(),
+    ...readCommit(root),
     command: ['npm run bench --', ...args].join(' '),
     machine: describeMachine(),
     rounds: options.rounds,
     threads: options.threads,
     promptTokens: options.promptTokens,
     decodeTokens: options.decodeTokens,
+    sections: done,
   }
   for (const [i, section] of sections.entries()) {
     const title = `[${i + 1}/${sections.length}] ${section.title} · ${section.shape}`
@@ -63,12 +62,9 @@ export async function runBenchmark({ root, args, output }: BenchInput): Promise<
         onStep: (what) => progress.step(`${title} · ${what}`, !what.startsWith('loading')),
       }),
     )
-    const results: Results = { ...about, sections: done }
-    writeFileSync(`${base}.json`, `${JSON.stringify(results, null, 1)}\n`)
-    writeFileSync(`${base}.md`, renderReport(results))
-    writeFileSync(`${base}.svg`, renderPlot(results))
+    output.keep(results)
   }
-  return base
+  return output.finish(results)
 }
 
 function createProgress(stepsOfSections: readonly number[]) {
@@ -89,26 +85,6 @@ function createProgress(stepsOfSections: readonly number[]) {
   }
 }
 
-const minutes = (seconds: number): string =>
-  seconds < 90 ? `${Math.round(seconds)} s` : `${Math.round(seconds / 60)} min`
-
-function describeMachine(): Machine {
-  return {
-    cpu: cpus()[0]?.model.trim() ?? 'unknown',
-    cores: availableParallelism(),
-    memoryGiB: Math.round(totalmem() / 2 ** 30),
-    platform: `${process.platform} ${process.arch}`,
-    node: process.versions.node,
-  }
-}
-
-function readCommit(root: string): string {
-  const git = (...args: string[]) =>
-    execFileSync('git', args, { cwd: root, encoding: 'utf8' }).trim()
-  try {
-    const changed = git('status', '--porcelain', '--', 'server', 'bench') !== ''
-    return `${git('rev-parse', '--short', 'HEAD')}${changed ? ' with changes' : ''}`
-  } catch {
-    return 'unknown'
-  }
+function minutes(seconds: number): string {
+  return seconds < 90 ? `${Math.round(seconds)} s` : `${Math.round(seconds / 60)} min`
 }

@@ -1,7 +1,8 @@
-// The benchmark's flags. Parsing is pure: arguments come in, options or an error with the rule come out.
+// The benchmark's flags. Parsing is pure: arguments come in, options or an error with the rule come
+// out.
 
 import { parseArgs } from 'node:util'
-import { type ShapeName, shapes } from './shapes.ts'
+import { type ShapeName, shapes } from './models/shapes.ts'
 
 export const sectionNames = [
   'decode',
@@ -57,6 +58,8 @@ export const usage = `npm run bench -- [flags]
   --tokens <n>           tokens that each stream decodes (128)
   --output <folder>      where the results go (bench/results)
   --no-build             use dist/ as it is
+  --write-docs           write the tables of README.md and docs/PERFORMANCE.md from the committed
+                         results; measures nothing
 `
 
 const flags = {
@@ -76,13 +79,15 @@ const maxRows = 8
 export function parseOptions(args: readonly string[]): BenchOptions {
   const { values } = parseArgs({ args: [...args], options: flags })
   const isQuick = values.quick
-  const numbers = (name: string, text: string, max: number) =>
-    text.split(',').map((part) => {
+  function numbers(name: string, text: string, max: number) {
+    return text.split(',').map((part) => {
       const value = Number(part)
       if (Number.isInteger(value) && value >= 1 && value <= max) return value
       throw new Error(`--${name} takes whole numbers from 1 to ${max}; got ${part}`)
     })
-  const number = (name: string, text: string, max: number) => {
+  }
+
+  function number(name: string, text: string, max: number) {
     const all = numbers(name, text, max)
     if (all.length > 1) throw new Error(`--${name} takes one number; got ${text}`)
     return all[0]!

@@ -27,7 +27,7 @@ export async function startPeer(
   const child = spawn(program, [...args, JSON.stringify(spec)], { stdio: 'pipe', env })
   const exit = once(child, 'exit').catch(() => [1])
   let printed = ''
-  const keep = (text: string) => {
+  function keep(text: string) {
     printed = `${printed}${text}`.slice(-4000)
   }
   child.on('error', (error) => keep(String(error)))

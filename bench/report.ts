@@ -1,28 +1,48 @@
-// Results as Markdown: what was compared with what and whether the targets are met, then every number.
+// Results as Markdown: what was compared with what and whether the targets are met, then every
+// number.
 
-import type { Case, Comparison, PeerUse, Target } from './plan.ts'
+import { showCommit } from './commit.ts'
+import { showMachine } from './machine.ts'
+import { table, wrap } from './markdown.ts'
+import { weightTypes } from './models/weight-types.ts'
 import { type Outcome, outcomesOf, type Results, type SectionResult } from './results.ts'
+import type { Comparison, PeerUse, Target } from './sections/section.ts'
 import { spread } from './statistics.ts'
-import { weightTypes } from './weight-types.ts'
 
 export function renderReport(results: Results): string {
-  const { machine, sections } = results
+  const { sections } = results
   return [
     '# Benchmark',
     '',
-    `\`${results.command}\` · commit ${results.commit} · ${results.date}  `,
-    `${machine.cpu}, ${machine.cores} cores, ${machine.memoryGiB} GiB · ${machine.platform} · Node ${machine.node}  `,
-    `${results.threads} threads for every engine · ${roundsOf(results)}, interleaved · prompt ${results.promptTokens} tokens, ` +
-      `decode ${results.decodeTokens} tokens a stream after it`,
+    ...aboutLines(results),
     '',
-    'Ratios are medians of the rounds’ own ratios (both sides measured seconds apart); above 1 the first is faster, or, ' +
-      'for times, longer. Bits are bits per weight, scales included. Weights are random, tokens are made up; nothing is ' +
-      'sampled but over HTTP.',
+    ...wrap(explanation),
     '',
     ...renderTargets(sections),
     ...sections.flatMap((result) => renderSection(result, results)),
     ...renderVersions(sections),
   ].join('\n')
+}
+
+export const explanation =
+  "Ratios are medians of the rounds' own ratios (both sides measured seconds apart); above 1 the " +
+  'first is faster, or, for times, longer. Bits are bits per weight, scales included. Weights ' +
+  'are random, tokens are made up; nothing is sampled but over HTTP.'
+
+/** Command, commit, machine and settings, a line each. */
+export function aboutLines(results: Results): string[] {
+  const { command, date, machine, threads, promptTokens, decodeTokens } = results
+  const lines = [
+    `\`${command}\` · ${showCommit(results)} · ${date.slice(0, 10)}`,
+    showMachine(machine),
+    `${threads} threads for every engine · ${roundsOf(results)}, interleaved · ` +
+      `prompt ${promptTokens} tokens, decode ${decodeTokens} tokens a stream after it`,
+  ]
+  return lines.flatMap((text, i) => {
+    const wrapped = wrap(text)
+    // Two spaces at the end keep the lines apart.
+    return i === lines.length - 1 ? wrapped : [...wrapped.slice(0, -1), `${wrapped.at(-1)}  `]
+  })
 }
 
 /** Those that were run: a run that must end in time leaves some out. */
@@ -42,21 +62,29 @@ function renderTargets(sections: readonly SectionResult[]): string[] {
   return ['## Targets', '', ...table(['shape', ...outcomeHeads], rows), '']
 }
 
-const outcomeHeads = ['comparison', 'bits', 'median', 'min–max', 'target', '']
+export const outcomeHeads = ['comparison', 'bits', 'median', 'min–max', 'rounds', 'target', '']
 
-function outcomeCells({ comparison, spread, isMet }: Outcome, result: SectionResult): string[] {
+export function outcomeCells(outcome: Outcome, result: SectionResult): string[] {
+  const { comparison } = outcome
+  return [comparison.what, comparedBits(comparison, result), ...targetCells(outcome)]
+}
+
+/** The numbers of a comparison, from its median on. */
+export function targetCells({ comparison, spread, isMet }: Outcome): string[] {
   return [
-    comparison.what,
-    comparedBits(comparison, result),
     showNumber(spread.median),
     `${showNumber(spread.min)}–${showNumber(spread.max)}`,
+    String(spread.n),
     showTarget(comparison.target),
     isMet === null ? '' : isMet ? 'met' : '**not met**',
   ]
 }
 
 function comparedBits(comparison: Comparison, { section }: SectionResult): string {
-  const bitsOf = (id: string) => bits(section.cases.find((one) => one.id === id)?.use)
+  function bitsOf(id: string) {
+    return bits(section.cases.find((one) => one.id === id)?.use)
+  }
+
   switch (comparison.kind) {
     case 'ratio':
       return [bitsOf(comparison.top), bitsOf(comparison.bottom)].join(' : ')
@@ -66,10 +94,11 @@ function comparedBits(comparison: Comparison, { section }: SectionResult): strin
   }
 }
 
-const bits = (use: PeerUse | undefined): string =>
-  use?.weights ? String(weightTypes[use.weights].bits) : ''
+function bits(use: PeerUse | undefined): string {
+  return use?.weights ? String(weightTypes[use.weights].bits) : ''
+}
 
-function showTarget(target: Target | null): string {
+export function showTarget(target: Target | null): string {
   switch (target?.kind) {
     case undefined:
       return ''
@@ -88,7 +117,7 @@ function renderSection(result: SectionResult, { threads, machine }: Results): st
   const isBusy = Math.max(...load) > Math.max(threads, machine.cores) + 1
   const described = new Map(section.cases.map((one) => [one.id, one]))
   const rows = cases.map(({ id, values }) => {
-    const { use, work, unit } = described.get(id) as Case
+    const { use, work, unit } = described.get(id)!
     const { median, min, max, n } = spread(values)
     return [
       work,
@@ -105,7 +134,7 @@ function renderSection(result: SectionResult, { threads, machine }: Results): st
     '',
     `Load average ${load[0].toFixed(2)} before, ${load[1].toFixed(2)} after.`,
     ...(isBusy ? ['**Other work ran on this machine: do not trust these numbers.**'] : []),
-    ...missing.map(({ peer, reason }) => `\n**${peer} was not run:** ${reason}`),
+    ...missing.flatMap(({ peer, reason }) => ['', ...wrap(`**${peer} was not run:** ${reason}`)]),
     '',
     ...table(['work', 'engine', 'bits', 'median', 'min–max', 'rounds'], rows),
     '',
@@ -132,9 +161,9 @@ function renderVersions(sections: readonly SectionResult[]): string[] {
     string,
     object
   >
-  const lines = Object.entries(peers).map(([name, info]) => {
+  const lines = Object.entries(peers).flatMap(([name, info]) => {
     const facts = Object.entries(info).map(([key, value]) => `${key} ${String(value).trim()}`)
-    return `- ${name}: ${facts.join('; ')}`
+    return wrap(`- ${name}: ${facts.join('; ')}`, '  ')
   })
   return lines.length === 0 ? [] : ['## Engines', '', ...lines, '']
 }
@@ -151,9 +180,4 @@ export function showNumber(value: number): string {
   if (!Number.isFinite(value)) return '–'
   if (value >= 100) return value.toFixed(0)
   return value.toFixed(value >= 10 ? 1 : 2)
-}
-
-function table(heads: readonly string[], rows: readonly (readonly string[])[]): string[] {
-  const line = (cells: readonly string[]) => `| ${cells.join(' | ')} |`
-  return [line(heads), line(heads.map(() => '---')), ...rows.map(line)]
 }

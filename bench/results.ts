@@ -1,16 +1,11 @@
-// What a run measured, and what its comparisons come to. Pure; this is also the shape of the JSON file.
+// What a run measured, and what its comparisons come to. Pure; this is also the shape of the JSON
+// file.
 
+import type { Commit } from './commit.ts'
+import type { Machine } from './machine.ts'
 import type { Measurement, PeerInfo } from './peers/protocol.ts'
-import type { Case, Comparison, Section, Target } from './plan.ts'
+import type { Case, Comparison, Section, Target } from './sections/section.ts'
 import { pairedRatios, type Spread, spread } from './statistics.ts'
-
-export interface Machine {
-  readonly cpu: string
-  readonly cores: number
-  readonly memoryGiB: number
-  readonly platform: string
-  readonly node: string
-}
 
 export interface CaseResult {
   readonly id: string
@@ -30,9 +25,8 @@ export interface SectionResult {
   readonly peers: Readonly<Record<string, PeerInfo>>
 }
 
-export interface Results {
+export interface Results extends Commit {
   readonly date: string
-  readonly commit: string
   readonly command: string
   readonly machine: Machine
   readonly rounds: number

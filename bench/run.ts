@@ -1,13 +1,13 @@
-// Runs one section: its peers are loaded side by side, warmed up, and then measured in turn, round by
-// round, so that what else the machine does meets them all alike. One peer computes at a time.
+// Runs one section: its peers are loaded side by side, warmed up, and then measured in turn, round
+// by round, so that what else the machine does meets them all alike. One peer computes at a time.
 
 import { loadavg } from 'node:os'
 import { performance } from 'node:perf_hooks'
 import type { PeerProcess } from './peer-process.ts'
 import type { Measurement, PeerInfo } from './peers/protocol.ts'
-import type { Case, PeerUse, Section } from './plan.ts'
 import { engineName, gist } from './report.ts'
 import { inUnit, type SectionResult } from './results.ts'
+import type { Case, PeerUse, Section } from './sections/section.ts'
 
 export interface SectionOptions {
   readonly rounds: number
@@ -21,10 +21,13 @@ export interface SectionOptions {
 const warmUpTokens = 8
 
 /** The same work in little: caches and buffers are as large after a few steps as after many. */
-const warmUpArgs = ({ op, args }: Case): Case['args'] =>
-  op === 'decode' ? { ...args, tokens: warmUpTokens } : args
+function warmUpArgs({ op, args }: Case): Case['args'] {
+  return op === 'decode' ? { ...args, tokens: warmUpTokens } : args
+}
 
-const keyOf = (use: PeerUse): string => JSON.stringify(use)
+function keyOf(use: PeerUse): string {
+  return JSON.stringify(use)
+}
 
 export async function runSection(
   section: Section,
@@ -35,12 +38,14 @@ export async function runSection(
   const missing = new Map<string, { peer: string; reason: string }>()
   const measured = new Map<string, Measurement[]>()
 
-  const drop = (use: PeerUse, error: unknown) => {
+  function drop(use: PeerUse, error: unknown) {
     const reason = error instanceof Error ? error.message : String(error)
     missing.set(keyOf(use), { peer: engineName(use), reason: gist(reason) })
     console.error(`dutyfree: ${engineName(use)} is left out: ${reason}`)
   }
-  const running = () => section.cases.filter(({ use }) => !missing.has(keyOf(use)))
+  function running() {
+    return section.cases.filter(({ use }) => !missing.has(keyOf(use)))
+  }
 
   async function measure(one: Case, args: Case['args']): Promise<void> {
     try {

@@ -1,5 +1,6 @@
 // npm run bench -- [--quick] [--only decode,prefill] [--shape qwen2.5-0.5b] [--peers …] [--rounds 5] …
-// Measures dutyfree beside other engines, interleaved, and writes JSON, Markdown and a plot.
+// npm run bench -- --write-docs
+// Measures dutyfree beside other engines, interleaved, and writes JSON and Markdown.
 
 import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
@@ -44,6 +45,7 @@ const hasTransformers = () =>
 const own = {
   output: { type: 'string', default: join(root, 'bench', 'results') },
   'no-build': { type: 'boolean', default: false },
+  'write-docs': { type: 'boolean', default: false },
   help: { type: 'boolean', default: false },
 }
 const { values, tokens } = parseArgs({ options: own, strict: false, tokens: true })
@@ -65,6 +67,14 @@ if (values.help) {
   process.stdout.write(bench.usage)
   process.exit(0)
 }
+if (values['write-docs']) {
+  if (args.length > 0) {
+    console.error(`dutyfree: --write-docs measures nothing; got ${args.join(' ')}`)
+    process.exit(2)
+  }
+  console.error(`dutyfree: wrote the benchmark's tables of ${bench.writeDocs(root).join(', ')}`)
+  process.exit(0)
+}
 let options
 try {
   options = bench.checkArguments(args)
@@ -76,4 +86,4 @@ if (options.peers.includes('llama.cpp')) installPeers()
 if (options.peers.includes('transformers') && !hasTransformers()) installPython()
 const base = await bench.runBenchmark({ root, args, output: resolve(values.output) })
 console.log(readFileSync(`${base}.md`, 'utf8'))
-console.error(`dutyfree: results in ${base}.{json,md,svg}`)
+console.error(`dutyfree: results in ${base}.{json,md}`)

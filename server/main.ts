@@ -1,4 +1,4 @@
-// The composition root: flags → logger → metrics → engine → application → socket, and the way back.
+// The composition root: flags → logger → metrics → engine → application → socket.
 //   node dist/server/main.js [--flags]   (npm start builds first)
 
 import { existsSync, readFileSync } from 'node:fs'
@@ -10,7 +10,7 @@ import { type Config, engineOptions, parseCommand, renderHelp } from './config.t
 import type { EngineClient, EngineOptions } from './contracts/engine.ts'
 import type { Logger } from './contracts/logger.ts'
 import { createEngineClient } from './engine-client/client.ts'
-import { createLateEngine } from './engine-client/late.ts'
+import { createPendingEngine } from './engine-client/pending-engine.ts'
 import { createReplaceableClient } from './engine-client/replaceable-client.ts'
 import { ServerError } from './errors.ts'
 import { fetchCheckpoint } from './hub/checkpoint.ts'
@@ -21,14 +21,14 @@ import { createProgress } from './progress.ts'
 import { serve } from './serve.ts'
 
 /** package.json is above server/ and above dist/server/. */
-const readVersion = (): string => {
+function readVersion(): string {
   let folder = dirname(fileURLToPath(import.meta.url))
   while (!existsSync(join(folder, 'package.json'))) folder = dirname(folder)
   return JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8')).version
 }
 
 /** Null for a folder. What exists wins over what might be on a hub. */
-const findHubId = (folder: string, given: string): HubId | null => {
+function findHubId(folder: string, given: string): HubId | null {
   if (existsSync(join(folder, 'config.json'))) return null
   const id = existsSync(folder) ? null : parseHubId(given)
   if (id !== null) return id
@@ -38,7 +38,7 @@ const findHubId = (folder: string, given: string): HubId | null => {
   )
 }
 
-const main = async (): Promise<void> => {
+async function main(): Promise<void> {
   const command = parseCommand(process.argv.slice(2), process.env)
   if (command.kind === 'help') return void process.stdout.write(renderHelp())
   if (command.kind === 'version') return void process.stdout.write(`${readVersion()}\n`)
@@ -51,26 +51,33 @@ const main = async (): Promise<void> => {
   const metrics = createMetrics()
   const now = () => performance.now()
   const onProgress = createProgress({ terminal: process.stderr, logger, now })
-  const start = (options: EngineOptions) =>
-    createReplaceableClient({
+  function start(options: EngineOptions): EngineClient {
+    return createReplaceableClient({
       options,
       create: (options, observer) => createEngineClient({ options, observer, logger, onProgress }),
       observer: metrics,
       logger,
       availableBytes: () => process.availableMemory(),
     })
+  }
   /** The port is open while a checkpoint comes from the hub. */
-  const startLate = (id: HubId, settings: HubSettings) =>
-    createLateEngine({
+  function startPending(id: HubId, settings: HubSettings): EngineClient {
+    return createPendingEngine({
       observer: metrics,
       async create(signal) {
-        const checkConfig = parseModelConfig
-        const fetching = { id, settings, logger, signal, checkConfig, onProgress }
-        const model = await fetchCheckpoint(fetching)
+        const model = await fetchCheckpoint({
+          id,
+          settings,
+          logger,
+          signal,
+          checkConfig: parseModelConfig,
+          onProgress,
+        })
         return start({ ...options, model, servedModelName: config.servedModelName ?? id.repo })
       },
     })
-  const engine = id && settings ? startLate(id, settings) : start(options)
+  }
+  const engine = id && settings ? startPending(id, settings) : start(options)
   await serve({
     config,
     engine,
@@ -81,8 +88,8 @@ const main = async (): Promise<void> => {
   })
 }
 
-/** An adapter that every request shall run with must exist before the first one comes. */
-const checkOperatorsAdapters = async (config: Config, engine: EngineClient): Promise<void> => {
+/** The operator's own adapters (--require-adapter, --default-adapter) must exist before the first request. */
+async function checkOperatorsAdapters(config: Config, engine: EngineClient): Promise<void> {
   const wanted = {
     'require-adapter': config.requireAdapter,
     'default-adapter': config.defaultAdapter,
@@ -96,8 +103,10 @@ const checkOperatorsAdapters = async (config: Config, engine: EngineClient): Pro
   }
 }
 
-// Nothing that an engine left open may hold the process up.
-const exit = () => process.exit(0)
+function exit(): void {
+  // Nothing that an engine left open may hold the process up.
+  process.exit(0)
+}
 
 main().then(exit, (error: unknown) => {
   // One line for what an operator can act on; the stack only for what is our bug.

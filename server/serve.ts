@@ -19,7 +19,7 @@ export interface ServeOptions {
 }
 
 /** Resolves when the process may exit with code 0; rejects with ServerError when it cannot serve. */
-export const serve = async (options: ServeOptions): Promise<void> => {
+export async function serve(options: ServeOptions): Promise<void> {
   const { config, engine, metrics, logger, version } = options
   const app = createApp({ engine, config, observer: metrics, metrics, logger, version })
   const server = createHttpServer({ app, host: config.host, port: config.port, logger })
@@ -51,7 +51,7 @@ export const serve = async (options: ServeOptions): Promise<void> => {
   logger.info({ outcome }, 'stopped')
 }
 
-const startEngine = async (options: ServeOptions, url: string): Promise<'ready'> => {
+async function startEngine(options: ServeOptions, url: string): Promise<'ready'> {
   const { engine, logger, onReady } = options
   const model = await engine.ready()
   await onReady?.(model)
@@ -70,7 +70,7 @@ const startEngine = async (options: ServeOptions, url: string): Promise<'ready'>
   return 'ready'
 }
 
-const describe = ({ startup, weights }: ModelInfo): string => {
+function describe({ startup, weights }: ModelInfo): string {
   const { convertSeconds, loadSeconds, firstTokenSeconds, peakRssBytes } = startup
   const seconds = convertSeconds + loadSeconds + firstTokenSeconds
   return (
@@ -82,14 +82,14 @@ const describe = ({ startup, weights }: ModelInfo): string => {
 /** Ctrl-C under `npm start` arrives twice, from the terminal and from the parent: that is one signal. */
 const sameSignalMs = 300
 
-const listenForSignals = () => {
+function listenForSignals() {
   const second = new AbortController()
   let firstMs: number | undefined
   let onFirst: () => void = () => {}
   const first = new Promise<void>((resolve) => {
     onFirst = resolve
   })
-  const onSignal = () => {
+  function onSignal(): void {
     const nowMs = performance.now()
     if (firstMs !== undefined && nowMs - firstMs > sameSignalMs) second.abort()
     firstMs ??= nowMs

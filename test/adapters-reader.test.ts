@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { after, test } from 'node:test'
 import { findAdapterFolder } from '../server/adapters/adapter-folder.ts'
-import { readPeftAdapter } from '../server/adapters/peft.ts'
+import { readPeftAdapter, UnservedModules } from '../server/adapters/peft.ts'
 import { createAdapterReader } from '../server/adapters/reader.ts'
 import { within } from './support/deadline.ts'
 import { createTempFolder } from './support/temp-folder.ts'
@@ -53,9 +53,10 @@ test('a refusal for want of a module says which', async () => {
     model: smallModel,
   })
   writeAdapter(root, 'wide', { tensors })
-  await assert.rejects(read('wide'), {
-    code: 'unsupported_adapter',
-    needs: { adapterId: 'wide', modules: ['o_proj'], version: '' },
+  await assert.rejects(read('wide'), (error) => {
+    assert.ok(error instanceof UnservedModules)
+    assert.deepEqual([error.modules, error.served], [['o_proj'], modules])
+    return true
   })
 })
 

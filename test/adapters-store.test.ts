@@ -11,10 +11,12 @@ import {
   type AdapterStoreOptions,
   createAdapterStore,
 } from '../server/adapters/store.ts'
+import { ServerError } from '../server/errors.ts'
 import { within } from './support/deadline.ts'
 import { createTempFolder } from './support/temp-folder.ts'
 import {
   encodeSafetensors,
+  loraTensors,
   smallModel,
   type TestAdapter,
   upKey,
@@ -50,14 +52,17 @@ function createTestStore(
   return {
     root,
     store,
-    acquire: (...ids: string[]) => store.acquire(refsOf(ids)),
+    acquire: (...ids: string[]) => store.acquire(selectionOf(ids)),
     /** Refused where acquire would wait for room. */
-    acquireNow: (...ids: string[]) => store.acquire(refsOf(ids), AbortSignal.abort()),
+    acquireNow: (...ids: string[]) => store.acquire(selectionOf(ids), AbortSignal.abort()),
     numResident: () => store.usedBytes / adapterBytes,
   }
 }
 
-const refsOf = (ids: readonly string[]) => ids.map((id) => ({ id, scale: null }))
+const selectionOf = (ids: readonly string[]) => ({
+  adapters: ids.map((id) => ({ id, scale: null })),
+  required: null,
+})
 
 /** First row of A of layer 0. */
 const vector = ({ components }: AcquiredAdapters): number[] => [
@@ -90,10 +95,13 @@ test('a strength of null is the adapter’s own; each rank is a component', asyn
     a: { ...seeded(1, 2), manifest: { recommended_strength: 0.5 } },
     b: seeded(2),
   })
-  const held = await store.acquire([
-    { id: 'a', scale: null },
-    { id: 'b', scale: 2 },
-  ])
+  const held = await store.acquire({
+    adapters: [
+      { id: 'a', scale: null },
+      { id: 'b', scale: 2 },
+    ],
+    required: null,
+  })
   assert.equal(new Set(held.components.map(({ component }) => component)).size, 3)
   assert.deepEqual(
     held.components.map(({ scale }) => scale),
@@ -172,7 +180,7 @@ test('whoever waits for room gets it in turn, also when one of them gives up', a
   const signals = ids.map(() => new AbortController())
   const waits: Promise<unknown>[] = []
   for (const [i, id] of ids.slice(1).entries()) {
-    const wait = store.acquire(refsOf([id]), signals[i]!.signal).then(
+    const wait = store.acquire(selectionOf([id]), signals[i]!.signal).then(
       (held) => {
         order.push(id)
         assert.deepEqual(vector(held), vectorOf(i + 2))
@@ -419,6 +427,36 @@ test('an adapter with an ill-formed manifest serves; the operator is told, and s
     warnings.map((warning) => `Adapter "a": ${warning}`),
   )
   assert.match(warnings[0]!, /^manifest\.json: recommended_strength: .*ignored\.$/)
+})
+
+test('an adapter that changes modules without a site says what another engine would need', async () => {
+  const tensors = loraTensors({
+    rank: 1,
+    layers: [0],
+    modules: ['up_proj', 'down_proj'],
+    seed: 1,
+    model: smallModel,
+  })
+  const { acquire, store, root } = createTestStore({ wide: { tensors } })
+  const versionOf = async () => {
+    const error = await acquire('wide').catch((refusal: unknown) => refusal)
+    assert.ok(error instanceof ServerError)
+    assert.deepEqual([error.code, error.param], ['unsupported_adapter', 'adapter'])
+    assert.match(
+      error.message,
+      /^Adapter "wide": .* changes down_proj; this engine was started for up_proj\./,
+    )
+    const { version, ...needs } = error.needs!
+    assert.deepEqual(needs, { adapterId: 'wide', modules: ['down_proj'] })
+    return version
+  }
+  const before = await versionOf()
+  assert.notEqual(before, '')
+  assert.equal(await versionOf(), before)
+  // Nothing is wrong with the folder.
+  assert.equal((await store.list())[0]!.state, 'available')
+  writeAdapter(root, 'wide', { tensors, manifest: { description: 'touched' } })
+  assert.notEqual(await versionOf(), before)
 })
 
 test('a missing adapters folder is an empty one', async () => {

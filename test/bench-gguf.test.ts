@@ -5,9 +5,9 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
-import { quantizeBlocks, toHalf } from '../bench/ggml-blocks.ts'
-import { writeGguf } from '../bench/gguf.ts'
-import { padTokenizer } from '../bench/random-checkpoint.ts'
+import { quantizeBlocks, toHalf } from '../bench/gguf/ggml-blocks.ts'
+import { writeGguf } from '../bench/gguf/gguf.ts'
+import { padTokenizer } from '../bench/models/random-checkpoint.ts'
 import { createTempFolder } from './support/temp-folder.ts'
 
 const temp = createTempFolder()

@@ -154,10 +154,10 @@ describe('configuration', () => {
     assert.equal(named.servedModelName, 'r1')
   })
 
-  it('the README’s table is the one rendered here', () => {
-    const readme = readFileSync('README.md', 'utf8')
-    const block = /<!-- flags:begin -->\n(.*?)<!-- flags:end -->/s.exec(readme)?.[1]
-    if (block === undefined) return
+  it('the table of docs/FLAGS.md is the one rendered here', () => {
+    const page = readFileSync('docs/FLAGS.md', 'utf8')
+    const block = /<!-- flags:begin -->\n(.*?)<!-- flags:end -->/s.exec(page)?.[1]
+    assert.ok(block !== undefined)
     const command = `node -e "import('./dist/server/config.js').then((m) => console.log(m.renderFlagTable()))"`
     assert.equal(block.trim(), renderFlagTable(), `put there what this prints: ${command}`)
   })

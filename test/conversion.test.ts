@@ -32,9 +32,9 @@ import {
   convertCheckpoint,
   shareWeights,
 } from '../server/conversion/convert.ts'
-import type { ConvertPart } from '../server/conversion/convert-part.ts'
+import { type ConvertPart, convertPartTask } from '../server/conversion/convert-part.ts'
 import { partialName } from '../server/conversion/partial-folder.ts'
-import { runWorkers } from '../server/conversion/worker.ts'
+import { runTasks } from '../server/threads/run-tasks.ts'
 import { createTempFolder } from './support/temp-folder.ts'
 import { encodeSafetensors, pseudoRandom, type TestTensor } from './support/tensor-files.ts'
 
@@ -184,7 +184,7 @@ describe('a conversion is found again', () => {
   })
 })
 
-describe('adapter places', () => {
+describe('adapter sites', () => {
   const everywhere = { sites: linearModules }
 
   it('of another set add graphs beside the same weights, which are neither written nor read', async () => {
@@ -455,7 +455,7 @@ test('a thread’s error keeps its code, and ends the others', async () => {
     target: cpuTarget,
     indices: [0, 1, 2],
   }
-  const all = runWorkers('convert-part', [part, part, part], { limit: 2, onBytes: () => {} })
+  const all = runTasks(convertPartTask, [part, part, part], { limit: 2, onBytes: () => {} })
   await assert.rejects(all, { code: 'invalid_checkpoint', message: /embed_tokens/ })
 })
 

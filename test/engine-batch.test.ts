@@ -8,7 +8,7 @@ import { mkdirSync, renameSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { openCheckpoint } from '../server/checkpoint/checkpoint.ts'
-import type { ScaledComponent } from '../server/contracts/adapter.ts'
+import type { ScaledRankOne } from '../server/contracts/adapter.ts'
 import {
   type Kernels,
   type LinearModule,
@@ -52,7 +52,7 @@ const fp32 = { kind: 'fp32' } as const
 const quantised = (bits: 4 | 8) =>
   ({ kind: 'quantized', bits, block: 32, zeroPoints: false, searchScales: false }) as const
 
-const places: readonly Pick<World, 'title' | 'sites' | 'adapters'>[] = [
+const siteSets: readonly Pick<World, 'title' | 'sites' | 'adapters'>[] = [
   {
     title: 'up_proj, ranks 1 to 4',
     sites: up,
@@ -77,7 +77,7 @@ const places: readonly Pick<World, 'title' | 'sites' | 'adapters'>[] = [
   },
 ]
 
-const [onUp, onAll] = places as [(typeof places)[number], (typeof places)[number]]
+const [onUp, onAll] = siteSets as [(typeof siteSets)[number], (typeof siteSets)[number]]
 const worlds: readonly World[] = [
   { ...onUp, kernels: 'onnxruntime', format: fp32 },
   { ...onAll, kernels: 'onnxruntime', format: fp32 },
@@ -136,7 +136,7 @@ function assertSameBits(got: Float32Array, want: Float32Array | undefined, what:
 async function runAlone(
   model: Model,
   { prompt, rest }: Forced,
-  components: readonly ScaledComponent[],
+  components: readonly ScaledRankOne[],
 ) {
   const outputs = [
     (await model.runner.prefill({ row: 0, tokens: prompt, past: 0, components })).slice(),
@@ -184,7 +184,7 @@ function testBatch(adapters: string, world: World): void {
 
     /** Prefills each sequence into its row; compares the logits. */
     async function prefillAll(batch: readonly Forced[]) {
-      const components: (readonly ScaledComponent[])[] = []
+      const components: (readonly ScaledRankOne[])[] = []
       for (const [row, sequence] of batch.entries()) {
         const own = await model.components(sequence.strengths)
         components.push(own)
@@ -223,7 +223,7 @@ function testBatch(adapters: string, world: World): void {
               batch.map((sequence, row) => ({
                 token: sequence.rest[step] as number,
                 past: sequence.prompt.length + step,
-                components: components[row] as ScaledComponent[],
+                components: components[row] as ScaledRankOne[],
               })),
             )
             const { vocabSize } = model.config
@@ -255,10 +255,10 @@ function testBatch(adapters: string, world: World): void {
       const { vocabSize } = model.config
       let batch = sequences.map((sequence) => ({
         sequence,
-        components: [] as readonly ScaledComponent[],
+        components: [] as readonly ScaledRankOne[],
       }))
       for (const [row, components] of (await prefillAll(sequences)).entries()) {
-        ;(batch[row] as { components: readonly ScaledComponent[] }).components = components
+        ;(batch[row] as { components: readonly ScaledRankOne[] }).components = components
       }
       for (let step = 0; step < 10; step++) {
         if (step % 2 === 1 && batch.length > 1) {
@@ -306,7 +306,7 @@ function testBatch(adapters: string, world: World): void {
           running.map((sequence, row) => ({
             token: sequence.rest[step] as number,
             past: sequence.prompt.length + step,
-            components: components[row] as ScaledComponent[],
+            components: components[row] as ScaledRankOne[],
           })),
         )
         for (const [row, sequence] of running.entries()) {
@@ -461,13 +461,13 @@ function testBatch(adapters: string, world: World): void {
       write(adapters, 'changing', written.two, 10)
       write(folder('later'), 'changing', written.two, 11)
       const sequence = { ...(sequences[3] as Forced), strengths: { changing: 1 } }
-      const refs = [{ id: 'changing', scale: 1 }]
+      const selection = { adapters: [{ id: 'changing', scale: 1 }], required: null }
 
-      const old = await model.store.acquire(refs)
+      const old = await model.store.acquire(selection)
       const before = await runAlone(model, sequence, old.components)
       renameSync(join(adapters, 'changing'), folder('former'))
       renameSync(join(folder('later'), 'changing'), join(adapters, 'changing'))
-      const replaced = await model.store.acquire(refs)
+      const replaced = await model.store.acquire(selection)
       assert.notEqual(replaced.applied[0]?.digest, old.applied[0]?.digest)
       const next = await runAlone(model, sequence, replaced.components)
       const still = await runAlone(model, sequence, old.components)

@@ -9,12 +9,9 @@ import { openCheckpoint } from '../server/checkpoint/checkpoint.ts'
 import type { EngineOptions, EngineState, Generation } from '../server/contracts/engine.ts'
 import { type GenerationEvent, isTerminal } from '../server/contracts/generation.ts'
 import type { Observer } from '../server/contracts/observer.ts'
-import {
-  createEngineClient,
-  type EngineLimits,
-  type LocalEngineClient,
-} from '../server/engine-client/client.ts'
+import { createEngineClient, type LocalEngineClient } from '../server/engine-client/client.ts'
 import { createDeferred } from '../server/engine-client/deferred.ts'
+import type { EngineLimits } from '../server/engine-client/engine-process.ts'
 import { createReplaceableClient } from '../server/engine-client/replaceable-client.ts'
 import { within } from './support/deadline.ts'
 import { root } from './support/root.ts'

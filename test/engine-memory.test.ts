@@ -2,8 +2,9 @@
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { cpuTarget, type FloatType, type ModelConfig } from '../server/contracts/checkpoint.ts'
+import { cpuTarget, type ModelConfig } from '../server/contracts/checkpoint.ts'
 import type { EngineOptions } from '../server/contracts/engine.ts'
+import type { FloatType } from '../server/contracts/float-type.ts'
 import { readFreeMemory } from '../server/engine/free-memory.ts'
 import { planMemory } from '../server/engine/memory.ts'
 import { createAdapterRows } from '../server/model/adapter-rows.ts'

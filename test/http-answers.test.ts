@@ -352,7 +352,12 @@ describe('a required adapter', () => {
   })
 
   it('cannot be switched off, weakened or replaced', async () => {
-    const front = createFront({ config })
+    let numRun = 0
+    const script: Script = (request, signal) => {
+      numRun++
+      return answer(request, signal)
+    }
+    const front = createFront({ config, engine: createFakeEngine({ script }) })
     const attempts = [
       ['?adapter=none', {}],
       ['?adapter=safety-r1:0', {}],
@@ -366,7 +371,25 @@ describe('a required adapter', () => {
       assert.equal(response.status, 403)
       assert.equal((await readJson(response)).error.code, 'adapter_required')
     }
-    assert.equal(front.engine.requests.length, 0)
+    assert.equal(numRun, 0)
+  })
+
+  it('without a minimum is decided by what the engine loads, not by the list of the front', async () => {
+    const front = createFront({ config: { requireAdapter: { id: 'terse', minScale: null } } })
+    const weak = { ...goodChat, adapter: { id: 'terse', scale: 0.5 }, stream: true }
+    assert.equal((await front.post(chat, weak)).status, 200)
+    // The front's list is of just now; the engine's adapter has become stronger since.
+    front.engine.adapters = front.engine.adapters.map((one) => ({ ...one, defaultScale: 1.5 }))
+    const refused = await front.post(chat, weak)
+    assert.equal(refused.status, 403)
+    assert.match(refused.headers.get('content-type') ?? '', /^application\/json/)
+    const { error } = await readJson(refused)
+    assert.deepEqual([error.code, error.param], ['adapter_required', 'adapter'])
+    assert.match(error.message, /strength 1\.5 or more/)
+    const silent = await front.post(chat, goodChat)
+    assert.match(silent.headers.get('x-adapter') ?? '', /^terse@[0-9a-f]{12};scale=1\.5$/)
+    const several = { model: 'tiny', prompt: ['a', 'b'], n: 2, adapter: 'terse:1' }
+    assert.equal((await front.post(completions, several)).status, 403)
   })
 })
 

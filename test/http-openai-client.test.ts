@@ -96,9 +96,9 @@ describe('the openai package', () => {
       assert.deepEqual(
         front.engine.requests.map(({ adapters }) => adapters[0]),
         [
-          { id: 'safety-r1', scale: 1 },
-          { id: 'safety-r1', scale: 1 },
-          { id: 'terse', scale: 0.5 },
+          { id: 'safety-r1', scale: null },
+          { id: 'safety-r1', scale: null },
+          { id: 'terse', scale: null },
           { id: 'terse', scale: 2 },
         ],
       )

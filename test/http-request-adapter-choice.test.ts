@@ -1,7 +1,9 @@
-// Every way of naming an adapter, alone and against each other, as a table.
+// Every way of naming an adapter, alone and against each other, as a table: what the front chooses, and
+// how strong the engine then makes it.
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
+import { decideStrengths } from '../server/adapters/strength.ts'
 import type { ErrorCode } from '../server/errors.ts'
 import { ServerError } from '../server/errors.ts'
 import {
@@ -11,20 +13,33 @@ import {
   mentionedNames,
 } from '../server/http/request/adapter-choice.ts'
 
+const defaultStrengths = new Map([
+  ['a', 1],
+  ['b', 0.5],
+  ['c', 1],
+  ['d', 1],
+  ['e', 1],
+])
+
 const open: AdapterPolicy = {
   baseId: 'tiny',
-  known: new Map([
-    ['a', 1],
-    ['b', 0.5],
-    ['c', 1],
-    ['d', 1],
-    ['e', 1],
-  ]),
+  known: defaultStrengths,
   defaultAdapter: null,
   required: null,
 }
 const withDefault: AdapterPolicy = { ...open, defaultAdapter: { id: 'b', scale: null } }
 const withRequired: AdapterPolicy = { ...open, required: { id: 'a', minScale: 0.8 } }
+
+/** Id → strength, as the engine runs them. */
+function outcomeOf(fields: AdapterFields, policy: AdapterPolicy): Record<string, number> {
+  const selection = chooseAdapters(fields, policy)
+  const ids = selection.adapters.map(({ id }) => id)
+  const strengths = decideStrengths(
+    selection,
+    ids.map((id) => defaultStrengths.get(id)!),
+  )
+  return Object.fromEntries(ids.map((id, i) => [id, strengths[i]!]))
+}
 
 type Given = Partial<AdapterFields>
 type Expected = Record<string, number> | { error: ErrorCode; param?: string }
@@ -83,8 +98,27 @@ const table: ReadonlyArray<readonly [string, AdapterPolicy, Given, Expected]> = 
   [
     'other strengths conflict',
     open,
-    { ...query('a:0.5'), model: 'a' },
-    { error: 'adapter_conflict', param: 'model' },
+    { ...query('a:0.5'), adapter_id: 'a:1' },
+    { error: 'adapter_conflict', param: 'adapter_id' },
+  ],
+  ['a name alone agrees with any strength', open, { ...query('a:0.5'), model: 'a' }, { a: 0.5 }],
+  [
+    'also where the name comes first',
+    open,
+    { ...query('a'), lora: [{ id: 'a', scale: 2 }] },
+    { a: 2 },
+  ],
+  [
+    'strengths of a list may come from two fields',
+    open,
+    { ...query('a:0.25,b'), adapter: ['b:3', 'a'] },
+    { a: 0.25, b: 3 },
+  ],
+  [
+    'two strengths conflict across a name alone',
+    open,
+    { ...query('a'), adapter: 'a:0.5', lora: [{ id: 'a', scale: 1 }] },
+    { error: 'adapter_conflict', param: 'lora' },
   ],
   [
     'none and an adapter conflict',
@@ -222,6 +256,24 @@ const table: ReadonlyArray<readonly [string, AdapterPolicy, Given, Expected]> = 
     { model: 'tiny:none' },
     { error: 'adapter_required', param: 'model' },
   ],
+  [
+    'required: a second field without strength does not strengthen a weak one',
+    withRequired,
+    { ...query('a'), adapter: 'a:0.5' },
+    { error: 'adapter_required', param: 'adapter' },
+  ],
+  [
+    'required: its default is the minimum also of a strength that is named',
+    { ...open, required: { id: 'b', minScale: null } },
+    query('b:0.49'),
+    { error: 'adapter_required', param: 'adapter' },
+  ],
+  [
+    'required: too weak a default of the operator is raised to the default strength',
+    { ...open, required: { id: 'b', minScale: null }, defaultAdapter: { id: 'b', scale: 0.1 } },
+    {},
+    { b: 0.5 },
+  ],
   ['required: strength 0', withRequired, query('a:0'), { error: 'adapter_required' }],
   [
     'required: too weak',
@@ -260,13 +312,12 @@ describe('choosing adapters', () => {
     it(name, () => {
       const fields: AdapterFields = { query: [], model: 'tiny', ...given }
       if (!('error' in expected)) {
-        const { adapters } = chooseAdapters(fields, policy)
-        assert.deepEqual(Object.fromEntries(adapters.map(({ id, scale }) => [id, scale])), expected)
+        assert.deepEqual(outcomeOf(fields, policy), expected)
         return
       }
       const { error: code, param } = expected as { error: ErrorCode; param?: string }
       assert.throws(
-        () => chooseAdapters(fields, policy),
+        () => outcomeOf(fields, policy),
         (error) => {
           assert.ok(error instanceof ServerError)
           assert.equal(error.code, code, error.message)
@@ -276,6 +327,21 @@ describe('choosing adapters', () => {
       )
     })
   }
+
+  it('leaves a strength that nobody names to the engine', () => {
+    const required = { id: 'b', minScale: null }
+    assert.deepEqual(chooseAdapters({ query: ['a,b:2'], model: 'tiny' }, { ...open, required }), {
+      adapters: [
+        { id: 'a', scale: null },
+        { id: 'b', scale: 2 },
+      ],
+      required: { ...required, namedIn: 'adapter' },
+    })
+    assert.deepEqual(chooseAdapters({ query: [], model: 'tiny' }, { ...open, required }), {
+      adapters: [{ id: 'b', scale: null }],
+      required: { ...required, namedIn: null },
+    })
+  })
 
   it('keeps the order in which the first place names them', () => {
     const { adapters } = chooseAdapters({ query: ['c,a'], model: 'tiny' }, open)

@@ -21,11 +21,11 @@ function keep(
   tokens: readonly number[],
   log: string[] = [],
 ): void {
-  let place: ReturnType<typeof cache.rootPlace> | null = cache.rootPlace(root)
-  while (place !== null && place.length + blockTokens <= tokens.length) {
-    const block = tokens.slice(place.length, place.length + blockTokens)
+  let position: ReturnType<typeof cache.rootPosition> | null = cache.rootPosition(root)
+  while (position !== null && position.length + blockTokens <= tokens.length) {
+    const block = tokens.slice(position.length, position.length + blockTokens)
     const name = `${block[0]}`
-    place = cache.add(place, block, 16, () => {
+    position = cache.add(position, block, 16, () => {
       log.push(`save ${name}`)
       return { bytes: 16, release: () => void log.push(`release ${name}`) }
     })
@@ -38,7 +38,8 @@ describe('the prefix cache', () => {
     keep(cache, 'x', numbers(0, 64))
     keep(cache, 'x', [...numbers(0, 32), ...numbers(100, 16)])
     keep(cache, 'y', numbers(0, 80))
-    const found = (root: string, tokens: readonly number[]) => cache.find(root, tokens).place.length
+    const found = (root: string, tokens: readonly number[]) =>
+      cache.find(root, tokens).position.length
     assert.equal(found('x', numbers(0, 63)), 48)
     assert.equal(found('x', [...numbers(0, 32), ...numbers(100, 20)]), 48)
     assert.equal(found('x', numbers(1, 64)), 0)
@@ -66,7 +67,7 @@ describe('the prefix cache', () => {
     keep(cache, 'x', numbers(200, 16), log)
     assert.deepEqual(log.slice(4), ['release 116', 'save 200'])
     cache.limit(16)
-    assert.equal(cache.find('x', numbers(100, 32)).place.length, 0)
+    assert.equal(cache.find('x', numbers(100, 32)).position.length, 0)
     assert.ok(cache.bytes <= 16)
     cache.clear()
     assert.equal(cache.bytes + cache.size, 0)
@@ -88,9 +89,9 @@ describe('the prefix cache', () => {
           kept.push(tokens.join())
         }
         assert.ok(cache.bytes <= 16 * 12 && cache.bytes === 16 * cache.size)
-        const { place } = cache.find('x', tokens)
-        const beginning = tokens.slice(0, place.length).join()
-        assert.ok(place.length === 0 || kept.some((all) => all.startsWith(beginning)))
+        const { position } = cache.find('x', tokens)
+        const beginning = tokens.slice(0, position.length).join()
+        assert.ok(position.length === 0 || kept.some((all) => all.startsWith(beginning)))
       }
     }
   })

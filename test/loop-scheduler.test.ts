@@ -39,11 +39,11 @@ describe('the chunks of a prompt', () => {
 describe('the scheduler', () => {
   it('has nothing to do at first and after its last sequence', () => {
     const scheduler = createScheduler({ rows: 2, maxChunk: 4 })
-    assert.equal(scheduler.next(), null)
+    assert.equal(scheduler.schedule(), null)
     const only = newSequence('a', 3)
     scheduler.add(only)
     scheduler.remove(only)
-    assert.equal(scheduler.next(), null)
+    assert.equal(scheduler.schedule(), null)
     assert.equal(scheduler.numWaiting + scheduler.numRunning, 0)
   })
 
@@ -54,14 +54,14 @@ describe('the scheduler', () => {
     scheduler.add(b)
     const kinds: string[] = []
     for (let i = 0; i < 7; i++) {
-      const step = scheduler.next()
-      if (step === null) break
+      const step = scheduler.schedule()
+      if (step === null || step.kind === 'copy') break
       if (step.kind === 'decode') {
         kinds.push(`decode ${step.sequences.map(({ request }) => request.id).join('')}`)
         continue
       }
       kinds.push(`prefill ${step.sequence.request.id} ${step.from}–${step.to} in ${step.row}`)
-      step.sequence.numComputed = step.to
+      step.sequence.advance(step.to)
       if (step.to === step.sequence.promptTokens.length) scheduler.finishPrefill()
     }
     assert.deepEqual(kinds, [
@@ -76,14 +76,14 @@ describe('the scheduler', () => {
   })
 
   it('fits several short prompts in one turn, so that they do not each cost a decode step', () => {
-    const scheduler = createScheduler({ rows: 4, maxChunk: 64, turnTokens: () => 40 })
+    const scheduler = createScheduler({ rows: 4, maxChunk: 64, prefillBudget: () => 40 })
     const sequences = [3, 10, 12, 30].map((length, i) => newSequence('abcd'[i] ?? '', length))
     for (const sequence of sequences) scheduler.add(sequence)
     const kinds: string[] = []
     for (let i = 0; i < 6; i++) {
-      const step = scheduler.next()
+      const step = scheduler.schedule()
       if (step?.kind === 'prefill') {
-        step.sequence.numComputed = step.to
+        step.sequence.advance(step.to)
         if (step.to === step.sequence.promptTokens.length) scheduler.finishPrefill()
         kinds.push(`prefill ${step.sequence.request.id} to ${step.to}`)
       } else kinds.push(step?.kind ?? '')
@@ -93,18 +93,53 @@ describe('the scheduler', () => {
     assert.deepEqual(kinds, [...first, 'prefill d to 30', 'decode'])
   })
 
+  it('gives a copy as much of a turn as its share of the longest copy', () => {
+    const match = (sequence: Sequence) => {
+      const from = sequence.numComputed
+      const to = Math.min(sequence.promptTokens.length - 10, from + 100)
+      return sequence.mayReuse && to > from ? { from, to, copyTo: () => {} } : null
+    }
+    const options = { rows: 4, maxChunk: 64, maxCopy: 100, prefillBudget: () => 40, match }
+    const scheduler = createScheduler(options)
+    const kinds: string[] = []
+    // The first prompt has nobody to wait for; two full copies and a quarter of one come after it.
+    for (const sequence of [newSequence('a', 30), newSequence('b', 235)]) scheduler.add(sequence)
+    while (kinds.length < 9) {
+      const step = scheduler.schedule()
+      if (step?.kind === 'copy') {
+        step.sequence.reuse(step.hit.to)
+        kinds.push(`copy ${step.sequence.request.id} to ${step.hit.to}`)
+      } else if (step?.kind === 'prefill') {
+        step.sequence.advance(step.to)
+        if (step.to === step.sequence.promptTokens.length) scheduler.finishPrefill()
+        kinds.push(`prefill ${step.sequence.request.id} to ${step.to}`)
+      } else kinds.push(step?.kind ?? '')
+    }
+    assert.deepEqual(kinds, [
+      'copy a to 20',
+      'prefill a to 30',
+      'decode',
+      'copy b to 100',
+      'decode',
+      'copy b to 200',
+      'decode',
+      'copy b to 225',
+      'prefill b to 235',
+    ])
+  })
+
   it('does not let anybody overtake one that waits for memory', () => {
     let room = 1
-    const mayAdmit = (_: Sequence, running: readonly Sequence[]) => running.length < room
-    const scheduler = createScheduler({ rows: 4, maxChunk: 64, mayAdmit })
+    const tryAdmit = (_: Sequence, running: readonly Sequence[]) => running.length < room
+    const scheduler = createScheduler({ rows: 4, maxChunk: 64, tryAdmit })
     for (const id of ['a', 'b', 'c']) scheduler.add(newSequence(id, 3))
-    scheduler.next()
+    scheduler.schedule()
     scheduler.finishPrefill()
-    scheduler.next()
-    assert.equal(scheduler.next()?.kind, 'decode')
+    scheduler.schedule()
+    assert.equal(scheduler.schedule()?.kind, 'decode')
     assert.equal(scheduler.numRunning, 1)
     room = 2
-    const step = scheduler.next()
+    const step = scheduler.schedule()
     assert.ok(step?.kind === 'prefill' && step.sequence.request.id === 'b')
   })
 
@@ -112,7 +147,7 @@ describe('the scheduler', () => {
     const scheduler = createScheduler({ rows: 2, maxChunk: 64 })
     for (const id of ['a', 'b', 'c']) scheduler.add(newSequence(id, 3))
     for (let i = 0; i < 2; i++) {
-      while (scheduler.next()?.kind !== 'prefill');
+      while (scheduler.schedule()?.kind !== 'prefill');
       scheduler.finishPrefill()
     }
     const youngest = scheduler.youngest() as Sequence
@@ -144,20 +179,37 @@ function createWorld(options: { rows: number; maxChunk: number; seed: number }) 
   /** Rows there is memory for, and prompt tokens a turn may have: both change all the time. */
   let room = rows
   let turn = maxChunk
+  const maxCopy = 2 * maxChunk
   const scheduler = createScheduler({
     rows,
     maxChunk,
-    turnTokens: () => turn,
-    mayAdmit: (_, running) => running.length === 0 || running.length < room,
+    prefillBudget: () => turn,
+    tryAdmit: (_, running) => running.length === 0 || running.length < room,
+    maxCopy,
+    match: (sequence) => {
+      const from = sequence.numComputed
+      const left = sequence.promptTokens.length - 1 - from
+      if (!sequence.mayReuse || left < 1 || random() < 0.4) return null
+      const to = from + 1 + pick(random, Math.min(left, maxCopy))
+      return {
+        from,
+        to,
+        copyTo(row) {
+          cache[row]?.splice(from, Number.POSITIVE_INFINITY)
+          for (let i = from; i < to; i++) cache[row]?.push(entry(sequence, i))
+        },
+      }
+    },
   })
   const cache: string[][] = Array.from({ length: rows }, () => [])
   const live = new Map<string, Sequence>()
   const order: string[] = []
   const started: string[] = []
   /** Prompt tokens that were computed while others waited to decode, since the last decode step. */
-  let tokensOfTurn = 0
+  let budgetUsed = 0
   let stepNumber = 0
   let numAdded = 0
+  let numCopies = 0
 
   const entry = ({ request }: Sequence, position: number) => `${request.id}:${position}`
 
@@ -199,11 +251,22 @@ function createWorld(options: { rows: number; maxChunk: number; seed: number }) 
 
   function run(step: Step): void {
     stepNumber++
+    if (step.kind === 'copy') {
+      const { sequence, row, hit } = step
+      if (!started.includes(sequence.request.id)) started.push(sequence.request.id)
+      assert.equal(hit.from, sequence.numComputed)
+      assert.equal(row, scheduler.numRunning - 1, 'a copy goes to the row after the decoding')
+      checkRow(sequence, row)
+      hit.copyTo(row)
+      sequence.reuse(hit.to)
+      numCopies++
+      return
+    }
     if (step.kind === 'prefill') {
       const { sequence, row, from, to } = step
       if (!started.includes(sequence.request.id)) started.push(sequence.request.id)
-      if (scheduler.numRunning > 1) tokensOfTurn += to - from
-      assert.ok(tokensOfTurn <= maxChunk, `${tokensOfTurn} prompt tokens in one turn`)
+      if (scheduler.numRunning > 1) budgetUsed += to - from
+      assert.ok(budgetUsed <= maxChunk, `${budgetUsed} prompt tokens in one turn`)
       assert.ok(to > from && to - from <= maxChunk)
       assert.equal(from, sequence.numComputed)
       assert.equal(row, scheduler.numRunning - 1, 'prefill is not in the row after the decoding')
@@ -211,7 +274,7 @@ function createWorld(options: { rows: number; maxChunk: number; seed: number }) 
       const rowCache = cache[row] ?? []
       rowCache.splice(from, Number.POSITIVE_INFINITY)
       for (let i = from; i < to; i++) rowCache.push(entry(sequence, i))
-      sequence.numComputed = to
+      sequence.advance(to)
       if (to === sequence.promptTokens.length) {
         scheduler.finishPrefill()
         if (random() < 0.2) take(sequence)
@@ -219,7 +282,7 @@ function createWorld(options: { rows: number; maxChunk: number; seed: number }) 
       return
     }
     assert.ok(step.sequences.length > 0)
-    tokensOfTurn = 0
+    budgetUsed = 0
     for (const [row, sequence] of step.sequences.entries()) {
       checkRow(sequence, row)
       assert.equal(sequence.numComputed >= sequence.promptTokens.length, true)
@@ -227,7 +290,7 @@ function createWorld(options: { rows: number; maxChunk: number; seed: number }) 
       cache[row]?.push(entry(sequence, sequence.numComputed))
     }
     // As in the loop: every row counts before the first is taken out.
-    for (const sequence of step.sequences) sequence.numComputed++
+    for (const sequence of step.sequences) sequence.advance(sequence.numComputed + 1)
     for (const sequence of step.sequences) if (random() < 0.15) take(sequence)
   }
 
@@ -237,6 +300,9 @@ function createWorld(options: { rows: number; maxChunk: number; seed: number }) 
     checkInvariants,
     get order() {
       return order
+    },
+    get numCopies() {
+      return numCopies
     },
     get started() {
       return started
@@ -260,12 +326,12 @@ function createWorld(options: { rows: number; maxChunk: number; seed: number }) 
       while (scheduler.numRunning > room) {
         const youngest = scheduler.youngest() as Sequence
         for (const rowMove of scheduler.preempt(youngest)) move(rowMove)
-        youngest.restart()
+        youngest.preempt()
       }
     },
     /** False when there was nothing to do. */
     step(): boolean {
-      const step = scheduler.next()
+      const step = scheduler.schedule()
       if (step === null) {
         assert.equal(live.size, 0, 'idle although sequences are there')
         return false
@@ -279,6 +345,7 @@ function createWorld(options: { rows: number; maxChunk: number; seed: number }) 
 describe('the scheduler over random histories', () => {
   for (const rows of [1, 2, 3, 8]) {
     it(`loses nothing, keeps every cache row and starves nobody: ${rows} rows`, () => {
+      let numCopies = 0
       for (let seed = 0; seed < 250; seed++) {
         const world = createWorld({ rows, maxChunk: 1 + (seed % 5), seed: seed * 10 + rows })
         for (let action = 0; action < 80; action++) {
@@ -297,9 +364,11 @@ describe('the scheduler over random histories', () => {
           assert.ok(++steps < bound, `not idle after ${bound} steps`)
         }
         assert.equal(world.live.size, 0)
+        numCopies += world.numCopies
         const arrival = world.order.filter((id) => world.started.includes(id))
         assert.deepEqual(world.started, arrival, 'not first come, first served')
       }
+      assert.ok(numCopies > 100, `only ${numCopies} copies`)
     })
   }
 })

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import type { Component } from '../server/contracts/adapter.ts'
+import type { RankOne } from '../server/contracts/adapter.ts'
 import { toHalves } from '../server/contracts/float16.ts'
 import { adapterA, adapterB } from '../server/graph/adapter-site.ts'
 import { createAdapterRows } from '../server/model/adapter-rows.ts'
@@ -14,7 +14,7 @@ const sites = ['up_proj'] as const
 const options = { config, sites, rows: 3, minWidth: 1 } as const
 const create = (patience = 1) => createAdapterRows({ ...options, patience })
 
-const component = (value: number, layer = 1): Component => [
+const component = (value: number, layer = 1): RankOne => [
   {
     layer,
     module: 'up_proj',
@@ -157,7 +157,7 @@ describe('adapter rows', () => {
 
   it('refuse a component for a module that the graph does not adapt', () => {
     const rows = create()
-    const stray: Component = [
+    const stray: RankOne = [
       { layer: 0, module: 'q_proj', a: new Float32Array(2), b: new Float32Array(2) },
     ]
     assert.throws(() => rows.write([[{ component: stray, scale: 1 }]]), /no adapter site/)

@@ -10,7 +10,7 @@ import { dirname, join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { sitesOfFolder } from '../server/adapters/sites.ts'
 import { openSafetensors } from '../server/checkpoint/safetensors.ts'
-import type { ScaledComponent } from '../server/contracts/adapter.ts'
+import type { ScaledRankOne } from '../server/contracts/adapter.ts'
 import { ownKernels } from '../server/runtime/own-kernels.ts'
 import { logprobsOf } from '../server/sampling/logprobs.ts'
 import { lacksPython, python } from './support/python.ts'
@@ -136,7 +136,7 @@ describe('parity with transformers + PEFT', { skip: lacksPython }, () => {
           const variants = Object.keys(spec.variants)
           const { vocabSize } = model.config
           for (const [p, prompt] of spec.prompts.entries()) {
-            const rows: (readonly ScaledComponent[])[] = []
+            const rows: (readonly ScaledRankOne[])[] = []
             for (const variant of variants) {
               rows.push(await model.components(spec.variants[variant] ?? {}))
             }

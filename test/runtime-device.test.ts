@@ -69,7 +69,7 @@ describe('--device cuda', () => {
     mkdirSync(dir)
     symlinkSync(packagedLibrary(), join(dir, basename(packagedLibrary())))
     writeFileSync(join(dir, 'libonnxruntime_providers_cuda.so'), 'not a library')
-    const script = `import { openDevice } from './dist/server/model/device.js'
+    const script = `import { openDevice } from './dist/server/runtime/device.js'
       try { openDevice('cuda', process.argv[1]) } catch (error) { console.log(error.message) }`
     const args = ['--input-type=module', '--eval', script, dir]
     const { stdout } = spawnSync(process.execPath, args, { cwd: root, encoding: 'utf8' })

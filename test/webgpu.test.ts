@@ -5,13 +5,13 @@ import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { openCheckpoint } from '../server/checkpoint/checkpoint.ts'
-import type { ScaledComponent } from '../server/contracts/adapter.ts'
+import type { ScaledRankOne } from '../server/contracts/adapter.ts'
 import {
-  type FloatType,
   type LinearModule,
   linearModules,
   type WeightFormat,
 } from '../server/contracts/checkpoint.ts'
+import type { FloatType } from '../server/contracts/float-type.ts'
 import { createGraphBuilder } from '../server/graph/builder.ts'
 import { encodeModel } from '../server/graph/encoding.ts'
 import { createDeviceKvCache } from '../server/model/device-kv-cache.ts'
@@ -60,7 +60,7 @@ function writeCase(architecture: 'qwen2' | 'llama', seed: number) {
     const tensors = upTensors({ rank: i + 1, seed: seed + i, layers: [0, 1], model })
     writeAdapter(adapters, id, { config: { r: i + 1, lora_alpha: 0.3 * (i + 1) }, tensors })
   }
-  // Llama's with a place on every module, most of them never filled.
+  // Llama's with a site on every module, most of them never filled.
   const sites: readonly LinearModule[] = architecture === 'llama' ? linearModules : ['up_proj']
   return { checkpoint, adapters, sites, rows: 4, capacity: 64 }
 }
@@ -81,7 +81,7 @@ const rows: readonly Row[] = [
 async function runRows(model: Model, batch: readonly Row[], steps: number) {
   const { runner } = model
   const results: Float32Array[] = []
-  const components: ScaledComponent[][] = []
+  const components: ScaledRankOne[][] = []
   for (const [row, { tokens, strengths }] of batch.entries()) {
     const own = [...(await model.components(strengths))]
     components.push(own)
@@ -184,7 +184,7 @@ describe('webgpu', { skip: lacksGpu }, () => {
       const { runner } = model
       const one = await model.components({ one: 1 })
       await runner.prefill({ row: 0, tokens: [5, 6, 7], past: 0, components: [] })
-      const step = (components: readonly ScaledComponent[]) =>
+      const step = (components: readonly ScaledRankOne[]) =>
         runner.decode([{ token: 9, past: 3, components }]).then((logits) => logits.slice())
       const base = await step([])
       const adapted = await step(one)
@@ -288,7 +288,7 @@ describe('webgpu', { skip: lacksGpu }, () => {
       const both = await model.components({ one: 1, two: 0.5 })
       await runner.prefill({ row: 0, tokens: [5, 6], past: 0, components: [] })
       runner.copyRow(0, 1, 0, 2)
-      const step = async (batch: ReadonlyArray<readonly ScaledComponent[]>) => {
+      const step = async (batch: ReadonlyArray<readonly ScaledRankOne[]>) => {
         const rows = batch.map((components) => ({ token: 9, past: 2, components }))
         return (await runner.decode(rows)).slice()
       }

@@ -3,8 +3,8 @@
 // system has the file in its page cache.
 
 import { performance } from 'node:perf_hooks'
-import { adapterName } from '../random-adapters.ts'
-import type { Shape } from '../shapes.ts'
+import { adapterName } from '../models/random-adapters.ts'
+import type { Shape } from '../models/shapes.ts'
 import { percentile } from '../statistics.ts'
 import { openAdapterStore } from './engine-runner.ts'
 import { type Peer, servePeer } from './protocol.ts'
@@ -30,7 +30,7 @@ async function open({ shape, adapterRoot, count }: AdapterStoreSpec): Promise<Pe
         for (let i = 0; i < loadsPerMeasurement; i++) {
           const id = adapterName(next++ % count)
           const start = performance.now()
-          const held = await store.acquire([{ id, scale: null }])
+          const held = await store.acquire({ adapters: [{ id, scale: null }], required: null })
           times.push(performance.now() - start)
           held.release()
         }

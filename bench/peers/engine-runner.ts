@@ -1,11 +1,11 @@
-// The one place where the benchmark touches the engine's inside: how a graph is made, loaded and run,
-// and how adapters get into memory. What changes there is followed here.
+// The one place where the benchmark touches the engine's inside: how a graph is made, loaded and
+// run, and how adapters get into memory. What changes there is followed here.
 
 import { createAdapterStore } from '../../server/adapters/store.ts'
 import { openCheckpoint } from '../../server/checkpoint/checkpoint.ts'
 import { parseModelConfig } from '../../server/checkpoint/checkpoint-config.ts'
 import { flags } from '../../server/config.ts'
-import type { ScaledComponent } from '../../server/contracts/adapter.ts'
+import type { ScaledRankOne } from '../../server/contracts/adapter.ts'
 import type {
   GraphTarget,
   Kernels,
@@ -18,9 +18,9 @@ import { resolveKernels, targetOf, weightsOf } from '../../server/engine/weights
 import { createRunner } from '../../server/model/runner.ts'
 import { cpuDevice } from '../../server/runtime/device.ts'
 import { ownKernels } from '../../server/runtime/own-kernels.ts'
-import { adapterName } from '../random-adapters.ts'
-import { configJson } from '../random-checkpoint.ts'
-import type { Shape } from '../shapes.ts'
+import { adapterName } from '../models/random-adapters.ts'
+import { configJson } from '../models/random-checkpoint.ts'
+import type { Shape } from '../models/shapes.ts'
 
 const maxRankPerRow = 16
 
@@ -36,7 +36,7 @@ export interface GraphSpec {
   readonly kvCacheDtype?: KvCacheDtype
 }
 
-const targetOfSpec = ({ format, kernels, kvCacheDtype = 'auto' }: GraphSpec): GraphTarget => {
+function targetOfSpec({ format, kernels, kvCacheDtype = 'auto' }: GraphSpec): GraphTarget {
   const chosen = kernels ?? resolveKernels('auto', cpuDevice, ownKernels() !== null)
   return targetOf(weightsOf(format), cpuDevice, chosen, kvCacheDtype)
 }
@@ -70,7 +70,9 @@ export interface EngineSpec extends GraphSpec {
   readonly adapterRoot: string
 }
 
-/** A loaded graph with the adapters random-0000 … resident; without server, sampler or scheduler. */
+/**
+ * A loaded graph with the adapters random-0000 … resident; without server, sampler or scheduler.
+ */
 export async function openEngineRunner(spec: EngineSpec) {
   const { path, config } = await ensureGraph(spec)
   const runner = createRunner({
@@ -90,13 +92,15 @@ export async function openEngineRunner(spec: EngineSpec) {
     maxBytes: Number.POSITIVE_INFINITY,
     maxRankPerRow,
   })
-  const resident: (readonly ScaledComponent[])[] = []
+  const resident: (readonly ScaledRankOne[])[] = []
   for (let index = 0; spec.sites.length > 0 && index < spec.resident; index++) {
-    const held = await store.acquire([{ id: adapterName(index), scale: null }])
+    const adapters = [{ id: adapterName(index), scale: null }]
+    const held = await store.acquire({ adapters, required: null })
     resident.push(held.components)
   }
-  const componentsOf = (adapter: number | null): readonly ScaledComponent[] =>
-    adapter === null ? [] : resident[adapter]!
+  function componentsOf(adapter: number | null): readonly ScaledRankOne[] {
+    return adapter === null ? [] : resident[adapter]!
+  }
 
   return {
     async prefill(row: number, tokens: readonly number[], past: number, adapter: number | null) {
@@ -130,7 +134,9 @@ export function openAdapterStore(shape: Shape, root: string) {
   })
 }
 
-const oneAdapter = ({ layers, hidden, intermediate }: Shape) => layers * (hidden + intermediate) * 4
+function oneAdapter({ layers, hidden, intermediate }: Shape) {
+  return layers * (hidden + intermediate) * 4
+}
 
 /** The server's flags for a format of weights. */
 export function weightFlags(format: WeightFormat): readonly string[] {

@@ -1,5 +1,5 @@
-// Peer dutyfree-c-api: our graph through ONNX Runtime's C API in a bare loop, the ceiling of what the
-// server can reach. Nothing is sampled; tokens are made up.
+// Peer dutyfree-c-api: our graph through ONNX Runtime's C API in a bare loop, the ceiling of what
+// the server can reach. Nothing is sampled; tokens are made up.
 
 import { performance } from 'node:perf_hooks'
 import { type EngineSpec, openEngineRunner } from './engine-runner.ts'

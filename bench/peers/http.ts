@@ -1,16 +1,14 @@
 // Peer dutyfree-http: the real server, asked over HTTP with streaming, as clients do.
 
-import { Agent, request } from 'node:http'
 import { performance } from 'node:perf_hooks'
 import { pathToFileURL } from 'node:url'
-import { adapterName } from '../random-adapters.ts'
 import { percentile } from '../statistics.ts'
+import { createStreams, modelId } from './http-streams.ts'
 import {
   type DecodeArgs,
   type Peer,
   type PeerInfo,
   type PrefillArgs,
-  randomTokens,
   servePeer,
 } from './protocol.ts'
 
@@ -25,20 +23,6 @@ export interface HttpPeerSpec {
   readonly firstCold: number
 }
 
-interface Stream {
-  /** Monotonic milliseconds at which each token's text came. */
-  readonly arrivals: number[]
-  readonly finished: Promise<void>
-}
-
-interface Asked {
-  readonly prompt: readonly number[]
-  readonly maxTokens: number
-  readonly adapter: number | null
-}
-
-const modelId = 'random'
-
 async function open(spec: HttpPeerSpec): Promise<Peer> {
   const scripts = pathToFileURL(`${spec.root}/scripts/`)
   const { startServer } = await import(new URL('start-server.mjs', scripts).href)
@@ -48,75 +32,24 @@ async function open(spec: HttpPeerSpec): Promise<Peer> {
     flags: ['--port', '0', '--host', '127.0.0.1', '--served-model-name', modelId, ...spec.flags],
     patienceMs: 600_000,
   })
+  let isRunning = true
   // Whatever ends this peer ends its server.
-  process.on('exit', () => process.kill(server.pid))
-  const agent = new Agent({ keepAlive: true, maxSockets: 64 })
-
-  /** Starts a request; rejects unless it answers every token that was asked for. */
-  function ask({ prompt, maxTokens, adapter }: Asked): Stream {
-    const arrivals: number[] = []
-    const body = JSON.stringify({
-      model: modelId,
-      prompt,
-      max_tokens: maxTokens,
-      ignore_eos: true,
-      temperature: 0,
-      stream: true,
-      stream_options: { include_usage: true },
-      adapter: adapter === null ? 'none' : adapterName(adapter),
-    })
-    const finished = new Promise<void>((resolve, reject) => {
-      const headers = { 'content-type': 'application/json' }
-      const call = request(`${server.url}/v1/completions`, { method: 'POST', agent, headers })
-      call.on('error', reject)
-      call.on('response', (response) => {
-        let rest = ''
-        let numTokens = 0
-        response.setEncoding('utf8')
-        response.on('error', reject)
-        response.on('data', (part: string) => {
-          const now = performance.now()
-          const events = (rest + part).split('\n\n')
-          rest = events.pop() ?? ''
-          for (const event of events) {
-            if (!event.startsWith('data: {')) continue
-            const chunk = JSON.parse(event.slice('data: '.length))
-            if (chunk.choices?.[0]?.text) arrivals.push(now)
-            if (chunk.usage) numTokens = chunk.usage.completion_tokens
-          }
-        })
-        response.on('end', () => {
-          if (numTokens === maxTokens) resolve()
-          else reject(new Error(`${numTokens} tokens came of ${maxTokens}: ${rest.slice(0, 500)}`))
-        })
-      })
-      call.end(body)
-    })
-    return { arrivals, finished }
-  }
-
-  const whole = randomTokens(spec.past)
-
-  async function streamAll(
-    streams: number,
-    maxTokens: number,
-    adapters: DecodeArgs['adapters'],
-    prompt = whole,
-  ) {
-    const started = Array.from({ length: streams }, (_, row) =>
-      ask({ prompt, maxTokens, adapter: adapters[row] ?? null }),
-    )
-    await Promise.all(started.map(({ finished }) => finished))
-    return started.map(({ arrivals }) => arrivals)
-  }
+  process.on('exit', () => {
+    if (isRunning) process.kill(server.pid)
+  })
+  const client = createStreams(server.url, spec.past)
+  const { ask, streamAll, firstTokenMs, whole } = client
 
   /**
-   * JavaScript that has just started is interpreted, and compiled beside the model on the same cores:
-   * some hundred tokens pass before client, front and engine run at the speed of a server in use.
+   * JavaScript that has just started is interpreted, and compiled beside the model on the same
+   * cores: some hundred tokens pass before client, front and engine run at the speed of a server in
+   * use.
    */
-  const warmUp = () => streamAll(8, 100, [], whole.slice(0, 8))
+  function warmUp() {
+    return streamAll(8, 100, [], whole.slice(0, 8))
+  }
 
-  /** The time in which every stream is decoding: prompts are read before it, none has ended in it. */
+  /** The time in which every stream decodes: after the last prompt, before the first end. */
   async function decode({ streams, tokens, adapters }: DecodeArgs) {
     const all = await streamAll(streams, tokens + 1, adapters)
     const from = Math.max(...all.map((arrivals) => arrivals[0]!))
@@ -125,15 +58,8 @@ async function open(spec: HttpPeerSpec): Promise<Peer> {
     return { ms: to - from, tokens: within.length }
   }
 
-  async function firstTokenMs(promptTokens: number, adapter: number | null): Promise<number> {
-    const start = performance.now()
-    const stream = ask({ prompt: randomTokens(promptTokens), maxTokens: 1, adapter })
-    await stream.finished
-    return (stream.arrivals[0] ?? performance.now()) - start
-  }
-
   let numReadings = 0
-  /** Readings are numbered: of the server's output only the end is kept, so they cannot be counted. */
+  /** Readings are numbered, not counted: only the end of the server's output is kept. */
   async function readLag(): Promise<{ p50: number; p99: number; max: number }> {
     const wanted = new RegExp(`"eventLoopLag":(\\{"reading":${++numReadings},[^}]*\\})\\}\n`)
     process.kill(server.pid, 'SIGUSR2')
@@ -155,14 +81,15 @@ async function open(spec: HttpPeerSpec): Promise<Peer> {
       async prefill({ tokens, adapter }: PrefillArgs) {
         return { ms: await firstTokenMs(tokens, adapter), tokens }
       },
-      /** Median time to the first token, each request with the adapter of the one before or another. */
+      /** Median time to the first token; the adapter stays, or changes at each request. */
       async firstToken({ count, tokens, switches }: FirstTokenArgs) {
         const times: number[] = []
-        for (let i = 0; i <= count; i++)
+        for (let i = 0; i <= count; i++) {
           times.push(await firstTokenMs(tokens, switches ? i % 2 : 0))
+        }
         return { value: percentile(times.slice(1), 0.5) }
       },
-      /** The longest gap between two tokens of running streams while a request with an adapter comes in. */
+      /** The longest gap between two tokens of running streams while a request comes in. */
       async gap({ streams, tokens, cold }: GapArgs) {
         const running = Array.from({ length: streams }, () =>
           ask({ prompt: whole, maxTokens: tokens, adapter: null }),
@@ -191,8 +118,9 @@ async function open(spec: HttpPeerSpec): Promise<Peer> {
       },
     },
     close: async () => {
-      agent.destroy()
+      client.close()
       await server.stop()
+      isRunning = false
     },
   }
 }

@@ -1,15 +1,15 @@
-// Peer llama.cpp: through node-llama-cpp's prebuilt library (bench/peers/package.json pins it), driven
-// at its lowest level: batches are put together here and decoded, and nothing is sampled, so that the
-// loop is as bare as our own.
+// Peer llama.cpp: through node-llama-cpp's prebuilt library (bench/peers/package.json pins it),
+// driven at its lowest level: batches are put together here and decoded, and nothing is sampled, so
+// that the loop is as bare as our own.
 
 import { existsSync, mkdirSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { performance } from 'node:perf_hooks'
 import { pathToFileURL } from 'node:url'
-import { writeGgufAdapter } from '../gguf-model.ts'
-import { adapterAlpha, adapterName, randomAdapter } from '../random-adapters.ts'
-import type { Shape } from '../shapes.ts'
+import { writeGgufAdapter } from '../gguf/gguf-model.ts'
+import { adapterAlpha, adapterName, randomAdapter } from '../models/random-adapters.ts'
+import type { Shape } from '../models/shapes.ts'
 import {
   type DecodeArgs,
   type Peer,

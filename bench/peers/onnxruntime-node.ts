@@ -1,5 +1,6 @@
-// Peer onnxruntime-node: the same weights and graph, of ONNX Runtime's own operators, through the binding's own session.run, as its users run
-// a decoder: every step's keys and values come back as new tensors and are given to the next step.
+// Peer onnxruntime-node: the same weights and graph, of ONNX Runtime's own operators, through the
+// binding's own session.run, as its users run a decoder: every step's keys and values come back as
+// new tensors and are given to the next step.
 
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
@@ -30,7 +31,7 @@ async function open(spec: EnginePeerSpec): Promise<Peer> {
   })
   const layers = Array.from({ length: config.numLayers }, (_, layer) => layer)
   /** No row is adapted: zeros. */
-  const adapters = (rows: number): Feeds => {
+  function adapters(rows: number): Feeds {
     const feeds: Feeds = {}
     for (const layer of layers) {
       for (const module of spec.sites) {
@@ -47,7 +48,10 @@ async function open(spec: EnginePeerSpec): Promise<Peer> {
   function emptyCache(rows: number, length: number): Feeds {
     const dims = [rows, config.numKvHeads, length, config.headDim]
     const size = dims.reduce((product, dim) => product * dim, 1)
-    const tensor = () => new Tensor('float32', new Float32Array(size).fill(0.01), dims)
+    function tensor() {
+      return new Tensor('float32', new Float32Array(size).fill(0.01), dims)
+    }
+
     return Object.fromEntries(
       layers.flatMap((layer) => [
         [pastKey(layer), tensor()],

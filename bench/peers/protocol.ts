@@ -41,9 +41,13 @@ export interface Peer {
   close?(): Promise<void> | void
 }
 
-const say = (message: PeerMessage) => process.stdout.write(`@${JSON.stringify(message)}\n`)
+function say(message: PeerMessage): void {
+  process.stdout.write(`@${JSON.stringify(message)}\n`)
+}
 
-/** The peer's side: opens what its one argument (JSON) describes and serves until the input ends. */
+/**
+ * The peer's side: opens what its one argument (JSON) describes and serves until the input ends.
+ */
 export async function servePeer<Spec>(open: (spec: Spec) => Promise<Peer>): Promise<void> {
   const peer = await open(JSON.parse(process.argv[2] ?? '{}') as Spec)
   say({ kind: 'ready', info: peer.info })

@@ -76,7 +76,9 @@ export function parseAdapterConfig(text: string): AdapterConfig {
 
   const ranks = readPattern(config.rank_pattern, 'rank_pattern')
   const alphas = readPattern(config.alpha_pattern, 'alpha_pattern')
-  const rankOf = (module: string) => findMatch(ranks, module) ?? config.r
+  function rankOf(module: string): number {
+    return findMatch(ranks, module) ?? config.r
+  }
   return {
     targetModules: Array.isArray(config.target_modules) ? config.target_modules : null,
     rankOf,
@@ -124,8 +126,9 @@ function readPattern(value: Record<string, number> | null | undefined, field: st
   return entries
 }
 
-const findMatch = (entries: Pattern, module: string): number | undefined =>
-  entries.find(([key]) => module === key || module.endsWith(`.${key}`))?.[1]
+function findMatch(entries: Pattern, module: string): number | undefined {
+  return entries.find(([key]) => module === key || module.endsWith(`.${key}`))?.[1]
+}
 
 function parseObject(text: string): Record<string, unknown> {
   let json: unknown
@@ -152,7 +155,9 @@ function canonicalize(value: unknown, depth = 0): string {
   return `{${fields.join()}}`
 }
 
-const short = (text: string): string => (text.length > 80 ? `${text.slice(0, 80)}…` : text)
+function short(text: string): string {
+  return text.length > 80 ? `${text.slice(0, 80)}…` : text
+}
 
 function invalid(message: string): never {
   throw new ServerError('invalid_adapter', `adapter_config.json: ${message}.`)

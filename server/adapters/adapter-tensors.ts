@@ -4,7 +4,7 @@
 import { quoteName } from '../checkpoint/json.ts'
 import type { SafetensorsFile } from '../checkpoint/safetensors.ts'
 import type { TensorInfo } from '../checkpoint/safetensors-header.ts'
-import type { Component, ModuleUpdate } from '../contracts/adapter.ts'
+import type { ModuleUpdate, RankOne } from '../contracts/adapter.ts'
 import { type LinearModule, type ModelConfig, moduleShape } from '../contracts/checkpoint.ts'
 import { ServerError } from '../errors.ts'
 import type { AdapterConfig } from './adapter-config.ts'
@@ -93,7 +93,7 @@ export function readMatrices(
 }
 
 /** The same as rank-1 components: views, not copies. */
-export function componentsOf(matrices: readonly AdapterMatrices[]): readonly Component[] {
+export function componentsOf(matrices: readonly AdapterMatrices[]): readonly RankOne[] {
   const numComponents = Math.max(...matrices.map(({ rank }) => rank))
   const components: ModuleUpdate[][] = Array.from({ length: numComponents }, () => [])
   for (const { layer, module, rank, a, b } of matrices) {
@@ -135,18 +135,13 @@ function pairKeys(tensors: ReadonlyMap<string, TensorInfo>, model: ModelConfig):
   for (const key of tensors.keys()) {
     const match = keyPattern.exec(key)
     if (!match) return refuseKey(key)
-    const [, path, layerText, name, side] = match as unknown as [
-      string,
-      string,
-      string,
-      string,
-      'A' | 'B',
-    ]
-    const layer = Number(layerText)
+    const path = match[1]!
+    const layer = Number(match[2])
+    const side = match[4] === 'A' ? 'A' : 'B'
     if (layer >= model.numLayers) {
       invalid(key, `names layer ${layer}; the model has layers 0 to ${model.numLayers - 1}`)
     }
-    const module = modulePaths.get(name)
+    const module = modulePaths.get(match[3]!)
     if (module === undefined) return invalid(key, 'names a module that the model does not have')
     const pair = pairs.get(path) ?? { layer, module }
     if (pair[side] !== undefined) invalid(key, 'is given twice, with and without its prefix')

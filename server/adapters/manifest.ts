@@ -79,9 +79,13 @@ export function otherBase(manifest: Manifest, baseDigest: string | null): Server
   )
 }
 
-const unusable = (warning: string): Manifest => ({ ...emptyManifest, warnings: [warning] })
+function unusable(warning: string): Manifest {
+  return { ...emptyManifest, warnings: [warning] }
+}
 
-const nameOf = (path: readonly PropertyKey[]): string => path.map(String).join('.').slice(0, 80)
+function nameOf(path: readonly PropertyKey[]): string {
+  return path.map(String).join('.').slice(0, 80)
+}
 
 function isDeeper(value: unknown, levels: number): boolean {
   if (typeof value !== 'object' || value === null) return false

@@ -5,7 +5,7 @@ import { createHash } from 'node:crypto'
 import type { FileHandle } from 'node:fs/promises'
 import { safetensorsFromBuffer } from '../checkpoint/safetensors.ts'
 import { parseHeader, readHeaderLength } from '../checkpoint/safetensors-header.ts'
-import type { Component } from '../contracts/adapter.ts'
+import type { RankOne } from '../contracts/adapter.ts'
 import { type LinearModule, linearModules, type ModelConfig } from '../contracts/checkpoint.ts'
 import { ServerError } from '../errors.ts'
 import { type AdapterConfig, parseAdapterConfig } from './adapter-config.ts'
@@ -35,13 +35,13 @@ export interface LoadedAdapter {
   readonly numLayers: number
   readonly manifest: Manifest
   /** `rank` of them. */
-  readonly components: readonly Component[]
+  readonly components: readonly RankOne[]
 }
 
 export interface ReadAdapterOptions {
   readonly model: ModelConfig
   readonly maxRank: number
-  /** The modules that the engine has a place for. */
+  /** The modules that the engine has a site for. */
   readonly served: ReadonlySet<LinearModule>
 }
 
@@ -50,19 +50,36 @@ export type ReadAdapter = (
   options: ReadAdapterOptions,
 ) => Promise<LoadedAdapter>
 
+/** The adapter changes modules that this engine has no site for; nothing else is wrong with it. */
+export class UnservedModules extends Error {
+  override readonly name = 'UnservedModules'
+  readonly modules: readonly LinearModule[]
+  readonly served: readonly LinearModule[]
+
+  constructor({ modules, served }: Pick<UnservedModules, 'modules' | 'served'>) {
+    super(`The adapter changes ${modules.join(', ')}`)
+    this.modules = modules
+    this.served = served
+  }
+}
+
 /** An adapter as it goes from thread to thread: few large pieces. */
 export interface ReadFolder {
   readonly about: Omit<LoadedAdapter, 'components'>
   readonly matrices: AdapterMatrices[]
 }
 
-export const toLoaded = ({ about, matrices }: ReadFolder): LoadedAdapter => ({
-  ...about,
-  components: componentsOf(matrices),
-})
+export function toLoaded({ about, matrices }: ReadFolder): LoadedAdapter {
+  return { ...about, components: componentsOf(matrices) }
+}
 
-export const readPeftAdapter: ReadAdapter = async (folder, options) =>
-  toLoaded(await readPeftFolder(folder, options))
+/** In the caller's thread. */
+export async function readPeftAdapter(
+  folder: AdapterFolder,
+  options: ReadAdapterOptions,
+): Promise<LoadedAdapter> {
+  return toLoaded(await readPeftFolder(folder, options))
+}
 
 export async function readPeftFolder(
   folder: AdapterFolder,
@@ -76,7 +93,7 @@ export async function readPeftFolder(
     // Names and shapes first: they bound how much is read after them.
     const plan = await readPlan(handle, size, config, model)
     const modules = new Set(plan.modules.map(({ module }) => module))
-    refuseUnserved(folder.id, modules, served)
+    requireServed(modules, served)
     const bytes = Buffer.alloc(size)
     if ((await readFully(handle, bytes, 0)) !== size) {
       fail('the file became shorter while it was read')
@@ -109,20 +126,13 @@ async function readPlan(
   return planTensors(parseHeader(json, size, fail).tensors, config, model)
 }
 
-/** Sites in the graph are fixed when the engine starts; another engine may have more. */
-function refuseUnserved(
-  adapterId: string,
+function requireServed(
   modules: ReadonlySet<LinearModule>,
   served: ReadonlySet<LinearModule>,
 ): void {
   const missing = [...modules].filter((module) => !served.has(module))
-  if (missing.length === 0) return
-  throw new ServerError(
-    'unsupported_adapter',
-    `The adapter changes ${missing.sort().join(', ')}; this engine was started for ` +
-      `${[...served].join(', ')}. Restart the server with the adapter in its folder.`,
-    { needs: { adapterId, modules: missing, version: '' } },
-  )
+  if (missing.length > 0)
+    throw new UnservedModules({ modules: missing.sort(), served: [...served] })
 }
 
 export function refuseRank(what: string, rank: number, maxRank: number): never {

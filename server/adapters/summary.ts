@@ -30,7 +30,9 @@ export function summarizeAdapter(
   const about = resident?.fingerprint === fingerprint ? resident.about : null
   const refusal = otherBase(manifest, baseDigest)
   const error =
-    failure?.fingerprint === fingerprint ? failure.error : refusal && toBody(id, refusal)
+    failure?.fingerprint === fingerprint
+      ? failure.error
+      : refusal && nameAdapter(id, refusal).toBody()
   return {
     id,
     state: error ? 'invalid' : about ? 'resident' : 'available',
@@ -46,18 +48,14 @@ export function summarizeAdapter(
   }
 }
 
-const toBody = (id: string, error: ServerError): ErrorBody =>
-  (nameAdapter(id, error) as ServerError).toBody()
-
 /** Errors from files say what is wrong; with this they also say in which adapter. */
-export function nameAdapter(id: string, error: unknown): unknown {
+export function nameAdapter<E>(id: string, error: E): E | ServerError {
   const isOfFile =
     error instanceof ServerError &&
     (error.code === 'invalid_adapter' || error.code === 'unsupported_adapter')
   if (!isOfFile) return error
-  const { needs } = error
   const message = `Adapter "${id}": ${error.message}`
-  return new ServerError(error.code, message, { param: 'adapter', needs, cause: error })
+  return new ServerError(error.code, message, { param: 'adapter', cause: error })
 }
 
 export function summarizeInvalid(id: string, error: unknown): AdapterSummary {

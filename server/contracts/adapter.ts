@@ -6,10 +6,34 @@ import type { LinearModule } from './checkpoint.ts'
 /** Names an adapter may have; also keeps names safe as folder names, labels and header values. */
 export const adapterNamePattern = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/
 
-/** An adapter as a request names it. `scale` null means the adapter's own default strength. */
+/** An adapter as a request names it. */
 export interface AdapterRef {
   readonly id: string
+  /** null: the default strength of the version that is loaded. */
   readonly scale: number | null
+}
+
+/** What operators bound from below: every request runs with `id` at least `minScale` strong. */
+export interface RequiredAdapter {
+  readonly id: string
+  /** null: the default strength of the version that is loaded. */
+  readonly minScale: number | null
+}
+
+/** The adapters of one request. The engine makes every strength concrete when it has loaded them. */
+export interface AdapterSelection {
+  /** Empty means the base model. */
+  readonly adapters: readonly AdapterRef[]
+  readonly required: AdapterFloor | null
+}
+
+/** The required adapter as it travels with a request. */
+export interface AdapterFloor extends RequiredAdapter {
+  /**
+   * Field of the request that names the adapters: a strength below the minimum is refused. null: the
+   * operator's flags name them, and the strength is raised to the minimum.
+   */
+  readonly namedIn: string | null
 }
 
 /** An adapter as it was really applied to a request. */
@@ -59,19 +83,22 @@ export interface ModuleUpdate {
  * A rank-1 update: at most one vector pair a module; modules that are not adapted are absent. An
  * adapter of rank r is r of them.
  */
-export type Component = readonly ModuleUpdate[]
+export type RankOne = readonly ModuleUpdate[]
 
-/** A component as a row of the batch runs with it. */
-export interface ScaledComponent {
-  readonly component: Component
+/** A rank-1 update as a row of the batch runs with it. */
+export interface ScaledRankOne {
+  readonly component: RankOne
   readonly scale: number
 }
 
-/** Components that a place is laid out for: powers of two, so that layouts change seldom. */
-export const rowWidth = (rank: number): number => 2 ** Math.ceil(Math.log2(rank))
+/** Rank-1 updates that a site is laid out for: powers of two, so that layouts change seldom. */
+export function rowWidth(rank: number): number {
+  return 2 ** Math.ceil(Math.log2(rank))
+}
 
-export const componentBytes = (component: Component): number =>
-  component.reduce((sum, { a, b }) => sum + a.byteLength + b.byteLength, 0)
+export function rankOneBytes(component: RankOne): number {
+  return component.reduce((sum, { a, b }) => sum + a.byteLength + b.byteLength, 0)
+}
 
 /** Rank-1 safety adapters change up_proj, and may come while the server runs. */
 export const usualAdapterModules: readonly LinearModule[] = ['up_proj']
@@ -80,10 +107,3 @@ export const usualAdapterModules: readonly LinearModule[] = ['up_proj']
 export const maxAdaptersPerRequest = 4
 /** Range of a strength. */
 export const maxAdapterScale = 4
-
-/** What operators may bound from below: every request runs with `id` at least `minScale` strong. */
-export interface RequiredAdapter {
-  readonly id: string
-  /** null: at least the adapter's default strength. */
-  readonly minScale: number | null
-}

@@ -1,5 +1,7 @@
 // A Hugging Face checkpoint's configuration, as the graph and the engine use it.
 
+import type { FloatName, FloatType } from './float-type.ts'
+
 export type Architecture = 'Qwen2ForCausalLM' | 'LlamaForCausalLM'
 
 export interface Llama3RopeScaling {
@@ -108,13 +110,10 @@ export function moduleShape(
   }
 }
 
-/** What the graph computes in: activations, adapters, norms and scales. */
-export type FloatType = 'float32' | 'float16'
-export const floatBytes = { float32: 4, float16: 2 } as const satisfies Record<FloatType, number>
-
 /** What a graph is built for, and what runs it: on an accelerator none of its tensors may be empty. */
 export interface GraphTarget {
   readonly operators: 'cpu' | 'accelerator'
+  /** What the graph computes in: activations, adapters, norms and scales. */
   readonly floats: FloatType
   /** Of keys and values. Others than `floats` only our own operators can read. */
   readonly cacheFloats: FloatType
@@ -140,10 +139,8 @@ export type BlockSize = (typeof blockSizes)[number]
 
 /** How the graph holds the large weights. */
 export type WeightFormat =
-  | { readonly kind: 'fp32' }
-  /** Only with activations in float16. */
-  | { readonly kind: 'fp16' }
-  | QuantizedFormat
+  /** fp16 only with activations in float16. */
+  { readonly kind: FloatName } | QuantizedFormat
 
 /** Integers in blocks along a row, each block with a scale. */
 export interface QuantizedFormat {

@@ -2,12 +2,13 @@
 
 import type { AdapterSummary } from './adapter.ts'
 import type { BlockSize, Kernels, LinearModule } from './checkpoint.ts'
+import type { FloatName } from './float-type.ts'
 import type { ChatMessage, GenerateRequest, GenerationEvent } from './generation.ts'
 import type { MemoryParts } from './memory.ts'
 
 export type Device = 'cpu' | 'webgpu' | 'cuda'
-export type KvCacheDtype = 'auto' | 'fp32' | 'fp16'
-export type Weights = 'auto' | 'fp32' | 'fp16' | 'int8' | 'int4'
+export type KvCacheDtype = 'auto' | FloatName
+export type Weights = 'auto' | FloatName | 'int8' | 'int4'
 
 /** What an engine process is started with. Paths are absolute. */
 export interface EngineOptions {

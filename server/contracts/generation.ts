@@ -5,7 +5,7 @@
 // also come first.
 
 import type { ErrorBody } from '../errors.ts'
-import type { AdapterRef, AppliedAdapter } from './adapter.ts'
+import type { AdapterSelection, AppliedAdapter } from './adapter.ts'
 
 export interface ChatMessage {
   readonly role: 'system' | 'user' | 'assistant'
@@ -41,11 +41,9 @@ export interface SamplingParams {
   readonly seed: bigint
 }
 
-export interface GenerateRequest {
+export interface GenerateRequest extends AdapterSelection {
   readonly id: string
   readonly prompt: Prompt
-  /** Empty means the base model. */
-  readonly adapters: readonly AdapterRef[]
   readonly sampling: SamplingParams
   /** Number of choices; choice i is seeded with seed + i. */
   readonly n: number

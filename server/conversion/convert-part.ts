@@ -1,5 +1,5 @@
 // Some of a graph's weights, read from the checkpoint, converted and written to their places in the
-// weights file. Runs in the caller's thread or, as a worker, beside others on the same file.
+// weights file. Runs in the caller's thread or, as a task, beside others on the same file.
 
 import { closeSync, openSync, writeSync } from 'node:fs'
 import { openCheckpoint } from '../checkpoint/checkpoint.ts'
@@ -7,7 +7,7 @@ import { finiteTensors } from '../checkpoint/finite-tensors.ts'
 import type { GraphTarget, WeightFormat } from '../contracts/checkpoint.ts'
 import { buildDecoder } from '../graph/decoder.ts'
 import { placeWeights } from '../graph/encoding.ts'
-import { type OnBytes, serveTask } from './worker.ts'
+import { defineTask, type OnBytes } from '../threads/task.ts'
 
 export interface ConvertPart {
   /** The checkpoint folder. */
@@ -17,14 +17,14 @@ export interface ConvertPart {
   readonly maxContext: number
   readonly format: WeightFormat
   readonly target: GraphTarget
-  /** Places of this part's weights in the graph's list. */
+  /** Indices of this part's weights in the graph's list. */
   readonly indices: readonly number[]
 }
 
 export function convertPart(part: ConvertPart, onBytes: OnBytes): void {
   const checkpoint = openCheckpoint(part.dir)
   const tensors = finiteTensors(checkpoint.tensors)
-  // Places for adapters bring no weights and move none.
+  // Sites for adapters bring no weights and move none.
   const graph = buildDecoder({ ...part, config: checkpoint.config, tensors, sites: [] })
   const { placements } = placeWeights(graph)
   const offsets = new Map(placements.map(({ tensor, offset }) => [tensor.name, offset]))
@@ -56,4 +56,4 @@ function writeAll(file: number, bytes: Uint8Array, position: number): void {
   }
 }
 
-serveTask('convert-part', convertPart)
+export const convertPartTask = defineTask({ url: import.meta.url, run: convertPart })

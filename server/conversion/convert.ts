@@ -26,14 +26,14 @@ import {
   type WeightPlacement,
   weightsFileName,
 } from '../graph/encoding.ts'
+import { runTasks } from '../threads/run-tasks.ts'
 import { explainDiskError, requireSpace } from './cache-disk.ts'
-import { type ConvertPart, convertPart } from './convert-part.ts'
+import { type ConvertPart, convertPart, convertPartTask } from './convert-part.ts'
 import { checkFolder, discardFolder, publishFolder } from './converted-folder.ts'
 import { type HashedFile, knownHashes } from './file-hashes.ts'
 import { probePath, writeGraphs } from './graph-files.ts'
 import { removeOldConversions } from './old-conversions.ts'
 import { partialName, removeLeftovers } from './partial-folder.ts'
-import { runWorkers } from './worker.ts'
 
 /**
  * Raise when the graph changes what lies in weights.bin or where: older folders are removed, not reused.
@@ -203,7 +203,7 @@ async function convertWeights(
     return { dir, path, maxContext, format, target, indices }
   })
   if (isSmall) for (const part of parts) convertPart(part, onBytes)
-  else await runWorkers('convert-part', parts, { limit, onBytes })
+  else await runTasks(convertPartTask, parts, { limit, onBytes })
 }
 
 /** Places of weights in `parts` lists of about equal bytes: the largest left goes to the lightest. */

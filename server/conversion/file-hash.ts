@@ -1,9 +1,9 @@
-// The SHA-256 of a file that may be larger than memory. Runs in the caller's thread or, as a worker,
+// The SHA-256 of a file that may be larger than memory. Runs in the caller's thread or, as a task,
 // beside others.
 
 import { createHash } from 'node:crypto'
 import { closeSync, openSync, readSync } from 'node:fs'
-import { type OnBytes, serveTask } from './worker.ts'
+import { defineTask, type OnBytes } from '../threads/task.ts'
 
 const chunkBytes = 4 << 20
 
@@ -23,4 +23,4 @@ export function hashFile(path: string, onBytes: OnBytes): string {
   }
 }
 
-serveTask('file-hash', hashFile)
+export const hashFileTask = defineTask({ url: import.meta.url, run: hashFile })

@@ -7,8 +7,8 @@ import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { type FileStamp, isSameStamp, stampOf, stampSchema } from '../checkpoint/file-stamp.ts'
-import { hashFile } from './file-hash.ts'
-import { runWorkers } from './worker.ts'
+import { runTasks } from '../threads/run-tasks.ts'
+import { hashFile, hashFileTask } from './file-hash.ts'
 
 const rememberedSchema = z.object({ path: z.string(), stamp: stampSchema, sha256: z.string() })
 
@@ -42,7 +42,7 @@ export async function hashFiles(
   const hashes =
     total < threadsFrom
       ? paths.map((path) => hashFile(path, onBytes))
-      : await runWorkers<string>('file-hash', paths, { limit: availableParallelism(), onBytes })
+      : await runTasks(hashFileTask, paths, { limit: availableParallelism(), onBytes })
   return paths.map((path, i) => ({ path, stamp: stamps[i]!, sha256: hashes[i]! }))
 }
 

@@ -1,5 +1,5 @@
 // The graphs beside a converted checkpoint's weights. They are small and made anew at every start, but
-// only written when they are not there: each set of adapter places has graphs of its own over the same
+// only written when they are not there: each set of adapter sites has graphs of its own over the same
 // weights. A name is the digest of its contents, so none is ever replaced by another.
 
 import { createHash } from 'node:crypto'

@@ -1,5 +1,5 @@
-// A request's events on their way from the engine to whoever reads them. Ends itself after the
-// terminal event; what comes later is dropped.
+// A request's events on their way from the engine to their reader. The queue ends after the terminal
+// event and drops whatever comes later.
 
 import { type GenerationEvent, isTerminal } from '../contracts/generation.ts'
 import { createDeferred } from './deferred.ts'

@@ -20,20 +20,36 @@ export interface Calls {
 }
 export type CallName = keyof Calls
 
-export type ToEngine =
+/** Who answers them. */
+export type CallHandlers = {
+  readonly [Name in CallName]: (input: Calls[Name][0]) => Calls[Name][1] | Promise<Calls[Name][1]>
+}
+
+export type Call<Name extends CallName = CallName> = {
+  [N in Name]: {
+    readonly kind: 'call'
+    readonly id: number
+    readonly name: N
+    readonly input: Calls[N][0]
+  }
+}[Name]
+
+export type Answer<Name extends CallName = CallName> = {
+  [N in Name]: {
+    readonly kind: 'answer'
+    readonly id: number
+    readonly name: N
+    readonly value: Calls[N][1]
+  }
+}[Name]
+
+export type ToEngine<Name extends CallName = CallName> =
   | { readonly kind: 'start'; readonly options: EngineOptions }
   | { readonly kind: 'submit'; readonly request: GenerateRequest }
   | { readonly kind: 'cancel'; readonly id: string }
-  | {
-      [Name in CallName]: {
-        readonly kind: 'call'
-        readonly id: number
-        readonly name: Name
-        readonly input: Calls[Name][0]
-      }
-    }[CallName]
+  | Call<Name>
 
-export type FromEngine =
+export type FromEngine<Name extends CallName = CallName> =
   | { readonly kind: 'ready'; readonly model: ModelInfo }
   /** The engine cannot start with these options; the process ends. */
   | { readonly kind: 'refused'; readonly error: ErrorBody }
@@ -49,7 +65,12 @@ export type FromEngine =
   | { readonly kind: 'stats'; readonly stats: EngineStats }
   /** How long the step under way has taken; null when idle. */
   | { readonly kind: 'heartbeat'; readonly stepMs: number | null }
-  | { readonly kind: 'answer'; readonly id: number; readonly value: unknown }
-  | { readonly kind: 'refusal'; readonly id: number; readonly error: ErrorBody }
+  | Answer<Name>
+  | {
+      readonly kind: 'refusal'
+      readonly id: number
+      readonly name: Name
+      readonly error: ErrorBody
+    }
 
 export const heartbeatMs = 1000

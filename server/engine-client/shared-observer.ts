@@ -1,5 +1,5 @@
-// Several engines told to one observer, as if they were one: its state is that of the engine that
-// takes new requests, its load the sum of all that still run some.
+// Several engines that report to one observer as if they were one. The state is that of the engine that
+// takes new requests; the load is the sum over all that still run requests.
 
 import type { EngineStats, ModelInfo } from '../contracts/engine.ts'
 import type { Observer } from '../contracts/observer.ts'
@@ -7,7 +7,7 @@ import type { Observer } from '../contracts/observer.ts'
 /** One engine's part. */
 export interface ObserverShare {
   readonly observer: Observer
-  /** From now on this engine is the one whose state counts. */
+  /** From now on the observer sees this engine's state. */
   lead(): void
   /** The engine is gone. */
   leave(): void

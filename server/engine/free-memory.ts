@@ -1,5 +1,5 @@
-// How much memory a process may still take: what the machine has left, or less where a control group
-// (a container) allows less. Linux only knows groups; elsewhere the machine's word stands.
+// How much memory a process may still take: the machine's free memory, or less where a control group (a
+// container) allows less. Only Linux has control groups.
 
 import { readFileSync } from 'node:fs'
 import { freemem } from 'node:os'
@@ -37,11 +37,11 @@ export function readFreeMemory(sources: MemorySources = machine): number {
     if (group === undefined) continue
     // Every group above may set a limit too. In a container the group's own path may not be visible.
     for (const folder of [...foldersUp(group), '']) {
-      const place = `${version.root}${folder}`
-      const limit = Number(read(`${place}/${version.limit}`) ?? Number.NaN)
-      const used = Number(read(`${place}/${version.used}`) ?? Number.NaN)
+      const folderPath = `${version.root}${folder}`
+      const limit = Number(read(`${folderPath}/${version.limit}`) ?? Number.NaN)
+      const used = Number(read(`${folderPath}/${version.used}`) ?? Number.NaN)
       if (!Number.isFinite(limit) || !Number.isFinite(used)) continue
-      const cached = version.reclaimable.exec(read(`${place}/memory.stat`) ?? '')?.[1]
+      const cached = version.reclaimable.exec(read(`${folderPath}/memory.stat`) ?? '')?.[1]
       free = Math.min(free, limit - used + Number(cached ?? 0))
     }
   }

@@ -1,5 +1,5 @@
-// A runner on a device that can be lost: a driver resets, a card falls off its bus. Whatever failed
-// on it, what its memory holds can no longer be trusted, so the first failure is told, once.
+// A runner on a device that can be lost: a driver resets, a card falls off its bus. After any failure
+// the device's memory can no longer be trusted. The first failure is reported, once.
 
 import type { Runner } from '../model/runner.ts'
 

@@ -1,11 +1,10 @@
-// What the engine may take of the memory that is free: decided once, before anything is allocated, and
-// refused where it cannot be enough, instead of being killed by the system later.
+// The memory plan: how much weights, KV cache and adapters may take of the free memory. It is made once,
+// before anything is allocated. A model that cannot fit is refused here instead of being killed by the
+// system later.
 
 import { rowWidth } from '../contracts/adapter.ts'
 import { mebibytes } from '../contracts/bytes.ts'
 import {
-  type FloatType,
-  floatBytes,
   type GraphTarget,
   type LinearModule,
   type ModelConfig,
@@ -13,17 +12,18 @@ import {
   type WeightFormat,
 } from '../contracts/checkpoint.ts'
 import type { EngineOptions } from '../contracts/engine.ts'
+import { type FloatType, floatBytes } from '../contracts/float-type.ts'
 import { describeParts, type MemoryParts } from '../contracts/memory.ts'
 import { ServerError } from '../errors.ts'
 import type { KvLimits } from '../loop/kv-shape.ts'
 import { positionBytesOf } from '../model/kv-cache.ts'
 
 const float32Bytes = floatBytes.float32
-/** Share of what weights and work space leave, for the KV cache when --kv-memory is not given. */
+/** The KV cache's share of what weights and workspace leave, when --kv-memory is not given. */
 const kvShare = 0.5
-/** The same on a GPU: nothing tells how much of its memory is free. */
+/** The KV cache's bytes on a GPU: ONNX Runtime does not say how much of its memory is free. */
 const deviceKvBytes = 2 * 2 ** 30
-/** The same for adapters when --adapter-memory is not given. */
+/** The adapters' share of what then remains, when --adapter-memory is not given. */
 const adapterShare = 0.1
 /** Room for some adapters even where little is free. */
 const minAdapters = 8
@@ -32,7 +32,7 @@ const minContext = 16
 
 export interface MemoryPlan {
   readonly limits: KvLimits
-  /** Most that each may come to take. */
+  /** The most that each part may take. */
   readonly bytes: MemoryParts
 }
 
@@ -43,7 +43,7 @@ export interface MemoryNeeds {
   readonly target: GraphTarget
   readonly sites: readonly LinearModule[]
   readonly numParameters: number
-  /** What may be taken of the machine's memory now. */
+  /** Free memory of the machine, for this process. */
   readonly freeBytes: number
   readonly maxChunk: number
 }
@@ -64,7 +64,7 @@ export function planMemory(needs: MemoryNeeds): MemoryPlan {
   const leastAdapters = options.adapterMemoryBytes ?? minAdapters * rankBytes
   const adapterRows = adapterRowBytes(options, (rankBytes * floatBytes[floats]) / float32Bytes)
   const tokenBytes = positionBytesOf(config, cacheFloats)
-  // On a GPU only adapters and saved prompts take the machine's memory.
+  // With a GPU only adapters and saved prompts are in the machine's memory.
   const isOnHost = options.device === 'cpu'
   const left = freeBytes - leastAdapters - adapterRows - (isOnHost ? weights + workspace : 0)
 
@@ -80,7 +80,7 @@ export function planMemory(needs: MemoryNeeds): MemoryPlan {
     )
   }
   const kvBudget = isOnHost ? left * kvShare : deviceKvBytes
-  // Nobody asked for more than full rows and as much again of earlier prompts.
+  // More than full rows, and as much again of earlier prompts, is of no use.
   const useful = 2 * options.maxBatch * asked * tokenBytes
   const kv = options.kvMemoryBytes ?? Math.max(leastKv, Math.min(kvBudget, useful))
   const maxPositions = Math.floor(kv / tokenBytes)
@@ -106,7 +106,7 @@ export function planMemory(needs: MemoryNeeds): MemoryPlan {
   }
 }
 
-/** Logits of every row, and what a chunk's tokens are on their way through a layer. */
+/** Logits of every row, and a chunk's activations in one layer. */
 function workspaceBytes(config: ModelConfig, rows: number, maxChunk: number): number {
   const { vocabSize, hiddenSize, intermediateSize } = config
   const perToken = 6 * hiddenSize + 4 * intermediateSize
@@ -115,13 +115,13 @@ function workspaceBytes(config: ModelConfig, rows: number, maxChunk: number): nu
 
 /**
  * Every row of the batch, and the prompt that comes in, as wide as a request may make them; a prompt's
- * place has a width of at least 2 (`model/runner.ts`). `rankBytes`: one component as the graph holds it.
+ * site has a width of at least 2 (`model/runner.ts`). `rankBytes`: one component as the graph holds it.
  */
 function adapterRowBytes({ maxBatch, maxAdapterRank }: EngineOptions, rankBytes: number): number {
   return (maxBatch * rowWidth(maxAdapterRank) + rowWidth(Math.max(2, maxAdapterRank))) * rankBytes
 }
 
-/** One rank-1 component on every site, as it is kept. */
+/** One rank-1 component on every site, as the store keeps it. */
 function adapterRankBytes({ config, sites }: MemoryNeeds): number {
   const sizes = sites.map((module) => {
     const { inner, outer } = moduleShape(config, module)
@@ -130,7 +130,7 @@ function adapterRankBytes({ config, sites }: MemoryNeeds): number {
   return config.numLayers * sizes.reduce((sum, size) => sum + size, 0) * float32Bytes
 }
 
-/** Quantised blocks carry one scale each, and may carry an integer for zero. */
+/** A quantised block has a scale, and may have a zero point. */
 function bytesPerParameter(format: WeightFormat, floats: FloatType): number {
   if (format.kind !== 'quantized') return floatBytes[floats]
   const { bits, block, zeroPoints } = format

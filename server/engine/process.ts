@@ -1,12 +1,21 @@
 // Entry of the engine process: loads a checkpoint, then serves the front's messages over IPC.
 // It owns the model and nothing else; when the front goes, it goes.
 
-import { type FromEngine, heartbeatMs, type ToEngine } from '../engine-client/protocol.ts'
-import { ServerError } from '../errors.ts'
-import { type OpenEngine, openEngine } from './engine.ts'
+import {
+  type Answer,
+  type Call,
+  type CallHandlers,
+  type CallName,
+  type Calls,
+  type FromEngine,
+  heartbeatMs,
+  type ToEngine,
+} from '../engine-client/protocol.ts'
+import { modelLoading, ServerError } from '../errors.ts'
+import { type OpenEngine, openEngine } from './open.ts'
 
-function send(message: FromEngine): void {
-  // A front that goes between the question and the writing is no error: 'disconnect' follows.
+function send<Name extends CallName>(message: FromEngine<Name>): void {
+  // A front that ends between the question and the answer is no error: 'disconnect' follows.
   if (process.connected) process.send?.(message, () => {})
 }
 
@@ -47,13 +56,16 @@ function describe(error: unknown): string {
   return `The model could not be loaded: ${error instanceof Error ? error.message : String(error)}`
 }
 
-async function answer(message: Extract<ToEngine, { kind: 'call' }>): Promise<void> {
+async function answer<Name extends CallName>(call: Call<Name>): Promise<void> {
+  const { id, name } = call
   try {
-    if (engine === undefined) throw new ServerError('model_loading', 'The model is still loading.')
-    const value = await engine[message.name](message.input as never)
-    send({ kind: 'answer', id: message.id, value })
+    if (engine === undefined) throw modelLoading()
+    const handlers: CallHandlers = engine
+    const value: Calls[Name][1] = await handlers[name](call.input)
+    const reply: Answer<Name> = { kind: 'answer', id, name, value }
+    send<Name>(reply)
   } catch (error) {
-    send({ kind: 'refusal', id: message.id, error: toBody(error) })
+    send<Name>({ kind: 'refusal', id, name, error: toBody(error) })
   }
 }
 

@@ -1,6 +1,6 @@
-// The first token before the first request: it touches every weight and has the device compile what it
-// must, so no client waits for that; a model that gives no numbers is refused before it serves. What
-// was needed until then is told.
+// The first token before the first request. It touches every weight and lets the device compile its
+// kernels, so no client waits for that. A model whose logits are not finite is refused before it serves.
+// Also measures what the start took.
 
 import type { ModelInfo } from '../contracts/engine.ts'
 import { ServerError } from '../errors.ts'
@@ -17,7 +17,6 @@ export interface StartupClock {
 export function createStartup({ now, peakRssBytes }: StartupClock) {
   const startedAt = now()
   let convertedAt = startedAt
-  const seconds = (from: number, to: number) => Math.round(to - from) / 1000
   return {
     markConverted(): void {
       convertedAt = now()
@@ -43,4 +42,8 @@ export function createStartup({ now, peakRssBytes }: StartupClock) {
       }
     },
   }
+}
+
+function seconds(from: number, to: number): number {
+  return Math.round(to - from) / 1000
 }

@@ -1,18 +1,13 @@
-// Which weight format a checkpoint is served in, and what its graph computes in.
+// Flags and device → the weight format of a checkpoint, and the floats and kernels of its graph.
 
-import type {
-  BlockSize,
-  FloatType,
-  GraphTarget,
-  Kernels,
-  WeightFormat,
-} from '../contracts/checkpoint.ts'
+import type { BlockSize, GraphTarget, Kernels, WeightFormat } from '../contracts/checkpoint.ts'
 import type { Device, KvCacheDtype, ModelInfo, Weights } from '../contracts/engine.ts'
+import { type FloatType, floatNames, floatTypeOf } from '../contracts/float-type.ts'
 import { ServerError } from '../errors.ts'
 
 /** Below this many parameters float32 costs little and is exact. */
 const exactBelow = 200e6
-/** What a flag left open; docs/LOG.md holds the errors and speeds they were chosen by. */
+/** Block and zero points when no flag says; docs/LOG.md has the errors and speeds behind the choice. */
 const defaults = {
   int8: { block: 128, zeroPoints: false },
   int4: { block: 128, zeroPoints: false },
@@ -24,7 +19,7 @@ export interface WeightOptions {
   readonly weightZeroPoints: boolean | null
 }
 
-/** What the choice depends on of a device. */
+/** What the choice depends on. */
 export interface DeviceTraits {
   readonly name: Device
   readonly hasFloat16: boolean
@@ -61,7 +56,7 @@ export function resolveWeights(
   }
 }
 
-/** Whose operators compute on the CPU; null on a GPU. `hasOwn`: ours can run here. */
+/** Whose operators compute on the CPU; null on a GPU. `hasOwn`: our own kernels can run here. */
 export function resolveKernels(
   asked: 'auto' | Kernels,
   { name }: Pick<DeviceTraits, 'name'>,
@@ -102,19 +97,20 @@ export function formatOf(weights: ModelInfo['weights'], options: WeightOptions):
       const bits = weights === 'int8' ? 8 : 4
       const block = weightBlock ?? defaults[weights].block
       const zeroPoints = weightZeroPoints ?? defaults[weights].zeroPoints
-      // Measured: the search gains with 4 bits around the middle, and with nothing else.
+      // Measured: searching for scales helps symmetric 4-bit blocks, and nothing else.
       return { kind: 'quantized', bits, block, zeroPoints, searchScales: bits === 4 && !zeroPoints }
     }
   }
 }
 
 /** What `--weights` calls a format. */
-export const weightsOf = (format: WeightFormat): ModelInfo['weights'] =>
-  format.kind === 'quantized' ? `int${format.bits}` : format.kind
+export function weightsOf(format: WeightFormat): ModelInfo['weights'] {
+  return format.kind === 'quantized' ? `int${format.bits}` : format.kind
+}
 
 /**
- * Integers are multiplied with the shorter floats where the device has them. Keys and values are what is
- * computed in; with our own operators halves beside quantised weights, whose error is the larger one.
+ * Quantised weights meet 16-bit activations where the device has them. Keys and values have the type of
+ * the activations. Our own kernels keep them in 16 bits beside quantised weights, whose error is larger.
  */
 export function targetOf(
   weights: ModelInfo['weights'],
@@ -132,16 +128,15 @@ export function targetOf(
   }
 }
 
-const floatTypes = { fp32: 'float32', fp16: 'float16' } as const
-/** As users name them. */
-export const dtypeNames = { float32: 'fp32', float16: 'fp16' } as const
+/** Our own attention reads either. */
+function ownCache(weights: ModelInfo['weights'], asked: KvCacheDtype): FloatType {
+  if (asked !== 'auto') return floatTypeOf(asked)
+  return weights === 'fp32' ? 'float32' : 'float16'
+}
 
-const ownCache = (weights: ModelInfo['weights'], asked: KvCacheDtype): FloatType =>
-  asked === 'auto' ? (weights === 'fp32' ? 'float32' : 'float16') : floatTypes[asked]
-
-/** ONNX Runtime's attention reads what it computes in. */
+/** ONNX Runtime's attention reads only what it computes in. */
 function cacheAs(floats: FloatType, asked: KvCacheDtype): FloatType {
-  const only = dtypeNames[floats]
+  const only = floatNames[floats]
   if (asked === 'auto' || asked === only) return floats
   throw new ServerError(
     'invalid_config',

@@ -1,4 +1,4 @@
-// The place in the graph where adapters change one linear module.
+// The site in the graph where adapters change one linear module.
 
 import type { Kernels, LinearModule, ModelConfig } from '../contracts/checkpoint.ts'
 import { moduleShape } from '../contracts/checkpoint.ts'
@@ -27,7 +27,7 @@ export interface SiteContext {
   readonly kernels: Kernels
 }
 
-/** The components of all rows at one place; each place has a width of its own. */
+/** The components of all rows at one site; each site has a width of its own. */
 export function siteInputs(
   { graph, config }: Omit<SiteContext, 'kernels'>,
   layer: number,

@@ -2,7 +2,7 @@
 // output carries the same name. Weights are named and read only when the graph is written, one by
 // one; small constants are kept by value and shared.
 
-import type { FloatType } from '../contracts/checkpoint.ts'
+import type { FloatType } from '../contracts/float-type.ts'
 import { toHalves } from '../contracts/float16.ts'
 
 export type TensorType = FloatType | 'int32' | 'int64'

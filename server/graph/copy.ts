@@ -1,7 +1,7 @@
 // Small graphs that move parts of tensors about on the device that they live on. `places` name the
 // first indices of what is moved: one line of them for each part.
 
-import type { FloatType } from '../contracts/checkpoint.ts'
+import type { FloatType } from '../contracts/float-type.ts'
 import { createGraphBuilder, type Graph } from './builder.ts'
 
 export function copySource(tensor: number) {

@@ -8,11 +8,10 @@
 //   mlp:    gate_up ─ split ─ silu(gate) · (up + adapter) ─ down
 //
 // Inputs that vary: rows (sequences), tokens (new tokens of each), capacity (KV positions per row),
-// components of each adapted place (rank-1 adapter components on a row), positions (last tokens whose
+// components of each adapter site (rank-1 adapter components on a row), positions (last tokens whose
 // logits are wanted).
 
 import {
-  type FloatType,
   type GraphTarget,
   type LinearModule,
   type ModelConfig,
@@ -20,6 +19,7 @@ import {
   type TensorSource,
   type WeightFormat,
 } from '../contracts/checkpoint.ts'
+import type { FloatType } from '../contracts/float-type.ts'
 import { adapterSite, type SiteOptions, siteInputs } from './adapter-site.ts'
 import { createGraphBuilder, type Graph } from './builder.ts'
 import { type EmbeddingContext, embed, logitsOf } from './embedding.ts'

@@ -1,6 +1,7 @@
 // The adapters the engine can see, remembered for a second; a name that is missing asks again at once,
 // so a folder dropped beside a running server is found by the first request that names it. Requests
-// that only need what is known do not wait for the next look, which takes a while over thousands.
+// that only need what is known do not wait for the next look, which takes a while over thousands. It
+// says which names there are; how strong an adapter runs is for the engine, which loads it.
 
 import type { AdapterSummary } from '../contracts/adapter.ts'
 import type { EngineClient } from '../contracts/engine.ts'
@@ -12,13 +13,13 @@ export interface AdapterList {
   readKnown(names: readonly string[]): Promise<readonly AdapterSummary[]>
 }
 
-export const createAdapterList = (options: {
+export function createAdapterList(options: {
   readonly engine: Pick<EngineClient, 'listAdapters'>
   readonly monotonicMs: () => number
   readonly maxAgeMs?: number
   /** Beyond this nobody is served from memory. */
   readonly maxKnownAgeMs?: number
-}): AdapterList => {
+}): AdapterList {
   const { engine, monotonicMs, maxAgeMs = 1000, maxKnownAgeMs = 5000 } = options
   let current: Promise<readonly AdapterSummary[]> | undefined
   let readAtMs = Number.NEGATIVE_INFINITY
@@ -26,7 +27,7 @@ export const createAdapterList = (options: {
   /** The last list that came, and when it was asked for. */
   let known: { readonly list: readonly AdapterSummary[]; readonly askedAtMs: number } | undefined
 
-  const refresh = () => {
+  function refresh(): Promise<readonly AdapterSummary[]> {
     // Callers share one look at the disk; a failure is not remembered.
     if (pending && current !== undefined) return current
     pending = true
@@ -46,12 +47,15 @@ export const createAdapterList = (options: {
     return settled
   }
 
-  const isFresh = () => current !== undefined && monotonicMs() - readAtMs < maxAgeMs
+  function isFresh(): boolean {
+    return current !== undefined && monotonicMs() - readAtMs < maxAgeMs
+  }
 
-  const holds = (list: readonly AdapterSummary[], names: readonly string[]) =>
-    names.every((name) => list.some((adapter) => adapter.id === name))
+  function holds(list: readonly AdapterSummary[], names: readonly string[]): boolean {
+    return names.every((name) => list.some((adapter) => adapter.id === name))
+  }
 
-  const read = async (names: readonly string[] = []) => {
+  async function read(names: readonly string[] = []): Promise<readonly AdapterSummary[]> {
     const wasFresh = isFresh()
     const list = await (wasFresh && current !== undefined ? current : refresh())
     return holds(list, names) || !wasFresh ? list : refresh()

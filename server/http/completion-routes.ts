@@ -64,7 +64,7 @@ function completionRoute<Fields extends SamplingFields>(
     const body = await readJsonObject(context.req.raw, services.config.maxBody)
     const { fields, requests, unknown } = parse(body, requireModel(services))
     if (unknown.length > 0) context.set('logFields', { unknownFields: unknown })
-    const { adapters, modelName } = await resolveTarget(context, services, fields)
+    const { selection, modelName } = await resolveTarget(context, services, fields)
     const head = {
       id: replyId(idPrefix),
       created: services.clock.unixSeconds(),
@@ -77,7 +77,7 @@ function completionRoute<Fields extends SamplingFields>(
     }
     return runGeneration(context, services, {
       id: head.id,
-      requests: requests.map((request) => ({ ...request, adapters })),
+      requests: requests.map((request) => ({ ...request, ...selection })),
       stream: fields.stream ?? false,
       reply: reply(fields, head),
     })

@@ -1,20 +1,16 @@
 // Which model and adapters a request is for: its body and query against what the engine has.
 
-import type { AdapterSummary } from '../contracts/adapter.ts'
+import type { AdapterSelection } from '../contracts/adapter.ts'
 import type { ModelInfo } from '../contracts/engine.ts'
 import { modelLoading } from '../errors.ts'
 import type { RequestContext, Services } from './context.ts'
-import { type AdapterChoice, chooseAdapters, mentionedNames } from './request/adapter-choice.ts'
+import { chooseAdapters, mentionedNames } from './request/adapter-choice.ts'
 
 /** The loaded model; until there is one, nothing can be answered. */
 export function requireModel(services: Services): ModelInfo {
   const { model } = services.engine
   if (model !== undefined) return model
   throw modelLoading()
-}
-
-function defaultScales(adapters: readonly AdapterSummary[]): ReadonlyMap<string, number> {
-  return new Map(adapters.map(({ id, defaultScale }) => [id, defaultScale]))
 }
 
 interface TargetFields {
@@ -28,7 +24,7 @@ export async function resolveTarget(
   context: RequestContext,
   services: Services,
   fields: TargetFields,
-): Promise<AdapterChoice & { readonly modelName: string }> {
+): Promise<{ readonly selection: AdapterSelection; readonly modelName: string }> {
   const { config, adapters } = services
   const { id: baseId } = requireModel(services)
   const named = {
@@ -41,11 +37,11 @@ export async function resolveTarget(
   const operators = [config.requireAdapter?.id, config.defaultAdapter?.id]
   const names = mentionedNames(named, baseId)
   const list = await adapters.readKnown([...names, ...operators.filter((id) => id !== undefined)])
-  const choice = chooseAdapters(named, {
+  const selection = chooseAdapters(named, {
     baseId,
-    known: defaultScales(list),
+    known: new Set(list.map(({ id }) => id)),
     defaultAdapter: config.defaultAdapter,
     required: config.requireAdapter,
   })
-  return { ...choice, modelName: fields.model === '' ? baseId : fields.model }
+  return { selection, modelName: fields.model === '' ? baseId : fields.model }
 }

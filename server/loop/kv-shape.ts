@@ -18,7 +18,9 @@ export interface KvLimits {
 const smallestCapacity = 512
 const mostRowsAtFirst = 4
 
-export const numPositions = ({ rows, capacity }: KvShape): number => rows * capacity
+export function numPositions({ rows, capacity }: KvShape): number {
+  return rows * capacity
+}
 
 /** Where an idle cache begins, and what it shrinks to. */
 export function firstShape({ maxRows, maxCapacity, maxPositions }: KvLimits): KvShape {

@@ -1,8 +1,12 @@
-// Keys and values of tokens that were computed before, in blocks, so that a prompt which begins alike
-// need not be computed again. A block is found by its tokens and the block before it, back to a root
-// that says which adapters at which strengths: an adapter changes every later layer's keys and values,
-// so nothing is ever shared between two of them. The least recently used block that no other continues
-// goes first.
+// Keys and values of earlier tokens, in blocks, so that a prompt which begins alike need not be
+// computed again. A block is found by its tokens and the block before it, back to a root that says
+// which adapters at which strengths: an adapter changes every later layer's keys and values, so nothing
+// is ever shared between two of them.
+//
+// Least recently used blocks go first. A block is always more recent than those that continue it, so
+// the least recent one is an end, and a beginning never goes before what follows it.
+
+import { LRUCache } from 'lru-cache'
 
 /** Memory that holds one block of a cache row. */
 export interface SavedBlock {
@@ -15,16 +19,19 @@ interface Block<Saved extends SavedBlock> {
   readonly id: string
   readonly saved: Saved
   readonly parent: Block<Saved> | undefined
-  numContinued: number
   isDropped: boolean
 }
 
 /** How far a sequence's tokens are in the cache. */
-export interface PrefixPlace<Saved extends SavedBlock = SavedBlock> {
+export interface PrefixPosition<Saved extends SavedBlock = SavedBlock> {
   readonly root: string
   readonly last: Block<Saved> | undefined
   /** In tokens, whole blocks. */
   readonly length: number
+}
+
+export interface PrefixCacheOptions {
+  readonly maxBytes: number
 }
 
 /** Positions of a block. */
@@ -32,94 +39,99 @@ export const blockTokens = 16
 
 export type PrefixCache<Saved extends SavedBlock> = ReturnType<typeof createPrefixCache<Saved>>
 
-export function createPrefixCache<Saved extends SavedBlock>(options: { maxBytes: number }) {
+export function createPrefixCache<Saved extends SavedBlock>(options: PrefixCacheOptions) {
   let { maxBytes } = options
-  let bytes = 0
   let nextId = 0
-  // Least recently used first.
-  const blocks = new Map<string, Block<Saved>>()
+  // `limit` moves the bound, which the library's own cannot; so room is made before a block comes.
+  const blocks = new LRUCache<string, Block<Saved>>({
+    maxSize: Number.MAX_SAFE_INTEGER,
+    sizeCalculation: ({ saved }) => saved.bytes,
+    dispose(block) {
+      block.isDropped = true
+      block.saved.release()
+    },
+  })
 
-  const keyAfter = ({ root, last }: PrefixPlace<Saved>, tokens: readonly number[]) =>
-    `${last?.id ?? root} ${tokens.join()}`
+  function keyAfter({ root, last }: PrefixPosition<Saved>, tokens: readonly number[]): string {
+    return `${last?.id ?? root} ${tokens.join()}`
+  }
 
-  const rootPlace = (root: string): PrefixPlace<Saved> => {
+  function rootPosition(root: string): PrefixPosition<Saved> {
     return { root: `[${root}]`, last: undefined, length: 0 }
   }
 
-  function touch(block: Block<Saved>): void {
-    blocks.delete(block.key)
-    blocks.set(block.key, block)
+  /** Makes a block and all before it the most recent ones, its beginning above all. */
+  function touch(last: Block<Saved> | undefined): void {
+    for (let block = last; block !== undefined; block = block.parent) blocks.get(block.key)
   }
 
-  function dropOne(kept: Block<Saved> | undefined): boolean {
-    for (const block of blocks.values()) {
-      if (block.numContinued > 0 || block === kept) continue
-      blocks.delete(block.key)
-      if (block.parent !== undefined) block.parent.numContinued--
-      block.isDropped = true
-      bytes -= block.saved.bytes
-      block.saved.release()
-      return true
+  /** False when only `kept` and what it continues are left. */
+  function makeRoom(bytes: number, kept: Block<Saved> | undefined): boolean {
+    while (blocks.calculatedSize + bytes > maxBytes) {
+      const [oldest] = blocks.rkeys()
+      if (oldest === undefined || oldest === kept?.key) return false
+      blocks.pop()
     }
-    return false
+    return true
   }
 
   return {
     get bytes() {
-      return bytes
+      return blocks.calculatedSize
     },
     /** In blocks. */
     get size() {
       return blocks.size
     },
 
-    rootPlace,
+    rootPosition,
 
     /** The blocks that hold the beginning of these tokens, and where they end. */
-    find(root: string, tokens: readonly number[]): { blocks: Saved[]; place: PrefixPlace<Saved> } {
-      let place = rootPlace(root)
-      const found: Block<Saved>[] = []
+    find(
+      root: string,
+      tokens: readonly number[],
+    ): { blocks: Saved[]; position: PrefixPosition<Saved> } {
+      let position = rootPosition(root)
+      const found: Saved[] = []
       for (let end = blockTokens; end <= tokens.length; end += blockTokens) {
-        const block = blocks.get(keyAfter(place, tokens.slice(end - blockTokens, end)))
+        const block = blocks.peek(keyAfter(position, tokens.slice(end - blockTokens, end)))
         if (block === undefined) break
-        found.push(block)
-        place = { ...place, last: block, length: end }
+        found.push(block.saved)
+        position = { ...position, last: block, length: end }
       }
-      // The last first: a beginning is used whenever what follows it is.
-      for (const block of found.toReversed()) touch(block)
-      return { blocks: found.map(({ saved }) => saved), place }
+      touch(position.last)
+      return { blocks: found, position }
     },
 
-    /** Keeps the block that follows a place; returns the place after it, or null without room. */
+    /** Keeps the block after a position, of `bytes`; returns its end, or null without room. */
     add(
-      place: PrefixPlace<Saved>,
+      position: PrefixPosition<Saved>,
       tokens: readonly number[],
-      size: number,
+      bytes: number,
       save: () => Saved,
-    ): PrefixPlace<Saved> | null {
-      const parent = place.last
+    ): PrefixPosition<Saved> | null {
+      const parent = position.last
       if (parent?.isDropped) return null
-      const key = keyAfter(place, tokens)
-      let block = blocks.get(key)
-      if (block !== undefined) touch(block)
-      else {
-        while (bytes + size > maxBytes) if (!dropOne(parent)) return null
-        block = { key, id: `${nextId++}`, saved: save(), parent, numContinued: 0, isDropped: false }
-        if (parent !== undefined) parent.numContinued++
+      const key = keyAfter(position, tokens)
+      let block = blocks.peek(key)
+      if (block === undefined) {
+        touch(parent)
+        if (!makeRoom(bytes, parent)) return null
+        block = { key, id: `${nextId++}`, saved: save(), parent, isDropped: false }
         blocks.set(key, block)
-        bytes += block.saved.bytes
       }
-      return { ...place, last: block, length: place.length + blockTokens }
+      touch(block)
+      return { ...position, last: block, length: position.length + blockTokens }
     },
 
     /** Changes how many bytes it may hold. */
     limit(newMaxBytes: number): void {
       maxBytes = newMaxBytes
-      while (bytes > maxBytes && dropOne(undefined));
+      makeRoom(0, undefined)
     },
 
     clear(): void {
-      while (dropOne(undefined));
+      blocks.clear()
     },
   }
 }

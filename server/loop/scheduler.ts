@@ -1,25 +1,46 @@
-// Decides what the next step runs. Pure: sequences go in, steps come out.
+// Decides what the next step runs. Deterministic and without I/O: sequences go in, steps come out.
 //
 // Cache rows in use are always 0 … m − 1: first the decoding sequences, then at most one that is
 // being prefilled. When a row falls free the rows behind it move up; the caller copies the cache.
 //
-// Prefill and decode take turns, so neither new nor running sequences starve. A turn of prefill is a
-// number of prompt tokens, not of sequences: several short prompts fit in one, a long one takes many.
+// Prefill and decode take turns, so neither new nor running sequences starve. A turn of prefill has a
+// budget of prompt tokens, not of sequences: several short prompts fit in one, a long one takes many.
 // Who came first is served first; one that must wait for memory is not overtaken.
 
 import type { Sequence } from './sequence.ts'
 
-export type Step =
-  | {
-      readonly kind: 'prefill'
-      readonly sequence: Sequence
-      readonly row: number
-      /** Prompt tokens [from, to) are computed. */
-      readonly from: number
-      readonly to: number
-    }
+/** A piece of a sequence's prefix whose keys and values are there already. */
+export interface PrefixHit {
+  /** Positions [from, to). */
+  readonly from: number
+  readonly to: number
+  /** Copies them into a cache row. */
+  copyTo(row: number): void
+}
+
+export interface CopyStep {
+  readonly kind: 'copy'
+  readonly sequence: Sequence
+  readonly row: number
+  readonly hit: PrefixHit
+}
+
+export interface PrefillStep {
+  readonly kind: 'prefill'
+  readonly sequence: Sequence
+  readonly row: number
+  /** Prompt tokens [from, to) are computed. */
+  readonly from: number
+  readonly to: number
+}
+
+export interface DecodeStep {
+  readonly kind: 'decode'
   /** sequences[i] is in row i. */
-  | { readonly kind: 'decode'; readonly sequences: readonly Sequence[] }
+  readonly sequences: readonly Sequence[]
+}
+
+export type Step = CopyStep | PrefillStep | DecodeStep
 
 export interface RowMove {
   readonly from: number
@@ -31,10 +52,16 @@ export interface RowMove {
 export interface SchedulerOptions {
   readonly rows: number
   readonly maxChunk: number
+  /** Longest chunk where the logits of each of its tokens are wanted. */
+  readonly maxLogitsChunk?: number
+  /** Positions of a copy that takes a whole turn. */
+  readonly maxCopy?: number
   /** Prompt tokens that may be computed between two decode steps; maxChunk unless said. */
-  readonly turnTokens?: () => number
-  /** Whether there is memory for one more beside those that hold a row. */
-  readonly mayAdmit?: (sequence: Sequence, running: readonly Sequence[]) => boolean
+  readonly prefillBudget?: () => number
+  /** Finds memory for one more beside those that hold a row. */
+  readonly tryAdmit?: (sequence: Sequence, running: readonly Sequence[]) => boolean
+  /** The next piece of a prefix that can be copied. */
+  readonly match?: (sequence: Sequence, running: readonly Sequence[]) => PrefixHit | null
 }
 
 /** A lone token runs other kernels, which round differently: a chunk has two, where it can. */
@@ -56,42 +83,77 @@ export function chunkEnd(from: number, length: number, maxChunk: number): number
 export type Scheduler = ReturnType<typeof createScheduler>
 
 export function createScheduler(options: SchedulerOptions) {
-  const { rows, maxChunk, turnTokens = () => maxChunk, mayAdmit = () => true } = options
+  const { rows, maxChunk, maxLogitsChunk = maxChunk, maxCopy = Infinity } = options
+  const { prefillBudget = () => maxChunk, tryAdmit = () => true, match = () => null } = options
   const waiting: Sequence[] = []
   const decoding: Sequence[] = []
   const arrivals = new WeakMap<Sequence, number>()
   let numArrived = 0
   let prefilling: Sequence | undefined
   /** Prompt tokens since the last decode step. */
-  let tokensOfTurn = 0
+  let budgetUsed = 0
 
-  const running = () => (prefilling === undefined ? [...decoding] : [...decoding, prefilling])
+  function running(): Sequence[] {
+    return prefilling === undefined ? [...decoding] : [...decoding, prefilling]
+  }
 
   function admit(): void {
     const [first] = waiting
     if (first === undefined || prefilling !== undefined || decoding.length >= rows) return
-    if (mayAdmit(first, decoding)) prefilling = waiting.shift()
+    if (tryAdmit(first, decoding)) prefilling = waiting.shift()
   }
 
-  /** The next chunk of the prompt being prefilled; null where it is the others' turn. */
-  function nextChunk(): Step | null {
+  /** What the sequence being prefilled runs next; null where it is the others' turn. */
+  function nextOfPrompt(): CopyStep | PrefillStep | null {
     if (prefilling === undefined) return null
-    const from = prefilling.numComputed
-    const length = prefilling.promptTokens.length
-    const turn = Math.min(turnTokens(), maxChunk)
-    const left = decoding.length > 0 ? turn - tokensOfTurn : maxChunk
+    const turn = Math.min(prefillBudget(), maxChunk)
+    const left = decoding.length > 0 ? turn - budgetUsed : maxChunk
+    const hit = match(prefilling, running())
+    if (hit !== null) return nextCopy(prefilling, hit, turn, left)
+    if (prefilling.numComputed < prefilling.promptTokens.length) {
+      return nextChunk(prefilling, turn, left)
+    }
+    // It was preempted while it decoded, and its whole prompt was copied.
+    finishPrefill()
+    return null
+  }
+
+  /** Copying is cheap beside computing: the longest copy is worth a whole turn. */
+  function nextCopy(
+    sequence: Sequence,
+    hit: PrefixHit,
+    turn: number,
+    left: number,
+  ): CopyStep | null {
+    const cost = Math.ceil((turn * (hit.to - hit.from)) / maxCopy)
+    if (left < Math.min(cost, turn)) return null
+    budgetUsed += cost
+    return { kind: 'copy', sequence, row: decoding.length, hit }
+  }
+
+  function nextChunk(sequence: Sequence, turn: number, left: number): PrefillStep | null {
+    const from = sequence.numComputed
+    const length = sequence.promptTokens.length
     // A smaller rest of a turn is left to the next one, unless it is all that the prompt needs.
     if (left < Math.min(chunkMultiple, turn, length - from)) return null
-    const to = chunkEnd(from, length, Math.min(left, maxChunk))
-    tokensOfTurn += to - from
-    return { kind: 'prefill', sequence: prefilling, row: decoding.length, from, to }
+    const most = sequence.needsPromptLogits ? Math.min(left, maxLogitsChunk) : left
+    const to = chunkEnd(from, length, Math.min(most, maxChunk))
+    budgetUsed += to - from
+    return { kind: 'prefill', sequence, row: decoding.length, from, to }
+  }
+
+  /** The prompt of the sequence being prefilled has its keys and values: it decodes from now on. */
+  function finishPrefill(): void {
+    if (prefilling === undefined) throw new Error('no sequence is being prefilled')
+    decoding.push(prefilling)
+    prefilling = undefined
   }
 
   /** Takes a sequence out, wherever it is; returns the cache rows that must move, in order. */
   function remove(sequence: Sequence): RowMove[] {
-    const place = waiting.indexOf(sequence)
-    if (place >= 0) {
-      waiting.splice(place, 1)
+    const at = waiting.indexOf(sequence)
+    if (at >= 0) {
+      waiting.splice(at, 1)
       return []
     }
     if (sequence === prefilling) {
@@ -133,21 +195,16 @@ export function createScheduler(options: SchedulerOptions) {
       waiting.push(sequence)
     },
 
-    /** First come, first served. Null when there is nothing to do. */
-    next(): Step | null {
+    /** What runs next. Null when there is nothing to do. */
+    schedule(): Step | null {
       admit()
-      const chunk = nextChunk()
-      if (chunk !== null) return chunk
-      tokensOfTurn = 0
+      const step = nextOfPrompt()
+      if (step !== null) return step
+      budgetUsed = 0
       return decoding.length > 0 ? { kind: 'decode', sequences: [...decoding] } : null
     },
 
-    /** The prompt of the sequence being prefilled is wholly computed. */
-    finishPrefill(): void {
-      if (prefilling === undefined) throw new Error('no sequence is being prefilled')
-      decoding.push(prefilling)
-      prefilling = undefined
-    },
+    finishPrefill,
 
     remove,
 

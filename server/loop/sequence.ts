@@ -1,125 +1,40 @@
-// One choice of a request: its tokens, its text, and when it ends. Pure but for its own state.
+// One choice of a request: its tokens, how many of them have keys and values, and what it says.
+// It owns its counters: callers say what happened, nobody else assigns them.
 
-import type { ScaledComponent } from '../contracts/adapter.ts'
-import type {
-  FinishReason,
-  GenerateRequest,
-  GenerationEvent,
-  PromptTokenLogprobs,
-  TokenLogprob,
-  TokenLogprobs,
-} from '../contracts/generation.ts'
-import { createDetokenizer, type TokenBytes } from '../sampling/detokenizer.ts'
+import type { ScaledRankOne } from '../contracts/adapter.ts'
+import type { GenerationEvent, PromptTokenLogprobs } from '../contracts/generation.ts'
 import { logprobsOf, type RankedToken } from '../sampling/logprobs.ts'
-import { createRandom } from '../sampling/random.ts'
-import { sample } from '../sampling/sampler.ts'
-import { createReasoningSplitter, createStopMatcher, type SplitText } from '../sampling/stop.ts'
-import type { PrefixPlace } from './prefix-cache.ts'
+import { createOutput, describeToken, type OutputOptions } from './output.ts'
 
-export interface TokenText extends TokenBytes {
-  tokenText(id: number): string
-}
-
-export interface SequenceOptions {
-  readonly request: GenerateRequest
-  readonly index: number
-  readonly promptTokens: readonly number[]
-  readonly components: readonly ScaledComponent[]
+export interface SequenceOptions extends OutputOptions {
+  readonly components: readonly ScaledRankOne[]
   /** Sequences of one key compute the same keys and values for the same tokens. */
   readonly cacheKey: string
-  readonly tokenizer: TokenText
-  readonly eosTokenIds: readonly number[]
-  readonly startsInReasoning: boolean
   /** Shown again where the request wants its prompt echoed. */
   readonly promptText: string
-  /** What the request asked for, bounded by what the context leaves. */
-  readonly maxTokens: number
 }
 
 export type Sequence = ReturnType<typeof createSequence>
 
-interface End {
-  readonly reason: FinishReason
-  readonly stopReason: string | number | null
-}
-
 export function createSequence(options: SequenceOptions) {
   const { request, index, promptTokens, tokenizer, maxTokens } = options
-  const params = request.sampling
-  const uniform = createRandom(params.seed + BigInt(index))
-  const detokenizer = createDetokenizer(tokenizer)
-  const stops = createStopMatcher(params.stop, params.includeStopInOutput)
-  const splitter = createReasoningSplitter(request.splitReasoning && options.startsInReasoning)
-  const promptSet: ReadonlySet<number> =
-    params.repetitionPenalty === 1 ? new Set() : new Set(promptTokens)
-  const outputCounts = new Map<number, number>()
-  const endTokens = new Set([
-    ...(params.ignoreEos ? [] : options.eosTokenIds),
-    ...params.stopTokenIds,
-  ])
-  const generated: number[] = []
-  /** Choices share a prompt: the first one tells of it. */
-  const tellsOfPrompt = index === 0 && (request.echo || request.promptLogprobs !== null)
+  const output = createOutput(options)
+  /** Choices share a prompt: only choice 0 reports it. */
+  const reportsPrompt = index === 0 && (request.echo || request.promptLogprobs !== null)
   const promptLogprobs: PromptTokenLogprobs[] = []
-  let reasoningTokens = 0
-  let isFinished = false
-
-  function chooseToken(logits: Float32Array, blockMax: Float32Array | null): number {
-    return sample({
-      logits,
-      blockMax,
-      params,
-      outputCounts,
-      promptTokens: promptSet,
-      forbidden: generated.length < params.minTokens ? [...endTokens] : [],
-      uniform: () => uniform(generated.length),
-    })
-  }
-
-  function describe({ id, logprob }: RankedToken): TokenLogprob {
-    return { id, token: tokenizer.tokenText(id), bytes: [...tokenizer.tokenBytes(id)], logprob }
-  }
-
-  function logprobs(logits: Float32Array, token: number): TokenLogprobs[] | null {
-    if (request.topLogprobs === null) return null
-    const { sampled, top } = logprobsOf(logits, token, request.topLogprobs)
-    return [{ ...describe(sampled), top: top.map(describe) }]
-  }
+  let numComputed = 0
+  let numReused = 0
+  let numCachedTokens = 0
+  let numPreempted = 0
 
   function promptLogprob(position: number, logits: Float32Array | null): PromptTokenLogprobs {
-    const id = promptTokens[position] as number
+    const describe = (ranked: RankedToken) => describeToken(tokenizer, ranked)
+    const id = promptTokens[position]!
     if (logits === null) {
       return { ...describe({ id, logprob: 0 }), logprob: null, rank: null, top: [] }
     }
     const { sampled, rank, top } = logprobsOf(logits, id, request.promptLogprobs ?? 0)
     return { ...describe(sampled), rank, top: top.map(describe) }
-  }
-
-  /** Text that the token releases, and whether the sequence ends with it. */
-  function advanceText(token: number): { text: SplitText; end: End | null } {
-    if (endTokens.has(token)) {
-      const isStopToken = params.stopTokenIds.includes(token)
-      const included = params.includeStopInOutput && isStopToken ? detokenizer.push(token) : ''
-      const stopReason = isStopToken ? token : null
-      return { text: flushText(included), end: { reason: 'stop', stopReason } }
-    }
-    const { text, stop } = stops.push(detokenizer.push(token))
-    if (stop !== null) {
-      return {
-        text: join(splitter.push(text), splitter.flush()),
-        end: { reason: 'stop', stopReason: stop },
-      }
-    }
-    const split = splitter.push(text)
-    if (generated.length < maxTokens) return { text: split, end: null }
-    return { text: join(split, flushText('')), end: { reason: 'length', stopReason: null } }
-  }
-
-  /** Everything still held back; a stop string may yet be complete in it. */
-  function flushText(last: string): SplitText {
-    const { text, stop } = stops.push(last + detokenizer.flush())
-    const rest = stop === null ? text + stops.flush() : text
-    return join(splitter.push(rest), splitter.flush())
   }
 
   return {
@@ -129,22 +44,15 @@ export function createSequence(options: SequenceOptions) {
     components: options.components,
     cacheKey: options.cacheKey,
     maxTokens,
-    /** Tokens whose keys and values were taken over instead of computed, when it first ran. */
-    numCached: 0,
-    /** The same since it last got a row. */
-    numTaken: 0,
-    /** Tokens whose keys and values are in the cache. */
-    numComputed: 0,
-    /** How often it had to give its row up. */
-    numPreempted: 0,
-    /** How much of it the prefix cache has; null when it keeps no more of it. */
-    saved: undefined as PrefixPlace | null | undefined,
+
+    // ---- Tokens ----
+
     /** Prompt and generated tokens. */
     get numTokens() {
-      return promptTokens.length + generated.length
+      return promptTokens.length + output.tokens.length
     },
     tokenAt(position: number): number {
-      const token = promptTokens[position] ?? generated[position - promptTokens.length]
+      const token = promptTokens[position] ?? output.tokens[position - promptTokens.length]
       if (token === undefined) throw new RangeError(`there is no token ${position}`)
       return token
     },
@@ -152,25 +60,60 @@ export function createSequence(options: SequenceOptions) {
     tokens(from: number, to: number): number[] {
       const beforeOutput = promptTokens.slice(from, to)
       const start = Math.max(0, from - promptTokens.length)
-      return [...beforeOutput, ...generated.slice(start, Math.max(0, to - promptTokens.length))]
+      return [...beforeOutput, ...output.tokens.slice(start, Math.max(0, to - promptTokens.length))]
     },
-    /** The log-probability of each token of the prompt is wanted: all of it must be computed. */
+
+    // ---- Keys and values ----
+
+    /** Tokens whose keys and values are in its row of the KV cache. */
+    get numComputed() {
+      return numComputed
+    },
+    /** Of these, prefix-cache hits since it last got a row. */
+    get numReused() {
+      return numReused
+    },
+    /** Prefix-cache hits when it first ran; what `cached_tokens` says. */
+    get numCachedTokens() {
+      return numCachedTokens
+    },
+    /** How often it was preempted. */
+    get numPreempted() {
+      return numPreempted
+    },
+    /** A step computed the keys and values up to `to`. */
+    advance(to: number): void {
+      numComputed = to
+    },
+    /** A copy brought the keys and values up to `to`. */
+    reuse(to: number): void {
+      numComputed = to
+      numReused = to
+      if (numPreempted === 0) numCachedTokens = to
+    },
+    /** Gives its row up. The tokens it has stay; their keys and values are computed again. */
+    preempt(): void {
+      numComputed = 0
+      numReused = 0
+      numPreempted++
+    },
+    /** Every token's log-probability is wanted, so all of the prompt must be computed. */
     get needsPromptLogits() {
-      return index === 0 && request.promptLogprobs !== null && generated.length === 0
+      return index === 0 && request.promptLogprobs !== null && output.tokens.length === 0
     },
-    /** It has tokens behind those in the cache: it gave its row up and is on its way back. */
-    get isReplaying() {
-      return generated.length > 0 && this.numComputed < this.numTokens
+    /** It was preempted after its first token and has generated tokens to compute again. */
+    get isRecomputing() {
+      return output.tokens.length > 0 && numComputed < promptTokens.length + output.tokens.length
     },
-    /** Gives its row up. The tokens it has stay, and are computed again, as they were before. */
-    restart(): void {
-      this.numComputed = 0
-      this.numTaken = 0
-      this.saved = undefined
-      this.numPreempted++
+    /** Nothing but prefix-cache hits so far: there may be more of them. */
+    get mayReuse() {
+      return numReused === numComputed && !this.needsPromptLogits
     },
+
+    // ---- What it says ----
+
     get isFinished() {
-      return isFinished
+      return output.isFinished
     },
     /** Takes the logits after the prompt's token at `position`, which foretell the next. */
     acceptPromptLogits(position: number, logits: Float32Array): void {
@@ -182,64 +125,16 @@ export function createSequence(options: SequenceOptions) {
     /** What there is to tell once the prompt is computed. */
     finishPrompt(): GenerationEvent[] {
       const events: GenerationEvent[] = []
-      if (tellsOfPrompt) {
+      if (reportsPrompt) {
         const logprobs = request.promptLogprobs === null ? null : promptLogprobs
         events.push({ kind: 'prompt', index, text: options.promptText, logprobs })
       }
-      if (maxTokens > 0) return events
-      isFinished = true
-      const usage = { completionTokens: 0, reasoningTokens: 0 }
-      const end = { kind: 'choice_finished', reason: 'length', stopReason: null } as const
-      return [...events, { ...end, index, usage }]
-    },
-    /**
-     * Samples the next token from its logits [vocab] and returns what there is to tell. `blockMax`:
-     * the largest of each block of them, where that is known.
-     */
-    accept(logits: Float32Array, blockMax: Float32Array | null = null): GenerationEvent[] {
-      const token = chooseToken(logits, blockMax)
-      const wasReasoning = splitter.inReasoning
-      const tokenLogprobs = logprobs(logits, token)
-      generated.push(token)
-      outputCounts.set(token, (outputCounts.get(token) ?? 0) + 1)
-      const { text, end } = advanceText(token)
-      if (wasReasoning) reasoningTokens++
-
-      const events: GenerationEvent[] = []
-      if (text.reasoning !== '' || wasReasoning) {
-        events.push({
-          kind: 'delta',
-          index,
-          section: 'reasoning',
-          text: text.reasoning,
-          numTokens: 1,
-          logprobs: tokenLogprobs,
-        })
-      }
-      if (text.content !== '' || !wasReasoning) {
-        const counted = events.length > 0
-        events.push({
-          kind: 'delta',
-          index,
-          section: 'content',
-          text: text.content,
-          numTokens: counted ? 0 : 1,
-          logprobs: counted ? null : tokenLogprobs,
-        })
-      }
-      if (end !== null) {
-        isFinished = true
-        const usage = { completionTokens: generated.length, reasoningTokens }
-        events.push({ kind: 'choice_finished', index, ...end, usage })
-      }
+      if (maxTokens === 0) events.push(output.finishEmpty())
       return events
     },
-  }
-}
-
-function join(first: SplitText, second: SplitText): SplitText {
-  return {
-    reasoning: first.reasoning + second.reasoning,
-    content: first.content + second.content,
+    /** Samples the next token from its logits [vocab]; see `createOutput`. */
+    accept(logits: Float32Array, blockMax: Float32Array | null = null): GenerationEvent[] {
+      return output.accept(logits, blockMax)
+    },
   }
 }

@@ -1,6 +1,6 @@
 // What the engine needs of a model: runs over the rows of its cache, and copies between two runs.
 
-import type { ScaledComponent } from '../contracts/adapter.ts'
+import type { ScaledRankOne } from '../contracts/adapter.ts'
 import type { KvShape } from './kv-shape.ts'
 import type { SavedBlock } from './prefix-cache.ts'
 
@@ -10,14 +10,14 @@ export interface StepRunner<Saved extends SavedBlock = SavedBlock> {
     row: number
     tokens: readonly number[]
     past: number
-    components: readonly ScaledComponent[]
+    components: readonly ScaledRankOne[]
     numLogits: number
   }): Promise<Float32Array>
   decode(
     batch: ReadonlyArray<{
       token: number
       past: number
-      components: readonly ScaledComponent[]
+      components: readonly ScaledRankOne[]
     }>,
   ): Promise<Float32Array>
   /**

@@ -1,6 +1,6 @@
-// Adapter rows in a device's memory: follows the rows on the host, one row at a time.
+// Adapter rows in a device's memory: copies of the rows on the host, made one row at a time.
 
-import type { FloatType } from '../contracts/checkpoint.ts'
+import type { FloatType } from '../contracts/float-type.ts'
 import { createCopier } from '../runtime/device-copy.ts'
 import type { Accelerator, DeviceTensor, Session, Tensor } from '../runtime/session.ts'
 
@@ -11,13 +11,10 @@ export interface RowMirrorOptions {
   readonly numTensors: number
 }
 
-export type RowMirror = ReturnType<typeof createRowMirror>
-
 export function createRowMirror(options: RowMirrorOptions) {
   const { session, floats, numTensors } = options
   const copier = createCopier({ ...options, rank: 3, depth: 1 })
-  const empty = (): DeviceTensor | undefined => undefined
-  const tensors = Array.from({ length: numTensors }, empty)
+  const tensors = new Array<DeviceTensor | undefined>(numTensors).fill(undefined)
 
   return {
     /** Takes memory for one tensor of this shape, [rows, …]. */
@@ -28,13 +25,13 @@ export function createRowMirror(options: RowMirrorOptions) {
 
     /** Copies a row over from the host: `sources` are [1, …] of every tensor. */
     copyRow(row: number, sources: readonly Tensor[]): void {
-      const first = BigInt64Array.of(0n)
-      const place = BigInt64Array.of(BigInt(row))
+      const from = BigInt64Array.of(0n)
+      const to = BigInt64Array.of(BigInt(row))
       const targets = tensors as DeviceTensor[]
-      copier.copy({ tensors: sources, places: first }, { tensors: targets, places: place })
+      copier.copy({ tensors: sources, places: from }, { tensors: targets, places: to })
     },
 
-    tensor: (index: number) => tensors[index] as DeviceTensor,
+    tensor: (index: number): DeviceTensor => tensors[index]!,
 
     release(): void {
       for (const tensor of tensors) tensor?.release()

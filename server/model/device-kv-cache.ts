@@ -1,9 +1,9 @@
-// The KV cache in a device's memory; what is saved of it lies on the host. A view of device memory
-// starts where the memory starts, so decode steps run on the first rows in place, as on the CPU,
-// while a prefill runs on one row apart, the staging row, which takes its place in the cache when the
-// first decode step wants it.
+// The KV cache in a device's memory; saved positions lie on the host. A view of device memory can only
+// start where the memory starts. Decode steps therefore run on the first rows in place, as on the CPU. A
+// prefill runs on a row apart, the staging row, which is copied into the cache before the first decode
+// step that needs it.
 
-import { floatBytes } from '../contracts/checkpoint.ts'
+import { floatBytes } from '../contracts/float-type.ts'
 import { createCopier, type Places } from '../runtime/device-copy.ts'
 import {
   type Accelerator,
@@ -44,7 +44,7 @@ export function createDeviceKvCache(options: DeviceKvCacheOptions): KvCache {
   const positionBytes = positionBytesOf(config, floats)
   const copierOptions = { accelerator, floats, rank: 4, depth: 3 }
   const copier = createCopier({ ...copierOptions, numTensors })
-  /** For a cache that moves tensor by tensor, so that old and new are never there together whole. */
+  /** Moves the cache tensor by tensor, so that the old and the new one are never in memory together. */
   const mover = createCopier({ ...copierOptions, numTensors: 1 })
   let shape: KvCacheShape = options
   const cache = allocate(shape)
@@ -64,12 +64,11 @@ export function createDeviceKvCache(options: DeviceKvCacheOptions): KvCache {
     for (const tensor of tensors) tensor.release()
   }
 
-  const at = ({ tensors }: Memory, ...parts: readonly Part[]) => ({
-    tensors,
-    places: positions(parts, numKvHeads),
-  })
+  function at({ tensors }: Memory, ...parts: readonly Part[]) {
+    return { tensors, places: positions(parts, numKvHeads) }
+  }
 
-  /** Puts the staging row where it belongs. */
+  /** Copies the staging row to its row of the cache. */
   function unstage(): void {
     if (staged === null) return
     const { row, length } = staged

@@ -1,8 +1,9 @@
-// The keys and values of all layers: rows × capacity positions in native memory. Row r belongs to
-// one sequence; the graph reads and appends in place, everything here copies between two steps. The
+// The KV cache: keys and values of all layers, rows × capacity positions in native memory. A row belongs
+// to one sequence. The graph reads and appends in place; everything here copies between two steps. The
 // cache changes its shape by moving into new memory, one tensor after the other.
 
-import { type FloatType, floatBytes, type ModelConfig } from '../contracts/checkpoint.ts'
+import type { ModelConfig } from '../contracts/checkpoint.ts'
+import { type FloatType, floatBytes } from '../contracts/float-type.ts'
 import { pastKey, pastValue, presentKey, presentValue } from '../graph/decoder.ts'
 import { type AnyTensor, allocateTensor, type Tensor } from '../runtime/session.ts'
 
@@ -20,7 +21,7 @@ export interface KvCacheOptions extends KvCacheShape {
 }
 
 /** Some positions of a cache row, in memory of their own. */
-export interface SavedPositions {
+interface SavedPositions {
   readonly memory: Tensor<FloatType>
   readonly count: number
   readonly bytes: number
@@ -32,7 +33,7 @@ export interface CacheView {
   readonly outputs: Map<string, AnyTensor>
 }
 
-/** On the host below; device-kv-cache.ts is the other kind. */
+/** In host memory (below) or in a device's (device-kv-cache.ts). */
 export interface KvCache {
   readonly positionBytes: number
   /** A row, as the graph appends `tokens` to its first `past` positions. */
@@ -54,10 +55,12 @@ export interface KvCache {
   release(): void
 }
 
-export const positionBytesOf = (
+export function positionBytesOf(
   { numLayers, numKvHeads, headDim }: ModelConfig,
   floats: FloatType,
-): number => 2 * numLayers * numKvHeads * headDim * floatBytes[floats]
+): number {
+  return 2 * numLayers * numKvHeads * headDim * floatBytes[floats]
+}
 
 /** Keys of all layers, then values, under the names of the graph; past and present are one. */
 export function nameCacheTensors(tensors: readonly AnyTensor[]): CacheView {
@@ -65,8 +68,8 @@ export function nameCacheTensors(tensors: readonly AnyTensor[]): CacheView {
   const outputs = new Map<string, AnyTensor>()
   const numLayers = tensors.length / 2
   for (let layer = 0; layer < numLayers; layer++) {
-    const key = tensors[layer] as AnyTensor
-    const value = tensors[numLayers + layer] as AnyTensor
+    const key = tensors[layer]!
+    const value = tensors[numLayers + layer]!
     inputs.set(pastKey(layer), key).set(pastValue(layer), value)
     outputs.set(presentKey(layer), key).set(presentValue(layer), value)
   }
@@ -77,13 +80,16 @@ export function createKvCache({ config, floats, ...first }: KvCacheOptions): KvC
   const { numLayers, numKvHeads, headDim } = config
   const positionBytes = positionBytesOf(config, floats)
   let shape: KvCacheShape = first
-  const allocate = ({ rows, capacity }: KvCacheShape) =>
-    allocateTensor(floats, [rows, numKvHeads, capacity, headDim])
   /** Keys of all layers, then values. */
   const tensors = Array.from({ length: 2 * numLayers }, () => allocate(shape))
 
-  const startOf = ({ capacity }: KvCacheShape, row: number, head: number) =>
-    (row * numKvHeads + head) * capacity * headDim
+  function allocate({ rows, capacity }: KvCacheShape): Tensor<FloatType> {
+    return allocateTensor(floats, [rows, numKvHeads, capacity, headDim])
+  }
+
+  function startOf({ capacity }: KvCacheShape, row: number, head: number): number {
+    return (row * numKvHeads + head) * capacity * headDim
+  }
 
   /** Visits some positions of a row head by head: their first element, the at-th head. */
   function eachHead(
@@ -131,7 +137,7 @@ export function createKvCache({ config, floats, ...first }: KvCacheOptions): KvC
     beforeDecode: () => {},
 
     reshape(newShape, lengths) {
-      // One by one: old and new are never there together whole.
+      // One by one, so that the old and the new cache are never in memory together.
       for (const [i, old] of tensors.entries()) tensors[i] = moved(old, newShape, lengths)
       shape = newShape
     },

@@ -1,8 +1,8 @@
-// Tries a device before a model is trusted to it: the first layers and the head, over the model's own
-// weights, compute the same few steps on it and on the CPU. Two layers bound what it costs: the head
-// of a large model takes seconds and some gigabytes, its other layers are more of the same.
+// Tests a device before it serves a model: the first layers and the head, with the model's own weights,
+// compute the same few steps on the device and on the CPU. Two layers bound the cost: the head of a large
+// model takes seconds and some gigabytes, and further layers are more of the same.
 
-import type { Component, ScaledComponent } from '../contracts/adapter.ts'
+import type { RankOne, ScaledRankOne } from '../contracts/adapter.ts'
 import {
   type GraphTarget,
   type LinearModule,
@@ -27,9 +27,9 @@ export interface SelfTestOptions {
 }
 
 /**
- * Largest difference allowed, as a part of the logits' spread. Other orders of summation make 1e-6 in
- * float32 and 1e-2 in float16; integers multiply activations that are rounded too, 5e-2. What is
- * computed wrongly differs by about 1.
+ * Largest difference allowed, relative to the logits' standard deviation. Other orders of summation give
+ * 1e-6 in float32 and 1e-2 in float16. Quantised weights also round their activations, which gives 5e-2.
+ * A wrong computation differs by about 1.
  */
 const limits = { fp32: 1e-3, fp16: 0.05, quantized: 0.2 } as const satisfies Record<
   WeightFormat['kind'],
@@ -44,7 +44,7 @@ export async function testDevice(options: SelfTestOptions): Promise<number> {
   return requireEqual(device.name, format, got, expected)
 }
 
-/** The same for what was computed. */
+/** The same for logits that were computed already. */
 export function requireEqual(
   device: Device,
   { kind }: WeightFormat,
@@ -71,12 +71,16 @@ async function runSteps(
   const capacity = 16
   const runnerOptions = { graphPath, config, target, sites, threads, accelerator }
   const runner = createRunner({ ...runnerOptions, rows, shape: { rows, capacity }, maxChunk: 4 })
-  const token = (i: number) => (i * 7919 + 13) % config.vocabSize
-  const base: ScaledComponent[] = []
+  const base: ScaledRankOne[] = []
   const adapted = [{ component: wavyComponent(config, sites), scale: 1 }]
   const results: Float32Array[] = []
-  // What a run returns is overwritten by the next.
-  const keep = (logits: Float32Array) => results.push(logits.slice())
+  function token(i: number): number {
+    return (i * 7919 + 13) % config.vocabSize
+  }
+  /** The next run overwrites what a run returns. */
+  function keep(logits: Float32Array): void {
+    results.push(logits.slice())
+  }
   try {
     const first = [token(0), token(1), token(2)]
     keep(await runner.prefill({ row: 0, tokens: first, past: 0, components: base }))
@@ -97,7 +101,7 @@ async function runSteps(
 }
 
 /** An adapter strong enough to be seen. */
-function wavyComponent(config: ModelConfig, sites: readonly LinearModule[]): Component {
+function wavyComponent(config: ModelConfig, sites: readonly LinearModule[]): RankOne {
   return Array.from({ length: config.numLayers }, (_, layer) =>
     sites.map((module) => {
       const { inner, outer } = moduleShape(config, module)
@@ -115,7 +119,7 @@ export function relativeDifference(got: Float32Array, expected: Float32Array): n
   let difference = 0
   for (const [i, value] of expected.entries()) {
     spread += (value - mean) ** 2
-    difference += ((got[i] as number) - value) ** 2
+    difference += (got[i]! - value) ** 2
   }
   return Math.sqrt(difference / spread)
 }

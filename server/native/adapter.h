@@ -8,7 +8,7 @@
 /** Widest adapters that a row may bring. */
 enum { max_width = 64 };
 
-/** The components of one row at one place; width 0: none. */
+/** The components of one row at one site; width 0: none. */
 typedef struct {
   const float *a, *b;
   size_t inner, width, outer;

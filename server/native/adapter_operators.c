@@ -18,13 +18,13 @@ typedef struct {
 typedef struct {
   const float *a, *b;
   size_t width;
-} Place;
+} Site;
 
 typedef struct {
   size_t tokens, inner, outer; // tokens of a row
   size_t pieces, columns;      // of a token's output
   const float *base, *x;
-  Place up, gate;
+  Site up, gate;
   float *to;
 } Work;
 
@@ -39,25 +39,25 @@ static Status *create_kernel(const Operator *operator, Api api, const Info *info
 
 static void destroy_kernel(void *kernel) { free(kernel); }
 
-static Components components_of(const Work *work, const Place *place, size_t row) {
+static Components components_of(const Work *work, const Site *site, size_t row) {
   return (Components){
-      .a = place->a + row * work->inner * place->width,
-      .b = place->b + row * place->width * work->outer,
+      .a = site->a + row * work->inner * site->width,
+      .b = site->b + row * site->width * work->outer,
       .inner = work->inner,
-      .width = place->width,
+      .width = site->width,
       .outer = work->outer,
   };
 }
 
-/** A token's components of a place and what its x gives through them. */
+/** A token's components of a site and what its x gives through them. */
 typedef struct {
   Components of;
   float activations[max_width];
 } Active;
 
-static void activate_place(const Work *work, const Place *place, size_t token, Active *active) {
-  active->of = components_of(work, place, token / work->tokens);
-  if (place->width > 0) {
+static void activate_site(const Work *work, const Site *site, size_t token, Active *active) {
+  active->of = components_of(work, site, token / work->tokens);
+  if (site->width > 0) {
     activate(&active->of, work->x + token * work->inner, active->activations);
   }
 }
@@ -77,7 +77,7 @@ static void add_piece(void *data, size_t index) {
   const Piece piece = piece_of(work, index);
   const size_t at = piece.token * work->outer + piece.first;
   Active up;
-  activate_place(work, &work->up, piece.token, &up);
+  activate_site(work, &work->up, piece.token, &up);
   add_components(&up.of, up.activations, work->base + at, work->to + at, piece.first, piece.last);
 }
 
@@ -97,8 +97,8 @@ static void gate_piece(void *data, size_t index) {
   float *to = work->to + piece.token * work->outer;
   float rooms[2][at_once];
   Active of_gate, of_up;
-  activate_place(work, &work->gate, piece.token, &of_gate);
-  activate_place(work, &work->up, piece.token, &of_up);
+  activate_site(work, &work->gate, piece.token, &of_gate);
+  activate_site(work, &work->up, piece.token, &of_up);
   for (size_t from = piece.first; from < piece.last; from += at_once) {
     const size_t until = from + at_once < piece.last ? from + at_once : piece.last;
     const float *g = adapted(&of_gate, gate + from, rooms[0], from, until);
@@ -108,18 +108,18 @@ static void gate_piece(void *data, size_t index) {
 }
 
 /** Reads a and b from inputs `first` and `first + 1`. */
-static Status *read_place(Api api, const Context *context, size_t first, Place *place) {
+static Status *read_site(Api api, const Context *context, size_t first, Site *site) {
   int64_t dims[max_dims];
   size_t num_dims;
-  TRY(input_data(api, context, first, (const void **)&place->a));
-  TRY(input_data(api, context, first + 1, (const void **)&place->b));
-  place->width = 0;
+  TRY(input_data(api, context, first, (const void **)&site->a));
+  TRY(input_data(api, context, first + 1, (const void **)&site->b));
+  site->width = 0;
   const Value *a;
   TRY(get_input(api, context, first, &a));
   if (!a) return NULL;
   TRY(input_dims(api, context, first, dims, &num_dims));
-  place->width = (size_t)dims[num_dims - 1];
-  if (place->width > max_width) return create_status(api, "adapters of more than 64 components");
+  site->width = (size_t)dims[num_dims - 1];
+  if (site->width > max_width) return create_status(api, "adapters of more than 64 components");
   return NULL;
 }
 
@@ -158,7 +158,7 @@ static Status *compute_sum(void *data, Context *context) {
   Work work = {0};
   size_t rows = 0;
   TRY(read_tokens(api, context, 1, &rows, &work));
-  TRY(read_place(api, context, 2, &work.up));
+  TRY(read_site(api, context, 2, &work.up));
   return share(api, context, add_piece, rows, &work);
 }
 
@@ -168,8 +168,8 @@ static Status *compute_gated(void *data, Context *context) {
   size_t rows = 0, num_inputs;
   TRY(get_num_inputs(api, context, &num_inputs));
   TRY(read_tokens(api, context, 2, &rows, &work));
-  if (num_inputs > 3) TRY(read_place(api, context, 2, &work.up));
-  if (num_inputs > 5) TRY(read_place(api, context, 4, &work.gate));
+  if (num_inputs > 3) TRY(read_site(api, context, 2, &work.up));
+  if (num_inputs > 5) TRY(read_site(api, context, 4, &work.gate));
   return share(api, context, gate_piece, rows, &work);
 }
 

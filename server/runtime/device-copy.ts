@@ -1,7 +1,7 @@
 // Moves parts of tensors about on a device, between tensors of it and to and from the host. A device
 // lets nothing else than graphs at its memory, so each move is a run of a small one.
 
-import type { FloatType } from '../contracts/checkpoint.ts'
+import type { FloatType } from '../contracts/float-type.ts'
 import {
   buildCopy,
   buildRead,

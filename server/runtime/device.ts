@@ -1,8 +1,8 @@
 // The device that the model runs on: opened once, tried with two additions, and refused with what is
 // missing where it cannot be used.
 
-import type { FloatType } from '../contracts/checkpoint.ts'
 import type { Device } from '../contracts/engine.ts'
+import type { FloatType } from '../contracts/float-type.ts'
 import { ServerError } from '../errors.ts'
 import { createGraphBuilder } from '../graph/builder.ts'
 import { encodeModel } from '../graph/encoding.ts'

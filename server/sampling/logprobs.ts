@@ -13,17 +13,17 @@ export function logprobsOf(
   sampled: number,
   count: number,
 ): { sampled: RankedToken; rank: number; top: RankedToken[] } {
-  const own = logits[sampled] as number
+  const own = logits[sampled]!
   let most = Number.NEGATIVE_INFINITY
   let rank = 1
   for (let id = 0; id < logits.length; id++) {
-    const logit = logits[id] as number
+    const logit = logits[id]!
     if (logit > most) most = logit
     if (logit > own) rank++
   }
   const best = bestOf(logits, count)
   const normaliser = most + Math.log(massOf(logits, most, stepsPerLogit(1)))
-  const ranked = (id: number) => ({ id, logprob: (logits[id] as number) - normaliser })
+  const ranked = (id: number) => ({ id, logprob: logits[id]! - normaliser })
   return { sampled: ranked(sampled), rank, top: best.map(ranked) }
 }
 
@@ -33,13 +33,13 @@ function bestOf(logits: Float32Array, count: number): number[] {
   // Nothing is ≤ NaN: as long as there is room everything comes in.
   let least = count > 0 ? Number.NaN : Number.POSITIVE_INFINITY
   for (let id = 0; id < logits.length; id++) {
-    const logit = logits[id] as number
+    const logit = logits[id]!
     if (logit <= least) continue
-    let place = best.length
-    while (place > 0 && (logits[best[place - 1] as number] as number) < logit) place--
-    best.splice(place, 0, id)
+    let at = best.length
+    while (at > 0 && logits[best[at - 1]!]! < logit) at--
+    best.splice(at, 0, id)
     if (best.length > count) best.pop()
-    if (best.length === count) least = logits[best[count - 1] as number] as number
+    if (best.length === count) least = logits[best[count - 1]!]!
   }
   return best
 }

@@ -2,9 +2,9 @@
 // in, a token comes out. Order: penalties, bias, temperature, top_k, top_p, min_p.
 
 import type { SamplingParams } from '../contracts/generation.ts'
-import { findKept, type KeptTokens } from './kept-tokens.ts'
-import { findLive } from './live-blocks.ts'
+import { packLogitBlocks } from './logit-blocks.ts'
 import { massOf, stepsPerLogit, weightOf } from './softmax.ts'
+import { findKept, type KeptTokens } from './top-k-top-p.ts'
 
 export interface SamplerInput {
   /** [vocab]; never written. */
@@ -34,7 +34,10 @@ export function sample(input: SamplerInput): number {
   const blockMax = adjusted === input.logits ? input.blockMax : null
   const { top, id } = findByBlock(adjusted, blockMax) ?? findBest(adjusted)
   if (params.temperature === 0) return id
-  const { logits, idOf } = findLive(adjusted, blockMax, { top, temperature: params.temperature })
+  const { logits, idOf } = packLogitBlocks(adjusted, blockMax, {
+    top,
+    temperature: params.temperature,
+  })
   const scale = stepsPerLogit(params.temperature)
   const isWhole = params.topK === 0 && params.topP === 1
   const kept = isWhole ? wholeOf(logits, top, scale) : findKept(logits, params, top, scale)
@@ -53,7 +56,7 @@ function findByBlock(logits: Float32Array, blockMax: Float32Array | null): Best 
   let top = Number.NEGATIVE_INFINITY
   let block = 0
   for (let i = 0; i < blockMax.length; i++) {
-    const max = blockMax[i] as number
+    const max = blockMax[i]!
     if (max <= top) continue
     if (!Number.isFinite(max)) return undefined
     top = max
@@ -76,8 +79,8 @@ function largest(logits: Float32Array): number {
   let even = Number.NEGATIVE_INFINITY
   let odd = Number.NEGATIVE_INFINITY
   for (let id = 0; id < logits.length; id += 2) {
-    const a = logits[id] as number
-    const b = id + 1 < logits.length ? (logits[id + 1] as number) : a
+    const a = logits[id]!
+    const b = id + 1 < logits.length ? logits[id + 1]! : a
     // Not "a > even": NaN must not slip through.
     if (!(a <= even)) even = Number.isNaN(a) ? refuse('NaN') : a
     if (!(b <= odd)) odd = Number.isNaN(b) ? refuse('NaN') : b
@@ -113,11 +116,13 @@ function adjustLogits(input: SamplerInput): Float32Array {
   return logits
 }
 
-const wholeOf = (logits: Float32Array, top: number, scale: number): KeptTokens => ({
-  least: Number.NEGATIVE_INFINITY,
-  numLeast: logits.length,
-  mass: massOf(logits, top, scale),
-})
+function wholeOf(logits: Float32Array, top: number, scale: number): KeptTokens {
+  return {
+    least: Number.NEGATIVE_INFINITY,
+    numLeast: logits.length,
+    mass: massOf(logits, top, scale),
+  }
+}
 
 interface Draw extends KeptTokens {
   readonly top: number
@@ -141,7 +146,7 @@ function walk(
   let passed = 0
   let last = 0
   for (let id = 0; id < logits.length; id++) {
-    const logit = logits[id] as number
+    const logit = logits[id]!
     if (logit < least || (logit === least && numTies-- <= 0)) continue
     const weight = weightOf((top - logit) * scale)
     if (weight === 0 || weight < minP) continue

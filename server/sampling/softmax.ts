@@ -21,14 +21,14 @@ export function weightOf(steps: number): number {
   if (!(steps < numSteps)) return 0
   const step = steps | 0
   const d = (step - steps) * (1 / resolution)
-  return (table[step] as number) * (1 + d * (1 + d * (0.5 + d * (1 / 6))))
+  return table[step]! * (1 + d * (1 + d * (0.5 + d * (1 / 6))))
 }
 
 /** The sum of all weights; `top` is the largest logit. */
 export function massOf(logits: Float32Array, top: number, scale: number): number {
   let mass = 0
   for (let id = 0; id < logits.length; id++) {
-    const steps = (top - (logits[id] as number)) * scale
+    const steps = (top - logits[id]!) * scale
     if (steps < numSteps) mass += weightOf(steps)
   }
   return mass

@@ -1,6 +1,8 @@
 // A scripted engine: each request is answered by an async generator of events. It keeps the contract
-// honestly: `cancel` ends the stream in `cancelled`, unless it had ended, and is recorded.
+// honestly: `cancel` ends the stream in `cancelled`, unless it had ended, and is recorded; strengths
+// are decided as a real engine does, and a script sees the outcome.
 
+import { decideStrengths } from '../../server/adapters/strength.ts'
 import type { AdapterSummary } from '../../server/contracts/adapter.ts'
 import type { EngineClient, EngineState, ModelInfo } from '../../server/contracts/engine.ts'
 import {
@@ -137,6 +139,22 @@ export const hang = (options: { accept: boolean }): Script =>
     await untilAborted(signal)
   }
 
+/** The request with every strength concrete, from the default strengths of the list. */
+function withStrengths(
+  request: GenerateRequest,
+  summaries: readonly AdapterSummary[],
+): GenerateRequest {
+  const defaultOf = (id: string) => summaries.find((one) => one.id === id)?.defaultScale ?? 1
+  const strengths = decideStrengths(
+    request,
+    request.adapters.map(({ id }) => defaultOf(id)),
+  )
+  return {
+    ...request,
+    adapters: request.adapters.map(({ id }, i) => ({ id, scale: strengths[i]! })),
+  }
+}
+
 export interface FakeEngine extends EngineClient {
   state: EngineState
   model: ModelInfo | undefined
@@ -159,15 +177,19 @@ export const createFakeEngine = (options: { script?: Script } = {}): FakeEngine 
     request: GenerateRequest,
     script: Script,
     signal: AbortSignal,
+    summaries: readonly AdapterSummary[],
   ): AsyncGenerator<GenerationEvent> {
     numRunning += 1
     try {
-      for await (const event of script(request, signal)) {
+      for await (const event of script(withStrengths(request, summaries), signal)) {
         if (signal.aborted) break
         yield event
         if (isTerminal(event)) return
       }
       yield { kind: 'cancelled' }
+    } catch (error) {
+      if (!(error instanceof ServerError)) throw error
+      yield { kind: 'failed', error: error.toBody() }
     } finally {
       numRunning -= 1
     }
@@ -198,12 +220,12 @@ export const createFakeEngine = (options: { script?: Script } = {}): FakeEngine 
       requests.push(request)
       const controller = new AbortController()
       let hasEnded = false
-      const events = (async function* (script: Script) {
-        for await (const event of run(request, script, controller.signal)) {
+      const events = (async function* (script: Script, summaries: readonly AdapterSummary[]) {
+        for await (const event of run(request, script, controller.signal, summaries)) {
           if (isTerminal(event)) hasEnded = true
           yield event
         }
-      })(this.script)
+      })(this.script, this.adapters)
       return {
         id: request.id,
         events,

@@ -125,13 +125,13 @@ export const rooms: readonly Room[] = [
   {
     name: 'conversion',
     does: 'checkpoint → cache folder',
-    ours: ['graph', 'checkpoint', 'contracts', 'errors'],
-    packages: ['node:crypto', 'node:fs', 'node:os', 'node:path', 'node:worker_threads', 'zod'],
+    ours: ['graph', 'checkpoint', 'threads', 'contracts', 'errors'],
+    packages: ['node:crypto', 'node:fs', 'node:os', 'node:path', 'zod'],
   },
   {
     name: 'adapters',
     does: 'PEFT folders, resident adapters',
-    ours: ['checkpoint', 'contracts', 'errors'],
+    ours: ['checkpoint', 'threads', 'contracts', 'errors'],
     packages: [
       'lru-cache',
       'node:crypto',
@@ -139,7 +139,6 @@ export const rooms: readonly Room[] = [
       'node:fs/promises',
       'node:path',
       'node:timers/promises',
-      'node:worker_threads',
       'zod',
     ],
   },
@@ -153,7 +152,7 @@ export const rooms: readonly Room[] = [
     name: 'loop',
     does: 'the heartbeat',
     ours: ['sampling', 'contracts', 'errors'],
-    packages: [],
+    packages: ['lru-cache'],
   },
   {
     name: 'sampling',
@@ -178,6 +177,12 @@ export const rooms: readonly Room[] = [
     does: 'disk → config, tensors',
     ours: ['contracts', 'errors'],
     packages: ['node:crypto', 'node:fs', 'node:path', 'zod'],
+  },
+  {
+    name: 'threads',
+    does: 'tasks in threads of their own',
+    ours: ['errors'],
+    packages: ['node:path', 'node:worker_threads'],
   },
   {
     name: 'engine-client',

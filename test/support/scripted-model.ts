@@ -3,7 +3,7 @@
 // therefore says something else. It checks what the real runner takes for granted.
 
 import assert from 'node:assert/strict'
-import type { Component } from '../../server/contracts/adapter.ts'
+import type { RankOne } from '../../server/contracts/adapter.ts'
 import {
   type GenerateRequest,
   type GenerationEvent,
@@ -14,13 +14,9 @@ import { createDeferred } from '../../server/engine-client/deferred.ts'
 import type { IdleTimer } from '../../server/loop/idle-timer.ts'
 import { firstShape } from '../../server/loop/kv-shape.ts'
 import { createLoop } from '../../server/loop/loop.ts'
+import type { TokenText } from '../../server/loop/output.ts'
 import type { SavedBlock } from '../../server/loop/prefix-cache.ts'
-import {
-  createSequence,
-  type Sequence,
-  type SequenceOptions,
-  type TokenText,
-} from '../../server/loop/sequence.ts'
+import { createSequence, type Sequence, type SequenceOptions } from '../../server/loop/sequence.ts'
 import type { StepRunner } from '../../server/loop/step-runner.ts'
 import { within } from './deadline.ts'
 import { createRandomNumbers } from './random-numbers.ts'
@@ -69,7 +65,7 @@ export function replying(replies: Readonly<Record<string, readonly number[] | st
 }
 
 /** A component that is told from others by its number alone. */
-export const numbered = (number: number): Component => {
+export const numbered = (number: number): RankOne => {
   const vector = Float32Array.of(number)
   return [{ layer: 0, module: 'up_proj', a: vector, b: vector }]
 }
@@ -188,6 +184,7 @@ export function createRequest({
     promptLogprobs: null,
     topLogprobs: null,
     splitReasoning: false,
+    required: null,
     ...fields,
     sampling: {
       temperature: 0,

@@ -5,14 +5,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createAdapterStore } from '../../server/adapters/store.ts'
 import { openCheckpoint } from '../../server/checkpoint/checkpoint.ts'
-import type { ScaledComponent } from '../../server/contracts/adapter.ts'
-import type {
-  FloatType,
-  Kernels,
-  LinearModule,
-  WeightFormat,
-} from '../../server/contracts/checkpoint.ts'
+import type { ScaledRankOne } from '../../server/contracts/adapter.ts'
+import type { Kernels, LinearModule, WeightFormat } from '../../server/contracts/checkpoint.ts'
 import type { KvCacheDtype } from '../../server/contracts/engine.ts'
+import type { FloatType } from '../../server/contracts/float-type.ts'
 import { convertCheckpoint } from '../../server/conversion/convert.ts'
 import { targetOf, weightsOf } from '../../server/engine/weights.ts'
 import { createRunner } from '../../server/model/runner.ts'
@@ -94,11 +90,11 @@ export async function openServedModel({
     store,
     /** The components of adapters at the given strengths. */
     async components(strengths: Readonly<Record<string, number>>) {
-      const refs = Object.entries(strengths).map(([id, scale]) => ({ id, scale }))
-      return (await store.acquire(refs)).components
+      const adapters = Object.entries(strengths).map(([id, scale]) => ({ id, scale }))
+      return (await store.acquire({ adapters, required: null })).components
     },
     /** The token with the largest logit continued `count` times, alone in row 0. */
-    async greedy(prompt: readonly number[], components: readonly ScaledComponent[], count: number) {
+    async greedy(prompt: readonly number[], components: readonly ScaledRankOne[], count: number) {
       let logits = await runner.prefill({ row: 0, tokens: prompt, past: 0, components })
       const tokens: number[] = []
       const gaps: number[] = []

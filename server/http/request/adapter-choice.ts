@@ -5,11 +5,13 @@
 //   model: "a", "<base>:a", "<base>:none"
 //
 // The base model's id, "", null and [] name no adapter: then --default-adapter applies; only `none`
-// means none. Places that name adapters must agree in ids and strengths, otherwise 400.
+// means none. Fields that name adapters must agree in ids and strengths, otherwise 400; a field
+// that names no strength agrees with any.
 
 import { z } from 'zod'
 import {
   type AdapterRef,
+  type AdapterSelection,
   adapterNamePattern,
   maxAdapterScale,
   maxAdaptersPerRequest,
@@ -30,19 +32,14 @@ export interface AdapterFields {
 
 export interface AdapterPolicy {
   readonly baseId: string
-  /** Adapter id → default strength. */
-  readonly known: ReadonlyMap<string, number>
+  /** The ids of the adapters that there are. */
+  readonly known: Pick<ReadonlySet<string>, 'has'>
   readonly defaultAdapter: AdapterRef | null
   readonly required: RequiredAdapter | null
 }
 
-export interface AdapterChoice {
-  /** Empty means the base model. Every strength is concrete. */
-  readonly adapters: ReadonlyArray<{ readonly id: string; readonly scale: number }>
-}
-
-/** One place of a request that names adapters; an empty list is an explicit `none`. */
-interface Place {
+/** A field of the request that names adapters; an empty list is an explicit `none`. */
+interface Mention {
   readonly param: string
   readonly refs: readonly AdapterRef[]
 }
@@ -61,10 +58,11 @@ const entrySchema = z
     error: 'must hold either id or name',
   })
 
-const invalid = (param: string, message: string) =>
-  new ServerError('invalid_value', `${param} ${message}`, { param })
+function invalid(param: string, message: string): ServerError {
+  return new ServerError('invalid_value', `${param} ${message}`, { param })
+}
 
-const checkName = (param: string, name: string): string => {
+function checkName(param: string, name: string): string {
   if (adapterNamePattern.test(name)) return name
   throw invalid(
     param,
@@ -73,7 +71,7 @@ const checkName = (param: string, name: string): string => {
 }
 
 /** "a" or "a:0.8". */
-const parseSpec = (param: string, spec: string): AdapterRef => {
+function parseSpec(param: string, spec: string): AdapterRef {
   const colon = spec.indexOf(':')
   if (colon < 0) return { id: checkName(param, spec), scale: null }
   const text = spec.slice(colon + 1)
@@ -84,19 +82,19 @@ const parseSpec = (param: string, spec: string): AdapterRef => {
   return { id: checkName(param, spec.slice(0, colon)), scale }
 }
 
-const parseEntry = (param: string, value: unknown): AdapterRef => {
+function parseEntry(param: string, value: unknown): AdapterRef {
   if (typeof value === 'string') return parseSpec(param, value)
   const result = entrySchema.safeParse(value)
   if (result.success) {
     const { id, name, scale } = result.data
-    return { id: checkName(param, (id ?? name) as string), scale: scale ?? null }
+    return { id: checkName(param, (id ?? name)!), scale: scale ?? null }
   }
   const issue = result.error.issues[0]
   const path = [param, ...(issue?.path.map(String) ?? [])].join('.')
   throw new ServerError('invalid_value', `${path}: ${issue?.message}`, { param: path })
 }
 
-const parseList = (param: string, values: readonly unknown[]): Place => {
+function parseList(param: string, values: readonly unknown[]): Mention {
   if (values.length === 1 && values[0] === 'none') return { param, refs: [] }
   if (values.length > maxAdaptersPerRequest) {
     throw invalid(param, `may name at most ${maxAdaptersPerRequest} adapters; got ${values.length}`)
@@ -110,17 +108,18 @@ const parseList = (param: string, values: readonly unknown[]): Place => {
   return { param, refs }
 }
 
-/** Undefined when the place says nothing. */
-const parsePlace = (param: string, value: unknown): Place | undefined => {
+/** Undefined when the field says nothing. */
+function parseField(param: string, value: unknown): Mention | undefined {
   if (value === undefined || value === null) return undefined
   if (!Array.isArray(value)) return parseList(param, [value])
   return value.length === 0 ? undefined : parseList(param, value)
 }
 
-const parseQuery = (query: readonly string[]): Place | undefined =>
-  query.length === 0 ? undefined : parseList('adapter', query.join(',').split(','))
+function parseQuery(query: readonly string[]): Mention | undefined {
+  return query.length === 0 ? undefined : parseList('adapter', query.join(',').split(','))
+}
 
-const parseModel = (model: string, policy: AdapterPolicy): Place | undefined => {
+function parseModel(model: string, policy: AdapterPolicy): Mention | undefined {
   if (model === '' || model === policy.baseId) return undefined
   const name = model.startsWith(`${policy.baseId}:`) ? model.slice(policy.baseId.length + 1) : model
   if (name === 'none' && name !== model) return { param: 'model', refs: [] }
@@ -133,7 +132,7 @@ const parseModel = (model: string, policy: AdapterPolicy): Place | undefined => 
 }
 
 /** Names of adapters a request mentions, right or wrong: those worth a fresh look at the folder. */
-export const mentionedNames = (fields: AdapterFields, baseId: string): readonly string[] => {
+export function mentionedNames(fields: AdapterFields, baseId: string): readonly string[] {
   const { query, model, adapter, adapter_id, lora } = fields
   const names = [...query.join(',').split(',')]
   for (const value of [adapter, adapter_id, lora].flat()) {
@@ -146,85 +145,81 @@ export const mentionedNames = (fields: AdapterFields, baseId: string): readonly 
   const ofModel = model.startsWith(`${baseId}:`) ? model.slice(baseId.length + 1) : model
   if (model !== baseId) names.push(ofModel)
   return names
-    .map((name) => name.split(':', 1)[0] as string)
+    .map((name) => name.split(':', 1)[0]!)
     .filter((name) => adapterNamePattern.test(name) && name !== 'none')
 }
 
-export const chooseAdapters = (fields: AdapterFields, policy: AdapterPolicy): AdapterChoice => {
-  const { known, required, defaultAdapter } = policy
-
-  // 1. What each place names.
-  const places = [
+export function chooseAdapters(fields: AdapterFields, policy: AdapterPolicy): AdapterSelection {
+  // 1. What each field names.
+  const mentions = [
     parseQuery(fields.query),
-    parsePlace('adapter', fields.adapter),
-    parsePlace('adapter_id', fields.adapter_id),
-    parsePlace('lora', fields.lora),
+    parseField('adapter', fields.adapter),
+    parseField('adapter_id', fields.adapter_id),
+    parseField('lora', fields.lora),
     parseModel(fields.model, policy),
-  ].filter((place) => place !== undefined)
+  ].filter((mention) => mention !== undefined)
 
-  // 2. Every name exists, every strength is concrete. Unspecified, the required adapter's strength
-  //    is at least its minimum.
-  const defaultScale = (id: string): number => {
-    const scale = known.get(id) ?? 1
-    return id === required?.id ? Math.max(scale, required.minScale ?? scale) : scale
-  }
-  const resolve = (place: Place) =>
-    place.refs.map(({ id, scale }) => {
-      if (known.has(id)) return { id, scale: scale ?? defaultScale(id) }
-      throw new ServerError(
-        'model_not_found',
-        `the adapter ${quote(id)} does not exist; GET /v1/adapters lists what does`,
-        { param: place.param },
-      )
-    })
-  const [first, ...others] = places.map((place) => ({ place, adapters: resolve(place) }))
-
-  // 3. The places agree.
-  const canonical = (adapters: readonly AdapterRef[]) =>
-    JSON.stringify(adapters.map(({ id, scale }) => [id, scale]).sort())
-  for (const other of others) {
-    if (first === undefined || canonical(first.adapters) === canonical(other.adapters)) continue
-    throw new ServerError(
-      'adapter_conflict',
-      `${first.place.param} and ${other.place.param} name different adapters or strengths; name them in one place`,
-      { param: other.place.param },
-    )
+  // 2. Every name exists, and the fields agree.
+  for (const mention of mentions) requireKnown(mention, policy)
+  for (const [i, mention] of mentions.entries()) {
+    for (const other of mentions.slice(i + 1)) requireAgreement(mention, other)
   }
 
-  // 4. A silent request gets the operator's adapters; an outspoken one must hold the required adapter.
-  if (first === undefined) return { adapters: silentAdapters({ defaultAdapter, required, known }) }
-  if (required === null) return { adapters: first.adapters }
-  const minScale = required.minScale ?? known.get(required.id) ?? 1
-  const given = first.adapters.find(({ id }) => id === required.id)
-  if (given !== undefined && given.scale >= minScale) return { adapters: first.adapters }
+  // 3. A silent request gets the operator's adapters. Whether an outspoken one holds the required
+  //    adapter, and strong enough, is for the engine to say: it knows what it loads.
+  const [first] = mentions
+  const namedIn = first?.param ?? null
+  return {
+    adapters: first === undefined ? operatorsAdapters(policy) : merge(first, mentions),
+    required: policy.required && { ...policy.required, namedIn },
+  }
+}
+
+function requireKnown({ param, refs }: Mention, { known }: AdapterPolicy): void {
+  const unknown = refs.find(({ id }) => !known.has(id))
+  if (unknown === undefined) return
   throw new ServerError(
-    'adapter_required',
-    `every request here runs with the adapter ${quote(required.id)} at strength ${minScale} or more; name it so or name none at all`,
-    { param: first.place.param },
+    'model_not_found',
+    `the adapter ${quote(unknown.id)} does not exist; GET /v1/adapters lists what does`,
+    { param },
   )
 }
 
-const silentAdapters = (
-  policy: Pick<AdapterPolicy, 'defaultAdapter' | 'required' | 'known'>,
-): AdapterChoice['adapters'] => {
-  const { defaultAdapter, required, known } = policy
-  const adapters = new Map<string, number>()
-  if (defaultAdapter !== null) {
-    const scale = known.get(defaultAdapter.id)
-    if (scale === undefined) throw missing(defaultAdapter.id)
-    adapters.set(defaultAdapter.id, defaultAdapter.scale ?? scale)
+/** The same ids, and no two strengths for one. A field without a strength agrees with any. */
+function requireAgreement(one: Mention, other: Mention): void {
+  const agrees = ({ id, scale }: AdapterRef) => {
+    const same = other.refs.find((ref) => ref.id === id)
+    if (same === undefined) return false
+    return scale === null || same.scale === null || scale === same.scale
   }
-  if (required !== null) {
-    const scale = known.get(required.id)
-    if (scale === undefined) throw missing(required.id)
-    adapters.set(
-      required.id,
-      Math.max(adapters.get(required.id) ?? scale, required.minScale ?? scale),
-    )
-  }
-  return [...adapters].map(([id, scale]) => ({ id, scale }))
+  if (one.refs.length === other.refs.length && one.refs.every(agrees)) return
+  throw new ServerError(
+    'adapter_conflict',
+    `${one.param} and ${other.param} name different adapters or strengths; name them in one place`,
+    { param: other.param },
+  )
 }
 
-// The operator's adapter vanished from its folder: never run without it.
-const missing = (id: string) =>
-  new ServerError('server_error', `the adapter ${quote(id)} that this server applies is missing`)
+/** The adapters of the first field, each with the strength that any of the fields gives it. */
+function merge(first: Mention, mentions: readonly Mention[]): readonly AdapterRef[] {
+  const all = mentions.flatMap(({ refs }) => refs)
+  return first.refs.map(({ id }) => ({
+    id,
+    scale: all.find((ref) => ref.id === id && ref.scale !== null)?.scale ?? null,
+  }))
+}
+
+function operatorsAdapters(policy: AdapterPolicy): readonly AdapterRef[] {
+  const { defaultAdapter, required, known } = policy
+  const refs = defaultAdapter === null ? [] : [defaultAdapter]
+  if (required !== null && required.id !== defaultAdapter?.id) {
+    refs.push({ id: required.id, scale: null })
+  }
+  // The operator's adapter vanished from its folder: never run without it.
+  const missing = refs.find(({ id }) => !known.has(id))
+  if (missing === undefined) return refs
+  throw new ServerError(
+    'server_error',
+    `the adapter ${quote(missing.id)} that this server applies is missing`,
+  )
+}

@@ -1,6 +1,7 @@
 // A request body after its schema: what both completion routes and their requests have in common.
 
 import type { z } from 'zod'
+import type { AdapterSelection } from '../../contracts/adapter.ts'
 import type { GenerateRequest } from '../../contracts/generation.ts'
 import type { JsonObject } from '../../contracts/json.ts'
 import { fieldError } from './field-error.ts'
@@ -10,7 +11,7 @@ export interface ParsedRequest<Fields> {
   /** Names of unknown fields, for the log. */
   readonly unknown: readonly string[]
   /** One per prompt, but for ids and adapters. */
-  readonly requests: ReadonlyArray<Omit<GenerateRequest, 'id' | 'adapters'>>
+  readonly requests: ReadonlyArray<Omit<GenerateRequest, 'id' | keyof AdapterSelection>>
 }
 
 /** Throws ServerError at the first wrong field. */

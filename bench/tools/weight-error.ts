@@ -1,0 +1,124 @@
+// What quantised weights change, per setting, on a reasoner's own held-out prompts: the float32
+// model's greedy answers are fed to each setting token by token, and its next-token distributions
+// are compared. Prints a table as Markdown. Needs training/.venv, which `npm test` makes.
+//   node dist/bench/tools/weight-error.js [models/tiny-reasoner] [prompts per set, 50]
+//     [int4: only these] [fp16: of keys and values, auto]
+
+import { execFileSync } from 'node:child_process'
+import { join, resolve } from 'node:path'
+import { openCheckpoint } from '../../server/checkpoint/checkpoint.ts'
+import { expectedTensors } from '../../server/checkpoint/checkpoint-tensors.ts'
+import { blockSizes, type WeightFormat } from '../../server/contracts/checkpoint.ts'
+import type { KvCacheDtype } from '../../server/contracts/engine.ts'
+import type { ChatMessage } from '../../server/contracts/generation.ts'
+import { dequantizeRows, quantizeRows } from '../../server/graph/quantize.ts'
+import { loadChatTemplate } from '../../server/tokenizer/chat-template.ts'
+import { loadTokenizer } from '../../server/tokenizer/tokenizer.ts'
+import { python } from '../../test/support/python.ts'
+import { root } from '../../test/support/root.ts'
+import { openServedModel } from '../../test/support/served-model.ts'
+import { answer, compare, type Prompt, rows } from './answers.ts'
+
+const capacity = 512
+
+function readPrompts(model: string, perSet: number): Prompt[] {
+  const args = ['-m', 'trainer', 'prompts', '--n', String(perSet)]
+  const output = execFileSync(python, args, { cwd: join(root, 'training'), encoding: 'utf8' })
+  const template = loadChatTemplate(model, loadTokenizer(model))
+  return output
+    .trim()
+    .split('\n')
+    .map((line) => {
+      const { messages } = JSON.parse(line) as { messages: readonly ChatMessage[] }
+      return template.encode(messages, { addGenerationPrompt: true }).tokens
+    })
+}
+
+/** Root mean square of what rounding changes, over that of the weights: all matrices as one. */
+function weightError(dir: string, format: WeightFormat): number {
+  if (format.kind !== 'quantized') return 0
+  const checkpoint = openCheckpoint(dir)
+  const { tensors, config } = checkpoint
+  let [error, whole] = [0, 0]
+  for (const [name, shape] of expectedTensors(config)) {
+    if (shape.length !== 2) continue
+    const options = { ...format, columns: shape[1]! }
+    const values = tensors.read(name)
+    for (const [i, value] of dequantizeRows(quantizeRows(values, options), options).entries()) {
+      error += (value - values[i]!) ** 2
+      whole += values[i]! ** 2
+    }
+  }
+  checkpoint.close()
+  return Math.sqrt(error / whole)
+}
+
+const settings: readonly WeightFormat[] = [
+  { kind: 'fp32' },
+  ...([8, 4] as const).flatMap((bits) =>
+    [false, true].flatMap((searchScales) =>
+      blockSizes.flatMap((block) =>
+        [false, true].map((zeroPoints): WeightFormat => {
+          return { kind: 'quantized', bits, block, zeroPoints, searchScales }
+        }),
+      ),
+    ),
+  ),
+]
+
+function describe(format: WeightFormat): { title: string; bits: number } {
+  if (format.kind !== 'quantized') return { title: 'fp32', bits: 32 }
+  const { bits, block, zeroPoints, searchScales } = format
+  const parts = [`int${bits}`, `block ${block}`]
+  if (zeroPoints) parts.push('zero points')
+  if (searchScales) parts.push('scale search')
+  return { title: parts.join(', '), bits: bits + (32 + (zeroPoints ? bits : 0)) / block }
+}
+
+async function main([
+  folder = 'models/tiny-reasoner',
+  perSet = '50',
+  only = '',
+  kvCacheDtype = 'auto',
+]: readonly string[]) {
+  const dir = resolve(folder)
+  const checkpoint = openCheckpoint(dir)
+  const { eosTokenIds } = checkpoint.generation
+  checkpoint.close()
+  const prompts = readPrompts(dir, Number(perSet))
+  const adapters = join(root, 'adapters')
+  function open(format: WeightFormat, kvCacheDtype: KvCacheDtype) {
+    return openServedModel({ checkpoint: dir, adapters, format, kvCacheDtype, rows, capacity })
+  }
+
+  const exact = await open({ kind: 'fp32' }, 'fp32')
+  const references = await answer(exact, prompts, eosTokenIds)
+  exact.close()
+  console.log(
+    '| weights | bits | weight error | mean KL | p99 KL | max KL | same token | same answer |',
+  )
+  console.log('| --- | --- | --- | --- | --- | --- | --- | --- |')
+  for (const format of settings.filter((format) => describe(format).title.startsWith(only))) {
+    const model = await open(format, kvCacheDtype as KvCacheDtype)
+    try {
+      const { title, bits } = describe(format)
+      const found = await compare(model, prompts, references)
+      function share(value: number) {
+        return `${(value * 100).toFixed(2)} %`
+      }
+
+      console.log(
+        `| ${title} | ${bits.toFixed(2)} | ${share(weightError(dir, format))} | ` +
+          `${found.meanKl.toExponential(2)} | ${found.p99Kl.toExponential(1)} | ` +
+          `${found.maxKl.toPrecision(2)} | ` +
+          `${share(found.sameTokens)} | ${share(found.sameAnswers)} |`,
+      )
+    } finally {
+      model.close()
+    }
+  }
+  const positions = references.reduce((sum, { tokens }) => sum + tokens.length, 0)
+  console.log(`\n${prompts.length} prompts, ${positions} positions.`)
+}
+
+await main(process.argv.slice(2))

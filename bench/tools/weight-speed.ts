@@ -1,0 +1,74 @@
+// How fast each layout of quantised weights decodes: the bare runner, random weights, layouts
+// taking turns so that a busy machine slows all alike. Prints the median tokens per second as
+// Markdown.
+//   node dist/bench/models/random-checkpoint.js qwen2.5-0.5b runs/random-0.5b
+//   node dist/bench/tools/weight-speed.js runs/random-0.5b [rounds, 7]
+
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+import { blockSizes, type QuantizedFormat } from '../../server/contracts/checkpoint.ts'
+import { openServedModel } from '../../test/support/served-model.ts'
+import { spread } from '../statistics.ts'
+
+const promptTokens = 128
+const stepsOf = { 1: 24, 8: 8 } as const
+const streams = [1, 8] as const
+
+const [folder = 'runs/random-0.5b', rounds = '7'] = process.argv.slice(2)
+const checkpoint = resolve(folder)
+const layouts = ([4, 8] as const).flatMap((bits) =>
+  [false, true].flatMap((zeroPoints) =>
+    blockSizes.map((block): QuantizedFormat => {
+      return { kind: 'quantized', bits, block, zeroPoints, searchScales: false }
+    }),
+  ),
+)
+
+type Model = Awaited<ReturnType<typeof openServedModel>>
+
+/** Tokens per second of `count` streams over one short run. */
+async function decodeRate({ runner }: Model, count: 1 | 8): Promise<number> {
+  const row = { token: 17, past: promptTokens, components: [] }
+  const batch = Array.from({ length: count }, () => row)
+  await runner.decode(batch)
+  const start = performance.now()
+  for (let step = 0; step < stepsOf[count]; step++) await runner.decode(batch)
+  return (count * stepsOf[count] * 1000) / (performance.now() - start)
+}
+
+async function prefillRate({ runner }: Model): Promise<number> {
+  const tokens = Array.from({ length: promptTokens }, (_, i) => i + 5)
+  const start = performance.now()
+  await runner.prefill({ row: 0, tokens, past: 0, components: [] })
+  return (promptTokens * 1000) / (performance.now() - start)
+}
+
+const adapters = mkdtempSync(join(tmpdir(), 'dutyfree-speed-'))
+const measured = new Map<QuantizedFormat, { one: number[]; eight: number[]; prefill: number[] }>()
+const models = new Map<QuantizedFormat, Model>()
+for (const format of layouts) {
+  models.set(
+    format,
+    await openServedModel({ checkpoint, adapters, format, capacity: 256, threads: 0 }),
+  )
+  measured.set(format, { one: [], eight: [], prefill: [] })
+}
+for (let round = 0; round < Number(rounds); round++) {
+  for (const [format, model] of models) {
+    const rates = measured.get(format)!
+    rates.prefill.push(await prefillRate(model))
+    const [one, eight] = streams
+    rates.one.push(await decodeRate(model, one))
+    rates.eight.push(await decodeRate(model, eight))
+  }
+}
+console.log('| weights | 1 stream | 8 streams | prefill of 128 |')
+console.log('| --- | --- | --- | --- |')
+for (const [{ bits, block, zeroPoints }, { one, eight, prefill }] of measured) {
+  const title = `int${bits}, block ${block}${zeroPoints ? ', zero points' : ''}`
+  const cells = [one, eight, prefill].map((rates) => spread(rates).median.toFixed(0))
+  console.log(`| ${title} | ${cells.join(' | ')} |`)
+}
+for (const model of models.values()) model.close()
+rmSync(adapters, { recursive: true, force: true })

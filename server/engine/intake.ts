@@ -1,0 +1,172 @@
+// Takes requests in: encodes the prompt, checks that it fits the context, loads the adapters, and hands
+// the choices to the loop. A request that never reaches the loop gets its one terminal event here.
+
+import type { AcquiredAdapters, AdapterStore } from '../adapters/store.ts'
+import type { TokenizeInput, TokenizeResult } from '../contracts/engine.ts'
+import type { GenerateRequest, GenerationEvent, Prompt } from '../contracts/generation.ts'
+import { ServerError } from '../errors.ts'
+import type { Loop } from '../loop/loop.ts'
+import { createSequence, type Sequence } from '../loop/sequence.ts'
+import type { ChatTemplate } from '../tokenizer/chat-template.ts'
+import type { Tokenizer } from '../tokenizer/tokenizer.ts'
+
+export interface IntakeOptions {
+  readonly tokenizer: Pick<
+    Tokenizer,
+    'encodePrompt' | 'decode' | 'tokenText' | 'tokenBytes' | 'isSpecial'
+  >
+  readonly chatTemplate: Pick<ChatTemplate, 'encode'>
+  readonly store: Pick<AdapterStore, 'acquire'>
+  readonly loop: Pick<Loop, 'submit' | 'cancel'>
+  /** Longest prompt and answer together, in tokens. */
+  readonly maxContext: number
+  readonly eosTokenIds: readonly number[]
+  readonly publish: (events: ReadonlyArray<readonly [string, GenerationEvent]>) => void
+  /** Called after each request that the loop has taken. */
+  readonly onSubmitted: () => void
+}
+
+export interface Intake {
+  /** Every request ends in exactly one terminal event, from here or from the loop. */
+  submit(request: GenerateRequest): Promise<void>
+  /** Unknown ids are ignored. */
+  cancel(id: string): void
+  tokenize(input: TokenizeInput): TokenizeResult
+  detokenize(tokens: readonly number[]): string
+}
+
+interface EncodedPrompt {
+  readonly tokens: readonly number[]
+  readonly startsInReasoning: boolean
+}
+
+export function createIntake(options: IntakeOptions): Intake {
+  const { tokenizer, chatTemplate, store, loop, maxContext, eosTokenIds } = options
+  /** Requests whose adapters are being loaded; aborted when they are cancelled. */
+  const preparing = new Map<string, AbortController>()
+
+  function publish(id: string, event: GenerationEvent): void {
+    options.publish([[id, event]])
+  }
+
+  function encodePrompt(prompt: Prompt): EncodedPrompt {
+    switch (prompt.kind) {
+      case 'messages':
+        return chatTemplate.encode(prompt.messages, { addGenerationPrompt: true })
+      case 'text': {
+        const tokens = tokenizer.encodePrompt(prompt.text, { addSpecialTokens: true })
+        return { tokens, startsInReasoning: false }
+      }
+      case 'tokens':
+        return { tokens: prompt.tokens, startsInReasoning: false }
+    }
+  }
+
+  /** The prompt to echo: as the client wrote it, where it wrote text. */
+  function textOf(prompt: Prompt, tokens: readonly number[]): string {
+    return prompt.kind === 'text' ? prompt.text : tokenizer.decode(tokens)
+  }
+
+  function createChoices(
+    request: GenerateRequest,
+    { tokens, startsInReasoning }: EncodedPrompt,
+    maxTokens: number,
+    { applied, components }: AcquiredAdapters,
+  ): Sequence[] {
+    const cacheKey = applied.map(({ digest, scale }) => `${digest}:${scale}`).join(' ')
+    const promptText = request.echo ? textOf(request.prompt, tokens) : ''
+    return Array.from({ length: request.n }, (_, index) =>
+      createSequence({
+        request,
+        index,
+        promptTokens: tokens,
+        promptText,
+        components,
+        cacheKey,
+        tokenizer,
+        eosTokenIds,
+        startsInReasoning,
+        maxTokens,
+      }),
+    )
+  }
+
+  /** Rejects where the loop has not taken the request. */
+  async function prepare(request: GenerateRequest, signal: AbortSignal): Promise<void> {
+    const prompt = encodePrompt(request.prompt)
+    const promptTokens = prompt.tokens.length
+    const maxTokens = boundTokens(promptTokens, request.maxTokens, maxContext)
+    const held = await store.acquire(request, signal)
+    try {
+      signal.throwIfAborted()
+      const sequences = createChoices(request, prompt, maxTokens, held)
+      const adapterIds = held.applied.map(({ id }) => id)
+      publish(request.id, { kind: 'accepted', promptTokens, adapters: held.applied })
+      loop.submit({ id: request.id, sequences, adapterIds, release: held.release })
+    } catch (error) {
+      held.release()
+      throw error
+    }
+  }
+
+  return {
+    async submit(request) {
+      const controller = new AbortController()
+      preparing.set(request.id, controller)
+      try {
+        await prepare(request, controller.signal)
+      } catch (error) {
+        publish(request.id, controller.signal.aborted ? { kind: 'cancelled' } : failedBy(error))
+        return
+      } finally {
+        preparing.delete(request.id)
+      }
+      options.onSubmitted()
+    },
+
+    cancel(id) {
+      preparing.get(id)?.abort()
+      loop.cancel(id)
+    },
+
+    tokenize(input) {
+      const tokens =
+        input.kind === 'text'
+          ? tokenizer.encodePrompt(input.text, { addSpecialTokens: input.addSpecialTokens })
+          : chatTemplate.encode(input.messages, input).tokens
+      return { tokens, tokenStrings: tokens.map((id) => tokenizer.tokenText(id)) }
+    },
+
+    detokenize(tokens) {
+      return tokenizer.decode(tokens)
+    },
+  }
+}
+
+/** Only a ServerError is for clients; anything else is a bug, and its message stays in the log. */
+function failedBy(error: unknown): GenerationEvent {
+  if (error instanceof ServerError) return { kind: 'failed', error: error.toBody() }
+  console.error(error)
+  const failure = new ServerError('server_error', 'The request could not be prepared.')
+  return { kind: 'failed', error: failure.toBody() }
+}
+
+/** Tokens that may be generated: what was asked for, or else what the context leaves. */
+function boundTokens(promptTokens: number, asked: number | null, maxContext: number): number {
+  const left = maxContext - promptTokens
+  if (promptTokens === 0) {
+    throw new ServerError('invalid_value', 'The prompt is empty: give at least one token.', {
+      param: 'prompt',
+    })
+  }
+  if (left < (asked ?? 1)) {
+    throw new ServerError(
+      'context_length_exceeded',
+      `This model's maximum context length is ${maxContext} tokens; the prompt has ` +
+        `${promptTokens}${asked === null ? '' : ` and max_tokens is ${asked}`}. ` +
+        'Shorten the prompt or ask for fewer tokens.',
+      { param: 'messages' },
+    )
+  }
+  return asked ?? left
+}

@@ -1,0 +1,280 @@
+// Opens an engine: from a checkpoint folder to an object that takes requests. The process entry serves
+// it over IPC.
+
+import type { ReadAdapter } from '../adapters/peft.ts'
+import { createAdapterReader } from '../adapters/reader.ts'
+import { joinSites, sitesOfFolder } from '../adapters/sites.ts'
+import { type AdapterStore, createAdapterStore } from '../adapters/store.ts'
+import { type Checkpoint, openCheckpoint } from '../checkpoint/checkpoint.ts'
+import type { GraphTarget, LinearModule, WeightFormat } from '../contracts/checkpoint.ts'
+import type { EngineOptions, EngineStats, ModelInfo } from '../contracts/engine.ts'
+import { floatNames } from '../contracts/float-type.ts'
+import type { GenerationEvent } from '../contracts/generation.ts'
+import { type ConvertedCheckpoint, convertCheckpoint, probeOf } from '../conversion/convert.ts'
+import type { CallHandlers } from '../engine-client/protocol.ts'
+import { createIdleTimer } from '../loop/idle-timer.ts'
+import { firstShape } from '../loop/kv-shape.ts'
+import { createLoop, type Loop } from '../loop/loop.ts'
+import { createRunner, type Runner } from '../model/runner.ts'
+import { testDevice } from '../model/self-test.ts'
+import { type ModelDevice, openDevice } from '../runtime/device.ts'
+import { ownKernels } from '../runtime/own-kernels.ts'
+import { loadChatTemplate } from '../tokenizer/chat-template.ts'
+import { loadTokenizer } from '../tokenizer/tokenizer.ts'
+import { readFreeMemory } from './free-memory.ts'
+import { guardRunner } from './guarded-runner.ts'
+import { createIntake, type Intake } from './intake.ts'
+import { type MemoryPlan, planMemory } from './memory.ts'
+import { createStartup, type Startup } from './startup.ts'
+import { createStatsThrottle } from './stats-throttle.ts'
+import { formatOf, resolveKernels, resolveWeights, targetOf } from './weights.ts'
+
+const maxChunk = 512
+/** Longest pause of a running stream while a prompt comes in. */
+const targetGapMs = 250
+/** Idle time until the KV cache gives memory back: longer than people think between two turns. */
+const idleMs = 120_000
+
+export interface EngineEvents {
+  readonly publish: (events: ReadonlyArray<readonly [string, GenerationEvent]>) => void
+  readonly onStats: (stats: EngineStats) => void
+  readonly onProgress: (what: string, done: number, total: number) => void
+  /** A warning for the operator: the start goes on. */
+  readonly onNotice: (message: string) => void
+  /** A GPU failed after the start; nothing can be computed any more. */
+  readonly onDeviceFailure: (error: unknown) => void
+}
+
+export interface OpenEngine extends Pick<Intake, 'submit' | 'cancel'>, CallHandlers {
+  readonly model: ModelInfo
+  /** How long the step under way has taken, in ms; null when idle. */
+  readonly stepMs: number | null
+  close(): void
+}
+
+/** What an engine is opened from. */
+interface Opening {
+  readonly options: EngineOptions
+  readonly events: EngineEvents
+  readonly checkpoint: Checkpoint
+}
+
+/** What the model is computed in, and where adapters may change it. */
+interface Formats {
+  readonly weights: ModelInfo['weights']
+  readonly format: WeightFormat
+  readonly kernels: ModelInfo['kernels']
+  readonly target: GraphTarget
+  readonly sites: readonly LinearModule[]
+}
+
+/** Loads everything; blocks for most of it. Rejects with ServerError on a checkpoint that cannot be served. */
+export async function openEngine(
+  options: EngineOptions,
+  events: EngineEvents,
+): Promise<OpenEngine> {
+  const startup = createStartup({
+    now: () => performance.now(),
+    peakRssBytes: () => process.resourceUsage().maxRSS * 1024,
+  })
+
+  // 1. Checkpoint and tokenizer.
+  const checkpoint = openCheckpoint(options.model)
+  const tokenizer = loadTokenizer(options.model)
+  const chatTemplate = loadChatTemplate(options.model, tokenizer)
+  const opening: Opening = { options, events, checkpoint }
+
+  // 2. Device and formats.
+  const device = openDevice(options.device, options.onnxruntime)
+  const formats = chooseFormats(opening, device)
+
+  // 3. Memory plan, before anything large is allocated.
+  const memory = chooseMemory(opening, formats)
+
+  // 4. Conversion; found in the cache when it was done before.
+  const converted = await convert(opening, formats)
+  checkpoint.close()
+  startup.markConverted()
+
+  // 5. Device test. A device failure up to and including phase 6 is an ordinary start-up error.
+  await testAccelerator(opening, device, formats, converted)
+
+  // 6. Runner and first token.
+  const plainRunner = loadRunner(opening, device, formats, memory, converted)
+  const started = await startup.warmUp(plainRunner)
+  const runner =
+    device.accelerator === null ? plainRunner : guardRunner(plainRunner, events.onDeviceFailure)
+
+  // 7. Adapters and loop.
+  const reader = createAdapterReader()
+  const store = openStore(opening, formats, memory, converted, reader.read)
+  const { loop, reportStats } = startLoop(opening, memory, runner, store)
+  const intake = createIntake({
+    tokenizer,
+    chatTemplate,
+    store,
+    loop,
+    maxContext: memory.limits.maxCapacity,
+    eosTokenIds: checkpoint.generation.eosTokenIds,
+    publish: events.publish,
+    onSubmitted: reportStats,
+  })
+
+  return {
+    ...intake,
+    model: describeModel(opening, device, formats, memory, started),
+    listAdapters: () => store.list(),
+    get stepMs() {
+      return loop.stepMs
+    },
+    close() {
+      runner.release()
+      void reader.close()
+    },
+  }
+}
+
+function chooseFormats({ options, checkpoint }: Opening, device: ModelDevice): Formats {
+  const weights = resolveWeights(options.weights, checkpoint.numParameters, device)
+  const format = formatOf(weights, options)
+  const kernels = resolveKernels(options.kernels, device, ownKernels() !== null)
+  const target = targetOf(weights, device, kernels, options.kvCacheDtype)
+  const sites = joinSites(
+    options.adapterModules,
+    options.scansAdapters ? sitesOfFolder(options.adapters) : [],
+  )
+  return { weights, format, kernels, target, sites }
+}
+
+function chooseMemory({ options, checkpoint }: Opening, formats: Formats): MemoryPlan {
+  const { config, numParameters } = checkpoint
+  const { format, target, sites } = formats
+  const freeBytes = readFreeMemory()
+  return planMemory({ config, options, format, target, sites, numParameters, freeBytes, maxChunk })
+}
+
+function convert(opening: Opening, formats: Formats): Promise<ConvertedCheckpoint> {
+  const { options, events, checkpoint } = opening
+  const { format, target, sites } = formats
+  return convertCheckpoint({
+    dir: options.model,
+    checkpoint,
+    // The whole context, whatever memory allows today, so that the result is found again tomorrow.
+    maxContext: checkpoint.config.maxPosition,
+    format,
+    target,
+    sites,
+    cacheDir: options.cacheDir,
+    onProgress: events.onProgress,
+    onNotice: events.onNotice,
+  })
+}
+
+async function testAccelerator(
+  { options, events, checkpoint }: Opening,
+  device: ModelDevice,
+  { format, target, sites }: Formats,
+  { graphPath }: ConvertedCheckpoint,
+): Promise<void> {
+  if (device.accelerator === null) return
+  events.onProgress('testing the device', 0, 1)
+  const probe = probeOf(graphPath, checkpoint.config)
+  await testDevice({ device, ...probe, format, target, sites, threads: options.threads ?? 0 })
+  events.onProgress('testing the device', 1, 1)
+}
+
+function loadRunner(
+  { options, checkpoint }: Opening,
+  { accelerator }: ModelDevice,
+  { target, sites }: Formats,
+  { limits }: MemoryPlan,
+  { graphPath }: ConvertedCheckpoint,
+): Runner {
+  return createRunner({
+    graphPath,
+    config: checkpoint.config,
+    threads: options.threads ?? 0,
+    rows: options.maxBatch,
+    shape: firstShape(limits),
+    sites,
+    maxChunk,
+    target,
+    accelerator,
+  })
+}
+
+function openStore(
+  { options, events, checkpoint }: Opening,
+  { sites }: Formats,
+  memory: MemoryPlan,
+  { baseDigest }: ConvertedCheckpoint,
+  read: ReadAdapter,
+): AdapterStore {
+  return createAdapterStore({
+    root: options.adapters,
+    modelConfig: checkpoint.config,
+    sites: new Set(sites),
+    baseDigest: options.acceptsOtherBases ? null : baseDigest,
+    onNotice: events.onNotice,
+    maxBytes: memory.bytes.adapters,
+    maxRankPerRow: options.maxAdapterRank,
+    reserved: [options.servedModelName],
+    read,
+  })
+}
+
+function startLoop(
+  { checkpoint, events }: Opening,
+  { limits }: MemoryPlan,
+  runner: Runner,
+  store: AdapterStore,
+): { readonly loop: Loop; readonly reportStats: () => void } {
+  const sendStats = createStatsThrottle(events.onStats, () => performance.now())
+  function reportStats(): void {
+    sendStats(loop.stats(store.residentIds().length))
+  }
+  const loop = createLoop({
+    runner,
+    limits,
+    targetGapMs,
+    vocabSize: checkpoint.config.vocabSize,
+    maxChunk,
+    publish: (batch) => {
+      events.publish(batch)
+      reportStats()
+    },
+    now: () => performance.now(),
+    idle: createIdleTimer(idleMs),
+  })
+  return { loop, reportStats }
+}
+
+function describeModel(
+  { options, checkpoint }: Opening,
+  device: ModelDevice,
+  { weights, kernels, target, sites }: Formats,
+  { limits, bytes }: MemoryPlan,
+  startup: Startup,
+): ModelInfo {
+  const { config, generation, numParameters, created } = checkpoint
+  const { temperature, topP, topK } = generation
+  return {
+    id: options.servedModelName,
+    architecture: config.architecture,
+    vocabSize: config.vocabSize,
+    maxContext: limits.maxCapacity,
+    modelContext: config.maxPosition,
+    numParameters,
+    weights,
+    device: device.name,
+    kernels,
+    kvCacheDtype: floatNames[target.cacheFloats],
+    maxBatch: options.maxBatch,
+    adapterModules: sites,
+    kvCapacityTokens: limits.maxPositions,
+    defaults: { temperature, topP, topK },
+    startup,
+    created,
+    bytes,
+  }
+}

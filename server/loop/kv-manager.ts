@@ -1,0 +1,169 @@
+// The KV cache as the loop uses it: how large it is, which prefix a sequence reuses and what it leaves
+// for later ones. Rows and saved blocks share one number of positions; rows come first. What is copied
+// between two steps is bounded, so that no running stream waits for it.
+
+import {
+  firstShape,
+  fits,
+  type KvLimits,
+  type KvShape,
+  numPositions,
+  shapeFor,
+} from './kv-shape.ts'
+import {
+  blockTokens,
+  commonLength,
+  createPrefixCache,
+  type PrefixPosition,
+  type SavedBlock,
+} from './prefix-cache.ts'
+import { chunkMultiple, minChunk, type PrefixHit } from './scheduler.ts'
+import type { Sequence } from './sequence.ts'
+import type { StepRunner } from './step-runner.ts'
+
+export interface KvManagerOptions<Saved extends SavedBlock> {
+  readonly runner: StepRunner<Saved>
+  readonly limits: KvLimits
+  /** Most positions that one step copies; a multiple of a block. */
+  readonly maxCopy: number
+}
+
+/** Positions that a sequence finds free when it is admitted; it may get more later. */
+const reserve = 256
+
+export type KvManager = ReturnType<typeof createKvManager>
+
+export function createKvManager<Saved extends SavedBlock>(options: KvManagerOptions<Saved>) {
+  const { runner, limits, maxCopy } = options
+  const { positionBytes } = runner
+  let shape = firstShape(limits)
+  const prefixCache = createPrefixCache<Saved>({ maxBytes: bytesLeft(shape) })
+  /** How much of a sequence the prefix cache holds; null when it keeps no more of it. */
+  const saved = new WeakMap<Sequence, PrefixPosition<Saved> | null>()
+
+  function bytesLeft({ rows, capacity }: KvShape): number {
+    return (limits.maxPositions - rows * capacity) * positionBytes
+  }
+
+  function reshape(next: KvShape, running: readonly Sequence[]): void {
+    if (next === shape) return
+    prefixCache.limit(bytesLeft(next))
+    runner.reshape(
+      next,
+      running.map(({ numComputed }) => numComputed),
+    )
+    shape = next
+  }
+
+  /** Positions that a sequence must have to be admitted. */
+  function neededFirst({ promptTokens, maxTokens, numTokens }: Sequence): number {
+    return Math.min(promptTokens.length + maxTokens, limits.maxCapacity, numTokens + reserve)
+  }
+
+  /** Positions that its next step needs; a prompt is given its whole length at once. */
+  function neededNow({ promptTokens, numComputed }: Sequence): number {
+    return Math.max(promptTokens.length, numComputed + 1)
+  }
+
+  /** Grows for the next step of these rows; false when they do not all fit. */
+  function tryHold(running: readonly Sequence[]): boolean {
+    if (running.length === 0) return true
+    const need = { rows: running.length, capacity: Math.max(...running.map(neededNow)) }
+    if (running.length > 1 && !fits(need, limits)) return false
+    reshape(shapeFor(need, shape, limits), running)
+    return true
+  }
+
+  /** The longest prefix of `limit` tokens that a running sequence of the same key or the blocks have. */
+  function findSource(sequence: Sequence, running: readonly Sequence[], limit: number) {
+    const { cacheKey } = sequence
+    const wanted = sequence.tokens(0, limit)
+    const { position, blocks } = prefixCache.find(cacheKey, wanted)
+    let source: { length: number; row: number | null } = { length: position.length, row: null }
+    for (const [row, other] of running.entries()) {
+      if (other === sequence || other.cacheKey !== cacheKey) continue
+      const length = commonLength(other.tokens(0, other.numComputed), wanted)
+      if (length > source.length) source = { length, row }
+    }
+    return { ...source, blocks }
+  }
+
+  /** Where a sequence may go on after reusing `length` positions: where a chunk may begin. */
+  function resumeAt({ promptTokens }: Sequence, length: number): number {
+    const prompt = promptTokens.length
+    if (length >= prompt) return length
+    const end = Math.min(length, Math.max(0, prompt - minChunk))
+    return end - (end % chunkMultiple)
+  }
+
+  return {
+    get shape() {
+      return shape
+    },
+
+    tryHold,
+
+    /** Grows for one more sequence; false when there is no memory for its prompt and a reserve. */
+    tryAdmit(sequence: Sequence, running: readonly Sequence[]): boolean {
+      const capacity = Math.max(neededFirst(sequence), ...running.map(neededNow))
+      const fitsBeside = fits({ rows: running.length + 1, capacity }, limits)
+      if (running.length > 0 && !fitsBeside) return false
+      return tryHold([...running, sequence])
+    },
+
+    /** Nothing runs: gives memory back. */
+    shrink(): void {
+      const first = firstShape(limits)
+      if (numPositions(shape) > numPositions(first)) reshape(first, [])
+      prefixCache.limit(bytesLeft(shape))
+    },
+
+    /** The next piece of a sequence's prefix that can be copied; null when there is no more of it. */
+    match(sequence: Sequence, running: readonly Sequence[]): PrefixHit | null {
+      if (!sequence.mayReuse) return null
+      // At least the last token has to be computed: it tells the next one.
+      const source = findSource(sequence, running, sequence.numTokens - 1)
+      const from = sequence.numComputed
+      const goal = resumeAt(sequence, source.length)
+      if (goal <= from) return null
+      const to = Math.min(goal, from + maxCopy)
+      const { row: sourceRow, blocks } = source
+      return {
+        from,
+        to,
+        copyTo(row) {
+          if (sourceRow !== null) return runner.copyRow(sourceRow, row, from, to - from)
+          for (let at = from - (from % blockTokens); at < to; at += blockTokens) {
+            runner.restorePositions(blocks[at / blockTokens]!, row, at)
+          }
+        },
+      }
+    },
+
+    /** Keeps the whole blocks of what a sequence has computed. */
+    save(sequence: Sequence, row: number): void {
+      let position = saved.get(sequence)
+      if (position === null) return
+      position ??= prefixCache.rootPosition(sequence.cacheKey)
+      while (position !== null && position.length + blockTokens <= sequence.numComputed) {
+        const from: number = position.length
+        const tokens = sequence.tokens(from, from + blockTokens)
+        position = prefixCache.add(position, tokens, blockTokens * positionBytes, () =>
+          runner.savePositions(row, from, blockTokens),
+        )
+      }
+      saved.set(sequence, position)
+    },
+
+    /** The sequence gave its row up: what it saves begins anew. */
+    forget(sequence: Sequence): void {
+      saved.delete(sequence)
+    },
+
+    /** Share of the positions that the running sequences take; every row is as long as the longest. */
+    usage(running: readonly Sequence[]): number {
+      const longest = Math.max(0, ...running.map(({ numComputed }) => numComputed))
+      return (running.length * longest) / limits.maxPositions
+    },
+  }
+}
