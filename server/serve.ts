@@ -1,6 +1,7 @@
 // Runs the front over an engine until a signal ends it. Apart from main.ts so that a test can run the
 // very same thing over a fake engine in a child process.
 
+import { mebibytes } from './contracts/bytes.ts'
 import type { EngineClient, ModelInfo } from './contracts/engine.ts'
 import type { Logger } from './contracts/logger.ts'
 import { createApp } from './http/app.ts'
@@ -57,10 +58,10 @@ async function startEngine(options: ServeOptions, url: string): Promise<'ready'>
   await onReady?.(model)
   const { device, weights, kernels, kvCacheDtype, maxContext, modelContext } = model
   const memoryMiB = Object.fromEntries(
-    Object.entries(model.bytes).map(([kind, bytes]) => [kind, Math.ceil(bytes / 2 ** 20)]),
+    Object.entries(model.bytes).map(([kind, bytes]) => [kind, mebibytes(bytes)]),
   )
   const { peakRssBytes, ...seconds } = model.startup
-  const startup = { ...seconds, peakRssMiB: Math.ceil(peakRssBytes / 2 ** 20) }
+  const startup = { ...seconds, peakRssMiB: mebibytes(peakRssBytes) }
   const { id } = model
   const computes = { device, weights, kernels, kvCacheDtype }
   logger.info({ url, model: id, ...computes, maxContext, memoryMiB, startup }, 'ready')
@@ -75,7 +76,7 @@ function describe({ startup, weights }: ModelInfo): string {
   const seconds = convertSeconds + loadSeconds + firstTokenSeconds
   return (
     `${weights}; first token after ${seconds.toFixed(1)} s, of which converting ` +
-    `${convertSeconds.toFixed(1)} s; peak memory ${Math.ceil(peakRssBytes / 2 ** 20)} MiB`
+    `${convertSeconds.toFixed(1)} s; peak memory ${mebibytes(peakRssBytes)} MiB`
   )
 }
 
