@@ -15,7 +15,7 @@ export const sectionNames = [
 ] as const
 export type SectionName = (typeof sectionNames)[number]
 
-export const peerNames = [
+const peerNames = [
   'dutyfree-c-api',
   'dutyfree-http',
   'onnxruntime-node',

@@ -65,7 +65,7 @@ export function readResults(path: string): Results {
   return JSON.parse(readFileSync(path, 'utf8')) as Results
 }
 
-export function writeResults(base: string, results: Results): void {
+function writeResults(base: string, results: Results): void {
   writeFileSync(`${base}.json`, `${JSON.stringify(results, null, 1)}\n`)
   writeFileSync(`${base}.md`, renderReport(results))
 }

@@ -46,7 +46,7 @@ export function aboutLines(results: Results): string[] {
 }
 
 /** Those that were run: a run that must end in time leaves some out. */
-export function roundsOf({ rounds, sections }: Pick<Results, 'rounds' | 'sections'>): string {
+function roundsOf({ rounds, sections }: Pick<Results, 'rounds' | 'sections'>): string {
   const found = sections.flatMap(({ cases }) => cases.map(({ values }) => values.length))
   const fewest = Math.min(rounds, ...found)
   return fewest === rounds ? `${rounds} rounds` : `${fewest} to ${rounds} rounds`
@@ -176,7 +176,7 @@ export function gist(reason: string): string {
 }
 
 /** Three digits that matter. */
-export function showNumber(value: number): string {
+function showNumber(value: number): string {
   if (!Number.isFinite(value)) return '–'
   if (value >= 100) return value.toFixed(0)
   return value.toFixed(value >= 10 ? 1 : 2)

@@ -7,7 +7,7 @@ import type { Measurement, PeerInfo } from './peers/protocol.ts'
 import type { Case, Comparison, Section, Target } from './sections/section.ts'
 import { pairedRatios, type Spread, spread } from './statistics.ts'
 
-export interface CaseResult {
+interface CaseResult {
   readonly id: string
   /** One per round, in the case's unit. */
   readonly values: readonly number[]

@@ -31,6 +31,7 @@ const training = join(root, 'training')
 const all = [
   ['build (tsc)', build],
   ['format and lint (biome)', () => run(bin('biome'), ['ci', '--error-on-warnings', '.'])],
+  ['dead code (knip)', () => run(bin('knip'), ['--no-progress'])],
   ['node tests', nodeTests],
   ['lint (ruff)', () => run(python, ['-m', 'ruff', 'check', training])],
   ['format (ruff)', () => run(python, ['-m', 'ruff', 'format', '--check', training])],

@@ -60,7 +60,7 @@ function setting<T>(parse: (text: string) => T, text: FlagText & { readonly defa
 
 const cacheRoot = process.env.XDG_CACHE_HOME || join(homedir(), '.cache')
 
-export const configSchema = z.strictObject({
+const configSchema = z.strictObject({
   model: setting(text, {
     value: '<folder or id>',
     default: 'models/tiny-reasoner',

@@ -8,7 +8,7 @@ export type GgufValue =
   | { readonly type: 'strings'; readonly value: readonly string[] }
   | { readonly type: 'int32s'; readonly value: readonly number[] }
 
-export type GgufTensorType = 'F32' | 'Q4_0' | 'Q8_0'
+type GgufTensorType = 'F32' | 'Q4_0' | 'Q8_0'
 
 export interface GgufTensor {
   readonly name: string
@@ -25,7 +25,7 @@ const tensorCodes: Readonly<Record<GgufTensorType, number>> = { F32: 0, Q4_0: 2,
 const alignment = 32
 
 /** Everything before the tensors' bytes, padded to the alignment. */
-export function ggufHeader(
+function ggufHeader(
   metadata: Readonly<Record<string, GgufValue>>,
   tensors: readonly Omit<GgufTensor, 'pieces'>[],
 ): Buffer {

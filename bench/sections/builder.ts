@@ -17,7 +17,7 @@ import {
 export type Builder = ReturnType<typeof createBuilder>
 
 /** One adapter a stream by number, or null for the base. */
-export type StreamAdapters = ReadonlyArray<number | null>
+type StreamAdapters = ReadonlyArray<number | null>
 
 const noAdapters: StreamAdapters = Array.from({ length: 8 }, () => null)
 

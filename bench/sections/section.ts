@@ -18,7 +18,7 @@ export interface PeerUse {
   readonly resident: number
 }
 
-export type Unit = 'tokens/s' | 'ms' | 'GB/s'
+type Unit = 'tokens/s' | 'ms' | 'GB/s'
 
 export interface Case {
   readonly id: string

@@ -9,7 +9,7 @@ import { atMost, type Case, type PeerUse, type Section } from './section.ts'
 export const httpAdapters = 200
 export const firstColdAdapter = 16
 /** Adapters of the 7B shape whose loading is timed. */
-export const coldShape: ShapeName = 'r1-qwen-7b'
+const coldShape: ShapeName = 'r1-qwen-7b'
 export const coldAdapters = 8
 
 export function switchSections(builder: Builder): readonly Section[] {

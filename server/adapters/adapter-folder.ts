@@ -19,7 +19,7 @@ import { findStamp, stampText } from '../checkpoint/file-stamp.ts'
 import { adapterNamePattern } from '../contracts/adapter.ts'
 import { ServerError } from '../errors.ts'
 
-export const configFile = 'adapter_config.json'
+const configFile = 'adapter_config.json'
 export const tensorsFile = 'adapter_model.safetensors'
 export const manifestFile = 'manifest.json'
 

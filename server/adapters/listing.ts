@@ -25,8 +25,6 @@ interface Description {
 /** A thousand folders take tens of milliseconds; other work gets its turn after so many. */
 const sliceMs = 4
 
-export type Listing = ReturnType<typeof createListing>
-
 export function createListing({
   root,
   reserved,

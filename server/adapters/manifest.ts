@@ -17,7 +17,7 @@ export interface Manifest {
   readonly warnings: readonly string[]
 }
 
-export const emptyManifest: Manifest = {
+const emptyManifest: Manifest = {
   defaultScale: 1,
   description: null,
   baseDigest: null,

@@ -2,8 +2,6 @@
 
 import { ServerError } from '../errors.ts'
 
-export type MemoryQueue = ReturnType<typeof createMemoryQueue>
-
 export function createMemoryQueue() {
   /** The first of them tries each time something was released. */
   const waiting: { wake: () => void }[] = []

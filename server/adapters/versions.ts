@@ -23,7 +23,7 @@ export interface AdapterVersion {
 }
 
 /** Why a folder cannot be served while it stays in that state. */
-export interface AdapterFailure {
+interface AdapterFailure {
   readonly fingerprint: string
   readonly error: ErrorBody
 }

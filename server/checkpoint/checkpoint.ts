@@ -11,7 +11,7 @@ import { readJson } from './json.ts'
 import { openSafetensors, type SafetensorsFile } from './safetensors.ts'
 import { indexName, readWeightMap, weightsName } from './weight-index.ts'
 
-export interface CheckpointFile {
+interface CheckpointFile {
   readonly path: string
   readonly size: number
   readonly mtimeMs: number

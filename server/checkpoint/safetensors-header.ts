@@ -32,7 +32,7 @@ const dtypeBits: ReadonlyMap<string, number> = new Map([
 ])
 
 /** The format allows 100 MB; the largest real headers are well under 1 MB. */
-export const maxHeaderBytes = 10_000_000
+const maxHeaderBytes = 10_000_000
 
 export interface TensorInfo {
   readonly dtype: string

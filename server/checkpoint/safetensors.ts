@@ -13,8 +13,6 @@ import {
   type TensorInfo,
 } from './safetensors-header.ts'
 
-export type { TensorInfo } from './safetensors-header.ts'
-
 export interface SafetensorsFile {
   readonly tensors: ReadonlyMap<string, TensorInfo>
   readonly metadata: ReadonlyMap<string, string>

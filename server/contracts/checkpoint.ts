@@ -13,7 +13,7 @@ export interface Llama3RopeScaling {
 }
 
 /** Every frequency is slowed by `factor`. */
-export interface LinearRopeScaling {
+interface LinearRopeScaling {
   readonly kind: 'linear'
   readonly factor: number
 }

@@ -78,10 +78,10 @@ export interface PromptTokenLogprobs extends Omit<TokenLogprobs, 'logprob'> {
   readonly rank: number | null
 }
 
-export type Section = 'reasoning' | 'content'
+type Section = 'reasoning' | 'content'
 export type FinishReason = 'stop' | 'length'
 
-export interface ChoiceUsage {
+interface ChoiceUsage {
   readonly completionTokens: number
   readonly reasoningTokens: number
 }

@@ -2,7 +2,7 @@
 
 import type { EngineState, EngineStats, ModelInfo } from './engine.ts'
 
-export interface RequestLabels {
+interface RequestLabels {
   /** Ids of the applied adapters joined by "+", "none" for the base; only ids that are loaded. */
   readonly adapter: string
 }

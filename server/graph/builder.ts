@@ -140,6 +140,6 @@ export function createGraphBuilder(floats: FloatType = 'float32') {
   }
 }
 
-export function bytesOf(values: Float32Array | Uint16Array | Uint8Array): Uint8Array {
+function bytesOf(values: Float32Array | Uint16Array | Uint8Array): Uint8Array {
   return new Uint8Array(values.buffer, values.byteOffset, values.byteLength)
 }

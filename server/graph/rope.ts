@@ -3,7 +3,7 @@
 import type { Llama3RopeScaling, ModelConfig, YarnRopeScaling } from '../contracts/checkpoint.ts'
 
 /** Inverse frequencies, [headDim / 2], in float32 steps as PyTorch computes them. */
-export function inverseFrequencies(config: ModelConfig): Float32Array {
+function inverseFrequencies(config: ModelConfig): Float32Array {
   const half = config.headDim / 2
   const periods = Float32Array.from({ length: half }, (_, i) => {
     return config.ropeTheta ** Math.fround((2 * i) / config.headDim)

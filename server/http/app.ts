@@ -41,7 +41,7 @@ export interface AppOptions {
   readonly streamLimits?: StreamLimits
 }
 
-export type HonoApp = Hono<{ Variables: RequestVariables }>
+type HonoApp = Hono<{ Variables: RequestVariables }>
 
 export interface App {
   readonly hono: HonoApp

@@ -11,7 +11,7 @@ export interface EventWriter {
   send(data: object | '[DONE]'): Promise<void>
 }
 
-export class SlowReaderError extends Error {
+class SlowReaderError extends Error {
   override readonly name = 'SlowReaderError'
 }
 

@@ -23,10 +23,10 @@ export interface RunOptions {
   readonly clock: Clock
 }
 
-export type AcceptedEvent = Extract<GenerationEvent, { kind: 'accepted' }>
+type AcceptedEvent = Extract<GenerationEvent, { kind: 'accepted' }>
 
 /** Ids of the applied adapters as one metric label. */
-export function adapterLabel(adapters: AcceptedEvent['adapters']): string {
+function adapterLabel(adapters: AcceptedEvent['adapters']): string {
   return adapters.length === 0
     ? 'none'
     : adapters

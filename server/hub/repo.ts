@@ -8,7 +8,7 @@ import type { HubFetch } from './hub-fetch.ts'
 import type { HubId } from './hub-id.ts'
 
 /** What a file's bytes must hash to. Git hashes small files itself and leaves large ones to LFS. */
-export type Digest =
+type Digest =
   | { readonly kind: 'sha256'; readonly hex: string }
   | { readonly kind: 'git-blob'; readonly hex: string }
   /** The hub does not say. */

@@ -11,7 +11,7 @@ export interface RetryOptions {
 }
 
 /** Work that calls `onProgress` has got further than ever before: its failures are counted anew. */
-export type Work<T> = (onProgress: () => void) => Promise<T>
+type Work<T> = (onProgress: () => void) => Promise<T>
 
 export type Retry = <T>(what: string, work: Work<T>) => Promise<T>
 

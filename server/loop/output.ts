@@ -33,8 +33,6 @@ interface End {
   readonly stopReason: string | number | null
 }
 
-export type Output = ReturnType<typeof createOutput>
-
 export function createOutput(options: OutputOptions) {
   const { request, index, promptTokens, tokenizer, maxTokens } = options
   const params = request.sampling

@@ -37,8 +37,6 @@ export interface PrefixCacheOptions {
 /** Positions of a block. */
 export const blockTokens = 16
 
-export type PrefixCache<Saved extends SavedBlock> = ReturnType<typeof createPrefixCache<Saved>>
-
 export function createPrefixCache<Saved extends SavedBlock>(options: PrefixCacheOptions) {
   let { maxBytes } = options
   let nextId = 0

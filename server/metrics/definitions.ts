@@ -2,7 +2,7 @@
 // dashboards and the Kubernetes inference extension work; ours begin with dutyfree_.
 // Labels never hold what a request made up: models and adapters only when loaded, routes as patterns.
 
-export type MetricType = 'counter' | 'gauge' | 'histogram'
+type MetricType = 'counter' | 'gauge' | 'histogram'
 
 export interface MetricDefinition {
   readonly type: MetricType

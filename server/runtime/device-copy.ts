@@ -36,8 +36,6 @@ export interface CopierOptions {
 /** The first indices of each part, one part after the other. */
 export type Places = BigInt64Array
 
-export type Copier = ReturnType<typeof createCopier>
-
 export function createCopier(options: CopierOptions) {
   const { accelerator, depth } = options
   const open = (graph: Uint8Array) => openSession({ graph, threads: 1, accelerator })

@@ -10,11 +10,11 @@ import { ServerError } from '../errors.ts'
 import type { Tokenizer } from './tokenizer.ts'
 import { readTokenizerConfig } from './tokenizer-file.ts'
 
-export interface ChatTemplateOptions {
+interface ChatTemplateOptions {
   readonly addGenerationPrompt: boolean
 }
 
-export interface ChatPrompt {
+interface ChatPrompt {
   readonly tokens: number[]
   /** The prompt leaves a thought open: what is generated is reasoning until </think>. */
   readonly startsInReasoning: boolean

@@ -13,7 +13,7 @@ export const markers = [
 ]
 
 /** R1's template, without its tool calls. */
-export const r1Template =
+const r1Template =
   "{% set ns = namespace(system='') %}{% for m in messages %}{% if m['role'] == 'system' %}" +
   "{% set ns.system = m['content'] %}{% endif %}{% endfor %}{{ bos_token }}{{ ns.system }}" +
   "{% for m in messages %}{% if m['role'] == 'user' %}{{ '<｜User｜>' + m['content'] }}" +

@@ -23,7 +23,7 @@ export const testConfig: HttpConfig = {
   requireAdapter: null,
 }
 
-export interface LogLine {
+interface LogLine {
   readonly level: string
   readonly fields: Record<string, unknown>
   readonly message: string

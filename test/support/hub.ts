@@ -26,7 +26,7 @@ export type Fault =
   /** Half the body, then nothing until `release`. */
   | { readonly kind: 'stall' }
 
-export interface SeenRequest {
+interface SeenRequest {
   readonly host: 'hub' | 'cdn'
   readonly path: string
   readonly authorization: string | undefined

@@ -83,7 +83,7 @@ export const chaotic: Logits = (context, components) => {
   return logits
 }
 
-export interface ScriptedModelOptions {
+interface ScriptedModelOptions {
   readonly rows: number
   readonly capacity: number
   readonly maxChunk: number
@@ -94,15 +94,12 @@ export interface ScriptedModelOptions {
   readonly beforeRun?: (run: { kind: 'prefill' | 'decode'; rows: number }) => unknown
 }
 
-export interface SavedContext extends SavedBlock {
+interface SavedContext extends SavedBlock {
   readonly context: readonly number[]
 }
 export type ScriptedRunner = StepRunner<SavedContext>
 
-export function createScriptedModel({
-  beforeRun,
-  ...options
-}: ScriptedModelOptions): ScriptedRunner {
+function createScriptedModel({ beforeRun, ...options }: ScriptedModelOptions): ScriptedRunner {
   let shape = firstShape({
     maxRows: options.rows,
     maxCapacity: options.capacity,
