@@ -1,4 +1,4 @@
-// Small graphs that move parts of tensors about on the device that they live on. `places` name the
+// Small graphs that move parts of tensors about on the device that they live on. `indices` name the
 // first indices of what is moved: one line of them for each part.
 
 import type { FloatType } from '../contracts/float-type.ts'
@@ -16,8 +16,8 @@ export function copyResult(tensor: number) {
   return `result.${tensor}`
 }
 
-export const sourcePlaces = 'source.places'
-export const targetPlaces = 'target.places'
+export const sourceIndices = 'source.indices'
+export const targetIndices = 'target.indices'
 
 export interface CopyGraphOptions {
   readonly floats: FloatType
@@ -25,20 +25,20 @@ export interface CopyGraphOptions {
   readonly numTensors: number
   /** Dimensions of each tensor. */
   readonly rank: number
-  /** How many first indices a place has. */
+  /** How many first indices an index tuple has. */
   readonly depth: number
 }
 
 /**
- *   source ─ GatherND(source.places [parts, depth]) ─ ScatterND(target, target.places) ─ result
+ *   source ─ GatherND(source.indices [parts, depth]) ─ ScatterND(target, target.indices) ─ result
  *
  * With target and result bound to one tensor it is written in place.
  */
 export function buildCopy(options: CopyGraphOptions): Graph {
   const graph = createGraphBuilder()
   const { floats, numTensors, rank, depth } = options
-  const from = graph.input(sourcePlaces, 'int64', ['parts', depth])
-  const to = graph.input(targetPlaces, 'int64', ['parts', depth])
+  const from = graph.input(sourceIndices, 'int64', ['parts', depth])
+  const to = graph.input(targetIndices, 'int64', ['parts', depth])
   for (let tensor = 0; tensor < numTensors; tensor++) {
     const source = graph.input(copySource(tensor), floats, dimsOf(copySource(tensor), rank))
     const target = graph.input(copyTarget(tensor), floats, dimsOf(copyTarget(tensor), rank))
@@ -49,10 +49,10 @@ export function buildCopy(options: CopyGraphOptions): Graph {
   return graph.build()
 }
 
-/** source ─ GatherND(source.places [parts, depth]) ─ result [parts, …] */
+/** source ─ GatherND(source.indices [parts, depth]) ─ result [parts, …] */
 export function buildRead({ floats, numTensors, rank, depth }: CopyGraphOptions): Graph {
   const graph = createGraphBuilder()
-  const from = graph.input(sourcePlaces, 'int64', ['parts', depth])
+  const from = graph.input(sourceIndices, 'int64', ['parts', depth])
   for (let tensor = 0; tensor < numTensors; tensor++) {
     const dims = dimsOf(copySource(tensor), rank)
     const source = graph.input(copySource(tensor), floats, dims)

@@ -268,12 +268,12 @@ function gatedProduct(context: Context, layer: number, { input, gateUp }: GatedI
 function gatedUp(context: Context, layer: number, { input, gateUp }: GatedInputs): string {
   const { graph, sites } = context
 
-  function place(module: LinearModule) {
+  function adapterInputs(module: LinearModule) {
     return sites.includes(module) ? siteInputs(context, layer, module) : ['', '']
   }
 
-  const places = [...place('up_proj'), ...place('gate_proj')]
-  const inputs = places.some((name) => name !== '') ? [gateUp, input, ...places] : [gateUp]
+  const adapters = [...adapterInputs('up_proj'), ...adapterInputs('gate_proj')]
+  const inputs = adapters.some((name) => name !== '') ? [gateUp, input, ...adapters] : [gateUp]
   while (inputs.at(-1) === '') inputs.pop()
   return graph.node(`/layers.${layer}/mlp/product`, 'GatedUp', inputs, { domain: 'dutyfree' })
 }

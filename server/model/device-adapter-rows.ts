@@ -28,7 +28,7 @@ export function createRowMirror(options: RowMirrorOptions) {
       const from = BigInt64Array.of(0n)
       const to = BigInt64Array.of(BigInt(row))
       const targets = tensors as DeviceTensor[]
-      copier.copy({ tensors: sources, places: from }, { tensors: targets, places: to })
+      copier.copy({ tensors: sources, indices: from }, { tensors: targets, indices: to })
     },
 
     tensor: (index: number): DeviceTensor => tensors[index]!,

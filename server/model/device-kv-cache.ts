@@ -4,7 +4,7 @@
 // step that needs it.
 
 import { floatBytes } from '../contracts/float-type.ts'
-import { createCopier, type Places } from '../runtime/device-copy.ts'
+import { createCopier, type TensorIndices } from '../runtime/device-copy.ts'
 import {
   type Accelerator,
   allocateTensor,
@@ -65,7 +65,7 @@ export function createDeviceKvCache(options: DeviceKvCacheOptions): KvCache {
   }
 
   function at({ tensors }: Memory, ...parts: readonly Part[]) {
-    return { tensors, places: positions(parts, numKvHeads) }
+    return { tensors, indices: positions(parts, numKvHeads) }
   }
 
   /** Copies the staging row to its row of the cache. */
@@ -112,10 +112,10 @@ export function createDeviceKvCache(options: DeviceKvCacheOptions): KvCache {
     reshape(next, lengths) {
       unstage()
       const parts = lengths.map((count, row) => ({ row, start: 0, count }))
-      const places = positions(parts, numKvHeads)
+      const indices = positions(parts, numKvHeads)
       for (const [i, old] of cache.tensors.entries()) {
         const tensor = allocateOne(next)
-        mover.copy({ tensors: [old], places }, { tensors: [tensor], places })
+        mover.copy({ tensors: [old], indices }, { tensors: [tensor], indices })
         old.release()
         cache.tensors[i] = tensor
       }
@@ -151,9 +151,9 @@ export function createDeviceKvCache(options: DeviceKvCacheOptions): KvCache {
     restorePositions({ memory, count }, row, start) {
       if (staged?.row === row) unstage()
       const sources = hostViews(memory, [1, numKvHeads, count, headDim])
-      const places = positions([{ row: 0, start: 0, count }], numKvHeads)
+      const indices = positions([{ row: 0, start: 0, count }], numKvHeads)
       try {
-        copier.copy({ tensors: sources, places }, at(cache, { row, start, count }))
+        copier.copy({ tensors: sources, indices }, at(cache, { row, start, count }))
       } finally {
         for (const tensor of sources) tensor.release()
       }
@@ -167,18 +167,18 @@ export function createDeviceKvCache(options: DeviceKvCacheOptions): KvCache {
 }
 
 /** Positions of rows, head by head, as [row, head, position]. */
-function positions(parts: readonly Part[], numHeads: number): Places {
+function positions(parts: readonly Part[], numHeads: number): TensorIndices {
   const total = parts.reduce((sum, { count }) => sum + count, 0)
-  const places = new BigInt64Array(total * numHeads * 3)
+  const indices = new BigInt64Array(total * numHeads * 3)
   let i = 0
   for (const { row, start, count } of parts) {
     for (let head = 0; head < numHeads; head++) {
       for (let position = start; position < start + count; position++) {
-        places[i++] = BigInt(row)
-        places[i++] = BigInt(head)
-        places[i++] = BigInt(position)
+        indices[i++] = BigInt(row)
+        indices[i++] = BigInt(head)
+        indices[i++] = BigInt(position)
       }
     }
   }
-  return places
+  return indices
 }

@@ -1,5 +1,5 @@
 // The part of ONNX Runtime's C API that an operator of one's own needs. Its function table only ever
-// grows, so an entry is known by its place in it (as in server/runtime/onnxruntime.ts).
+// grows, so an entry is known by its index in it (as in server/runtime/onnxruntime.ts).
 
 #ifndef DUTYFREE_ONNXRUNTIME_H
 #define DUTYFREE_ONNXRUNTIME_H
@@ -25,7 +25,7 @@ typedef struct {
   const char *(*get_version)(void);
 } ApiBase;
 
-#define ENTRY(api, place, result, ...) ((result(*)(__VA_ARGS__))(api)[place])
+#define ENTRY(api, index, result, ...) ((result(*)(__VA_ARGS__))(api)[index])
 
 static inline Status *create_status(Api api, const char *message) {
   const int failed = 1;

@@ -8,8 +8,8 @@ import {
   copyResult,
   copySource,
   copyTarget,
-  sourcePlaces,
-  targetPlaces,
+  sourceIndices,
+  targetIndices,
 } from '../graph/copy.ts'
 import { encodeModel } from '../graph/encoding.ts'
 import {
@@ -34,7 +34,7 @@ export interface CopierOptions {
 }
 
 /** The first indices of each part, one part after the other. */
-export type Places = BigInt64Array
+export type TensorIndices = BigInt64Array
 
 export function createCopier(options: CopierOptions) {
   const { accelerator, depth } = options
@@ -47,9 +47,9 @@ export function createCopier(options: CopierOptions) {
     session: Session,
     inputs: Map<string, AnyTensor>,
     outputs: Map<string, AnyTensor>,
-    places: Readonly<Record<string, Places>>,
+    indices: Readonly<Record<string, TensorIndices>>,
   ): void {
-    const made = Object.entries(places).map(([name, values]) => {
+    const made = Object.entries(indices).map(([name, values]) => {
       const tensor = allocateTensor('int64', [values.length / depth, depth])
       tensor.data.set(values)
       inputs.set(name, tensor)
@@ -67,8 +67,14 @@ export function createCopier(options: CopierOptions) {
   return {
     /** Writes parts of sources, which may lie on the host, over parts of targets. */
     copy(
-      { tensors: sources, places: from }: { tensors: readonly AnyTensor[]; places: Places },
-      { tensors: targets, places: to }: { tensors: readonly DeviceTensor[]; places: Places },
+      {
+        tensors: sources,
+        indices: from,
+      }: { tensors: readonly AnyTensor[]; indices: TensorIndices },
+      {
+        tensors: targets,
+        indices: to,
+      }: { tensors: readonly DeviceTensor[]; indices: TensorIndices },
     ): void {
       if (from.length === 0) return
       const inputs = new Map<string, AnyTensor>()
@@ -79,12 +85,12 @@ export function createCopier(options: CopierOptions) {
         outputs.set(copyResult(i), target)
       }
       copying ??= open(encodeModel(buildCopy(options), []))
-      run(copying, inputs, outputs, { [sourcePlaces]: from, [targetPlaces]: to })
+      run(copying, inputs, outputs, { [sourceIndices]: from, [targetIndices]: to })
     },
 
     /** Copies parts to the host, one part after the other. */
     read(
-      { tensors: sources, places }: { tensors: readonly DeviceTensor[]; places: Places },
+      { tensors: sources, indices }: { tensors: readonly DeviceTensor[]; indices: TensorIndices },
       results: readonly Tensor[],
     ): void {
       const inputs = new Map<string, AnyTensor>(sources.map((tensor, i) => [copySource(i), tensor]))
@@ -92,7 +98,7 @@ export function createCopier(options: CopierOptions) {
         results.map((tensor, i) => [copyResult(i), tensor]),
       )
       reading ??= open(encodeModel(buildRead(options), []))
-      run(reading, inputs, outputs, { [sourcePlaces]: places })
+      run(reading, inputs, outputs, { [sourceIndices]: indices })
     },
 
     release(): void {

@@ -1,5 +1,5 @@
 // ONNX Runtime's C API, called through koffi from the shared library that the npm package carries.
-// The function table is append-only ABI; an entry's place is its order in the public header
+// The function table is append-only ABI; an entry's index is its order in the public header
 // onnxruntime_c_api.h. Pointers travel as plain numbers (addresses stay below 2^53).
 // Only this file, native-library.ts, session.ts and runtime-library.ts know that ONNX Runtime or koffi
 // exist.
@@ -17,7 +17,7 @@ const p = 'uint64'
 const out = 'uint64' // address of native scratch that receives a pointer
 const texts = 'const char **'
 
-// name → [place in the table, result type, argument types]
+// name → [index in the table, result type, argument types]
 const table = {
   GetErrorMessage: [2, 'str', [p]],
   CreateEnv: [3, p, ['int', 'str', out]],
@@ -86,9 +86,9 @@ function loadFunctions(): Record<Name, NativeFunction> {
   const api = getApi(apiVersion) as Pointer
   if (api === 0) throw new Error(`ONNX Runtime does not offer version ${apiVersion} of its C API`)
   const entries = new BigUint64Array(koffi.view(BigInt(api), 8 * 300))
-  const functions = Object.entries(table).map(([name, [place, result, args]]) => [
+  const functions = Object.entries(table).map(([name, [index, result, args]]) => [
     name,
-    koffi.decode(entries[place], koffi.proto(result, [...args])),
+    koffi.decode(entries[index], koffi.proto(result, [...args])),
   ])
   return Object.fromEntries(functions) as Record<Name, NativeFunction>
 }
