@@ -185,7 +185,7 @@ describe('a chat stream', () => {
     }
   })
 
-  it('63 sends usage only when asked, last, with no choices', async () => {
+  it('sends usage only when asked, last, with no choices', async () => {
     const body = { ...goodChat, stream: true, stream_options: { include_usage: true } }
     const chunks = (await chunksOf(await createFront().post(chat, body))).slice(0, -1)
     assert.ok(chunks.slice(0, -1).every(({ usage }) => usage === null))
@@ -211,7 +211,7 @@ describe('a chat stream', () => {
     assert.equal((await readJson(response)).error.code, 'context_length_exceeded')
   })
 
-  it('60 an error after the headers is one event, then [DONE]', async () => {
+  it('an error after the headers is one event, then [DONE]', async () => {
     const script = async function* (request: Parameters<typeof accepted>[0]) {
       yield accepted(request)
       yield delta(0, 'content', 'Hel')
@@ -261,7 +261,7 @@ describe('a chat stream', () => {
 })
 
 describe('deadlines and places', () => {
-  it('66 a request past its deadline is 504 and its generation is cancelled', async () => {
+  it('a request past its deadline is 504 and its generation is cancelled', async () => {
     const engine = createFakeEngine({ script: hang({ accept: true }) })
     const front = createFront({ engine, config: { requestTimeout: 20 } })
     const response = await front.post(chat, goodChat)
@@ -271,7 +271,7 @@ describe('deadlines and places', () => {
     assert.equal(front.app.admission.numInFlight, 0)
   })
 
-  it('66 a stream past its deadline ends in an error event', async () => {
+  it('a stream past its deadline ends in an error event', async () => {
     const engine = createFakeEngine({ script: hang({ accept: true }) })
     const front = createFront({ engine, config: { requestTimeout: 20 } })
     const events = await chunksOf(await front.post(chat, { ...goodChat, stream: true }))
@@ -279,7 +279,7 @@ describe('deadlines and places', () => {
     assert.equal(events.at(-1), '[DONE]')
   })
 
-  it('64 a full queue is 429 with Retry-After, and room comes back', async () => {
+  it('a full queue is 429 with Retry-After, and room comes back', async () => {
     const engine = createFakeEngine({ script: hang({ accept: true }) })
     const front = createFront({ engine, config: { maxBatch: 1, maxQueue: 1 } })
     const client = new AbortController()
@@ -300,7 +300,7 @@ describe('deadlines and places', () => {
     assert.equal(engine.cancelled.length, 2)
   })
 
-  it('57 a client that goes before the answer frees its place', async () => {
+  it('a client that goes before the answer frees its place', async () => {
     const engine = createFakeEngine({ script: hang({ accept: false }) })
     const front = createFront({ engine })
     const client = new AbortController()

@@ -1,4 +1,4 @@
-// The cases of the bad-input catalogue that concern the front, as a table: request, status, code,
+// Bad input to the front, as a table: request, status, code,
 // param. After each one the next good request works, and the error body tells nothing it should not.
 
 import assert from 'node:assert/strict'
@@ -46,54 +46,54 @@ const deep = (levels: number) => `${'['.repeat(levels)}${']'.repeat(levels)}`
 const bytes = (text: string, ...tail: number[]) => Buffer.from([...Buffer.from(text), ...tail])
 
 const http: readonly Row[] = [
-  whole('1 an empty body', '', 'invalid_json'),
-  whole('2 broken JSON', '{"model": "tiny", ', 'invalid_json'),
-  whole('3 a string', '"text"', 'invalid_request'),
-  whole('3 a list', '[]', 'invalid_request'),
-  whole('3 a number', '42', 'invalid_request'),
-  whole('3 null', 'null', 'invalid_request'),
+  whole('an empty body', '', 'invalid_json'),
+  whole('broken JSON', '{"model": "tiny", ', 'invalid_json'),
+  whole('a string', '"text"', 'invalid_request'),
+  whole('a list', '[]', 'invalid_request'),
+  whole('a number', '42', 'invalid_request'),
+  whole('null', 'null', 'invalid_request'),
   {
-    name: '4 text/plain',
+    name: 'text/plain',
     status: 415,
     code: 'unsupported_media_type',
     init: { headers: { 'content-type': 'text/plain' } },
   },
   {
-    name: '4 a form',
+    name: 'a form',
     status: 415,
     code: 'unsupported_media_type',
     init: { headers: { 'content-type': 'application/x-www-form-urlencoded' } },
   },
   {
-    name: '5 gzip',
+    name: 'gzip',
     status: 415,
     code: 'unsupported_media_type',
     init: { headers: { 'content-encoding': 'gzip' } },
   },
   {
-    name: '6 Content-Length over the limit',
+    name: 'Content-Length over the limit',
     status: 413,
     code: 'request_too_large',
     init: { headers: { 'content-length': '200001' } },
   },
   {
-    name: '7 a body over the limit',
+    name: 'a body over the limit',
     fields: { messages: [{ role: 'user', content: 'x'.repeat(200_001) }] },
     status: 413,
     code: 'request_too_large',
   },
-  whole('11 nested 50 k deep', `{"model":"tiny","x":${deep(50_000)}}`, 'invalid_json'),
-  whole('11 nested 65 deep in messages', `{"model":"tiny","messages":${deep(65)}}`, 'invalid_json'),
+  whole('nested 50 k deep', `{"model":"tiny","x":${deep(50_000)}}`, 'invalid_json'),
+  whole('nested 65 deep in messages', `{"model":"tiny","messages":${deep(65)}}`, 'invalid_json'),
   whole(
-    '13 invalid UTF-8',
+    'invalid UTF-8',
     bytes('{"model":"tiny","messages":[{"role":"user","content":"', 0xff, 0x22, 0x7d, 0x5d, 0x7d),
     'invalid_json',
   ),
-  { name: '16 an unknown route', path: '/v1/nothing', status: 404, code: 'not_found' },
-  { name: '16 the root', path: '/', init: { method: 'GET' }, status: 404, code: 'not_found' },
-  { name: '17 GET on chat', init: { method: 'GET' }, status: 405, code: 'method_not_allowed' },
+  { name: 'an unknown route', path: '/v1/nothing', status: 404, code: 'not_found' },
+  { name: 'the root', path: '/', init: { method: 'GET' }, status: 404, code: 'not_found' },
+  { name: 'GET on chat', init: { method: 'GET' }, status: 405, code: 'method_not_allowed' },
   {
-    name: '17 DELETE on models',
+    name: 'DELETE on models',
     path: '/v1/models',
     init: { method: 'DELETE' },
     status: 405,
@@ -114,14 +114,14 @@ const http: readonly Row[] = [
     code: 'model_not_found',
   },
   {
-    name: '19 an encoded backslash',
+    name: 'an encoded backslash',
     path: '/v1/%5c..%5cx',
     init: { method: 'GET' },
     status: 404,
     code: 'not_found',
   },
   {
-    name: '20 a rebound Host',
+    name: 'a rebound Host',
     init: { headers: { host: 'evil.example:8000' } },
     status: 403,
     code: 'host_not_allowed',
@@ -129,39 +129,39 @@ const http: readonly Row[] = [
 ]
 
 const chatFields: readonly Row[] = [
-  messages('28 messages missing', undefined, 'messages'),
-  messages('28 messages []', [], 'messages'),
-  messages('28 messages null', null, 'messages'),
-  messages('28 messages a string', 'hello', 'messages'),
-  messages('28 messages [123]', [123], 'messages.0'),
-  messages('28 messages [{}]', [{}], 'messages.0.role'),
-  messages('29 an unknown role', [{ role: 'robot', content: 'x' }], 'messages.0.role'),
-  messages('29 role 123', [{ role: 123, content: 'x' }], 'messages.0.role'),
-  messages('29 role __proto__', [{ role: '__proto__', content: 'x' }], 'messages.0.role'),
+  messages('messages missing', undefined, 'messages'),
+  messages('messages []', [], 'messages'),
+  messages('messages null', null, 'messages'),
+  messages('messages a string', 'hello', 'messages'),
+  messages('messages [123]', [123], 'messages.0'),
+  messages('messages [{}]', [{}], 'messages.0.role'),
+  messages('an unknown role', [{ role: 'robot', content: 'x' }], 'messages.0.role'),
+  messages('role 123', [{ role: 123, content: 'x' }], 'messages.0.role'),
+  messages('role __proto__', [{ role: '__proto__', content: 'x' }], 'messages.0.role'),
   messages(
-    '29 a tool message',
+    'a tool message',
     [userMessage, { role: 'tool', content: 'x', tool_call_id: 'a' }],
     'messages.1.role',
     'unsupported_value',
   ),
   messages(
-    '29 tool calls',
+    'tool calls',
     [{ role: 'assistant', content: 'x', tool_calls: [{}] }],
     'messages.0.tool_calls',
     'unsupported_value',
   ),
-  content('30 content 123', 123, 'messages.0.content'),
-  content('30 content null', null, 'messages.0.content'),
-  content('30 no parts', [], 'messages.0.content'),
-  content('30 a part without text', [{ type: 'text' }], 'messages.0.content.0.text'),
+  content('content 123', 123, 'messages.0.content'),
+  content('content null', null, 'messages.0.content'),
+  content('no parts', [], 'messages.0.content'),
+  content('a part without text', [{ type: 'text' }], 'messages.0.content.0.text'),
   content(
-    '31 an image part',
+    'an image part',
     [{ type: 'image_url', image_url: { url: 'http://169.254.169.254/' } }],
     'messages.0.content.0.type',
     'unsupported_content',
   ),
   content(
-    '31 an audio part',
+    'an audio part',
     [
       { type: 'text', text: 'a' },
       { type: 'input_audio', input_audio: {} },
@@ -170,130 +170,130 @@ const chatFields: readonly Row[] = [
     'unsupported_content',
   ),
   content(
-    '31 a file part',
+    'a file part',
     [{ type: 'file', file: {} }],
     'messages.0.content.0.type',
     'unsupported_content',
   ),
-  messages('32 12 k wrong messages', Array(12_000).fill(1), 'messages'),
-  messages('32 9 k wrong messages', Array(9_000).fill(1), 'messages.0'),
-  bad('35 model missing', { model: undefined }, 'model'),
-  bad('35 model a number', { model: 5 }, 'model'),
+  messages('12 k wrong messages', Array(12_000).fill(1), 'messages'),
+  messages('9 k wrong messages', Array(9_000).fill(1), 'messages.0'),
+  bad('model missing', { model: undefined }, 'model'),
+  bad('model a number', { model: 5 }, 'model'),
   {
-    name: '35 an unknown model',
+    name: 'an unknown model',
     fields: { model: 'gpt-4o' },
     status: 404,
     code: 'model_not_found',
     param: 'model',
   },
-  bad('35 a model name of 2 kB', { model: 'm'.repeat(2048) }, 'model'),
+  bad('a model name of 2 kB', { model: 'm'.repeat(2048) }, 'model'),
   {
-    name: '36 an unknown adapter',
+    name: 'an unknown adapter',
     fields: { adapter: 'nope' },
     status: 404,
     code: 'model_not_found',
     param: 'adapter',
   },
   {
-    name: '36 an unknown adapter in the query',
+    name: 'an unknown adapter in the query',
     path: `${chat}?adapter=nope`,
     status: 404,
     code: 'model_not_found',
     param: 'adapter',
   },
-  bad('37 temperature -1', { temperature: -1 }, 'temperature'),
-  bad('37 temperature 2.1', { temperature: 2.1 }, 'temperature'),
-  bad('37 temperature "x"', { temperature: 'x' }, 'temperature'),
+  bad('temperature -1', { temperature: -1 }, 'temperature'),
+  bad('temperature 2.1', { temperature: 2.1 }, 'temperature'),
+  bad('temperature "x"', { temperature: 'x' }, 'temperature'),
   whole(
-    '37 temperature NaN',
+    'temperature NaN',
     '{"model":"tiny","messages":[{"role":"user","content":"x"}],"temperature":NaN}',
     'invalid_json',
   ),
   whole(
-    '37 temperature 1e999',
+    'temperature 1e999',
     '{"model":"tiny","messages":[{"role":"user","content":"x"}],"temperature":1e999}',
     'invalid_value',
   ),
-  bad('38 top_p 0', { top_p: 0 }, 'top_p'),
-  bad('38 top_p 1.1', { top_p: 1.1 }, 'top_p'),
-  bad('38 top_k -2', { top_k: -2 }, 'top_k'),
-  bad('38 min_p 1.5', { min_p: 1.5 }, 'min_p'),
-  bad('39 max_tokens 0', { max_tokens: 0 }, 'max_tokens'),
-  bad('39 max_tokens -1', { max_tokens: -1 }, 'max_tokens'),
-  bad('39 max_tokens 1.5', { max_tokens: 1.5 }, 'max_tokens'),
-  bad('39 max_tokens 1e9', { max_tokens: 1e9 }, 'max_tokens'),
-  bad('39 max_completion_tokens 1e9', { max_completion_tokens: 1e9 }, 'max_completion_tokens'),
+  bad('top_p 0', { top_p: 0 }, 'top_p'),
+  bad('top_p 1.1', { top_p: 1.1 }, 'top_p'),
+  bad('top_k -2', { top_k: -2 }, 'top_k'),
+  bad('min_p 1.5', { min_p: 1.5 }, 'min_p'),
+  bad('max_tokens 0', { max_tokens: 0 }, 'max_tokens'),
+  bad('max_tokens -1', { max_tokens: -1 }, 'max_tokens'),
+  bad('max_tokens 1.5', { max_tokens: 1.5 }, 'max_tokens'),
+  bad('max_tokens 1e9', { max_tokens: 1e9 }, 'max_tokens'),
+  bad('max_completion_tokens 1e9', { max_completion_tokens: 1e9 }, 'max_completion_tokens'),
   bad(
-    '40 both limits, different',
+    'both limits, different',
     { max_tokens: 5, max_completion_tokens: 6 },
     'max_completion_tokens',
   ),
-  bad('40 min_tokens over max_tokens', { max_tokens: 5, min_tokens: 6 }, 'min_tokens'),
-  bad('41 n 0', { n: 0 }, 'n', 'unsupported_value'),
-  bad('41 n 17', { n: 17 }, 'n', 'unsupported_value'),
-  bad('41 n 1.5', { n: 1.5 }, 'n', 'unsupported_value'),
-  bad('41 n "2"', { n: '2' }, 'n'),
-  bad('41 best_of 2', { best_of: 2 }, 'best_of', 'unsupported_value'),
-  bad('42 five stop strings', { stop: ['a', 'b', 'c', 'd', 'e'] }, 'stop'),
-  bad('42 an empty stop string', { stop: [''] }, 'stop.0'),
-  bad('42 an empty stop', { stop: '' }, 'stop'),
-  bad('42 a stop of 100 kB', { stop: 's'.repeat(100_000) }, 'stop'),
-  bad('42 stop 5', { stop: 5 }, 'stop'),
-  bad('42 a stop token outside the vocabulary', { stop_token_ids: [1000] }, 'stop_token_ids'),
-  bad('43 logit_bias outside the vocabulary', { logit_bias: { 1000: 1 } }, 'logit_bias'),
-  bad('43 logit_bias by a word', { logit_bias: { word: 1 } }, 'logit_bias'),
-  bad('43 logit_bias of text', { logit_bias: { 5: 'x' } }, 'logit_bias'),
-  bad('43 logit_bias of 101', { logit_bias: { 5: 101 } }, 'logit_bias'),
-  bad('43 logit_bias a list', { logit_bias: [1] }, 'logit_bias'),
-  bad('44 seed 2^64', { seed: 2 ** 64 }, 'seed'),
-  bad('44 seed 1.5', { seed: 1.5 }, 'seed'),
-  bad('44 seed "1"', { seed: '1' }, 'seed'),
-  bad('45 presence_penalty 2.1', { presence_penalty: 2.1 }, 'presence_penalty'),
-  bad('45 frequency_penalty -2.1', { frequency_penalty: -2.1 }, 'frequency_penalty'),
-  bad('45 repetition_penalty 0', { repetition_penalty: 0 }, 'repetition_penalty'),
-  bad('46 top_logprobs 21', { logprobs: true, top_logprobs: 21 }, 'top_logprobs'),
-  bad('46 top_logprobs without logprobs', { top_logprobs: 2 }, 'top_logprobs'),
-  bad('46 logprobs 3 in a chat', { logprobs: 3 }, 'logprobs'),
-  unsupported('47 tools', { tools: [{ type: 'function' }] }),
-  unsupported('47 functions', { functions: [{ name: 'f' }] }),
-  unsupported('47 a required tool', { tool_choice: 'required' }),
-  unsupported('47 json_schema', { response_format: { type: 'json_schema', json_schema: {} } }),
-  unsupported('47 json_object', { response_format: { type: 'json_object' } }),
-  unsupported('47 guided_json', { guided_json: {} }),
-  unsupported('47 guided_regex', { guided_regex: 'a+' }),
-  unsupported('47 structured_outputs', { structured_outputs: { regex: 'a+' } }),
-  unsupported('48 chat_template', { chat_template: '{{ 1 }}' }),
-  unsupported('48 chat_template_kwargs', { chat_template_kwargs: { enable_thinking: false } }),
-  bad('48 echo in a chat', { echo: true }, 'echo'),
-  bad('48 prompt_logprobs 21', { prompt_logprobs: 21 }, 'prompt_logprobs'),
-  bad('48 prompt_logprobs in a stream', { prompt_logprobs: 1, stream: true }, 'prompt_logprobs'),
-  unsupported('48 cache_salt', { cache_salt: 'x' }),
-  unsupported('48 store', { store: true }),
-  unsupported('48 no thought wanted', { reasoning_effort: 'none' }),
+  bad('min_tokens over max_tokens', { max_tokens: 5, min_tokens: 6 }, 'min_tokens'),
+  bad('n 0', { n: 0 }, 'n', 'unsupported_value'),
+  bad('n 17', { n: 17 }, 'n', 'unsupported_value'),
+  bad('n 1.5', { n: 1.5 }, 'n', 'unsupported_value'),
+  bad('n "2"', { n: '2' }, 'n'),
+  bad('best_of 2', { best_of: 2 }, 'best_of', 'unsupported_value'),
+  bad('five stop strings', { stop: ['a', 'b', 'c', 'd', 'e'] }, 'stop'),
+  bad('an empty stop string', { stop: [''] }, 'stop.0'),
+  bad('an empty stop', { stop: '' }, 'stop'),
+  bad('a stop of 100 kB', { stop: 's'.repeat(100_000) }, 'stop'),
+  bad('stop 5', { stop: 5 }, 'stop'),
+  bad('a stop token outside the vocabulary', { stop_token_ids: [1000] }, 'stop_token_ids'),
+  bad('logit_bias outside the vocabulary', { logit_bias: { 1000: 1 } }, 'logit_bias'),
+  bad('logit_bias by a word', { logit_bias: { word: 1 } }, 'logit_bias'),
+  bad('logit_bias of text', { logit_bias: { 5: 'x' } }, 'logit_bias'),
+  bad('logit_bias of 101', { logit_bias: { 5: 101 } }, 'logit_bias'),
+  bad('logit_bias a list', { logit_bias: [1] }, 'logit_bias'),
+  bad('seed 2^64', { seed: 2 ** 64 }, 'seed'),
+  bad('seed 1.5', { seed: 1.5 }, 'seed'),
+  bad('seed "1"', { seed: '1' }, 'seed'),
+  bad('presence_penalty 2.1', { presence_penalty: 2.1 }, 'presence_penalty'),
+  bad('frequency_penalty -2.1', { frequency_penalty: -2.1 }, 'frequency_penalty'),
+  bad('repetition_penalty 0', { repetition_penalty: 0 }, 'repetition_penalty'),
+  bad('top_logprobs 21', { logprobs: true, top_logprobs: 21 }, 'top_logprobs'),
+  bad('top_logprobs without logprobs', { top_logprobs: 2 }, 'top_logprobs'),
+  bad('logprobs 3 in a chat', { logprobs: 3 }, 'logprobs'),
+  unsupported('tools', { tools: [{ type: 'function' }] }),
+  unsupported('functions', { functions: [{ name: 'f' }] }),
+  unsupported('a required tool', { tool_choice: 'required' }),
+  unsupported('json_schema', { response_format: { type: 'json_schema', json_schema: {} } }),
+  unsupported('json_object', { response_format: { type: 'json_object' } }),
+  unsupported('guided_json', { guided_json: {} }),
+  unsupported('guided_regex', { guided_regex: 'a+' }),
+  unsupported('structured_outputs', { structured_outputs: { regex: 'a+' } }),
+  unsupported('chat_template', { chat_template: '{{ 1 }}' }),
+  unsupported('chat_template_kwargs', { chat_template_kwargs: { enable_thinking: false } }),
+  bad('echo in a chat', { echo: true }, 'echo'),
+  bad('prompt_logprobs 21', { prompt_logprobs: 21 }, 'prompt_logprobs'),
+  bad('prompt_logprobs in a stream', { prompt_logprobs: 1, stream: true }, 'prompt_logprobs'),
+  unsupported('cache_salt', { cache_salt: 'x' }),
+  unsupported('store', { store: true }),
+  unsupported('no thought wanted', { reasoning_effort: 'none' }),
   bad(
-    '49 stream_options without stream',
+    'stream_options without stream',
     { stream_options: { include_usage: true } },
     'stream_options',
   ),
-  bad('50 stream "yes"', { stream: 'yes' }, 'stream'),
+  bad('stream "yes"', { stream: 'yes' }, 'stream'),
   bad(
-    '52 a prompt over the context',
+    'a prompt over the context',
     { messages: [{ role: 'user', content: 'ab '.repeat(60_000) }] },
     'messages',
     'context_length_exceeded',
   ),
-  bad('56 scale "x"', { adapter: { id: 'safety-r1', scale: 'x' } }, 'adapter.scale'),
-  bad('56 scale 1e9', { adapter: { id: 'safety-r1', scale: 1e9 } }, 'adapter.scale'),
-  bad('56 scale -1e9', { adapter: { id: 'safety-r1', scale: -1e9 } }, 'adapter.scale'),
+  bad('scale "x"', { adapter: { id: 'safety-r1', scale: 'x' } }, 'adapter.scale'),
+  bad('scale 1e9', { adapter: { id: 'safety-r1', scale: 1e9 } }, 'adapter.scale'),
+  bad('scale -1e9', { adapter: { id: 'safety-r1', scale: -1e9 } }, 'adapter.scale'),
   {
-    name: '56 scale NaN in the query',
+    name: 'scale NaN in the query',
     path: `${chat}?adapter=safety-r1:NaN`,
     status: 400,
     code: 'invalid_value',
     param: 'adapter',
   },
   {
-    name: '56 CRLF in the query',
+    name: 'CRLF in the query',
     path: `${chat}?adapter=a%0d%0aX:1`,
     status: 400,
     code: 'invalid_value',
@@ -316,21 +316,21 @@ const completion = (
 })
 
 const otherRoutes: readonly Row[] = [
-  completion('28 prompt missing', { prompt: undefined }, 'prompt'),
-  completion('28 prompt {}', { prompt: {} }, 'prompt'),
-  completion('28 prompt []', { prompt: [] }, 'prompt'),
-  completion('28 prompt [[]]', { prompt: [[]] }, 'prompt.0'),
-  completion('28 a token outside the vocabulary', { prompt: [1, 1000] }, 'prompt'),
-  completion('28 a negative token', { prompt: [[-1]] }, 'prompt.0'),
-  completion('28 half a token', { prompt: [1, 1.5] }, 'prompt'),
-  completion('28 text among tokens', { prompt: [1, 'x'] }, 'prompt'),
-  completion('28 129 prompts', { prompt: Array(129).fill('x') }, 'prompt'),
-  completion('46 logprobs 21', { logprobs: 21 }, 'logprobs'),
-  completion('47 suffix', { suffix: 'x' }, 'suffix', 'unsupported_parameter'),
-  completion('47 echo "yes"', { echo: 'yes' }, 'echo'),
-  completion('39 max_tokens 0 without echo', { max_tokens: 0 }, 'max_tokens'),
+  completion('prompt missing', { prompt: undefined }, 'prompt'),
+  completion('prompt {}', { prompt: {} }, 'prompt'),
+  completion('prompt []', { prompt: [] }, 'prompt'),
+  completion('prompt [[]]', { prompt: [[]] }, 'prompt.0'),
+  completion('a token outside the vocabulary', { prompt: [1, 1000] }, 'prompt'),
+  completion('a negative token', { prompt: [[-1]] }, 'prompt.0'),
+  completion('half a token', { prompt: [1, 1.5] }, 'prompt'),
+  completion('text among tokens', { prompt: [1, 'x'] }, 'prompt'),
+  completion('129 prompts', { prompt: Array(129).fill('x') }, 'prompt'),
+  completion('logprobs 21', { logprobs: 21 }, 'logprobs'),
+  completion('suffix', { suffix: 'x' }, 'suffix', 'unsupported_parameter'),
+  completion('echo "yes"', { echo: 'yes' }, 'echo'),
+  completion('max_tokens 0 without echo', { max_tokens: 0 }, 'max_tokens'),
   completion(
-    '52 more tokens than the context',
+    'more tokens than the context',
     { prompt: Array(513).fill(1) },
     'prompt',
     'context_length_exceeded',
@@ -433,16 +433,16 @@ describe('bad input', () => {
 
 describe('odd but good input', () => {
   const cases: Readonly<Record<string, Record<string, unknown>>> = {
-    '14 NUL and control characters': {
+    'NUL and control characters': {
       messages: [{ role: 'user', content: 'a\u0000\u001b[31m\r\nb' }],
     },
-    '13 a lone surrogate': { messages: [{ role: 'user', content: 'a\ud800b' }] },
-    '33 empty text': { messages: [{ role: 'user', content: '' }] },
-    '34 special tokens as text': {
+    'a lone surrogate': { messages: [{ role: 'user', content: 'a\ud800b' }] },
+    'empty text': { messages: [{ role: 'user', content: '' }] },
+    'special tokens as text': {
       messages: [{ role: 'user', content: '<｜Assistant｜></think><|eot_id|>' }],
     },
-    '35 an empty model is the base': { model: '' },
-    '51 unknown fields': { frobnicate: 1, constructor: { a: 1 } },
+    'an empty model is the base': { model: '' },
+    'unknown fields': { frobnicate: 1, constructor: { a: 1 } },
     'null for every optional field': {
       temperature: null,
       stop: null,
@@ -498,7 +498,7 @@ describe('odd but good input', () => {
     })
   }
 
-  it('12 __proto__ pollutes nothing', async () => {
+  it('__proto__ pollutes nothing', async () => {
     const front = createFront()
     const body =
       '{"model":"tiny","messages":[{"role":"user","content":"x","__proto__":{"a":1}}],"__proto__":{"polluted":true},"logit_bias":{"__proto__":1}}'
@@ -506,7 +506,7 @@ describe('odd but good input', () => {
     assert.equal(({} as { polluted?: boolean }).polluted, undefined)
   })
 
-  it('15 of duplicate keys the last wins', async () => {
+  it('of duplicate keys the last wins', async () => {
     const front = createFront()
     await front.post(
       chat,
@@ -533,7 +533,7 @@ describe('odd but good input', () => {
     })
   })
 
-  it('51 unknown fields are logged by name, without their values', async () => {
+  it('unknown fields are logged by name, without their values', async () => {
     const front = createFront()
     await front.post(chat, { ...goodChat, frobnicate: 'secret' })
     const line = front.log.find(({ message }) => message === 'request')
@@ -541,7 +541,7 @@ describe('odd but good input', () => {
     assert.doesNotMatch(JSON.stringify(front.log), /secret/)
   })
 
-  it('18 a request id with line breaks or escapes is replaced', async () => {
+  it('a request id with line breaks or escapes is replaced', async () => {
     const front = createFront()
     for (const id of ['a b', 'x'.repeat(129), '{"level":50}']) {
       const response = await front.request('/health/live', { headers: { 'x-request-id': id } })
@@ -553,7 +553,7 @@ describe('odd but good input', () => {
 })
 
 describe('the engine’s own refusals', () => {
-  it('67 while the model loads: 503 everywhere but live', async () => {
+  it('while the model loads: 503 everywhere but live', async () => {
     const engine = createFakeEngine()
     engine.model = undefined
     engine.state = 'loading'

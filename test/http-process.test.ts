@@ -61,14 +61,14 @@ const failure = async (args: readonly string[]) => {
 }
 
 describe('the server process', () => {
-  it('71 SIGTERM when idle ends it with 0', () =>
+  it('SIGTERM when idle ends it with 0', () =>
     withServer(async (child) => {
       child.process.kill('SIGTERM')
       assert.equal(await exitOf(child), 0)
       assert.match(child.output.out, /"message":"stopped"/)
     }))
 
-  it('71 SIGTERM during a stream drains; a second one ends the stream in an error, exit 0', () =>
+  it('SIGTERM during a stream drains; a second one ends the stream in an error, exit 0', () =>
     withServer(async (child, url) => {
       const running = await chat(url, { stream: true, stop: 'hang' })
       child.process.kill('SIGTERM')
@@ -89,7 +89,7 @@ describe('the server process', () => {
       }
     }))
 
-  it('72 a port in use is one line and exit 1', async () => {
+  it('a port in use is one line and exit 1', async () => {
     const holder = createServer().listen(0, '127.0.0.1')
     await once(holder, 'listening')
     try {
@@ -101,13 +101,13 @@ describe('the server process', () => {
     }
   })
 
-  it('72 a bad flag is one line and exit 1', async () => {
+  it('a bad flag is one line and exit 1', async () => {
     const { code, lines } = await failure(['--port', 'x'])
     assert.equal(code, 1)
     assert.deepEqual(lines, ['dutyfree: --port must be a whole number from 0 to 65535; got "x"'])
   })
 
-  it('72 a missing model is one line and exit 1', async () => {
+  it('a missing model is one line and exit 1', async () => {
     const { code, lines } = await failure(['--model', 'no/such/folder'])
     assert.equal(code, 1)
     assert.equal(lines.length, 1)

@@ -82,7 +82,7 @@ const raw = (port: number, bytes: string): { socket: Socket; closed: Promise<str
 const disconnects = (stage: string) => `dutyfree_client_disconnects_total{stage="${stage}"}`
 
 describe('clients that go', () => {
-  it('57 before the first token: the generation is cancelled and counted', () =>
+  it('before the first token: the generation is cancelled and counted', () =>
     withFront({ script: hang({ accept: false }) }, async ({ front, port }) => {
       const request = post(port, whole)
       await until(patience, 'submission', () => front.engine.requests.length === 1)
@@ -93,7 +93,7 @@ describe('clients that go', () => {
       assert.equal(await front.metric(disconnects('before_response')), 1)
     }))
 
-  it('58 mid-stream: the generation is cancelled and counted', () =>
+  it('mid-stream: the generation is cancelled and counted', () =>
     withFront({ script: hang({ accept: true }) }, async ({ front, port }) => {
       const request = post(port, stream)
       const response = await answerOf(request)
@@ -123,7 +123,7 @@ describe('clients that go', () => {
 })
 
 describe('slow clients', () => {
-  it('59 one that does not read holds the generation up, then loses it', async () => {
+  it('one that does not read holds the generation up, then loses it', async () => {
     let numSent = 0
     const flood: Script = async function* (request) {
       yield accepted(request)
@@ -149,7 +149,7 @@ describe('slow clients', () => {
     })
   })
 
-  it('9 slow headers are 408 and the connection closes', () =>
+  it('slow headers are 408 and the connection closes', () =>
     withFront(
       { limits: { headersTimeoutMs: 100, requestTimeoutMs: 200, checkingIntervalMs: 20 } },
       async ({ port }) => {
@@ -160,7 +160,7 @@ describe('slow clients', () => {
       },
     ))
 
-  it('9 a slow body is 408 and the connection closes', () =>
+  it('a slow body is 408 and the connection closes', () =>
     withFront(
       { limits: { headersTimeoutMs: 100, requestTimeoutMs: 200, checkingIntervalMs: 20 } },
       async ({ front, port }) => {
@@ -173,7 +173,7 @@ describe('slow clients', () => {
 })
 
 describe('what Node refuses', () => {
-  it('10 headers over 16 kB are 431', () =>
+  it('headers over 16 kB are 431', () =>
     withFront({}, async ({ port }) => {
       const header = `x-big: ${'x'.repeat(17_000)}\r\n`
       const { closed } = raw(port, `GET /health HTTP/1.1\r\nhost: 127.0.0.1\r\n${header}\r\n`)
@@ -196,7 +196,7 @@ describe('what Node refuses', () => {
     ['/%2e%2e/%2e%2e/etc/passwd', 404],
     ['/..%2f..%2fetc', 404],
   ] as const) {
-    it(`19 ${path} is ${status}`, () =>
+    it(`${path} is ${status}`, () =>
       withFront({}, async ({ port }) => {
         const head = `GET ${path} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n`
         const text = await raw(port, head).closed
@@ -205,7 +205,7 @@ describe('what Node refuses', () => {
       }))
   }
 
-  it('20 a rebound and a broken Host are refused', () =>
+  it('a rebound and a broken Host are refused', () =>
     withFront({}, async ({ port }) => {
       const get = (host: string) =>
         raw(port, `GET /health HTTP/1.1\r\nhost: ${host}\r\nconnection: close\r\n\r\n`).closed
@@ -219,14 +219,14 @@ describe('bodies', () => {
   const head = (more: string) =>
     `POST ${chat} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n${more}\r\n\r\n`
 
-  it('6 a declared length over the limit is 413 before anything is sent', () =>
+  it('a declared length over the limit is 413 before anything is sent', () =>
     withFront({}, async ({ port }) => {
       const text = await raw(port, head('content-length: 999999999')).closed
       assert.match(text, /^HTTP\/1\.1 413 /)
       assert.match(text, /connection: close/i)
     }))
 
-  it('7 a chunked body over the limit is 413 while the client still sends', () =>
+  it('a chunked body over the limit is 413 while the client still sends', () =>
     withFront({}, async ({ front, port }) => {
       const chunk = 'x'.repeat(0x4000)
       const { socket, closed } = raw(port, head('transfer-encoding: chunked'))
@@ -239,7 +239,7 @@ describe('bodies', () => {
       assert.equal(front.engine.requests.length, 0)
     }))
 
-  it('8 a body in one-byte chunks is read in bounded memory', () =>
+  it('a body in one-byte chunks is read in bounded memory', () =>
     withFront({}, async ({ port }) => {
       const body = JSON.stringify({
         ...goodChat,
@@ -252,7 +252,7 @@ describe('bodies', () => {
 })
 
 describe('draining', () => {
-  it('71 running streams finish, new requests are 503, then the server is closed', async () => {
+  it('running streams finish, new requests are 503, then the server is closed', async () => {
     let finish: () => void = () => {}
     const gate = new Promise<void>((resolve) => {
       finish = resolve
@@ -291,7 +291,7 @@ describe('draining', () => {
     assert.equal(await within(patience, 'drain', drained), 'finished')
   })
 
-  it('71 past the drain time a stream ends in an error event', async () => {
+  it('past the drain time a stream ends in an error event', async () => {
     const front = createFront({ engine: createFakeEngine({ script: hang({ accept: true }) }) })
     const server = await listen(front)
     const running = await answerOf(post(server.port, stream))
