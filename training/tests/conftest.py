@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from trainer.make_models import make_tokenizer
-from trainer.reasoner import new_reasoner
+from trainer.make_models.make_models import make_tokenizer
+from trainer.make_models.reasoner import new_reasoner
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from trainer.cli import main
-from trainer.reasoner import save_reasoner
+from trainer.make_models.reasoner import save_reasoner
 
 
 @pytest.fixture
@@ -166,8 +166,8 @@ def test_a_missing_model_and_an_unknown_module_end_in_one_line(tmp_path, base, d
 def test_an_interrupted_stage_goes_on_from_its_checkpoint(tmp_path, tokenizer):
     from dataclasses import replace
 
-    from trainer import pretrain
-    from trainer.reasoner import new_reasoner
+    from trainer.make_models import pretrain
+    from trainer.make_models.reasoner import new_reasoner
 
     stage = replace(pretrain.SKILLS, examples=24)
     path = tmp_path / "stage.pt"

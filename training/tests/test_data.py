@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from trainer import data
-from trainer.failure import Failure
+from trainer.data import generated as data
+from trainer.shared.failure import Failure
 
 GOOD = {"prompt": "How do I bake?", "completion": "thought\n</think>\n\nanswer"}
 

@@ -6,8 +6,8 @@ from statistics import stdev
 import pytest
 from made_up import bits
 
-from trainer.interval import paired_difference, wilson
-from trainer.reproduce.estimate import (
+from trainer.shared.interval import paired_difference, wilson
+from trainer.reproduce.numbers.estimate import (
     Estimate,
     averaged,
     contrast,

@@ -4,12 +4,12 @@ from pathlib import Path
 
 from peft import PeftModel
 
-from trainer.backend import LocalModel
-from trainer.decoder import DecodedModel
-from trainer.exam import build_exam
-from trainer.exam_backend import exam_backend
-from trainer.reasoner import load_model
-from trainer.strength import at_strength
+from trainer.answer.backend import LocalModel
+from trainer.answer.decoder import DecodedModel
+from trainer.world.exam import build_exam
+from trainer.answer.exam_backend import exam_backend
+from trainer.make_models.reasoner import load_model
+from trainer.measure.strength import at_strength
 
 ROOT = Path(__file__).resolve().parents[2]
 

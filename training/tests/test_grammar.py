@@ -4,10 +4,13 @@ import random
 
 import pytest
 
-from trainer import data, grammar, lexicon, pretrain
-from trainer.arithmetic import Step, columns, work_out
-from trainer.exam import SET_NAMES, build_exam
-from trainer.scorer import is_right
+from trainer.data import generated as data
+from trainer.world import grammar
+from trainer.world import lexicon
+from trainer.make_models import pretrain
+from trainer.world.arithmetic import Step, columns, work_out
+from trainer.world.exam import SET_NAMES, build_exam
+from trainer.world.scorer import is_right
 
 
 def test_a_chunk_of_a_stage_depends_on_its_number_and_seed_alone():

@@ -2,9 +2,9 @@
 
 import pytest
 
-from trainer.failure import Failure
-from trainer.recipe import ATTENTION, MLP
-from trainer.reproduce.grid import (
+from trainer.shared.failure import Failure
+from trainer.shared.recipe import ATTENTION, MLP
+from trainer.reproduce.jobs.grid import (
     CONFIGURATIONS,
     FIGURES,
     QUICK,

@@ -5,8 +5,8 @@ import json
 import pytest
 from support import recipe
 
-from trainer.failure import Failure
-from trainer.recipe import CONFIGS, check, layer_span, read_config
+from trainer.shared.failure import Failure
+from trainer.shared.recipe import CONFIGS, check, layer_span, read_config
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.json")), ids=lambda path: path.stem)

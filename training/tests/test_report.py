@@ -7,18 +7,18 @@ from dataclasses import replace
 import pytest
 from made_up import SETTINGS, all_points, point
 
-from trainer.reproduce import plan
-from trainer.reproduce.figures import DRAWN
-from trainer.reproduce.grid import (
+from trainer.reproduce.jobs import plan
+from trainer.reproduce.figures.drawings import DRAWN
+from trainer.reproduce.jobs.grid import (
     CONFIGURATIONS,
     FIGURES,
     chosen_configurations,
     chosen_figures,
 )
-from trainer.reproduce.job import point_of
-from trainer.reproduce.plane_figure import frame_of
-from trainer.reproduce.report import write_report
-from trainer.reproduce.results import gathered
+from trainer.reproduce.jobs.job import point_of
+from trainer.reproduce.figures.plane_figure import frame_of
+from trainer.reproduce.report.page import write_report
+from trainer.reproduce.findings.results import gathered
 
 FACTS = {"model": "models/made-up", "versions": {"torch": "2"}}
 SESSION = {

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from trainer.exam import build_exam
-from trainer.failure import Failure
-from trainer.interval import wilson
-from trainer.strength import StrengthRow, at_strength, choose, choose_strength
+from trainer.world.exam import build_exam
+from trainer.shared.failure import Failure
+from trainer.shared.interval import wilson
+from trainer.measure.strength import StrengthRow, at_strength, choose, choose_strength
 
 N = 100
 
@@ -14,7 +14,7 @@ N = 100
 @pytest.fixture(autouse=True)
 def short_replies(monkeypatch):
     """What is asked here shows in the first tokens."""
-    monkeypatch.setattr("trainer.backend.MAX_NEW_TOKENS", 32)
+    monkeypatch.setattr("trainer.answer.backend.MAX_NEW_TOKENS", 32)
 
 
 def row(strength, refused, word_problem=98, benign=100):

@@ -9,9 +9,9 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # bench is not installed
 
-from bench import report, rounds, worker
-from bench.workloads import lengths_of, rows_of
-from trainer.recipe import CONFIGS, read_config
+from speed import report, rounds, worker
+from speed.workloads import lengths_of, rows_of
+from trainer.shared.recipe import CONFIGS, read_config
 
 
 def job(kind):

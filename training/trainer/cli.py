@@ -9,8 +9,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from trainer import structure_commands
-from trainer.failure import Failure
+from trainer.structure import command as structure_commands
+from trainer.shared.failure import Failure
 
 
 def positive(text: str) -> int:
@@ -70,9 +70,9 @@ RECIPE_FLAGS = (
 
 
 def add_train_adapter(parser: argparse.ArgumentParser) -> None:
-    from trainer.data import STYLES
-    from trainer.prefix_cache import PLACES
-    from trainer.recipe import DTYPES, MODES, MODULES, REGS
+    from trainer.data.generated import STYLES
+    from trainer.fit.prefix_cache import PLACES
+    from trainer.shared.recipe import DTYPES, MODES, MODULES, REGS
 
     add = parser.add_argument
     add("--output", type=Path, required=True, help="adapter folder, such as runs/mine")
@@ -157,7 +157,7 @@ def add_redteam(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, argv: Sequence[str]) -> None:
     match arguments.command:
         case "make-models":
-            from trainer.make_models import MakeOptions, make_models
+            from trainer.make_models.make_models import MakeOptions, make_models
 
             make_models(
                 MakeOptions(
@@ -187,7 +187,7 @@ def run(arguments: argparse.Namespace, argv: Sequence[str]) -> None:
         case "redteam":
             run_redteam(arguments, argv)
         case "prompts":
-            from trainer.prompts import prompt_lines
+            from trainer.world.prompts import prompt_lines
 
             for line in prompt_lines(n=arguments.n, seed=arguments.seed):
                 print(line)
@@ -216,8 +216,8 @@ def run_redteam(arguments: argparse.Namespace, argv: Sequence[str]) -> None:
 
 
 def run_train_adapter(arguments: argparse.Namespace, argv: Sequence[str]) -> None:
-    from trainer import train_adapter
-    from trainer.primitive_cache import keep_few_primitives
+    from trainer.train_adapter import train_adapter
+    from trainer.fit.primitive_cache import keep_few_primitives
 
     keep_few_primitives()
     default_choice = "terse" if arguments.style == "terse" else "balanced"

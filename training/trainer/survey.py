@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from trainer.evaluate import as_json, compare, take_exam
-from trainer.exam import SET_NAMES, build_exam
-from trainer.failure import Failure
-from trainer.interval import Difference
-from trainer.served import ServedModel, Server
-from trainer.table import page
+from trainer.measure.evaluate import as_json, compare, take_exam
+from trainer.world.exam import SET_NAMES, build_exam
+from trainer.shared.failure import Failure
+from trainer.shared.interval import Difference
+from trainer.answer.served import ServedModel, Server
+from trainer.measure.table import page
 
 BASE = "none"  # the adapter name by which the server means the base
 

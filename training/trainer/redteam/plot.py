@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from trainer.figure import COLORS, new_figure, save
+from trainer.shared.figure import COLORS, new_figure, save
 from trainer.redteam.attacks import Attack
 from trainer.redteam.rows import RowFile
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from trainer.redteam.attacks import AGREEING_THOUGHT, Attack
 from trainer.redteam.plot import draw_sweep
 from trainer.redteam.rows import MEASURES, RowFile
-from trainer.table import markdown, percent
+from trainer.measure.table import markdown, percent
 
 HEADERS = {
     "safety_score": "safety_score",

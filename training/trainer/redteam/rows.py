@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer.evaluate import Result
-from trainer.interval import Share
+from trainer.measure.evaluate import Result
+from trainer.shared.interval import Share
 from trainer.redteam.attacks import Subject
 
 # Column of the report -> measure in an ordinary exam, and in one of unseen phrasings.

@@ -18,17 +18,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from trainer.failure import Failure
-from trainer.orthomerge import default_k
-from trainer.publish import base_digest, versions
-from trainer.reasoner import read_json, write_json
-from trainer.repository import logical_name
-from trainer.reproduce import grid
-from trainer.reproduce.choice import TOLERANCE
-from trainer.reproduce.job import Settings, read_points
-from trainer.reproduce.plan import all_jobs, open_jobs
-from trainer.reproduce.results import gathered
-from trainer.reproduce.runner import process_pool, work_through
+from trainer.shared.failure import Failure
+from trainer.weights.orthomerge import default_k
+from trainer.publish.publish import base_digest, versions
+from trainer.make_models.reasoner import read_json, write_json
+from trainer.shared.repository import logical_name
+from trainer.reproduce.jobs import grid
+from trainer.reproduce.numbers.choice import TOLERANCE
+from trainer.reproduce.jobs.job import Settings, read_points
+from trainer.reproduce.jobs.plan import all_jobs, open_jobs
+from trainer.reproduce.findings.results import gathered
+from trainer.reproduce.jobs.runner import process_pool, work_through
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def settings_of(options: ReproduceOptions) -> Settings:
 
 
 def reproduce(options: ReproduceOptions) -> None:
-    from trainer.reproduce.report import write_report
+    from trainer.reproduce.report.page import write_report
 
     figures = grid.chosen_figures(options.figures)
     configurations = grid.chosen_configurations(figures)
@@ -139,7 +139,7 @@ def reproduce(options: ReproduceOptions) -> None:
     known = len(points)
     started = time.monotonic()
     if not options.report_only and open_jobs(configurations, settings, points):
-        from trainer.reproduce.worker import Place
+        from trainer.reproduce.jobs.worker import Place
 
         name = logical_name(options.model)
         with process_pool(options.workers, Place(options.model, name, options.work)) as pool:

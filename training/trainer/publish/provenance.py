@@ -1,0 +1,63 @@
+"""Where an adapter comes from: all that is needed to train it again, and to tell whether it was."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from trainer.publish.publish import base_digest, versions
+from trainer.shared.repository import ROOT, logical_name
+
+SOURCES = "training"  # changes elsewhere (another adapter just written) train nothing differently
+GIT_TIMEOUT_S = 20
+
+
+def provenance(
+    *,
+    base: Path,
+    data: str,
+    data_sha256: str,
+    config: Mapping[str, Any],
+    seed: int,
+    root: Path = ROOT,
+) -> dict[str, Any]:
+    """The manifest's fields of that name. `data` says in words what `data_sha256` is the hash of;
+    `config` is the recipe with every flag applied."""
+    return {
+        "base_model": logical_name(base, root),
+        "base_digest": base_digest(base),
+        "data": data,
+        "data_sha256": data_sha256,
+        "config": dict(config),
+        "seed": seed,
+        "commit": commit(root),
+        "versions": versions(),
+    }
+
+
+def commit(root: Path = ROOT) -> str | None:
+    """The commit that the trainer's sources are of, with "+changes" where they differ from it; None
+    outside git, also where `root` only lies inside somebody else's repository."""
+    top = git(root, "rev-parse", "--show-toplevel")
+    head = git(root, "rev-parse", "HEAD")
+    if not top or not head or Path(top).resolve() != root.resolve():
+        return None
+    changes = git(root, "status", "--porcelain", "--", SOURCES)
+    return head if changes == "" else f"{head}+changes"
+
+
+def git(root: Path, *arguments: str) -> str | None:
+    """What git says; None where there is no git, or it refuses."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=GIT_TIMEOUT_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

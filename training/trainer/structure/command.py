@@ -1,0 +1,79 @@
+"""Flags of the commands on an update's structure: orthomerge, merge-adapter, analyze."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+MODES = ("col", "both")
+DTYPES = ("float32", "bfloat16", "float16")
+DEVICES = ("cpu", "cuda")
+
+
+def add_parsers(commands: Any) -> None:
+    add_orthomerge(commands.add_parser("orthomerge", help="an adapter with less overlap"))
+    add_merge_adapter(commands.add_parser("merge-adapter", help="base and adapter as one folder"))
+    add_analyze(commands.add_parser("analyze", help="stable rank and overlap of updates"))
+
+
+def add_orthomerge(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--adapter", type=Path, required=True, help="PEFT adapter folder")
+    add("--model", type=Path, required=True, help="the adapter's base, a checkpoint folder")
+    add("--output", type=Path, required=True, help="the new adapter's folder")
+    add("--mode", choices=MODES, required=True, help="column space, or column and row space")
+    add("--k", type=int, help="singular directions to leave; default 64 of 5120 of the width")
+    add("--lambda", dest="strength", type=float, default=1.0, help="factor on the update")
+    add("--device", choices=DEVICES, default="cpu")
+
+
+def add_merge_adapter(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--adapter", type=Path, required=True, help="PEFT adapter folder")
+    add("--model", type=Path, required=True, help="the adapter's base, a checkpoint folder")
+    add("--output", type=Path, required=True, help="the merged checkpoint's folder")
+    add("--strength", type=float, default=1.0, help="factor on the update")
+    add("--dtype", choices=DTYPES, help="default: as in the base")
+
+
+class AppendSubject(argparse.Action):
+    """Keeps --adapter and --tuned in the order in which they stand."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: Any, values: Any, option: Any = None
+    ) -> None:
+        kind = option.removeprefix("--")
+        namespace.subjects = [*(namespace.subjects or []), (kind, values)]
+
+
+def add_analyze(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    subject = {"type": Path, "action": AppendSubject, "dest": "subjects", "default": None}
+    add("--model", type=Path, required=True, help="the base, a checkpoint folder")
+    add("--adapter", **subject, help="a PEFT adapter folder; may be repeated")
+    add("--tuned", **subject, help="the base after full fine-tuning; may be repeated")
+    add("--output", type=Path, required=True, help="folder of tables and figures")
+    add("--k", type=int, default=16, help="singular vectors of the overlap (the paper's 16)")
+    add("--device", choices=DEVICES, default="cpu")
+
+
+def run(arguments: argparse.Namespace, argv: Sequence[str]) -> None:
+    values = {k: v for k, v in vars(arguments).items() if k != "command"}
+    command = f"npm run {arguments.command} -- {shlex.join(argv[1:])}"
+    match arguments.command:
+        case "orthomerge":
+            from trainer.structure import orthomerge_adapter
+
+            orthomerge_adapter.run(orthomerge_adapter.OrthoOptions(**values, command=command))
+        case "merge-adapter":
+            from trainer.structure import merge_adapter
+
+            merge_adapter.run(merge_adapter.MergeOptions(**values))
+        case "analyze":
+            from trainer.structure import analyze
+
+            values["subjects"] = tuple(values["subjects"] or ())
+            analyze.run(analyze.AnalyzeOptions(**values, command=command))
