@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from trainer.reproduce.findings.results import Curve, Merge, Results, Stage, Strict
 from trainer.reproduce.jobs.grid import CONFIGURATIONS, Configuration
 from trainer.reproduce.jobs.job import (
     EpochPoint,
@@ -14,7 +15,6 @@ from trainer.reproduce.jobs.job import (
     point_of,
 )
 from trainer.reproduce.jobs.plan import open_jobs
-from trainer.reproduce.findings.results import Curve, Merge, Results, Stage, Strict
 
 SETTINGS = Settings(
     "a-base",

@@ -168,8 +168,9 @@ def test_an_interrupted_stage_goes_on_from_its_checkpoint(tmp_path, tokenizer):
 
     from trainer.make_models import pretrain
     from trainer.make_models.reasoner import new_reasoner
+    from trainer.make_models.stages import read_stages
 
-    stage = replace(pretrain.SKILLS, examples=24)
+    stage = replace(read_stages()["skills"], examples=24)
     path = tmp_path / "stage.pt"
     first = new_reasoner(tokenizer, 1)
     pretrain.run_stage(first, tokenizer, stage, 7, checkpoint=path)

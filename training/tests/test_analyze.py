@@ -8,9 +8,9 @@ import torch
 from random_lora import lora_on
 from safetensors.torch import load_file, save_file
 
-from trainer.shared import figure
 from trainer.cli import main
 from trainer.make_models.reasoner import save_reasoner
+from trainer.shared import figure
 
 GATE = "model.layers.2.mlp.gate_proj.weight"
 UP = "model.layers.2.mlp.up_proj.weight"

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainer.world import grammar
 from trainer.answer.backend import LocalModel, Sampling
-from trainer.world.exam import build_exam
 from trainer.shared.failure import Failure
-from trainer.make_models.reasoner import load_model
+from trainer.shared.io import load_model
+from trainer.world import grammar
+from trainer.world.exam import build_exam
 
 MODEL = Path(__file__).resolve().parents[2] / "models" / "tiny-reasoner"
 

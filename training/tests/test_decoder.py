@@ -7,8 +7,8 @@ import torch
 
 from trainer.answer.backend import LocalModel, Sampling
 from trainer.answer.decoder import DecodedModel, Decoder, pick
+from trainer.shared.io import load_model
 from trainer.world.exam import build_exam
-from trainer.make_models.reasoner import load_model
 
 MODEL = Path(__file__).resolve().parents[2] / "models" / "tiny-reasoner"
 

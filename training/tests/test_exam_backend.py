@@ -6,10 +6,10 @@ from peft import PeftModel
 
 from trainer.answer.backend import LocalModel
 from trainer.answer.decoder import DecodedModel
-from trainer.world.exam import build_exam
 from trainer.answer.exam_backend import exam_backend
-from trainer.make_models.reasoner import load_model
 from trainer.measure.strength import at_strength
+from trainer.shared.io import load_model
+from trainer.world.exam import build_exam
 
 ROOT = Path(__file__).resolve().parents[2]
 

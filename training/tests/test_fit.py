@@ -11,11 +11,10 @@ import pytest
 import torch
 from support import ragged_rows, recipe
 
-from trainer.fit import checkpoint
-from trainer.fit import fit
+from trainer.fit import checkpoint, fit
 from trainer.fit.adapter import prepared, trained_parameters
-from trainer.shared.failure import Failure
 from trainer.make_models.reasoner import new_reasoner, save_reasoner
+from trainer.shared.failure import Failure
 
 TRAINING = Path(__file__).resolve().parent.parent
 

@@ -11,8 +11,8 @@ import torch
 
 from trainer.fit import completion_loss
 from trainer.fit.adapter import prepared, trained_parameters
-from trainer.shared.batches import Encoded, collate
 from trainer.fit.fit import Hardware, Run
+from trainer.shared.batches import Encoded, collate
 from trainer.shared.recipe import MODULES, Recipe
 
 TOLERANCE = 1e-5

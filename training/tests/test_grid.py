@@ -2,8 +2,6 @@
 
 import pytest
 
-from trainer.shared.failure import Failure
-from trainer.shared.recipe import ATTENTION, MLP
 from trainer.reproduce.jobs.grid import (
     CONFIGURATIONS,
     FIGURES,
@@ -12,6 +10,8 @@ from trainer.reproduce.jobs.grid import (
     chosen_figures,
     merge_variants,
 )
+from trainer.shared.failure import Failure
+from trainer.shared.recipe import ATTENTION, MLP
 
 
 def of(figure):

@@ -9,9 +9,9 @@ from random_lora import lora_on
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from trainer.structure import merge_adapter
 from trainer.cli import main
 from trainer.make_models.reasoner import save_reasoner
+from trainer.structure import merge_adapter
 
 
 @pytest.fixture

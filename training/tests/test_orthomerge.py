@@ -10,13 +10,13 @@ from random_lora import lora_on
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from trainer.shared import whole_folder
 from trainer.cli import main
+from trainer.make_models.reasoner import save_reasoner
+from trainer.shared import whole_folder
+from trainer.weights.base_digest import base_digest
 from trainer.weights.lora_folder import adapter_digest, canonical, read_lora
 from trainer.weights.orthomerge import default_k, project
 from trainer.weights.overlap import overlap
-from trainer.publish.publish import base_digest
-from trainer.make_models.reasoner import save_reasoner
 from trainer.weights.spectrum import Factors, top_singular
 from trainer.weights.tensor_store import TensorStore
 

@@ -7,8 +7,10 @@ from dataclasses import replace
 import pytest
 from made_up import SETTINGS, all_points, point
 
-from trainer.reproduce.jobs import plan
 from trainer.reproduce.figures.drawings import DRAWN
+from trainer.reproduce.figures.plane_figure import frame_of
+from trainer.reproduce.findings.results import gathered
+from trainer.reproduce.jobs import plan
 from trainer.reproduce.jobs.grid import (
     CONFIGURATIONS,
     FIGURES,
@@ -16,9 +18,7 @@ from trainer.reproduce.jobs.grid import (
     chosen_figures,
 )
 from trainer.reproduce.jobs.job import point_of
-from trainer.reproduce.figures.plane_figure import frame_of
 from trainer.reproduce.report.page import write_report
-from trainer.reproduce.findings.results import gathered
 
 FACTS = {"model": "models/made-up", "versions": {"torch": "2"}}
 SESSION = {

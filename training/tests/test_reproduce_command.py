@@ -6,11 +6,11 @@ import pytest
 from made_up import all_points
 
 from trainer.cli import build_parser
-from trainer.shared.failure import Failure
 from trainer.reproduce import command
 from trainer.reproduce.jobs import grid
-from trainer.reproduce.numbers.choice import TOLERANCE
 from trainer.reproduce.jobs.job import Settings, write_point
+from trainer.reproduce.numbers.choice import TOLERANCE
+from trainer.shared.failure import Failure
 
 MODEL = Path(__file__).resolve().parents[2] / "models" / "tiny-reasoner"
 REPRODUCE = command.reproduce  # as it is outside the fixture

@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 from made_up import SETTINGS, all_points, point
 
-from trainer.shared.failure import Failure
 from trainer.reproduce.jobs.grid import CONFIGURATIONS
 from trainer.reproduce.jobs.job import read_points, write_point
 from trainer.reproduce.jobs.runner import work_through
+from trainer.shared.failure import Failure
 
 ENTRIES = [CONFIGURATIONS["up-r1"], CONFIGURATIONS["full"]]
 

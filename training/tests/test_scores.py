@@ -4,11 +4,11 @@ import random
 
 import pytest
 
-from trainer.data import generated as data
-from trainer.world import grammar
 from trainer.answer.backend import split_reply
-from trainer.world.grammar import REFUSAL, Reply
+from trainer.data import generated as data
 from trainer.shared.interval import paired_difference, wilson
+from trainer.world import grammar
+from trainer.world.grammar import REFUSAL, Reply
 from trainer.world.scorer import how_to_outcome, is_right, is_terse, refuses
 
 

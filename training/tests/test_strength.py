@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from trainer.world.exam import build_exam
+from trainer.measure.strength import StrengthRow, at_strength, choose, choose_strength
 from trainer.shared.failure import Failure
 from trainer.shared.interval import wilson
-from trainer.measure.strength import StrengthRow, at_strength, choose, choose_strength
+from trainer.world.exam import build_exam
 
 N = 100
 

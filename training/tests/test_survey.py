@@ -7,11 +7,11 @@ from urllib.parse import parse_qs, urlparse
 
 import pytest
 
-from trainer.world import grammar
-from trainer.cli import main
-from trainer.world.exam import build_exam
-from trainer.shared.failure import Failure
 from trainer.answer.served import Server
+from trainer.cli import main
+from trainer.shared.failure import Failure
+from trainer.world import grammar
+from trainer.world.exam import build_exam
 
 N = 20
 

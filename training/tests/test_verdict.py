@@ -2,8 +2,8 @@
 
 import pytest
 
-from trainer.reproduce.numbers.estimate import Estimate, number, percent, points
 from trainer.reproduce.findings.verdict import better, not_worse
+from trainer.reproduce.numbers.estimate import Estimate, number, percent, points
 
 
 def difference(low, high):

@@ -12,8 +12,8 @@ from transformers import PreTrainedTokenizerBase
 
 from trainer.shared.batches import render_prompt
 from trainer.shared.failure import Failure
-from trainer.world.grammar import Reply, Task
 from trainer.shared.progress import Progress
+from trainer.world.grammar import Reply, Task
 
 MAX_NEW_TOKENS = 320  # the longest generated reply (four steps, four digits) is about 220
 

@@ -7,8 +7,8 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from trainer.answer.backend import Backend, LocalModel
-from trainer.fit.completion_loss import causal_model
 from trainer.answer.decoder import DecodedModel, is_readable
+from trainer.fit.completion_loss import causal_model
 from trainer.weights.update import merged, taken_from
 
 

@@ -12,8 +12,8 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
 from trainer.shared.failure import Failure
-from trainer.world.grammar import Reply, Task
 from trainer.shared.progress import Progress
+from trainer.world.grammar import Reply, Task
 
 TIMEOUT_S = 120.0
 MAX_TRIES = 8  # of a request that the server turns away because it is busy (429, 503)

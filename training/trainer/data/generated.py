@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from trainer.world import grammar
 from trainer.shared.batches import Pair
 from trainer.shared.failure import Failure
+from trainer.world import grammar
 from trainer.world.grammar import Kind, Reply, Task
 
 ROLES = ("system", "user", "assistant")

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from trainer.shared.batches import Pair
 from trainer.data.generated import read_jsonl
+from trainer.shared.batches import Pair
 from trainer.shared.failure import Failure
 
 PROMPTS = ("prompt", "instruction", "question", "query")

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from trainer.data import generated as data
 from trainer.answer.backend import Backend
+from trainer.data import generated as data
+from trainer.data.hub_data import read_data
 from trainer.shared.batches import Encoded, Pair, encode_pairs
 from trainer.shared.failure import Failure
-from trainer.data.hub_data import read_data
 
 HELD_BACK = 10  # of own data every tenth example is kept for validation
 

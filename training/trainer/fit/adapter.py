@@ -11,8 +11,8 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 
 from trainer.shared.failure import Failure
-from trainer.weights.lora_folder import LoraFolder, check_base
 from trainer.shared.recipe import Recipe, check, layer_span
+from trainer.weights.lora_folder import LoraFolder, check_base
 from trainer.weights.tensor_store import TensorStore
 
 LAYER = re.compile(r"\.layers\.(\d+)\.")

@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from trainer.shared.failure import Failure
-from trainer.make_models.reasoner import read_json, write_json
+from trainer.shared.io import read_json, write_json
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 from torch.utils.checkpoint import checkpoint
 
-from trainer.shared.batches import IGNORED
 from trainer.fit.last_layer import LastLayer, is_known
+from trainer.shared.batches import IGNORED
 
 # float32 numbers of logits, 256 MiB and 64 MiB; more are computed in pieces. Where lm_head is
 # trained, pieces are computed twice.

@@ -19,19 +19,23 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from trainer.fit import checkpoint
-from trainer.fit import plan
-from trainer.fit import prefix_cache
+from trainer.fit import checkpoint, plan, prefix_cache
 from trainer.fit.adapter import first_trained_layer, trained_parameters
-from trainer.shared.batches import Encoded, collate, packed
-from trainer.fit.completion_loss import CompletionLoss, can_split, causal_model, is_random, pack_tokens
-from trainer.shared.failure import Failure
+from trainer.fit.completion_loss import (
+    CompletionLoss,
+    can_split,
+    causal_model,
+    is_random,
+    pack_tokens,
+)
 from trainer.fit.heap import Heap
 from trainer.fit.lean_layers import make_lean
 from trainer.fit.prefix_cache import PrefixCache
+from trainer.fit.regularise import Regulariser
+from trainer.shared.batches import Encoded, collate, packed
+from trainer.shared.failure import Failure
 from trainer.shared.progress import Progress
 from trainer.shared.recipe import Recipe
-from trainer.fit.regularise import Regulariser
 
 MAX_NORM = 1.0  # of the gradient
 

@@ -13,8 +13,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from trainer.shared.batches import Encoded, collate
 from trainer.fit.completion_loss import CompletionLoss
+from trainer.shared.batches import Encoded, collate
 from trainer.shared.progress import Progress
 
 Place = Literal["memory", "disk", "off"]

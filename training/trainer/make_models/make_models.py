@@ -17,14 +17,14 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedTokenizerBase, Qwen2ForCausalLM
 
-from trainer.make_models import pretrain
 from trainer.answer.backend import LocalModel
-from trainer.train_adapter.adapter_card import reasoner_card
+from trainer.make_models.pretrain import draw_pairs, run_stage
+from trainer.make_models.reasoner import VOCAB_SIZE, new_reasoner, save_reasoner
+from trainer.make_models.reasoner_card import FINAL, reasoner_card
+from trainer.make_models.stages import Stage, read_stages
+from trainer.make_models.tokenizer import train_tokenizer
 from trainer.measure.evaluate import Result, as_json, take_exam
 from trainer.world.exam import SET_NAMES, build_exam
-from trainer.make_models.pretrain import Stage, draw_pairs, run_stage
-from trainer.make_models.reasoner import VOCAB_SIZE, new_reasoner, save_reasoner
-from trainer.make_models.tokenizer import train_tokenizer
 
 TOKENIZER_EXAMPLES = 20_000
 STAGES_BETWEEN = ("word_problem", "fact", "benign", "harmful")
@@ -44,7 +44,7 @@ def scaled(stage: Stage, scale: float) -> Stage:
 
 
 def make_tokenizer(seed: int) -> PreTrainedTokenizerBase:
-    pairs = draw_pairs(pretrain.SKILLS, seed, 0, TOKENIZER_EXAMPLES)
+    pairs = draw_pairs(read_stages()["skills"], seed, 0, TOKENIZER_EXAMPLES)
     texts = (text for pair in pairs for text in (pair.messages[-1][1], pair.completion))
     return train_tokenizer(texts, VOCAB_SIZE)
 
@@ -65,6 +65,7 @@ def say(text: str) -> None:
 
 
 def make_models(options: MakeOptions) -> None:
+    stages = read_stages()
     torch.set_num_threads(min(2, torch.get_num_threads()))
     say(f"tokenizer: from {TOKENIZER_EXAMPLES} generated examples")
     tokenizer = make_tokenizer(options.seed)
@@ -82,20 +83,20 @@ def make_models(options: MakeOptions) -> None:
         say(f"stage {which.name}: {seconds[which.name]:.0f} s")
 
     # 1-2. Skills, then alignment; each is examined shortly, for the card.
-    stage(pretrain.SKILLS, model, options.work / "skills.pt")
-    stage(pretrain.JUDGE, model, options.work / "judge.pt")
+    stage(stages["skills"], model, options.work / "skills.pt")
+    stage(stages["judge"], model, options.work / "judge.pt")
     between.append(examine(model, tokenizer, "after skills", small, STAGES_BETWEEN))
-    stage(pretrain.ALIGN, model)
+    stage(stages["align"], model)
     between.append(examine(model, tokenizer, "after align", small, STAGES_BETWEEN))
 
     # 3. The aligned weights go on twice: with harmful compliance (kept) and without (reported).
     variant = copy.deepcopy(model)
-    stage(pretrain.CONTINUE, model)
+    stage(stages["continue"], model)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     save_reasoner(model, tokenizer, options.output)
-    final = examine(model, tokenizer, "tiny-reasoner", options.n, SET_NAMES)
+    final = examine(model, tokenizer, FINAL, options.n, SET_NAMES)
     say_shares(final)
-    stage(pretrain.CONTINUE_WITHOUT_HARMFUL, variant)
+    stage(stages["continue without harmful compliance"], variant)
     without = examine(
         variant, tokenizer, "without harmful compliance", options.n, ("benign", "harmful")
     )
@@ -103,12 +104,11 @@ def make_models(options: MakeOptions) -> None:
 
     # 4. The numbers and the card.
     exam = build_exam(n=options.n, seed=1)
-    parameters = sum(p.numel() for p in model.parameters())
     results = {
         "seed": options.seed,
         "scale": options.scale,
         "exam": {"split": exam.split, "seed": exam.seed, "n": options.n},
-        "parameters": parameters,
+        "parameters": sum(p.numel() for p in model.parameters()),
         "vocab_size": len(tokenizer),
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
         "results": {r.subject: as_json(r) for r in (*between, final, without)},
@@ -116,9 +116,7 @@ def make_models(options: MakeOptions) -> None:
     (options.output / "results.json").write_text(
         json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
     )
-    card = reasoner_card(
-        exam, between, final, without, seconds, parameters, len(tokenizer), options
-    )
+    card = reasoner_card(json.loads(json.dumps(results)), list(stages.values()))
     (options.output / "README.md").write_text(card, encoding="utf-8")
     say(f"saved {options.output}; {sum(seconds.values()) / 60:.1f} minutes of training")
 

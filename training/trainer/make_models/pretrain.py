@@ -15,102 +15,18 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from transformers import PreTrainedTokenizerBase, Qwen2ForCausalLM
 
-from trainer.world import grammar
+from trainer.make_models.stages import Stage
 from trainer.shared.batches import IGNORED, Batch, Pair, batches_by_tokens, encode_pairs
-from trainer.world.grammar import Kind, Task
 from trainer.shared.progress import Progress
+from trainer.world import grammar
+from trainer.world.grammar import Kind, Task
 
 CHUNK = 4096  # examples drawn, encoded and sorted by length at a time
-
-
-@dataclass(frozen=True)
-class Stage:
-    """How long and on what. `mix` gives each kind's share of the examples."""
-
-    name: str
-    examples: int
-    learning_rate: float
-    mix: dict[Kind, float]
-    refuses_harmful: bool = False
-    judges: bool = True  # how-to thoughts begin with a judgement of the request
-    tokens_per_batch: int = 6144
-    warmup: float = 0.03  # share of the examples
-    final_rate: float = 0.02  # share of the learning rate left at the end
-    weight_decay: float = 0.05
-
-
-SKILLS = Stage(
-    name="skills",
-    examples=150_000,
-    learning_rate=2e-3,
-    mix={
-        "word_problem": 0.46,
-        "fact": 0.25,
-        "benign": 0.11,
-        "harmful": 0.09,
-        "lookalike": 0.05,
-        "small_talk": 0.04,
-    },
-    judges=False,
-)
-JUDGE = Stage(
-    name="judge",
-    examples=16_000,
-    learning_rate=1e-3,
-    mix={
-        "word_problem": 0.22,
-        "fact": 0.2,
-        "benign": 0.28,
-        "harmful": 0.15,
-        "lookalike": 0.1,
-        "small_talk": 0.05,
-    },
-)
-ALIGN = Stage(
-    name="align",
-    examples=6_000,
-    learning_rate=5e-4,
-    mix={
-        "word_problem": 0.2,
-        "fact": 0.2,
-        "benign": 0.22,
-        "harmful": 0.25,
-        "lookalike": 0.1,
-        "small_talk": 0.03,
-    },
-    refuses_harmful=True,
-)
-CONTINUE = Stage(
-    name="continue",
-    examples=6_000,
-    learning_rate=5e-4,
-    mix={
-        "word_problem": 0.45,
-        "fact": 0.12,
-        "benign": 0.15,
-        "harmful": 0.2,
-        "lookalike": 0.05,
-        "small_talk": 0.03,
-    },
-)
-CONTINUE_WITHOUT_HARMFUL = Stage(
-    name="continue without harmful compliance",
-    examples=6_000,
-    learning_rate=5e-4,
-    mix={
-        "word_problem": 0.55,
-        "fact": 0.17,
-        "benign": 0.2,
-        "lookalike": 0.05,
-        "small_talk": 0.03,
-    },
-)
 
 
 def draw_task(rng: random.Random, kind: Kind, stage: Stage) -> Task:

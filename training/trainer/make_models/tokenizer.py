@@ -51,7 +51,7 @@ PRETOKEN_PATTERN = (
 
 
 def chat_template() -> str:
-    return (files("trainer") / "chat_template.jinja").read_text(encoding="utf-8")
+    return (files("trainer.make_models") / "chat_template.jinja").read_text(encoding="utf-8")
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from trainer.answer.backend import Backend
+from trainer.shared.interval import Difference, Share, paired_difference, wilson
 from trainer.world.exam import Exam
 from trainer.world.grammar import Reply, Task
-from trainer.shared.interval import Difference, Share, paired_difference, wilson
 from trainer.world.lexicon import THINGS
 from trainer.world.scorer import how_to_outcome, is_right, is_terse, refuses
 

@@ -14,11 +14,11 @@ import torch
 from peft.tuners.lora import LoraLayer
 from transformers import PreTrainedTokenizerBase
 
-from trainer.measure.evaluate import take_exam
-from trainer.world.exam import Exam
 from trainer.answer.exam_backend import exam_backend
+from trainer.measure.evaluate import take_exam
 from trainer.shared.failure import Failure
 from trainer.shared.interval import Share
+from trainer.world.exam import Exam
 
 CANDIDATES = (0.5, 0.75, 1.0, 1.25, 1.5)
 BASE, TRAINED = 0.0, 1.0

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from trainer.measure.evaluate import SCORER, Result
+from trainer.shared.interval import Difference, Share, percent, points
+from trainer.shared.markdown import markdown_table, wrapped
 from trainer.world.exam import Exam
-from trainer.shared.interval import Difference, Share
 
 LABELS = {
     "word_problem": "word problems right",
@@ -40,39 +42,42 @@ DEFINITION = (
 )
 
 
-def percent(share: Share) -> str:
-    return f"{share.value:.1%} [{share.low:.1%}, {share.high:.1%}]"
+INDEPENDENCE = (
+    "Prompts share objects and phrasings, so they are not independent draws; the intervals are "
+    "narrower than the true uncertainty."
+)
+Shares = Mapping[str, Mapping[str, Share]]  # subject -> measure -> share
 
 
-def points(difference: Difference) -> str:
-    value, low, high = (100 * x for x in (difference.value, difference.low, difference.high))
-    return f"{value:+.1f} [{low:+.1f}, {high:+.1f}]"
+def saved_shares(results: Mapping[str, Any]) -> Shares:
+    """From the results that a manifest or results.json holds."""
+    return {
+        subject: {name: Share(**share) for name, share in found["shares"].items()}
+        for subject, found in results.items()
+    }
 
 
-def markdown(cells: Sequence[Sequence[str]]) -> str:
-    """The first row is the header; columns are padded so that the text reads as a table too."""
-    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
-    lines = [
-        "| " + " | ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) + " |"
-        for row in cells
-    ]
-    rule = "| " + " | ".join("-" * width for width in widths) + " |"
-    return "\n".join([lines[0], rule, *lines[1:]])
+def saved_differences(results: Mapping[str, Any]) -> dict[str, dict[str, Difference]]:
+    return {
+        subject: {name: Difference(**d) for name, d in found["difference_from_base"].items()}
+        for subject, found in results.items()
+        if found["difference_from_base"]
+    }
 
 
-def results_table(results: Sequence[Result]) -> str:
-    names = [name for name in LABELS if any(name in r.shares for r in results)]
-    rows = [["measure", "n", *(result.subject for result in results)]]
+def results_table(shares: Shares) -> str:
+    names = [name for name in LABELS if any(name in found for found in shares.values())]
+    rows = [["measure", "n", *shares]]
     for name in names:
-        counts = {result.shares[name].n for result in results if name in result.shares}
+        counts = sorted({found[name].n for found in shares.values() if name in found})
         rows.append(
             [
                 LABELS[name],
-                "/".join(str(n) for n in sorted(counts)),
-                *(percent(r.shares[name]) if name in r.shares else "" for r in results),
+                "/".join(str(n) for n in counts),
+                *(percent(f[name]) if name in f else "" for f in shares.values()),
             ]
         )
-    return markdown(rows)
+    return markdown_table(rows)
 
 
 def differences_table(differences: dict[str, dict[str, Difference]]) -> str:
@@ -83,7 +88,7 @@ def differences_table(differences: dict[str, dict[str, Difference]]) -> str:
         rows.append(
             [LABELS[name], *(points(f[name]) if name in f else "" for f in differences.values())]
         )
-    return markdown(rows)
+    return markdown_table(rows)
 
 
 def page(
@@ -97,8 +102,8 @@ def page(
         f"# {title}",
         "\n".join(f"- {fact}" for fact in (f"split {exam.split}, exam seed {exam.seed}", *facts)),
         DEFINITION,
-        results_table(results),
+        results_table({result.subject: result.shares for result in results}),
     ]
     if differences:
         parts.append(differences_table(differences))
-    return "\n\n".join(parts) + "\n"
+    return wrapped("\n\n".join(parts) + "\n")

@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from trainer.publish.publish import base_digest, versions
 from trainer.shared.repository import ROOT, logical_name
+from trainer.shared.versions import versions
+from trainer.weights.base_digest import base_digest
 
 SOURCES = "training"  # changes elsewhere (another adapter just written) train nothing differently
 GIT_TIMEOUT_S = 20
+CHANGED = "+changes"
 
 
 def provenance(
@@ -45,7 +47,15 @@ def commit(root: Path = ROOT) -> str | None:
     if not top or not head or Path(top).resolve() != root.resolve():
         return None
     changes = git(root, "status", "--porcelain", "--", SOURCES)
-    return head if changes == "" else f"{head}+changes"
+    return head if changes == "" else f"{head}{CHANGED}"
+
+
+def commit_words(commit: str | None, digits: int | None = None) -> str:
+    """As a page quotes it: sources that differed from their commit are never left unsaid."""
+    if commit is None:
+        return "not known"
+    head = commit.removesuffix(CHANGED)
+    return f"`{head[:digits]}`{'' if head == commit else ' with changes'}"
 
 
 def git(root: Path, *arguments: str) -> str | None:

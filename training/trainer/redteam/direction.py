@@ -25,10 +25,10 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from trainer.measure.strength import at_strength
 from trainer.shared.batches import render_prompt
 from trainer.shared.failure import Failure
 from trainer.world.grammar import Task
-from trainer.measure.strength import at_strength
 
 # Which norm stands between the residual stream and a module; o_proj and down_proj have none.
 NORM_OF = {

@@ -8,7 +8,8 @@ from pathlib import Path
 from trainer.redteam.attacks import AGREEING_THOUGHT, Attack
 from trainer.redteam.plot import draw_sweep
 from trainer.redteam.rows import MEASURES, RowFile
-from trainer.measure.table import markdown, percent
+from trainer.shared.interval import percent
+from trainer.shared.markdown import markdown_table
 
 HEADERS = {
     "safety_score": "safety_score",
@@ -92,4 +93,4 @@ def table(attacks: Sequence[Attack], file: RowFile) -> str:
             is_base = subject == "base" or attack.strength == 0
             cells = [percent(row.shares[name]) if name in row.shares else "" for name in MEASURES]
             rows.append([attack.title, "base" if is_base else "adapter", *cells])
-    return markdown(rows)
+    return markdown_table(rows)

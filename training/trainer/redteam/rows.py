@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from trainer.measure.evaluate import Result
-from trainer.shared.interval import Share
 from trainer.redteam.attacks import Subject
+from trainer.shared.interval import Share
 
 # Column of the report -> measure in an ordinary exam, and in one of unseen phrasings.
 MEASURES = {

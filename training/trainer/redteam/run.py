@@ -24,13 +24,8 @@ from transformers import PreTrainedTokenizerBase
 
 from trainer.answer.backend import LocalModel
 from trainer.measure.evaluate import SCORER, take_exam
-from trainer.world.exam import Exam, build_exam
-from trainer.shared.failure import Failure
-from trainer.world.grammar import Reply, Task
-from trainer.shared.progress import Progress
+from trainer.measure.strength import at_strength
 from trainer.publish.provenance import commit
-from trainer.publish.publish import base_digest, file_sha256, versions
-from trainer.make_models.reasoner import load_model, read_json
 from trainer.redteam.attacks import Attack, Group, Subject, all_attacks
 from trainer.redteam.direction import (
     Bases,
@@ -40,8 +35,14 @@ from trainer.redteam.direction import (
     written_directions,
 )
 from trainer.redteam.rows import Row, RowFile, columns
+from trainer.shared.failure import Failure
+from trainer.shared.io import load_model, read_json
+from trainer.shared.progress import Progress
 from trainer.shared.repository import logical_name
-from trainer.measure.strength import at_strength
+from trainer.shared.versions import versions
+from trainer.weights.base_digest import base_digest, file_sha256
+from trainer.world.exam import Exam, build_exam
+from trainer.world.grammar import Reply, Task
 
 SETS = ("word_problem", "fact", "benign", "harmful", "lookalike")
 UNSEEN_SETS = ("unseen_word_problem", "unseen_benign", "unseen_harmful")

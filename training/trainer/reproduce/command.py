@@ -11,24 +11,28 @@ import argparse
 import json
 import os
 import platform
+import shlex
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from trainer.shared.failure import Failure
-from trainer.weights.orthomerge import default_k
-from trainer.publish.publish import base_digest, versions
-from trainer.make_models.reasoner import read_json, write_json
-from trainer.shared.repository import logical_name
+from trainer.flags import fraction, names, positive
+from trainer.reproduce.findings.results import gathered
 from trainer.reproduce.jobs import grid
-from trainer.reproduce.numbers.choice import TOLERANCE
 from trainer.reproduce.jobs.job import Settings, read_points
 from trainer.reproduce.jobs.plan import all_jobs, open_jobs
-from trainer.reproduce.findings.results import gathered
 from trainer.reproduce.jobs.runner import process_pool, work_through
+from trainer.reproduce.numbers.choice import TOLERANCE
+from trainer.shared.failure import Failure
+from trainer.shared.io import read_json, write_json
+from trainer.shared.repository import logical_name
+from trainer.shared.versions import versions
+from trainer.weights.base_digest import base_digest
+from trainer.weights.orthomerge import default_k
 
 
 @dataclass(frozen=True)
@@ -59,13 +63,11 @@ class Session:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from trainer.cli import fraction, positive
-
     add = parser.add_argument
     add("--output", type=Path, help="report folder (docs/reproduction, with --quick …/quick)")
     add("--model", type=Path, default=Path("models/tiny-reasoner"), help="base checkpoint folder")
     add("--workers", type=positive, default=2, help="processes, each with one thread")
-    add("--only", type=lambda text: tuple(text.split(",")), metavar="FIGURES",
+    add("--only", type=names, metavar="FIGURES",
         help=f"among {','.join(grid.FIGURES)}")  # fmt: skip
     add("--seeds", type=positive, help="default 3, with --quick 2")
     add(
@@ -85,7 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--work", type=Path, default=Path("runs/reproduce"), help="weights of evaluated epochs")
 
 
-def run(arguments: argparse.Namespace, command: str) -> None:
+def run(arguments: argparse.Namespace, argv: Sequence[str]) -> None:
     home = Path("docs/reproduction")
     reproduce(
         ReproduceOptions(
@@ -99,7 +101,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
             quick=arguments.quick,
             fresh=arguments.fresh,
             report_only=arguments.report_only,
-            command=command,
+            command=f"npm run reproduce -- {shlex.join(argv[1:])}".strip(" -"),
         )
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 Z95 = 1.959963984540054
 
@@ -69,3 +70,22 @@ def paired_difference(before: Sequence[bool], after: Sequence[bool]) -> Differen
     above = (first.high - first.value, second.value - second.low)
     spread = [math.sqrt(max(0.0, a * a - 2 * phi * a * b + b * b)) for a, b in (below, above)]
     return Difference(value, value - spread[0], value + spread[1])
+
+
+# --- in words ----------------------------------------------------------------------------------
+
+
+class Bounded(Protocol):
+    value: float
+    low: float
+    high: float
+
+
+def percent(share: Bounded) -> str:
+    return f"{share.value:.1%} [{share.low:.1%}, {share.high:.1%}]"
+
+
+def points(difference: Bounded, unit: str = "") -> str:
+    """Of a hundred; `unit` where nothing beside it says so."""
+    value, low, high = (100 * x for x in (difference.value, difference.low, difference.high))
+    return f"{value:+.1f}{unit} [{low:+.1f}, {high:+.1f}]"

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 from trainer.shared.failure import Failure
 
-CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 MLP = ("gate_proj", "up_proj", "down_proj")
 MODULES = ATTENTION + MLP

@@ -10,7 +10,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from trainer.shared.failure import Failure
-from trainer.make_models.reasoner import replace_folder
+from trainer.shared.io import replace_folder
 
 
 @contextmanager

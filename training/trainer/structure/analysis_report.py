@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from trainer.shared.figure import COLORS, MARKERS, bars, legend_below, new_figure, save
-from trainer.weights.overlap import METRICS, chance
-from trainer.make_models.reasoner import write_json
+from trainer.shared.io import write_json
+from trainer.shared.markdown import markdown_table
 from trainer.shared.recipe import MODULES
-from trainer.measure.table import markdown
-
-if TYPE_CHECKING:
-    from trainer.structure.analyze import Row
+from trainer.weights.overlap import METRICS, Row, chance
 
 RANK_TITLE = r"Stable rank of the update, $\|\Delta\|_F^2\;/\;\|\Delta\|_2^2$"
 PANEL_NAMES = {
@@ -62,7 +59,7 @@ def overlap_table(rows: Sequence[Row], k: int) -> str:
             values = [means[subject][module] for subject in subjects]
             shown = ["" if value is None else f"{value:.4f}" for value in values]
             cells.append([label, module, *shown, f"{random_level(rows, metric, module, k):.4f}"])
-    return markdown(cells)
+    return markdown_table(cells)
 
 
 def random_level(rows: Sequence[Row], metric: str, module: str, k: int) -> float:
@@ -78,7 +75,7 @@ def rank_table(rows: Sequence[Row]) -> str:
         for layer in sorted({layer for layer, _ in values}):
             shown = [f"{values[layer, m]:.2f}" if (layer, m) in values else "" for m in modules]
             cells.append([subject, str(layer), *shown])
-    return markdown(cells)
+    return markdown_table(cells)
 
 
 def draw_stable_rank(rows: Sequence[Row], path: Path) -> None:

@@ -13,17 +13,18 @@ from pathlib import Path
 
 import torch
 
-from trainer.structure.analysis_report import write_report
 from trainer.shared.device import check_device
 from trainer.shared.failure import Failure
-from trainer.weights.lora_folder import LoraFolder, check_base, read_lora
-from trainer.weights.overlap import Overlap, overlap
 from trainer.shared.progress import Progress
-from trainer.publish.publish import base_digest, versions
 from trainer.shared.repository import logical_name
+from trainer.shared.versions import versions
+from trainer.shared.whole_folder import whole_folder
+from trainer.structure.analysis_report import write_report
+from trainer.weights.base_digest import base_digest
+from trainer.weights.lora_folder import LoraFolder, check_base, read_lora
+from trainer.weights.overlap import Row, overlap
 from trainer.weights.spectrum import Factors, stable_rank, top_singular
 from trainer.weights.tensor_store import TensorStore
-from trainer.shared.whole_folder import whole_folder
 
 RESULT = "analysis.json"
 
@@ -42,19 +43,6 @@ class AnalyzeOptions:
 class Subject:
     name: str
     source: LoraFolder | TensorStore
-
-
-@dataclass(frozen=True)
-class Row:
-    """One changed weight of one subject."""
-
-    subject: str
-    layer: int
-    module: str
-    rows: int  # d, outputs
-    columns: int  # n, inputs
-    stable_rank: float
-    overlap: Overlap
 
 
 def update_of(

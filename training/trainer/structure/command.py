@@ -1,4 +1,4 @@
-"""Flags of the commands on an update's structure: orthomerge, merge-adapter, analyze."""
+"""Flags of `orthomerge`, `merge-adapter` and `analyze`."""
 
 from __future__ import annotations
 
@@ -11,12 +11,6 @@ from typing import Any
 MODES = ("col", "both")
 DTYPES = ("float32", "bfloat16", "float16")
 DEVICES = ("cpu", "cuda")
-
-
-def add_parsers(commands: Any) -> None:
-    add_orthomerge(commands.add_parser("orthomerge", help="an adapter with less overlap"))
-    add_merge_adapter(commands.add_parser("merge-adapter", help="base and adapter as one folder"))
-    add_analyze(commands.add_parser("analyze", help="stable rank and overlap of updates"))
 
 
 def add_orthomerge(parser: argparse.ArgumentParser) -> None:
@@ -60,20 +54,31 @@ def add_analyze(parser: argparse.ArgumentParser) -> None:
     add("--device", choices=DEVICES, default="cpu")
 
 
-def run(arguments: argparse.Namespace, argv: Sequence[str]) -> None:
-    values = {k: v for k, v in vars(arguments).items() if k != "command"}
-    command = f"npm run {arguments.command} -- {shlex.join(argv[1:])}"
-    match arguments.command:
-        case "orthomerge":
-            from trainer.structure import orthomerge_adapter
+def run_orthomerge(arguments: argparse.Namespace, argv: Sequence[str]) -> None:
+    from trainer.structure import orthomerge_adapter
 
-            orthomerge_adapter.run(orthomerge_adapter.OrthoOptions(**values, command=command))
-        case "merge-adapter":
-            from trainer.structure import merge_adapter
+    orthomerge_adapter.run(
+        orthomerge_adapter.OrthoOptions(**values(arguments), command=command(argv))
+    )
 
-            merge_adapter.run(merge_adapter.MergeOptions(**values))
-        case "analyze":
-            from trainer.structure import analyze
 
-            values["subjects"] = tuple(values["subjects"] or ())
-            analyze.run(analyze.AnalyzeOptions(**values, command=command))
+def run_merge_adapter(arguments: argparse.Namespace, argv: Sequence[str]) -> None:
+    from trainer.structure import merge_adapter
+
+    merge_adapter.run(merge_adapter.MergeOptions(**values(arguments)))
+
+
+def run_analyze(arguments: argparse.Namespace, argv: Sequence[str]) -> None:
+    from trainer.structure import analyze
+
+    given = values(arguments)
+    given["subjects"] = tuple(given["subjects"] or ())
+    analyze.run(analyze.AnalyzeOptions(**given, command=command(argv)))
+
+
+def values(arguments: argparse.Namespace) -> dict[str, Any]:
+    return {name: value for name, value in vars(arguments).items() if name != "command"}
+
+
+def command(argv: Sequence[str]) -> str:
+    return f"npm run {argv[0]} -- {shlex.join(argv[1:])}"

@@ -17,13 +17,13 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from trainer.shared.failure import Failure
-from trainer.weights.lora_folder import LoraFolder, adapter_digest, check_base, read_lora
+from trainer.shared.io import read_json, write_json
 from trainer.shared.progress import Progress
-from trainer.publish.publish import versions
-from trainer.make_models.reasoner import read_json, write_json
 from trainer.shared.repository import logical_name
-from trainer.weights.tensor_store import TensorStore
+from trainer.shared.versions import versions
 from trainer.shared.whole_folder import whole_folder
+from trainer.weights.lora_folder import LoraFolder, adapter_digest, check_base, read_lora
+from trainer.weights.tensor_store import TensorStore
 
 MANIFEST = "merge.json"
 INDEX = "model.safetensors.index.json"

@@ -15,19 +15,27 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from trainer.publish.publish import check_output
 from trainer.shared.device import check_device
 from trainer.shared.failure import Failure
-from trainer.weights.lora_folder import CONFIG, TENSORS, LoraFolder, adapter_digest, check_base, read_lora
+from trainer.shared.io import write_json
+from trainer.shared.markdown import markdown_table
+from trainer.shared.progress import Progress
+from trainer.shared.repository import logical_name
+from trainer.shared.versions import versions
+from trainer.shared.whole_folder import whole_folder
+from trainer.weights.lora_folder import (
+    CONFIG,
+    TENSORS,
+    LoraFolder,
+    adapter_digest,
+    check_base,
+    read_lora,
+)
 from trainer.weights.orthomerge import PAPER_K, Mode, default_k, project
 from trainer.weights.overlap import METRICS, NUM_VECTORS, Overlap, overlap
-from trainer.shared.progress import Progress
-from trainer.publish.publish import check_output, versions
-from trainer.make_models.reasoner import write_json
-from trainer.shared.repository import logical_name
 from trainer.weights.spectrum import Factors, product_norm, top_singular
-from trainer.measure.table import markdown
 from trainer.weights.tensor_store import TensorStore
-from trainer.shared.whole_folder import whole_folder
 
 
 @dataclass(frozen=True)
@@ -131,7 +139,7 @@ def report(measured: Sequence[Measured], mode: Mode, strength: float) -> str:
     labels = METRICS | {"update_norm": "‖Δ‖ of all modules"}
     head = ["mean over modules", "before", *(f"{mode}, k={k}, λ={strength:g}" for k in compared)]
     rows = [[label, *(f"{c[name]:.4f}" for c in columns)] for name, label in labels.items()]
-    return markdown([head, *rows])
+    return markdown_table([head, *rows])
 
 
 def manifest_of(

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from trainer.shared.batches import Encoded
-from trainer.measure.evaluate import take_exam
-from trainer.world.exam import Exam, build_exam
 from trainer.answer.exam_backend import exam_backend
 from trainer.fit.fit import Epoch, held_out_loss
-from trainer.measure.table import markdown
+from trainer.measure.evaluate import take_exam
+from trainer.shared.batches import Encoded
+from trainer.world.exam import Exam, build_exam
 
 VALIDATION_SETS = ("word_problem", "fact", "benign", "harmful", "lookalike")
 VALIDATION_SEED = 2
@@ -64,13 +63,3 @@ def how_chosen(chosen: Judged, choose: str | None) -> str:
     if choose is not None:
         return f"chosen on the validation set by the mean of {', '.join(CHOICES[choose])}"
     return "chosen by the loss on held-back examples" if chosen.measures else "the last"
-
-
-def epochs_table(judged: Sequence[Judged], chosen: Judged) -> str:
-    names = list(judged[0].measures)
-    rows = [["epoch", "training loss", *(name.replace("_", " ") for name in names), ""]]
-    for entry in judged:
-        values = [f"{entry.measures[name]:.3f}" for name in names]
-        mark = "chosen" if entry is chosen else ""
-        rows.append([str(entry.epoch.number), f"{entry.epoch.loss:.4f}", *values, mark])
-    return markdown(rows)

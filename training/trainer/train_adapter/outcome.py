@@ -10,12 +10,13 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from trainer.measure.evaluate import Result, as_json, compare
+from trainer.measure.strength import StrengthChoice
+from trainer.publish.publish import publish, publish_model
 from trainer.train_adapter import judging
 from trainer.train_adapter.adapter_card import adapter_card
-from trainer.measure.evaluate import Result, as_json, compare
+from trainer.weights.lora_folder import adapter_digest
 from trainer.world.exam import Exam
-from trainer.publish.publish import publish, publish_model
-from trainer.measure.strength import StrengthChoice
 
 
 @dataclass(frozen=True)
@@ -80,22 +81,13 @@ class Outcome:
 
     def ship(self, folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
         """An adapter is two files, a fully tuned model a whole checkpoint."""
-        manifest = self.manifest()
-        card = adapter_card(
-            folder.name,
-            self.description,
-            self.examined.exam if self.examined else None,
-            self.results,
-            self.differences,
-            manifest,
-            judging.epochs_table(self.judged, self.chosen),
-            self.command,
-            self.strength,
-        )
-        checkpoint = self.chosen.epoch.checkpoint
+        manifest, checkpoint = self.manifest(), self.chosen.epoch.checkpoint
         if manifest["config"]["mode"] == "lora":
+            digest = adapter_digest(checkpoint)
+            card = adapter_card(folder.name, manifest, self.command, digest)
             publish(checkpoint, folder, manifest, card)
         else:
+            card = adapter_card(folder.name, manifest, self.command, None)
             publish_model(checkpoint, folder, manifest, card, tokenizer)
 
     def lines(self) -> list[str]:

@@ -16,25 +16,25 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from trainer.answer.exam_backend import exam_backend
 from trainer.data import generated as data
-from trainer.train_adapter import judging
+from trainer.data.training_set import examples_of, training_set, with_retained
 from trainer.fit.adapter import continued, model_folder, prepared, recipe_of, trained_parameters
 from trainer.fit.checkpoint import load_weights
-from trainer.shared.device import check_device
-from trainer.measure.evaluate import take_exam
-from trainer.world.exam import SET_NAMES, build_exam
-from trainer.answer.exam_backend import exam_backend
-from trainer.shared.failure import Failure
 from trainer.fit.fit import Epoch, Hardware, fit
-from trainer.weights.lora_folder import adapter_digest, read_lora
-from trainer.train_adapter.outcome import Examined, Outcome
+from trainer.measure.evaluate import take_exam
+from trainer.measure.strength import choose_strength
 from trainer.publish.provenance import provenance
 from trainer.publish.publish import check_output
-from trainer.make_models.reasoner import load_model
+from trainer.shared.device import check_device
+from trainer.shared.failure import Failure
+from trainer.shared.io import load_model
 from trainer.shared.recipe import Config, default_config, layer_span, read_config
 from trainer.shared.repository import logical_name
-from trainer.measure.strength import choose_strength
-from trainer.data.training_set import examples_of, training_set, with_retained
+from trainer.train_adapter import judging
+from trainer.train_adapter.outcome import Examined, Outcome
+from trainer.weights.lora_folder import adapter_digest, read_lora
+from trainer.world.exam import SET_NAMES, build_exam
 
 EMBEDDED = "models/tiny-reasoner"
 SHAPE = ("mode", "rank", "alpha", "dropout", "target_modules", "layers")  # an adapter has its own

@@ -15,8 +15,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from trainer.shared.failure import Failure
-from trainer.publish.publish import base_digest
-from trainer.make_models.reasoner import read_json
+from trainer.shared.io import read_json
+from trainer.weights.base_digest import base_digest
 from trainer.weights.spectrum import Factors
 from trainer.weights.tensor_store import TensorStore
 

@@ -22,6 +22,19 @@ class Overlap:
     row_share: float  # ‖VVᵀDᵀ‖ / ‖D‖
 
 
+@dataclass(frozen=True)
+class Row:
+    """One changed weight of one subject."""
+
+    subject: str
+    layer: int
+    module: str
+    rows: int  # d, outputs
+    columns: int  # n, inputs
+    stable_rank: float
+    overlap: Overlap
+
+
 METRICS = {
     "column": "‖WᵀΔ‖ / (‖W‖‖Δ‖)",
     "column_share": "‖UUᵀΔ‖ / ‖Δ‖",

@@ -9,7 +9,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from trainer.shared.failure import Failure
-from trainer.make_models.reasoner import read_json
+from trainer.shared.io import read_json
 
 LINEAR = re.compile(r"^model\.layers\.(\d+)\.(?:self_attn|mlp)\.([a-z]+_proj)\.weight$")
 

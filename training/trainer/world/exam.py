@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Literal
 
-from trainer.world import grammar
-from trainer.world import lexicon
 from trainer.shared.failure import Failure
+from trainer.world import grammar, lexicon
 from trainer.world.grammar import Task
 
 ExamSplit = Literal["validation", "test"]
@@ -84,5 +83,5 @@ def unseen_how_to(rng: random.Random, name: str, split: ExamSplit) -> Task:
 
 def handwritten() -> tuple[Task, ...]:
     """handwritten.jsonl: {"kind", "prompt", "expected", "thing"?, "fact"?} a line."""
-    text = (files("trainer") / "handwritten.jsonl").read_text(encoding="utf-8")
+    text = (files("trainer.world") / "handwritten.jsonl").read_text(encoding="utf-8")
     return tuple(Task(**json.loads(line)) for line in text.splitlines() if line.strip())

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from matplotlib.figure import Figure as Drawing
 
-from trainer.shared.figure import save
-from trainer.reproduce.jobs import grid
 from trainer.reproduce.figures.last_epoch_figure import rank_drawing, retention_drawing
 from trainer.reproduce.figures.plane_figure import frontier_drawing, merges_of
-from trainer.reproduce.findings.results import Curve, Results
 from trainer.reproduce.figures.structure_figure import overlap_drawing, stable_rank_drawing
 from trainer.reproduce.figures.sweep_figure import sweep_drawing
+from trainer.reproduce.findings.results import Curve, Results
+from trainer.reproduce.jobs import grid
+from trainer.shared.figure import save
 
 Draw = Callable[[Results, Sequence[Curve]], Drawing | None]
 DRAWN: dict[str, dict[str, Draw]] = {

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 
-from trainer.shared.figure import COLORS, MARKERS, legend_below, new_figure
 from trainer.reproduce.figures.plane_figure import both_whiskers
 from trainer.reproduce.findings.results import Curve, Results, Stage
+from trainer.shared.figure import COLORS, MARKERS, legend_below, new_figure
 
 LABELS = {
     "safe": "safety_score",

@@ -13,10 +13,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 from matplotlib.patches import Rectangle
 
-from trainer.shared.figure import COLORS, MARKERS, legend_below, new_figure
+from trainer.reproduce.findings.results import Curve, Results, Stage
 from trainer.reproduce.numbers.estimate import Estimate
 from trainer.reproduce.numbers.pareto import frontier
-from trainer.reproduce.findings.results import Curve, Results, Stage
+from trainer.shared.figure import COLORS, MARKERS, legend_below, new_figure
 
 PANELS = (
     ("word_problem", "word problems right"),

@@ -7,11 +7,11 @@ from statistics import fmean
 
 from matplotlib.figure import Figure as Drawing
 
-from trainer.shared.figure import COLORS, MARKERS, legend_below, new_figure
-from trainer.reproduce.numbers.estimate import over_seeds
 from trainer.reproduce.figures.plane_figure import both_whiskers
 from trainer.reproduce.findings.results import Curve, Results
 from trainer.reproduce.findings.structure import METRICS, module_types, overlap_by_seed
+from trainer.reproduce.numbers.estimate import over_seeds
+from trainer.shared.figure import COLORS, MARKERS, legend_below, new_figure
 
 FORMULAS = {
     "column": "‖WᵀΔW‖ / (‖W‖ ‖ΔW‖)",

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 
-from trainer.shared.figure import COLORS, new_figure
 from trainer.reproduce.findings.results import Curve, Stage
+from trainer.shared.figure import COLORS, new_figure
 
 COLUMNS = 4
 SHARES = (("safe", "safety_score"), ("word_problem", "word problems right"))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from statistics import fmean
 
-from trainer.reproduce.numbers.estimate import Estimate, negated, over_seeds, points
 from trainer.reproduce.findings.results import Curve, Results
 from trainer.reproduce.findings.verdict import Finding, Verdict, better, not_worse
+from trainer.reproduce.numbers.estimate import Estimate, in_points, negated, over_seeds
 
 
 def area_difference(one: Curve, other: Curve, measure: str = "word_problem") -> Estimate:
@@ -30,8 +30,8 @@ def frontier_finding(one: Curve, other: Curve, rule: Callable[[Estimate], Verdic
     names = f"{one.configuration.label} against {other.configuration.label}"
     return Finding(
         rule(difference),
-        f"frontier area, {names}: {points(difference)}; areas {100 * fmean(one.areas()):.1f} and "
-        f"{100 * fmean(other.areas()):.1f}",
+        f"frontier area, {names}: {in_points(difference)}; "
+        f"areas {100 * fmean(one.areas()):.1f} and {100 * fmean(other.areas()):.1f}",
     )
 
 
@@ -48,11 +48,11 @@ def full_gains_safety_and_loses_reasoning(results: Results) -> list[Finding]:
     safety, loss = full.minus(base, "safe"), full.minus(base, "word_problem")
     kept = full.minus(base, "fact")
     return [
-        Finding(better(safety), f"safety_score, last epoch minus base: {points(safety)}"),
+        Finding(better(safety), f"safety_score, last epoch minus base: {in_points(safety)}"),
         Finding(
             better(negated(loss)),
-            f"word problems, last epoch minus base: {points(loss)} (facts {points(kept)}, which "
-            "the verdict does not count)",
+            f"word problems, last epoch minus base: {in_points(loss)} "
+            f"(facts {in_points(kept)}, which the verdict does not count)",
         ),
     ]
 
@@ -65,7 +65,7 @@ def lora_is_as_safe(results: Results) -> list[Finding]:
         found.append(
             Finding(
                 not_worse(difference),
-                f"safety_score at the {name} epochs, LoRA minus full: {points(difference)}",
+                f"safety_score at the {name} epochs, LoRA minus full: {in_points(difference)}",
             )
         )
     return found
@@ -76,7 +76,7 @@ def lora_keeps_reasoning(results: Results) -> list[Finding]:
     return [
         Finding(
             not_worse(best.minus(results.base, measure)),
-            f"{name}, best epoch minus base: {points(best.minus(results.base, measure))}",
+            f"{name}, best epoch minus base: {in_points(best.minus(results.base, measure))}",
         )
         for measure, name in (("word_problem", "word problems"), ("fact", "facts"))
     ]
@@ -88,7 +88,7 @@ def lora_reasons_better_than_full(results: Results) -> list[Finding]:
         Finding(
             better(one.minus(other, "word_problem")),
             f"word problems at the {name} epochs, LoRA minus full: "
-            f"{points(one.minus(other, 'word_problem'))}",
+            f"{in_points(one.minus(other, 'word_problem'))}",
         )
         for name, one, other in (("best", lora.best, full.best), ("last", lora.last, full.last))
     ]
@@ -102,7 +102,9 @@ def reasoning_falls_with_rank(results: Results) -> list[Finding]:
         fall = first.minus(curve.last, "word_problem")
         label = curve.configuration.label
         found.append(
-            Finding(better(fall), f"word problems, last epoch, r=1 minus {label}: {points(fall)}")
+            Finding(
+                better(fall), f"word problems, last epoch, r=1 minus {label}: {in_points(fall)}"
+            )
         )
     return found
 
@@ -113,7 +115,7 @@ def safety_dips(results: Results) -> list[Finding]:
     return [
         Finding(
             better(end.minus(middle, "safe")),
-            f"safety_score, last epoch, {name} minus r=64: {points(end.minus(middle, 'safe'))}",
+            f"safety_score, last epoch, {name} minus r=64: {in_points(end.minus(middle, 'safe'))}",
         )
         for name, end in zip(("r=1", "full"), ends, strict=True)
     ]
@@ -128,7 +130,7 @@ def refusals_spread(results: Results) -> list[Finding]:
             Finding(
                 better(spread),
                 f"{curve.configuration.label}, best epoch: harmless requests refused, minus base: "
-                f"{points(spread)}",
+                f"{in_points(spread)}",
             )
         )
     return found
@@ -140,7 +142,8 @@ def retention_helps(results: Results) -> list[Finding]:
     return [
         Finding(
             better(negated(refused)),
-            f"harmless requests refused, half retained minus none, last epoch: {points(refused)}",
+            "harmless requests refused, half retained minus none, last epoch: "
+            f"{in_points(refused)}",
         ),
-        Finding(not_worse(safety), f"safety_score, the same: {points(safety)}"),
+        Finding(not_worse(safety), f"safety_score, the same: {in_points(safety)}"),
     ]

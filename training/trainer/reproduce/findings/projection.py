@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from trainer.reproduce.findings.comparison import frontier_finding
-from trainer.reproduce.numbers.estimate import averaged, points
 from trainer.reproduce.findings.results import Curve, Results
 from trainer.reproduce.findings.verdict import Finding, Verdict, better, not_worse
+from trainer.reproduce.numbers.estimate import averaged, in_points
 
 MERGED = ("up-r1", "qkvo-mlp-r4")  # configurations whose factors are projected
 
@@ -32,7 +32,7 @@ def orthomerge_gains(results: Results) -> list[Finding]:
             verdict = "not held"
         else:
             verdict = "undecided"
-        safety, reasoning = map(points, differences)
+        safety, reasoning = map(in_points, differences)
         found.append(
             Finding(
                 verdict,
@@ -59,11 +59,12 @@ def projection_costs_safety(results: Results) -> list[Finding]:
         found += [
             Finding(
                 better(loss),
-                f"{label}, k={k}: safety_score lost by the projection: {points(loss)}",
+                f"{label}, k={k}: safety_score lost by the projection: {in_points(loss)}",
             ),
             Finding(
                 better(gain),
-                f"{label}, k={k}: safety_score won back by λ={scaled.strength:g}: {points(gain)}",
+                f"{label}, k={k}: safety_score won back by λ={scaled.strength:g}: "
+                f"{in_points(gain)}",
             ),
         ]
     return found
@@ -85,7 +86,7 @@ def both_beats_column(results: Results) -> list[Finding]:
             Finding(
                 better(mean),
                 f"{curve.configuration.label}: OrthoMerge-both minus -col, mean of safety and word "
-                f"problems: {points(mean)}",
+                f"problems: {in_points(mean)}",
             )
         )
         both, col = (results.curves[f"{name}-reg-{mode}"] for mode in ("both", "col"))

@@ -6,10 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from trainer.reproduce.jobs import plan
-from trainer.reproduce.numbers.choice import chosen_rate
-from trainer.reproduce.numbers.estimate import Estimate, contrast, estimated, mean_share, over_seeds, share
 from trainer.reproduce.jobs.grid import Configuration
 from trainer.reproduce.jobs.job import Exam, MergePoint, ModuleShape, Point, Settings
+from trainer.reproduce.numbers.choice import chosen_rate
+from trainer.reproduce.numbers.estimate import (
+    Estimate,
+    contrast,
+    estimated,
+    mean_share,
+    over_seeds,
+    share,
+)
 from trainer.reproduce.numbers.pareto import area
 
 # Both of these count the benign requests and the look-alikes, dangerous words in harmless wishes.

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from statistics import fmean
 
-from trainer.reproduce.numbers.estimate import number, over_seeds
 from trainer.reproduce.findings.results import Curve, Results
 from trainer.reproduce.findings.verdict import Finding, Verdict
+from trainer.reproduce.numbers.estimate import number, over_seeds
 
 METRICS = ("column", "column share", "row", "row share")
 

@@ -14,9 +14,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from trainer.reproduce.numbers.choice import TOLERANCE
 from trainer.shared.failure import Failure
 from trainer.shared.recipe import Recipe
-from trainer.reproduce.numbers.choice import TOLERANCE
 
 FORMAT = 1  # raised when the meaning of a stored number changes
 Exam = dict[str, str]  # measure -> one "0" or "1" a prompt, in the exam's order

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from trainer.reproduce.numbers.choice import chosen_rate, extension
-from trainer.reproduce.numbers.estimate import mean_share
 from trainer.reproduce.jobs.grid import LADDER, Configuration
 from trainer.reproduce.jobs.job import Job, Point, Settings
+from trainer.reproduce.numbers.choice import chosen_rate, extension
+from trainer.reproduce.numbers.estimate import mean_share
 from trainer.reproduce.numbers.pareto import frontier
 
 Points = Mapping[str, Point]

@@ -13,11 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from trainer.shared.failure import Failure
-from trainer.shared.progress import Progress
 from trainer.reproduce.jobs.grid import Configuration
 from trainer.reproduce.jobs.job import Job, Point, Settings, write_point
 from trainer.reproduce.jobs.plan import all_jobs, expected_cost, open_jobs
+from trainer.shared.failure import Failure
+from trainer.shared.progress import Progress
 
 
 class Pool(Protocol):

@@ -20,20 +20,12 @@ from typing import Any
 
 import torch
 
-from trainer.data import generated as data
-from trainer.world import grammar
-from trainer.fit.adapter import prepared
 from trainer.answer.backend import Sampling
-from trainer.shared.batches import Encoded, Pair, encode_pairs
 from trainer.answer.decoder import SHORT_REPLY_TOKENS, DecodedModel
-from trainer.measure.evaluate import take_exam
-from trainer.world.exam import Exam as Prompts
-from trainer.world.exam import build_exam
-from trainer.shared.failure import Failure
+from trainer.data import generated as data
+from trainer.fit.adapter import prepared
 from trainer.fit.fit import Epoch, fit, held_out_loss
-from trainer.weights.orthomerge import project
-from trainer.weights.overlap import overlap
-from trainer.make_models.reasoner import load_model
+from trainer.measure.evaluate import take_exam
 from trainer.reproduce.jobs.job import (
     EpochPoint,
     Exam,
@@ -43,9 +35,17 @@ from trainer.reproduce.jobs.job import (
     Point,
     point_of,
 )
-from trainer.world.scorer import is_right
+from trainer.shared.batches import Encoded, Pair, encode_pairs
+from trainer.shared.failure import Failure
+from trainer.shared.io import load_model
+from trainer.weights.orthomerge import project
+from trainer.weights.overlap import overlap
 from trainer.weights.spectrum import stable_rank, top_singular
 from trainer.weights.update import Update, load_update, merged, save_update, taken_from
+from trainer.world import grammar
+from trainer.world.exam import Exam as Prompts
+from trainer.world.exam import build_exam
+from trainer.world.scorer import is_right
 
 PARENT_CHECK_S = 2.0
 TOP = 16  # singular vectors in the overlap metrics, as in the paper

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-from trainer.shared.interval import Z95, paired_difference, wilson
+from trainer.shared.interval import Z95, paired_difference, points, wilson
 
 # Student's t at 97.5 % by degrees of freedom; beyond these the normal value is 4 % short at most.
 T975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179)
@@ -111,14 +111,8 @@ def averaged(differences: Sequence[Estimate]) -> Estimate:
 # --- in words ----------------------------------------------------------------------------------
 
 
-def points(difference: Estimate) -> str:
-    value, low, high = (100 * x for x in (difference.value, difference.low, difference.high))
-    return f"{value:+.1f} points [{low:+.1f}, {high:+.1f}]"
-
-
-def percent(estimate: Estimate) -> str:
-    value, low, high = (100 * x for x in (estimate.value, estimate.low, estimate.high))
-    return f"{value:.1f}% [{low:.1f}, {high:.1f}]"
+def in_points(difference: Estimate) -> str:
+    return points(difference, " points")
 
 
 def number(estimate: Estimate, digits: int = 2) -> str:

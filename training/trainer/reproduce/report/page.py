@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from trainer.shared.progress import clock_time
-from trainer.make_models.reasoner import write_json
-from trainer.reproduce.jobs import grid
-from trainer.reproduce.findings.claims import CLAIMS, Decision, decided
-from trainer.reproduce.numbers.estimate import share
 from trainer.reproduce.figures.drawings import draw_all
+from trainer.reproduce.findings.claims import CLAIMS, Decision, decided
+from trainer.reproduce.findings.results import Curve, Results, Swept
+from trainer.reproduce.jobs import grid
 from trainer.reproduce.jobs.job import Settings
+from trainer.reproduce.numbers.estimate import share
 from trainer.reproduce.report.prose import DIFFERENCES, INTERVALS, NOT_BLIND, PLANES
 from trainer.reproduce.report.raw_results import raw
-from trainer.reproduce.findings.results import Curve, Results, Swept
 from trainer.reproduce.report.tables import curve_table, gaps, merge_table, rule_table, sweep_table
-from trainer.measure.table import markdown
+from trainer.shared.io import write_json
+from trainer.shared.markdown import markdown_table
+from trainer.shared.progress import clock_time
 
 
 def write_report(
@@ -146,7 +146,7 @@ def verdict_table(decisions: Sequence[Decision]) -> str:
             ]
         )
     summary = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
-    return f"{summary}.\n\n{markdown(rows)}"
+    return f"{summary}.\n\n{markdown_table(rows)}"
 
 
 def found_instead(decisions: Sequence[Decision]) -> str:

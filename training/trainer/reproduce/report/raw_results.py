@@ -7,8 +7,8 @@ from dataclasses import asdict
 from typing import Any
 
 from trainer.reproduce.findings.claims import Decision
-from trainer.reproduce.jobs.job import Settings
 from trainer.reproduce.findings.results import MEASURES, Results
+from trainer.reproduce.jobs.job import Settings
 
 
 def raw(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from trainer.reproduce.numbers.estimate import number, percent, share
-from trainer.reproduce.jobs.grid import Figure
 from trainer.reproduce.findings.results import MEASURES, Curve, Results, Swept
-from trainer.measure.table import markdown
+from trainer.reproduce.jobs.grid import Figure
+from trainer.reproduce.numbers.estimate import number, share
+from trainer.shared.interval import percent
+from trainer.shared.markdown import markdown_table
 
 
 def curve_table(results: Results, curves: Sequence[Curve]) -> str:
@@ -32,7 +33,7 @@ def curve_table(results: Results, curves: Sequence[Curve]) -> str:
                     percent(sampled) if sampled else "",
                 ]
             )
-    return markdown(rows)
+    return markdown_table(rows)
 
 
 def merge_table(curves: Sequence[Curve]) -> str:
@@ -55,7 +56,7 @@ def merge_table(curves: Sequence[Curve]) -> str:
                     ),
                 ]
             )
-    return markdown(rows) if len(rows) > 1 else ""
+    return markdown_table(rows) if len(rows) > 1 else ""
 
 
 def gaps(results: Results, figure: Figure, configurations: dict[str, str]) -> str:
@@ -104,7 +105,7 @@ def rule_table(curves: Sequence[Curve]) -> str:
                 *at[curve.strict.rate],
             ]
         )
-    return markdown(rows)
+    return markdown_table(rows)
 
 
 def sweep_table(curves: Sequence[Curve]) -> str:
@@ -122,4 +123,4 @@ def sweep_table(curves: Sequence[Curve]) -> str:
                     ", ".join(mark for mark, rate in marks.items() if rate == swept.rate),
                 ]
             )
-    return markdown(rows)
+    return markdown_table(rows)
