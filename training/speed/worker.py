@@ -16,7 +16,7 @@ from speed.shapes import PAD_ID, SHAPES, random_model
 from speed.workloads import Workload, real_tokens, rows_of
 from trainer.fit.adapter import prepared, trained_parameters
 from trainer.fit.fit import Hardware, fit
-from trainer.fit.prefix_cache import Place
+from trainer.fit.prefix_cache import CacheLocation
 from trainer.fit.primitive_cache import keep_few_primitives
 from trainer.shared.recipe import Dtype, Recipe
 
@@ -34,7 +34,7 @@ class Job:
     seed: int
     threads: int
     recipe: Recipe
-    prefix_cache: Place
+    prefix_cache: CacheLocation
     gradient_checkpointing: bool
 
 

@@ -9,7 +9,7 @@ import pytest
 from made_up import SETTINGS, all_points, point
 
 from trainer.reproduce.jobs.grid import CONFIGURATIONS
-from trainer.reproduce.jobs.job import read_points, write_point
+from trainer.reproduce.jobs.points import read_points, write_point
 from trainer.reproduce.jobs.runner import work_through
 from trainer.shared.failure import Failure
 

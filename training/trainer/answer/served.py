@@ -91,10 +91,10 @@ class ServedModel:
         replies: list[Reply | None] = [None] * len(tasks)
         progress = Progress(title, len(tasks), "prompts")
         with ThreadPoolExecutor(self.concurrency) as pool:
-            places = {pool.submit(self.ask, task): index for index, task in enumerate(tasks)}
+            indices = {pool.submit(self.ask, task): index for index, task in enumerate(tasks)}
             try:
-                for future in as_completed(places):
-                    replies[places[future]] = future.result()
+                for future in as_completed(indices):
+                    replies[indices[future]] = future.result()
                     progress.advance()
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)

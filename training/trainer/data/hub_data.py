@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from trainer.data.generated import read_jsonl
+from trainer.data.jsonl import read_jsonl
 from trainer.shared.batches import Pair
 from trainer.shared.failure import Failure
 

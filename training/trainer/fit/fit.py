@@ -55,7 +55,7 @@ class Hardware:
     """Where a run computes and what it may keep; nothing here changes what is learned."""
 
     cpu: bool = False
-    prefix_cache: prefix_cache.Place = "memory"
+    prefix_cache: prefix_cache.CacheLocation = "memory"
     cache_bytes: int = 4 << 30
     gradient_checkpointing: bool = False
 

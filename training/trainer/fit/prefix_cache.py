@@ -17,8 +17,8 @@ from trainer.fit.completion_loss import CompletionLoss
 from trainer.shared.batches import Encoded, collate
 from trainer.shared.progress import Progress
 
-Place = Literal["memory", "disk", "off"]
-PLACES: tuple[Place, ...] = get_args(Place)
+CacheLocation = Literal["memory", "disk", "off"]
+CACHE_LOCATIONS: tuple[CacheLocation, ...] = get_args(CacheLocation)
 TOKENS_AT_ONCE = 4096
 SHORTEST = 0.8  # of the longest example in a batch: few tokens of padding are computed
 

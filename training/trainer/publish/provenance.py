@@ -14,6 +14,7 @@ from trainer.weights.base_digest import base_digest
 SOURCES = "training"  # changes elsewhere (another adapter just written) train nothing differently
 GIT_TIMEOUT_S = 20
 CHANGED = "+changes"
+OUTSIDE_GIT = "outside git"  # where a file must hold a text
 
 
 def provenance(

@@ -116,11 +116,11 @@ def last_outputs(
 
 
 def random_like(bases: Bases, seed: int) -> dict[torch.nn.Module, Tensor]:
-    """As many random directions in each place."""
+    """As many random directions in each module."""
     generator = torch.Generator().manual_seed(seed)
     return {
-        place: basis(torch.randn(q.shape, generator=generator).to(q.device))
-        for place, q in bases.items()
+        module: basis(torch.randn(q.shape, generator=generator).to(q.device))
+        for module, q in bases.items()
     }
 
 
@@ -155,11 +155,11 @@ def ablated(bases: Bases) -> Iterator[None]:
         return hook
 
     with ExitStack() as stack:
-        for place, q in bases.items():
-            is_norm = not list(place.children())
+        for module, q in bases.items():
+            is_norm = not list(module.children())
             if is_norm:
-                handle = place.register_forward_pre_hook(before(q))
+                handle = module.register_forward_pre_hook(before(q))
             else:
-                handle = place.register_forward_hook(after(q))
+                handle = module.register_forward_hook(after(q))
             stack.callback(handle.remove)
         yield

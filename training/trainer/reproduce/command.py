@@ -21,10 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from trainer.flags import fraction, names, positive
+from trainer.publish.provenance import commit
 from trainer.reproduce.findings.results import gathered
 from trainer.reproduce.jobs import grid
-from trainer.reproduce.jobs.job import Settings, read_points
+from trainer.reproduce.jobs.job import Settings
 from trainer.reproduce.jobs.plan import all_jobs, open_jobs
+from trainer.reproduce.jobs.points import FILE, read_points
 from trainer.reproduce.jobs.runner import process_pool, work_through
 from trainer.reproduce.numbers.choice import TOLERANCE
 from trainer.shared.failure import Failure
@@ -60,6 +62,7 @@ class Session:
     workers: int
     jobs: int  # done in it
     seconds: float
+    commit: str | None  # of the trainer's sources
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -136,17 +139,18 @@ def reproduce(options: ReproduceOptions) -> None:
     figures = grid.chosen_figures(options.figures)
     configurations = grid.chosen_configurations(figures)
     settings = settings_of(options)
-    folder = options.output / "points"
-    points = {} if options.fresh else read_points(folder)
+    points = {} if options.fresh else read_points(options.output)
     known = len(points)
     started = time.monotonic()
     if not options.report_only and open_jobs(configurations, settings, points):
-        from trainer.reproduce.jobs.worker import Place
+        from trainer.reproduce.jobs.worker import WorkerContext
 
         name = logical_name(options.model)
-        with process_pool(options.workers, Place(options.model, name, options.work)) as pool:
+        with process_pool(
+            options.workers, WorkerContext(options.model, name, options.work)
+        ) as pool:
             points = work_through(
-                configurations, settings, points, folder, pool, workers=options.workers
+                configurations, settings, points, options.output, pool, workers=options.workers
             )
         session = Session(
             command=options.command,
@@ -155,6 +159,7 @@ def reproduce(options: ReproduceOptions) -> None:
             workers=options.workers,
             jobs=len(points) - known,
             seconds=round(time.monotonic() - started, 1),
+            commit=commit(),
         )
         add_session(options.output, session, fresh=options.fresh)
     if not any(job.kind == "base" and job.key in points for job in all_jobs(
@@ -162,7 +167,7 @@ def reproduce(options: ReproduceOptions) -> None:
     )):  # fmt: skip
         raise Failure(
             f"--report-only needs the points of an earlier run with the same settings; got "
-            f"{str(folder)!r}, which has none of them; leave the flag out"
+            f"{str(options.output / FILE)!r}, which has none of them; leave the flag out"
         )
     results = gathered(configurations, settings, points)
     path = write_report(
@@ -171,7 +176,10 @@ def reproduce(options: ReproduceOptions) -> None:
         figures,
         settings,
         sessions=sessions_of(options.output),
-        facts={"model": logical_name(options.model), "versions": versions()},
+        facts={
+            "model": logical_name(options.model),
+            "versions": versions() if len(points) > known else versions_of(options.output),
+        },
         is_quick=options.quick,
     )
     print(f"saved {path}", file=sys.stderr)
@@ -200,6 +208,12 @@ def sessions_of(folder: Path) -> list[dict[str, Any]]:
         raise Failure(
             f"{path} must be JSON; got {error.msg} in line {error.lineno}; delete it and run again"
         ) from error
+
+
+def versions_of(folder: Path) -> dict[str, str]:
+    """Of the packages that measured the points: a report alone keeps those of the last run."""
+    path = folder / "results.json"
+    return read_json(path)["versions"] if path.is_file() else versions()
 
 
 def add_session(folder: Path, session: Session, *, fresh: bool) -> None:

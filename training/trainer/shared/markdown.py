@@ -9,6 +9,8 @@ WIDTH = 100
 ITEM = re.compile(r"(\s*)([-*+]|\d+[.)])\s+")
 # A line that begins with one of these would no longer be the paragraph's next line.
 BLOCK_MARK = re.compile(r"[-+*]|[-=]+|#{1,6}|>.*|\|.*|\d+[.)]|```.*|~~~.*")
+SHORT_CODE = re.compile(r"`[^`]{1,40}`")  # stays on one line
+NO_BREAK = "\0"
 VERBATIM = re.compile(r" {0,3}(#{1,6} |\||<!--|---$)")
 
 
@@ -24,14 +26,15 @@ def markdown_table(cells: Sequence[Sequence[str]]) -> str:
 
 
 def command_block(command: str, width: int = WIDTH) -> str:
-    """A shell command as an indented block; a long one goes on after a backslash."""
-    lines = [" " * 4]
-    for word in re.split(r" (?=--?\w)", command):
-        if len(lines[-1]) > 4 and len(lines[-1]) + len(word) + len("  \\") > width:
+    """A shell command as fenced code; a long one goes on after a backslash, at its flags."""
+    lines = [""]
+    for word in re.split(r" (?=--\w)", command):
+        if lines[-1] and len(lines[-1]) + len(word) + len("  \\") > width:
             lines[-1] += " \\"
-            lines.append(" " * 6)
-        lines[-1] += word if lines[-1].isspace() else f" {word}"
-    return "\n".join(lines)
+            lines.append(f"  {word}")
+        else:
+            lines[-1] += f" {word}" if lines[-1] else word
+    return "\n".join(["```sh", *lines, "```"])
 
 
 def wrapped(text: str, width: int = WIDTH) -> str:
@@ -85,16 +88,17 @@ def filled(paragraph: Sequence[str], width: int) -> list[str]:
     margin = first[0] if first else re.match(r"\s*", paragraph[0])[0]
     indent = " " * len(margin)
     hard_break = "  " if paragraph[-1].endswith("  ") else ""
-    words = " ".join(line.strip() for line in paragraph)[len(margin.lstrip()) :].split()
+    text = " ".join(line.strip() for line in paragraph)[len(margin.lstrip()) :]
+    words = SHORT_CODE.sub(lambda found: found[0].replace(" ", NO_BREAK), text).split(" ")
     lines = [margin]
-    for word in joined(words):
+    for word in joined([word for word in words if word]):
         is_fresh = len(lines[-1]) <= len(margin)
         if not is_fresh and len(lines[-1]) + 1 + len(word) > width - len(hard_break):
             lines.append(indent)
             is_fresh = True
         lines[-1] += word if is_fresh else f" {word}"
     lines[-1] += hard_break
-    return lines
+    return [line.replace(NO_BREAK, " ") for line in lines]
 
 
 def joined(words: Sequence[str]) -> list[str]:

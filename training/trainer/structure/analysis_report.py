@@ -8,7 +8,7 @@ from typing import Any
 
 from trainer.shared.figure import COLORS, MARKERS, bars, legend_below, new_figure, save
 from trainer.shared.io import write_json
-from trainer.shared.markdown import markdown_table
+from trainer.shared.markdown import command_block, markdown_table, wrapped
 from trainer.shared.recipe import MODULES
 from trainer.weights.overlap import METRICS, Row, chance
 
@@ -130,9 +130,9 @@ def write_report(
     """Writes all of it into `folder`; returns the page."""
     k = about["k"]
     write_json(folder / result_name, about | {"weights": list(records)})
-    page = f"""# Updates of {about["base_model"]}
+    page = wrapped(f"""# Updates of {about["base_model"]}
 
-    {about["command"]}
+{command_block(about["command"])}
 
 ## Overlap with the base's weights
 
@@ -148,7 +148,7 @@ weight. `random`: root mean square for an update of random directions, the level
 {rank_table(rows)}
 
 ![stable rank](stable-rank.png)
-"""
+""")
     (folder / "analysis.md").write_text(page, encoding="utf-8")
     draw_stable_rank(rows, folder / "stable-rank")
     draw_overlap(rows, k, folder / "overlap")

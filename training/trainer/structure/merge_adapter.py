@@ -88,8 +88,8 @@ def needed_bytes(base: TensorStore, dtype: torch.dtype | None) -> int:
 
 
 def check_room(folder: Path, needed: int) -> None:
-    place = next(path for path in folder.resolve().parents if path.exists())
-    free = shutil.disk_usage(place).free
+    existing = next(path for path in folder.resolve().parents if path.exists())
+    free = shutil.disk_usage(existing).free
     if free < needed:
         raise Failure(
             f"the merged checkpoint needs {needed / 1e9:.1f} GB of disk; {free / 1e9:.1f} GB are "

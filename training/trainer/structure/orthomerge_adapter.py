@@ -19,7 +19,7 @@ from trainer.publish.publish import check_output
 from trainer.shared.device import check_device
 from trainer.shared.failure import Failure
 from trainer.shared.io import write_json
-from trainer.shared.markdown import markdown_table
+from trainer.shared.markdown import command_block, markdown_table, wrapped
 from trainer.shared.progress import Progress
 from trainer.shared.repository import logical_name
 from trainer.shared.versions import versions
@@ -180,7 +180,7 @@ def manifest_of(
 
 def card(options: OrthoOptions, manifest: dict[str, Any], table: str) -> str:
     facts = manifest["orthomerge"]
-    return f"""---
+    return wrapped(f"""---
 library_name: peft
 base_model: {manifest["base_model"]}
 ---
@@ -193,10 +193,10 @@ Made from `{facts["source"]}` (digest {facts["source_digest"][:12]}…) without 
 leaves the {facts["k"]} largest singular directions of each weight. Rank and modules are the
 source's. Not examined yet: the source's results do not hold for it, nor need its strength.
 
-    {options.command}
+{command_block(options.command)}
 
 Overlap with the base's weights, U and V their {NUM_VECTORS} largest singular vectors; the columns
 compare widths k, the adapter holds k={facts["k"]}:
 
 {table}
-"""
+""")

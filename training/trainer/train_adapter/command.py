@@ -18,7 +18,7 @@ RECIPE_FLAGS = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     from trainer.data.generated import STYLES
-    from trainer.fit.prefix_cache import PLACES
+    from trainer.fit.prefix_cache import CACHE_LOCATIONS
     from trainer.shared.recipe import DTYPES, MODES, MODULES, REGS
 
     add = parser.add_argument
@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=1)
     add("--resume", action="store_true", help="go on from the last whole checkpoint")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    add("--prefix-cache", choices=PLACES, default="memory",
+    add("--prefix-cache", choices=CACHE_LOCATIONS, default="memory",
         help="keep the output of the layers below the adapter across epochs")  # fmt: skip
     add("--prefix-cache-size", type=byte_count, default=4 << 30, help="at most, such as 4GiB")
     add("--gradient-checkpointing", action=argparse.BooleanOptionalAction)

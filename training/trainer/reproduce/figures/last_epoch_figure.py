@@ -29,7 +29,7 @@ def along(
         aside = APART * (index - (len(measures) - 1) / 2)
         look = list(LABELS).index(measure)
         axes.errorbar(
-            [place + aside for place in range(len(names))],
+            [position + aside for position in range(len(names))],
             [e.value for e in found],
             yerr=both_whiskers(found),
             marker=MARKERS[look],

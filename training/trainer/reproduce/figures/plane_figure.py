@@ -27,7 +27,7 @@ FULL = (-0.03, 1.03)
 # A frame: around the best epochs, its width at least, its end.
 MARGIN, LEAST, EDGE = 0.05, 0.2, 1.01
 
-Place = tuple[Estimate, Estimate]
+EstimatedPoint = tuple[Estimate, Estimate]
 Span = tuple[float, float]
 
 
@@ -38,7 +38,7 @@ class Series:
     label: str
     stages: tuple[tuple[str, Stage], ...]  # short text beside the point, stage
 
-    def places(self, measure: str) -> list[Place]:
+    def points(self, measure: str) -> list[EstimatedPoint]:
         return [(stage.estimate("safe"), stage.estimate(measure)) for _, stage in self.stages]
 
 
@@ -76,13 +76,13 @@ def merges_of(name: str) -> Callable[[Results, Sequence[Curve]], Drawing | None]
 def plane_drawing(results: Results, series: Sequence[Series]) -> Drawing:
     drawing, rows = new_figure(2, len(PANELS), panel=(4.6, 3.6))
     for (measure, title), whole, corner in zip(PANELS, *rows, strict=True):
-        places = [entry.places(measure) for entry in series]
+        points = [entry.points(measure) for entry in series]
         base = results.base.mean(measure)
-        across, up = frame_of(places, base)
+        across, up = frame_of(points, base)
         for axes in (whole, corner):
             axes.axhline(base, color="black", linewidth=1, linestyle=":", label="base")
             for index, entry in enumerate(series):
-                draw_series(axes, entry, places[index], index, has_names=axes is corner)
+                draw_series(axes, entry, points[index], index, has_names=axes is corner)
             axes.set_xlabel("safety_score")
         whole.set(title=title, xlim=FULL, ylim=FULL)
         size = (across[1] - across[0], up[1] - up[0])
@@ -96,10 +96,10 @@ def plane_drawing(results: Results, series: Sequence[Series]) -> Drawing:
     return drawing
 
 
-def frame_of(places: Sequence[Sequence[Place]], base: float) -> tuple[Span, Span]:
+def frame_of(points: Sequence[Sequence[EstimatedPoint]], base: float) -> tuple[Span, Span]:
     """Spans of the two shares that hold the best place of each series by their mean, and what the
     base can do."""
-    best = [max(found, key=lambda place: place[0].value + place[1].value) for found in places]
+    best = [max(found, key=lambda point: point[0].value + point[1].value) for found in points]
     return span([x.value for x, _ in best]), span([base, *(y.value for _, y in best)])
 
 
@@ -109,14 +109,14 @@ def span(values: Sequence[float]) -> Span:
 
 
 def draw_series(
-    axes: Axes, entry: Series, places: Sequence[Place], index: int, *, has_names: bool
+    axes: Axes, entry: Series, points: Sequence[EstimatedPoint], index: int, *, has_names: bool
 ) -> None:
     color, marker = COLORS[index % len(COLORS)], MARKERS[index % len(MARKERS)]
     # Past the colours a series is told by an open marker and a dashed line.
     is_open = index >= len(COLORS)
     fill = "white" if is_open else color
-    best = frontier([(x.value, y.value) for x, y in places])
-    for number, (x, y) in enumerate(places):
+    best = frontier([(x.value, y.value) for x, y in points])
+    for number, (x, y) in enumerate(points):
         alpha = 1.0 if number in best else 0.25
         axes.errorbar(
             *(x.value, y.value),
@@ -139,8 +139,8 @@ def draw_series(
                 annotation_clip=True,
             )
     axes.plot(
-        [places[i][0].value for i in best],
-        [places[i][1].value for i in best],
+        [points[i][0].value for i in best],
+        [points[i][1].value for i in best],
         marker=marker,
         markerfacecolor=fill,
         color=color,

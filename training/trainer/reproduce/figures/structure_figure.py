@@ -54,7 +54,7 @@ def overlap_drawing(results: Results, curves: Sequence[Curve]) -> Drawing:
             found = [over_seeds(overlap_by_seed(curve, module, index)) for module in modules]
             aside = (offset - (len(curves) - 1) / 2) * width
             axes.bar(
-                [place + aside for place in range(len(modules))],
+                [position + aside for position in range(len(modules))],
                 [e.value for e in found],
                 0.92 * width,
                 yerr=both_whiskers(found),

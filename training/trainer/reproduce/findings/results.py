@@ -62,8 +62,8 @@ class Stage:
         """Mean of safety and reasoning."""
         return (self.mean("safe") + self.mean("word_problem")) / 2
 
-    def places(self, measure: str = "word_problem") -> list[tuple[float, float]]:
-        """Per seed, the place in the (safety, measure) plane."""
+    def plane_points(self, measure: str = "word_problem") -> list[tuple[float, float]]:
+        """Per seed, the point in the (safety, measure) plane."""
         return [(share(exam["safe"]), share(bits_of(exam, measure))) for exam in self.exams]
 
 
@@ -120,8 +120,8 @@ class Curve:
 
     def areas(self, measure: str = "word_problem") -> list[float]:
         """Per seed, the share of the plane that the epochs' frontier dominates."""
-        by_seed = zip(*(stage.places(measure) for stage in self.stages.values()), strict=True)
-        return [area(places) for places in by_seed]
+        by_seed = zip(*(stage.plane_points(measure) for stage in self.stages.values()), strict=True)
+        return [area(points) for points in by_seed]
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """A job is one training run with what is measured of it; a point is a finished job.
 
-A point's file is named by a digest of all that decides its numbers, so a later run takes it exactly
-when it would have measured the same.
+A point's key is a digest of all that decides its numbers, so a later run takes it exactly when it
+would have measured the same.
 """
 
 from __future__ import annotations
@@ -9,13 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
 
 from trainer.reproduce.numbers.choice import TOLERANCE
-from trainer.shared.failure import Failure
 from trainer.shared.recipe import Recipe
 
 FORMAT = 1  # raised when the meaning of a stored number changes
@@ -144,46 +142,6 @@ def point_of(job: Job, **found: Any) -> Point:
 def plain(value: Any) -> Any:
     """As it reads after a trip through JSON."""
     return json.loads(json.dumps(value))
-
-
-def write_point(point: Point, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{point.kind}-{point.configuration}-{point.key}.json"
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(asdict(point), separators=(",", ":")) + "\n", encoding="utf-8")
-    partial.replace(path)
-
-
-def read_points(folder: Path) -> dict[str, Point]:
-    """Key -> point. A file that is no point is named, not skipped."""
-    points = {}
-    for path in sorted(folder.glob("*.json")):
-        try:
-            point = parse_point(json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, TypeError, KeyError) as error:
-            raise Failure(
-                f"a point must be a JSON file written by reproduce; got {path.name} ({error}); "
-                "delete it and run again"
-            ) from error
-        points[point.key] = point
-    return points
-
-
-def parse_point(value: dict[str, Any]) -> Point:
-    unknown = set(value) - {entry.name for entry in fields(Point)}
-    if unknown:
-        raise ValueError(f"unknown fields {sorted(unknown)}")
-    found = dict(value)
-    found["epochs"] = tuple(EpochPoint(**epoch) for epoch in value["epochs"])
-    found["merges"] = tuple(
-        MergePoint(**(merge | {"overlap": tuple(merge["overlap"])})) for merge in value["merges"]
-    )
-    found["structure"] = tuple(
-        ModuleShape(**(shape | {"overlap": tuple(shape["overlap"])}))
-        for shape in value["structure"]
-    )
-    found["samples"] = tuple(value["samples"])
-    return Point(**found)
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from trainer.reproduce.jobs.grid import Configuration
-from trainer.reproduce.jobs.job import Job, Point, Settings, write_point
+from trainer.reproduce.jobs.job import Job, Point, Settings
 from trainer.reproduce.jobs.plan import all_jobs, expected_cost, open_jobs
+from trainer.reproduce.jobs.points import write_point
 from trainer.shared.failure import Failure
 from trainer.shared.progress import Progress
 
@@ -81,7 +82,7 @@ class ProcessPool:
 
 
 @contextmanager
-def process_pool(workers: int, place: Any) -> Iterator[ProcessPool]:
+def process_pool(workers: int, context: Any) -> Iterator[ProcessPool]:
     """Fresh interpreters, so that no thread or lock of this process is inherited."""
     from trainer.reproduce.jobs.worker import run_job, start_worker
 
@@ -89,7 +90,7 @@ def process_pool(workers: int, place: Any) -> Iterator[ProcessPool]:
         workers,
         mp_context=multiprocessing.get_context("spawn"),
         initializer=start_worker,
-        initargs=(place,),
+        initargs=(context,),
     )
     try:
         yield ProcessPool(executor, run_job)

@@ -52,7 +52,7 @@ TOP = 16  # singular vectors in the overlap metrics, as in the paper
 
 
 @dataclass(frozen=True)
-class Place:
+class WorkerContext:
     """Where a worker finds the base and keeps weights for the sampling jobs."""
 
     model: Path
@@ -60,12 +60,12 @@ class Place:
     weights: Path
 
 
-_place: Place | None = None
+_context: WorkerContext | None = None
 
 
-def start_worker(place: Place) -> None:
-    global _place
-    _place = place
+def start_worker(context: WorkerContext) -> None:
+    global _context
+    _context = context
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the runner ends its workers
     sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     torch.set_num_threads(1)
@@ -80,7 +80,7 @@ def end_with(parent: int) -> None:
 
 
 def run_job(job: Job) -> Point:
-    if _place is None:
+    if _context is None:
         raise RuntimeError("start_worker was not called in this process")
     started = time.monotonic()
     if job.kind == "base":
@@ -97,7 +97,7 @@ def run_job(job: Job) -> Point:
 
 @cache
 def base() -> tuple[torch.nn.Module, Any, dict[str, torch.Tensor]]:
-    model, tokenizer = load_model(_place.model)
+    model, tokenizer = load_model(_context.model)
     state = {name: tensor.detach() for name, tensor in model.state_dict().items()}
     return model.eval(), tokenizer, state
 
@@ -193,7 +193,7 @@ def trained_point(job: Job) -> Point:
 
 def train(job: Job, after_epoch: Any) -> Update:
     model, tokenizer, _ = base()
-    ready = prepared(copy.deepcopy(model), job.recipe, _place.model_name, job.seed)
+    ready = prepared(copy.deepcopy(model), job.recipe, _context.model_name, job.seed)
     fit(
         ready,
         training_rows(job),
@@ -206,7 +206,7 @@ def train(job: Job, after_epoch: Any) -> Update:
 
 
 def weights_path(job: Job, epoch: int) -> Path:
-    return _place.weights / f"{job.training_key}-epoch-{epoch:02d}.safetensors"
+    return _context.weights / f"{job.training_key}-epoch-{epoch:02d}.safetensors"
 
 
 # --- measuring ---------------------------------------------------------------------------------

@@ -35,9 +35,9 @@ def extension(
         return None
     chosen = chosen_rate(losses, tolerance)
     if chosen == min(planned):
-        place = ladder.index(chosen) - 1
+        index = ladder.index(chosen) - 1
     elif chosen == max(planned):
-        place = ladder.index(chosen) + 1
+        index = ladder.index(chosen) + 1
     else:
         return None
-    return ladder[place] if 0 <= place < len(ladder) else None
+    return ladder[index] if 0 <= index < len(ladder) else None

@@ -6,17 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from trainer.publish.provenance import commit_words
 from trainer.reproduce.figures.drawings import draw_all
 from trainer.reproduce.findings.claims import CLAIMS, Decision, decided
 from trainer.reproduce.findings.results import Curve, Results, Swept
 from trainer.reproduce.jobs import grid
 from trainer.reproduce.jobs.job import Settings
 from trainer.reproduce.numbers.estimate import share
+from trainer.reproduce.report.answers import answers, figure_word
 from trainer.reproduce.report.prose import DIFFERENCES, INTERVALS, NOT_BLIND, PLANES
 from trainer.reproduce.report.raw_results import raw
 from trainer.reproduce.report.tables import curve_table, gaps, merge_table, rule_table, sweep_table
 from trainer.shared.io import write_json
-from trainer.shared.markdown import markdown_table
+from trainer.shared.markdown import markdown_table, wrapped
 from trainer.shared.progress import clock_time
 
 
@@ -59,6 +61,7 @@ def page(
             "A rehearsal: fewer figures, rates, seeds, epochs and prompts than the full report. "
             "Its intervals are wide; read the full report for findings."
         )
+    parts.append(answers(results, figures, settings, decisions, drawn))
     parts += ["## Claims", verdict_table(decisions), INTERVALS]
     parts += [found_instead(decisions)]
     parts += ["## What is different from the paper", DIFFERENCES, PLANES]
@@ -72,7 +75,7 @@ def page(
             parts.append(merge_table(curves))
     parts += ["## Learning rates", *rates_section(results, settings, drawn)]
     parts += ["## How it was made", made(results, settings, sessions, facts)]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return wrapped("\n\n".join(part for part in parts if part) + "\n")
 
 
 def rates_section(results: Results, settings: Settings, drawn: dict[str, list[str]]) -> list[str]:
@@ -127,10 +130,6 @@ def figure_title(figure: grid.Figure) -> str:
     return f"Our own figure: {figure.title}"
 
 
-def figure_word(name: str) -> str:
-    return f"Figure {name[3:]}" if name.startswith("fig") else "ours"
-
-
 def verdict_table(decisions: Sequence[Decision]) -> str:
     counts = {
         verdict: sum(d.verdict == verdict for d in decisions)
@@ -168,6 +167,12 @@ def found_instead(decisions: Sequence[Decision]) -> str:
     return "\n\n".join(blocks)
 
 
+def commit_of(session: dict[str, Any]) -> str:
+    if "commit" not in session:
+        return "its commit was not recorded"
+    return f"commit {commit_words(session['commit'], 12)}"
+
+
 def made(
     results: Results,
     settings: Settings,
@@ -193,12 +198,12 @@ def made(
         lines.append(
             f"- {session['date']}: `{session['command']}`, {session['jobs']} jobs in "
             f"{clock_time(session['seconds'])} with {session['workers']} workers on "
-            f"{session['machine']}."
+            f"{session['machine']}; {commit_of(session)}."
         )
     total = sum(curve.seconds for curve in results.curves.values())
     lines.append(
         f"- All jobs of this report together: {total:,.0f} seconds of one process. Points that are "
         "there are not measured again; `--fresh` does."
     )
-    lines.append("- Raw numbers: `results.json`, and every run with its answers in `points/`.")
+    lines.append("- Raw numbers: `results.json`, and every run with its answers in `points.jsonl`.")
     return "\n".join(lines)
