@@ -59,6 +59,7 @@ class FakeServer(BaseHTTPRequestHandler):
         self.send_response(status)
         for name, value in (headers or {}).items():
             self.send_header(name, value)
+        self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
@@ -109,3 +110,48 @@ def test_no_server_and_no_address_end_in_one_line(tmp_path, capsys):
     assert "start it with `npm start`" in capsys.readouterr().err
     with pytest.raises(Failure, match="--against must be a server's address"):
         Server("localhost:8000")
+
+
+class Refusing(BaseHTTPRequestHandler):
+    """Answers every request with the status and text it is made with."""
+
+    status, text, content_type = (
+        401,
+        '{"error": {"message": "a key is needed"}}',
+        "application/json",
+    )
+
+    def do_GET(self):
+        data = self.text.encode()
+        self.send_response(self.status)
+        self.send_header("content-type", self.content_type)
+        self.send_header("content-length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.parametrize(
+    "kind, message",
+    [
+        ({}, r"answer /v1/adapters; got status 401.*a key is needed.*--api-key"),
+        ({"status": 500}, r"got status 500.*read the server's log"),
+        (
+            {"status": 200, "text": "<p>", "content_type": "text/html"},
+            "list of adapters; got '<p>'",
+        ),
+    ],
+    ids=["no key", "a fault", "another server"],
+)
+def test_a_server_that_refuses_is_quoted_with_what_to_do(kind, message):
+    with ThreadingHTTPServer(("127.0.0.1", 0), type("Kind", (Refusing,), kind)) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            with pytest.raises(Failure, match=message):
+                Server(f"http://127.0.0.1:{server.server_port}").adapters()
+        finally:
+            server.shutdown()
+            thread.join(timeout=5)

@@ -1,23 +1,29 @@
-"""The backend that asks a running server as any OpenAI client would: greedy, seeded."""
+"""The backend that asks a running server with the OpenAI client: greedy, seeded."""
 
 from __future__ import annotations
 
-import json
-import time
-import urllib.error
-import urllib.parse
-import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from typing import Any
+from typing import Any, TypeVar
+
+import openai
 
 from trainer.shared.failure import Failure
 from trainer.shared.progress import Progress
 from trainer.world.grammar import Reply, Task
 
 TIMEOUT_S = 120.0
-MAX_TRIES = 8  # of a request that the server turns away because it is busy (429, 503)
+MAX_RETRIES = 7  # of a request that the server turns away because it is busy (429, 503)
 MAX_TOKENS = 320
+NO_KEY = "none"  # the client insists on one; a server without keys does not look at it
+REMEDIES = {
+    401: "pass its key with --api-key",
+    403: "pass a key that may do this with --api-key",
+    404: "check --against and --adapters",
+    429: "ask less at once with --concurrency",
+    503: "wait until it is ready, or ask less at once with --concurrency",
+}
+Answer = TypeVar("Answer")
 
 
 class Server:
@@ -30,37 +36,53 @@ class Server:
                 f"--against must be a server's address; got {url!r}; "
                 "start one with `npm start` and pass http://127.0.0.1:8000"
             )
-        self.headers = {"content-type": "application/json"}
-        if api_key:
-            self.headers["authorization"] = f"Bearer {api_key}"
+        self.client = openai.OpenAI(
+            base_url=f"{self.url}/v1",
+            api_key=api_key or NO_KEY,
+            timeout=TIMEOUT_S,
+            max_retries=MAX_RETRIES,
+        )
+        # A server that is not there is told of at once.
+        self.first_call = self.client.with_options(max_retries=0)
 
-    def call(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        data = None if body is None else json.dumps(body).encode()
-        for attempt in range(MAX_TRIES):
-            request = urllib.request.Request(self.url + path, data=data, headers=self.headers)
-            try:
-                with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
-                    return json.load(response)
-            except urllib.error.HTTPError as error:
-                text = error.read().decode(errors="replace")[:300]
-                if error.code not in (429, 503) or attempt == MAX_TRIES - 1:
-                    raise Failure(f"the server answered {error.code} to {path}: {text}") from error
-                time.sleep(retry_delay_s(error.headers.get("retry-after"), attempt))
-            except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-                raise Failure(
-                    f"a server must answer at {self.url}; got {error}; start it with `npm start`"
-                ) from error
-        raise AssertionError("unreachable: the last attempt returns or raises")
+    def call(self, path: str, send: Callable[[], Answer]) -> Answer:
+        try:
+            return send()
+        except openai.APIStatusError as error:
+            status, text = error.status_code, error.response.text[:300]
+            remedy = REMEDIES.get(status, "read the server's log")
+            raise Failure(
+                f"the server must answer {path}; got status {status}: {text}; {remedy}"
+            ) from error
+        except openai.APIConnectionError as error:
+            reason = error.__cause__ or error
+            raise Failure(
+                f"a server must answer at {self.url}; got {reason}; start it with `npm start`"
+            ) from error
 
     def adapters(self) -> list[str]:
-        return [entry["id"] for entry in self.call("/v1/adapters")["data"]]
+        # Not an OpenAI route, so the client has no method for it.
+        answer = self.call(
+            "/v1/adapters",
+            lambda: self.first_call.get("/adapters", cast_to=object),
+        )
+        if not isinstance(answer, dict) or "data" not in answer:
+            raise Failure(
+                f"{self.url}/v1/adapters must be dutyfree's list of adapters; got "
+                f"{str(answer)[:80]!r}; check --against"
+            )
+        return [entry["id"] for entry in answer["data"]]
 
     def model(self) -> str:
-        return self.call("/v1/models")["data"][0]["id"]
+        return self.call("/v1/models", self.first_call.models.list).data[0].id
 
-
-def retry_delay_s(header: str | None, attempt: int) -> float:
-    return float(header) if header and header.isdigit() else min(8.0, 0.25 * 2**attempt)
+    def chat(self, *, adapter: str, **body: Any) -> Any:
+        """The message that answers."""
+        completion = self.call(
+            "/v1/chat/completions",
+            lambda: self.client.chat.completions.create(**body, extra_query={"adapter": adapter}),
+        )
+        return completion.choices[0].message
 
 
 class ServedModel:
@@ -73,19 +95,17 @@ class ServedModel:
         self.concurrency, self.seed = concurrency, seed
 
     def ask(self, task: Task) -> Reply:
-        answer = self.server.call(
-            f"/v1/chat/completions?adapter={urllib.parse.quote(self.adapter)}",
-            {
-                "model": self.model,
-                "messages": task.messages,
-                "temperature": 0,
-                "max_tokens": MAX_TOKENS,
-                "seed": self.seed,
-            },
+        message = self.server.chat(
+            adapter=self.adapter,
+            model=self.model,
+            messages=task.messages,
+            temperature=0,
+            max_tokens=MAX_TOKENS,
+            seed=self.seed,
         )
-        message = answer["choices"][0]["message"]
-        thought = message.get("reasoning_content") or message.get("reasoning") or ""
-        return Reply(thought.strip(), (message.get("content") or "").strip())
+        more = message.model_extra or {}
+        thought = more.get("reasoning_content") or more.get("reasoning") or ""
+        return Reply(thought.strip(), (message.content or "").strip())
 
     def answer(self, tasks: Sequence[Task], title: str = "asking") -> list[Reply]:
         replies: list[Reply | None] = [None] * len(tasks)
