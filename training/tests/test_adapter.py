@@ -10,13 +10,6 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from trainer.cli import main
-from trainer.make_models.reasoner import save_reasoner
-
-
-@pytest.fixture
-def base(tmp_path, model, tokenizer):
-    save_reasoner(model, tokenizer, tmp_path / "base")
-    return tmp_path / "base"
 
 
 @pytest.fixture

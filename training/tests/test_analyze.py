@@ -17,12 +17,6 @@ UP = "model.layers.2.mlp.up_proj.weight"
 
 
 @pytest.fixture
-def base(tmp_path, model, tokenizer):
-    save_reasoner(model, tokenizer, tmp_path / "base")
-    return tmp_path / "base"
-
-
-@pytest.fixture
 def tuned(tmp_path, base, model, tokenizer):
     """Two weights of layer 2 differ from the base, one of them by a known matrix of rank 3."""
     save_reasoner(model, tokenizer, tmp_path / "tuned")

@@ -11,13 +11,9 @@ from trainer.shared.io import load_model
 from trainer.world import grammar
 from trainer.world.exam import build_exam
 
+pytestmark = pytest.mark.usefixtures("short_replies")
+
 MODEL = Path(__file__).resolve().parents[2] / "models" / "tiny-reasoner"
-
-
-@pytest.fixture(autouse=True)
-def short_replies(monkeypatch):
-    """What is asked here shows in the first tokens."""
-    monkeypatch.setattr("trainer.answer.backend.MAX_NEW_TOKENS", 32)
 
 
 @pytest.fixture(scope="module")

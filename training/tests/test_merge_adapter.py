@@ -10,14 +10,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from trainer.cli import main
-from trainer.make_models.reasoner import save_reasoner
 from trainer.structure import merge_adapter
-
-
-@pytest.fixture
-def base(tmp_path, model, tokenizer):
-    save_reasoner(model, tokenizer, tmp_path / "base")
-    return tmp_path / "base"
 
 
 def merge(adapter, base, output, *more):

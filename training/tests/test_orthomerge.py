@@ -11,7 +11,6 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from trainer.cli import main
-from trainer.make_models.reasoner import save_reasoner
 from trainer.shared import whole_folder
 from trainer.weights.base_digest import base_digest
 from trainer.weights.lora_folder import adapter_digest, canonical, read_lora
@@ -23,12 +22,6 @@ from trainer.weights.tensor_store import TensorStore
 
 def random(*shape, seed):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-@pytest.fixture
-def base(tmp_path, model, tokenizer):
-    save_reasoner(model, tokenizer, tmp_path / "base")
-    return tmp_path / "base"
 
 
 @pytest.fixture

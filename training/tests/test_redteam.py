@@ -24,14 +24,10 @@ from trainer.redteam.run import load_adapted
 from trainer.shared.interval import wilson
 from trainer.world.exam import build_exam
 
+pytestmark = pytest.mark.usefixtures("short_replies")
+
 ROOT = Path(__file__).resolve().parents[2]
 MODEL, ADAPTER = ROOT / "models" / "tiny-reasoner", ROOT / "adapters" / "safety-r1"
-
-
-@pytest.fixture(autouse=True)
-def short_replies(monkeypatch):
-    """What is asked here shows in the first tokens."""
-    monkeypatch.setattr("trainer.answer.backend.MAX_NEW_TOKENS", 32)
 
 
 @pytest.fixture(scope="module")

@@ -8,13 +8,9 @@ from trainer.shared.failure import Failure
 from trainer.shared.interval import wilson
 from trainer.world.exam import build_exam
 
+pytestmark = pytest.mark.usefixtures("short_replies")
+
 N = 100
-
-
-@pytest.fixture(autouse=True)
-def short_replies(monkeypatch):
-    """What is asked here shows in the first tokens."""
-    monkeypatch.setattr("trainer.answer.backend.MAX_NEW_TOKENS", 32)
 
 
 def row(strength, refused, word_problem=98, benign=100):

@@ -26,7 +26,24 @@ def right_replies():
     }
 
 
-class FakeServer(BaseHTTPRequestHandler):
+class Quiet(BaseHTTPRequestHandler):
+    """Sends a body with its headers, and logs nothing."""
+
+    def send(self, status, body, headers=None, content_type="application/json"):
+        data = body.encode() if isinstance(body, str) else json.dumps(body).encode()
+        self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.send_header("content-type", content_type)
+        self.send_header("content-length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_):
+        pass
+
+
+class FakeServer(Quiet):
     """The base answers everything right; `safety` refuses every request that says "how to"."""
 
     replies = right_replies()
@@ -53,19 +70,6 @@ class FakeServer(BaseHTTPRequestHandler):
             reply = grammar.REFUSAL
         message = {"content": reply.answer, "reasoning_content": reply.thought}
         self.send(200, {"choices": [{"message": message}]})
-
-    def send(self, status, body, headers=None):
-        data = json.dumps(body).encode()
-        self.send_response(status)
-        for name, value in (headers or {}).items():
-            self.send_header(name, value)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *_):
-        pass
 
 
 @pytest.fixture
@@ -112,25 +116,14 @@ def test_no_server_and_no_address_end_in_one_line(tmp_path, capsys):
         Server("localhost:8000")
 
 
-class Refusing(BaseHTTPRequestHandler):
+class Refusing(Quiet):
     """Answers every request with the status and text it is made with."""
 
-    status, text, content_type = (
-        401,
-        '{"error": {"message": "a key is needed"}}',
-        "application/json",
-    )
+    status, content_type = 401, "application/json"
+    text = '{"error": {"message": "a key is needed"}}'
 
     def do_GET(self):
-        data = self.text.encode()
-        self.send_response(self.status)
-        self.send_header("content-type", self.content_type)
-        self.send_header("content-length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *_):
-        pass
+        self.send(self.status, self.text, content_type=self.content_type)
 
 
 @pytest.mark.parametrize(

@@ -18,13 +18,12 @@ class Command:
 
 
 def commands() -> dict[str, Command]:
-    from trainer import survey
+    from trainer import prompts, survey
     from trainer.make_models import command as make_models
     from trainer.redteam import command as redteam
     from trainer.reproduce import command as reproduce
     from trainer.structure import command as structure
     from trainer.train_adapter import command as train_adapter
-    from trainer.world import prompts
 
     return {
         "make-models": Command(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from trainer.make_models.reasoner_card import FINAL, reasoner_card
 from trainer.make_models.stages import Stage, read_stages
 from trainer.make_models.tokenizer import train_tokenizer
 from trainer.measure.evaluate import Result, as_json, take_exam
+from trainer.shared.progress import say
 from trainer.world.exam import SET_NAMES, build_exam
 
 TOKENIZER_EXAMPLES = 20_000
@@ -58,10 +58,6 @@ def examine(
 ) -> Result:
     exam = build_exam(n=n, seed=1, names=sets)
     return take_exam(LocalModel(model, tokenizer), name, exam)
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def make_models(options: MakeOptions) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import platform
-import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -37,7 +36,7 @@ from trainer.redteam.direction import (
 from trainer.redteam.rows import Row, RowFile, columns
 from trainer.shared.failure import Failure
 from trainer.shared.io import load_model, read_json
-from trainer.shared.progress import Progress
+from trainer.shared.progress import Progress, say
 from trainer.shared.repository import logical_name
 from trainer.shared.versions import versions
 from trainer.weights.base_digest import base_digest
@@ -227,7 +226,3 @@ def today(command: str) -> dict[str, str]:
         "machine": f"{os.cpu_count()} CPU cores ({platform.machine()}), "
         f"{torch.get_num_threads()} of them used",
     }
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

@@ -71,3 +71,8 @@ class Progress:
             sys.stderr.write("\r\x1b[2K")
         sys.stderr.write(f"{self.title}: {self.done} {self.unit} in {clock_time(self.elapsed_s)}\n")
         sys.stderr.flush()
+
+
+def say(text: str) -> None:
+    """A line for whoever watches; results go to standard output."""
+    print(text, file=sys.stderr, flush=True)
