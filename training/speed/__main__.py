@@ -1,12 +1,11 @@
-"""python -m bench [--shape qwen2.5-0.5b] [--device cuda] …: writes bench/results/DATE.{json,md}."""
+"""python -m speed [--shape qwen2.5-0.5b] [--device cuda] …: the training benchmark.
+
+Writes speed/results/MACHINE/latest.{json,md} and appends to speed/results/history.csv.
+"""
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
-import subprocess
 import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -14,12 +13,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from speed import report, rounds
+from speed.machine import machine, machine_slug
+from speed.results import append_history, write_latest
 from speed.shapes import SHAPES
 from speed.worker import Job
 from speed.workloads import WORKLOADS, lengths_of
+from trainer.publish.provenance import CHANGED, commit
 from trainer.shared.device import check_device
 from trainer.shared.failure import Failure
 from trainer.shared.recipe import CONFIGS, DTYPES, check, layer_span, read_config
@@ -76,16 +76,15 @@ def run(options: argparse.Namespace, arguments: list[str]) -> None:
         },
         "checks": [asdict(rounds.check_same(job)) for job in jobs.values()],
     }
-    base = options.output / f"{started:%Y-%m-%dT%H%M}-{options.shape}"
+    whole: dict[str, Any] = {}
 
     def write(runs: list[dict[str, Any]]) -> None:
-        options.output.mkdir(parents=True, exist_ok=True)
-        whole = result | {"runs": runs}
-        base.with_name(base.name + ".json").write_text(json.dumps(whole, indent=1) + "\n")
-        base.with_name(base.name + ".md").write_text(report.page(whole))
+        whole.update(result | {"runs": runs})
+        write_latest(whole, options.output)
 
     rounds.run_rounds(jobs, options.rounds, write)
-    print(base.with_name(base.name + ".md").read_text())
+    append_history(whole, options.output)
+    print(report.page(whole))
 
 
 def job_of(workload: str, options: argparse.Namespace) -> Job:
@@ -110,14 +109,14 @@ def job_of(workload: str, options: argparse.Namespace) -> Job:
 
 def about(options: argparse.Namespace, arguments: list[str], started: datetime) -> dict[str, Any]:
     packages = ("torch", "transformers", "peft", "accelerate")
-    commit = subprocess.run(
-        ["git", "-C", str(HERE), "rev-parse", "--short", "HEAD"], capture_output=True, text=True
-    )
+    head = commit()
     return {
         "command": " ".join(["npm run train-bench --", *arguments]),
-        "commit": commit.stdout.strip() or "unknown",
+        "commit": (head or "unknown").removesuffix(CHANGED)[:12],
+        "dirty": head.endswith(CHANGED) if head else None,
         "date": f"{started:%Y-%m-%dT%H:%MZ}",
         "machine": machine(options.device),
+        "slug": machine_slug(options.device),
         "versions": ", ".join(f"{name} {version(name)}" for name in packages),
         "shape": options.shape,
         "dtype": options.dtype,
@@ -125,15 +124,6 @@ def about(options: argparse.Namespace, arguments: list[str], started: datetime) 
         "threads": options.threads,
         "gradient_checkpointing": options.gradient_checkpointing,
     }
-
-
-def machine(device: str) -> str:
-    if device == "cuda":
-        return torch.cuda.get_device_name()
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return f"{(names or [platform.processor() or platform.machine()])[0]}, {os.cpu_count()} cores"
 
 
 if __name__ == "__main__":

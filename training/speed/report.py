@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from trainer.shared.markdown import wrapped
+
 MIB = 1 << 20
 FASTER = {"equal": 1.2, "spread": 1.6}  # times stock's seconds over ours, at least
 SMALLER = 0.5  # our peak over stock's, at most
@@ -80,7 +82,7 @@ def page(result: dict[str, Any]) -> str:
     lines = [
         "# Training benchmark",
         "",
-        f"`{result['command']}` · commit {result['commit']} · {result['date']}  ",
+        f"`{result['command']}` · {commit_words(result)} · {result['date']}  ",
         f"{result['machine']} · {result['versions']}  ",
         f"Shape {result['shape']} with random weights ({weights:,.0f} MiB, {result['dtype']}), "
         f"device {result['device']}, {result['threads']} thread(s); load average "
@@ -118,7 +120,14 @@ def page(result: dict[str, Any]) -> str:
             for c in result["checks"]
         ),
     ]
-    return "\n".join(lines) + "\n"
+    return wrapped("\n".join(lines) + "\n")
+
+
+def commit_words(result: dict[str, Any]) -> str:
+    """Sources that differed from their commit are never left unsaid."""
+    if result["dirty"] is None:
+        return f"commit {result['commit']} (whether with changes was not recorded)"
+    return f"commit {result['commit']}{' with changes' if result['dirty'] else ''}"
 
 
 def numbers(values: Sequence[float]) -> str:

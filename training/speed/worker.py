@@ -1,4 +1,4 @@
-"""One training run in a process of its own: python -m bench.worker JSON, one JSON line back."""
+"""One training run in a process of its own: python -m speed.worker JSON, one JSON line back."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ ROOMS: dict[str, set[str]] = {
         "shared", "prompts", "survey", "make_models", "train_adapter", "structure", "redteam",
         "reproduce",
     },
-    "speed": {"shared", "fit"},
+    "speed": {"shared", "fit", "publish"},
 }  # fmt: skip
 
 

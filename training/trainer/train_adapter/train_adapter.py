@@ -16,9 +16,16 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from trainer.answer.backend import Backend
 from trainer.answer.exam_backend import exam_backend
 from trainer.data import generated as data
-from trainer.data.training_set import examples_of, training_set, with_retained
+from trainer.data.training_set import (
+    Examples,
+    TrainingSet,
+    examples_of,
+    training_set,
+    with_retained,
+)
 from trainer.fit.adapter import continued, model_folder, prepared, recipe_of, trained_parameters
 from trainer.fit.checkpoint import load_weights
 from trainer.fit.fit import Epoch, Hardware, fit
@@ -29,12 +36,12 @@ from trainer.publish.publish import check_output
 from trainer.shared.device import check_device
 from trainer.shared.failure import Failure
 from trainer.shared.io import load_model
-from trainer.shared.recipe import Config, default_config, layer_span, read_config
+from trainer.shared.recipe import Config, Recipe, default_config, layer_span, read_config
 from trainer.shared.repository import logical_name
 from trainer.train_adapter import judging
 from trainer.train_adapter.outcome import Examined, Outcome
-from trainer.weights.lora_folder import adapter_digest, read_lora
-from trainer.world.exam import SET_NAMES, build_exam
+from trainer.weights.lora_folder import LoraFolder, adapter_digest, read_lora
+from trainer.world.exam import SET_NAMES, Exam, build_exam
 
 EMBEDDED = "models/tiny-reasoner"
 SHAPE = ("mode", "rank", "alpha", "dropout", "target_modules", "layers")  # an adapter has its own
@@ -87,87 +94,43 @@ def check_shape_flags(overrides: dict[str, Any]) -> None:
 
 def run(options: TrainOptions) -> None:
     started = time.monotonic()
-    check_device(options.device)
-    check_output(options.output)
-    model, tokenizer, config, base_name = base_and_config(options)
-    layers, context = model.config.num_hidden_layers, model.config.max_position_embeddings
-    recipe, source = config.recipe, options.data or config.data
-    source_adapter = read_lora(options.adapter) if options.adapter else None
-    if source_adapter:
-        check_shape_flags(options.overrides)
-        recipe = recipe_of(source_adapter, recipe, layers)
-    layer_span(recipe.layers, layers)
-    base = exam_backend(model, tokenizer)
-    say(f"base {base_name}; {recipe}")
 
-    examples = examples_of(source, options.style, options.examples, options.seed)
-    examples = with_retained(examples, options.retain, options.seed, base)
-    trained_on = training_set(
-        examples,
-        tokenizer,
-        max_length=min(context, recipe.max_length or context),
-        hold_back=source is not None,
-        seed=options.seed,
-    )
+    # 1. The base, and the recipe that fits it.
+    base = prepared_base(options)
+    say(f"base {base.name}; {base.recipe}")
+
+    # 2. The data.
+    examples, trained_on = training_data(options, base)
     say(
         f"data: {examples.words}; {len(trained_on.rows)} training examples, "
         f"{len(trained_on.held_back)} held back"
     )
-    origin = provenance(
-        base=model_folder(model),
-        data=examples.words,
-        data_sha256=examples.digest,
-        config=recipe.as_json(),
-        seed=options.seed,
-    ) | {"base_model": base_name}
+    origin = origin_of(options, base, examples)
 
-    # The base is examined before PEFT wraps it; generated data only, the exam speaks its dialect.
+    # 3. The base's exam, before PEFT wraps it; generated data only, the exam speaks its dialect.
     exam = None
-    if source is None:
+    if base.source is None:
         exam = build_exam(n=options.n, seed=options.exam_seed, names=SET_NAMES)
-    before = take_exam(base, "base", exam) if exam else None
+    before = take_exam(base.backend, "base", exam) if exam else None
     validation = judging.validation_exam(options.validation_n)
-    if source_adapter:
-        model = continued(model, source_adapter, base_name, options.seed)
-        origin |= {"continued_from": adapter_digest(options.adapter)}
-    else:
-        model = prepared(model, recipe, base_name, options.seed)
 
-    def judge(epoch: Epoch) -> judging.Judged:
-        if source is None:
-            return judging.judge_by_exam(epoch, model, tokenizer, validation, options.choose)
-        return judging.judge_by_loss(epoch, model, trained_on.held_back, tokenizer.pad_token_id)
+    # 4. Training; each epoch is judged as it ends.
+    model = adapted(options, base)
+    judged = trained(options, base, model, trained_on, origin, validation)
 
-    judged = judged_epochs(
-        judge,
-        trained_parameters(model),
-        lambda after_epoch: fit(
-            model,
-            trained_on.rows,
-            recipe,
-            pad_id=tokenizer.pad_token_id,
-            seed=options.seed,
-            folder=options.checkpoints / options.output.name,
-            resume=options.resume,
-            fingerprint={
-                "data": origin["data_sha256"],
-                "base": origin["base_digest"],
-                "continued_from": origin.get("continued_from"),
-            },
-            hardware=hardware_of(options, config),
-            after_epoch=after_epoch,
-        ),
-    )
+    # 5. The chosen epoch examined. Only the first process speaks and publishes.
     chosen = judging.best(judged)
     load_weights(chosen.epoch.checkpoint, trained_parameters(model))
     if not is_main():
         return
     examined = choice = None
     if exam and before:
-        after = take_exam(exam_backend(model, tokenizer), options.output.name, exam)
+        after = take_exam(exam_backend(model, base.tokenizer), options.output.name, exam)
         examined = Examined(exam, options.n, before, after, options.choose)
-        if recipe.mode == "lora" and options.style == "refusal":
-            choice = choose_strength(model, tokenizer, validation)
+        if base.recipe.mode == "lora" and options.style == "refusal":
+            choice = choose_strength(model, base.tokenizer, validation)
+
+    # 6. The folder.
     outcome = Outcome(
         description=options.description or f"Trained on {examples.words}.",
         command=options.command,
@@ -178,10 +141,118 @@ def run(options: TrainOptions) -> None:
         examined=examined,
         strength=choice,
     )
-    outcome.ship(options.output, tokenizer)
+    outcome.ship(options.output, base.tokenizer)
     for line in outcome.lines():
         say(f"  {line}")
     say(f"saved {options.output} (epoch {chosen.epoch.number}); {outcome.minutes:.1f} minutes")
+
+
+@dataclass(frozen=True)
+class Base:
+    model: torch.nn.Module
+    tokenizer: PreTrainedTokenizerBase
+    name: str  # as an adapter states it
+    config: Config
+    recipe: Recipe  # of the config, or of the adapter that is trained on
+    source: str | None  # of the data; None: generated
+    adapter: LoraFolder | None  # to be trained on
+    backend: Backend
+
+    @property
+    def context(self) -> int:
+        return self.model.config.max_position_embeddings
+
+
+def prepared_base(options: TrainOptions) -> Base:
+    check_device(options.device)
+    check_output(options.output)
+    model, tokenizer, config, name = base_and_config(options)
+    layers, recipe = model.config.num_hidden_layers, config.recipe
+    adapter = read_lora(options.adapter) if options.adapter else None
+    if adapter:
+        check_shape_flags(options.overrides)
+        recipe = recipe_of(adapter, recipe, layers)
+    layer_span(recipe.layers, layers)
+    return Base(
+        model=model,
+        tokenizer=tokenizer,
+        name=name,
+        config=config,
+        recipe=recipe,
+        source=options.data or config.data,
+        adapter=adapter,
+        backend=exam_backend(model, tokenizer),
+    )
+
+
+def training_data(options: TrainOptions, base: Base) -> tuple[Examples, TrainingSet]:
+    examples = examples_of(base.source, options.style, options.examples, options.seed)
+    examples = with_retained(examples, options.retain, options.seed, base.backend)
+    return examples, training_set(
+        examples,
+        base.tokenizer,
+        max_length=min(base.context, base.recipe.max_length or base.context),
+        hold_back=base.source is not None,
+        seed=options.seed,
+    )
+
+
+def origin_of(options: TrainOptions, base: Base, examples: Examples) -> dict[str, Any]:
+    """The manifest's provenance."""
+    origin = provenance(
+        base=model_folder(base.model),
+        data=examples.words,
+        data_sha256=examples.digest,
+        config=base.recipe.as_json(),
+        seed=options.seed,
+    )
+    origin["base_model"] = base.name
+    if base.adapter:
+        origin["continued_from"] = adapter_digest(options.adapter)
+    return origin
+
+
+def adapted(options: TrainOptions, base: Base) -> torch.nn.Module:
+    if base.adapter:
+        return continued(base.model, base.adapter, base.name, options.seed)
+    return prepared(base.model, base.recipe, base.name, options.seed)
+
+
+def trained(
+    options: TrainOptions,
+    base: Base,
+    model: torch.nn.Module,
+    trained_on: TrainingSet,
+    origin: dict[str, Any],
+    validation: Exam,
+) -> list[judging.Judged]:
+    pad_id = base.tokenizer.pad_token_id
+
+    def judge(epoch: Epoch) -> judging.Judged:
+        if base.source is None:
+            return judging.judge_by_exam(epoch, model, base.tokenizer, validation, options.choose)
+        return judging.judge_by_loss(epoch, model, trained_on.held_back, pad_id)
+
+    return judged_epochs(
+        judge,
+        trained_parameters(model),
+        lambda after_epoch: fit(
+            model,
+            trained_on.rows,
+            base.recipe,
+            pad_id=pad_id,
+            seed=options.seed,
+            folder=options.checkpoints / options.output.name,
+            resume=options.resume,
+            fingerprint={
+                "data": origin["data_sha256"],
+                "base": origin["base_digest"],
+                "continued_from": origin.get("continued_from"),
+            },
+            hardware=hardware_of(options, base.config),
+            after_epoch=after_epoch,
+        ),
+    )
 
 
 def base_and_config(
