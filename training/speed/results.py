@@ -10,6 +10,7 @@ from statistics import median
 from typing import Any
 
 from speed import report
+from trainer.shared.io import write_whole
 
 HISTORY = "history.csv"
 COLUMNS = (
@@ -22,13 +23,10 @@ DIRTY = {True: "yes", False: "no", None: "not recorded"}
 def write_latest(result: dict[str, Any], folder: Path) -> Path:
     """Over the machine's earlier ones; returns the page."""
     home = folder / result["slug"]
-    home.mkdir(parents=True, exist_ok=True)
     page = home / "latest.md"
     texts = {home / "latest.json": json.dumps(result, indent=1) + "\n", page: report.page(result)}
     for path, text in texts.items():
-        partial = path.with_name(f".{path.name}.partial")
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
+        write_whole(path, text)
     return page
 
 

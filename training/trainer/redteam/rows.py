@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from trainer.measure.evaluate import Result
 from trainer.redteam.attacks import Subject
 from trainer.shared.failure import Failure
 from trainer.shared.interval import Share
+from trainer.shared.io import write_whole
 
 # Column of the report -> measure in an ordinary exam, and in one of unseen phrasings.
 MEASURES = {
@@ -74,13 +74,9 @@ class RowFile:
         self.save()
 
     def save(self) -> None:
-        """Beside the old file, then over it: a reader sees one or the other, whole."""
         rows = [asdict(row) for row in self.rows.values()]
         value = {"settings": self.settings, "about": self.about, "rows": rows}
-        partial = self.path.with_name(f".{self.path.name}.partial")
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(partial, self.path)
+        write_whole(self.path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
 def read(path: Path) -> dict[str, Any] | None:

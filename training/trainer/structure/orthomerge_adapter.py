@@ -189,7 +189,7 @@ base_model: {manifest["base_model"]}
 
 {manifest["description"].strip()}
 
-Made from `{facts["source"]}` (digest {facts["source_digest"][:12]}…) without training: the update
+Made from `{facts["source"]}` (digest `{facts["source_digest"][:12]}`) without training: the update
 leaves the {facts["k"]} largest singular directions of each weight. Rank and modules are the
 source's. Not examined yet: the source's results do not hold for it, nor need its strength.
 

@@ -69,11 +69,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, argv: Sequence[str]) -> None:
     from trainer.fit.primitive_cache import keep_few_primitives
     from trainer.train_adapter import train_adapter
+    from trainer.train_adapter.options import TrainOptions
 
     keep_few_primitives()
     default_choice = "terse" if arguments.style == "terse" else "balanced"
     train_adapter.run(
-        train_adapter.TrainOptions(
+        TrainOptions(
             output=arguments.output,
             model=arguments.model,
             config=arguments.config,

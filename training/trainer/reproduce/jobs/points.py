@@ -13,6 +13,7 @@ from typing import Any
 
 from trainer.reproduce.jobs.job import EpochPoint, MergePoint, ModuleShape, Point
 from trainer.shared.failure import Failure
+from trainer.shared.io import write_whole
 
 FILE = "points.jsonl"
 
@@ -37,11 +38,8 @@ def read_points(folder: Path) -> dict[str, Point]:
 def write_point(point: Point, folder: Path) -> None:
     """Beside the points that are there, of whatever settings; over the one of the same key."""
     points = read_points(folder) | {point.key: point}
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f".{FILE}.partial"
     lines = (as_line(points[key]) for key in sorted(points, key=lambda key: order(points[key])))
-    partial.write_text("".join(lines), encoding="utf-8")
-    partial.replace(folder / FILE)
+    write_whole(folder / FILE, "".join(lines))
 
 
 def order(point: Point) -> tuple[str, str, str]:

@@ -17,7 +17,7 @@ from trainer.reproduce.report.answers import answers, figure_word
 from trainer.reproduce.report.prose import DIFFERENCES, INTERVALS, NOT_BLIND, PLANES
 from trainer.reproduce.report.raw_results import raw
 from trainer.reproduce.report.tables import curve_table, gaps, merge_table, rule_table, sweep_table
-from trainer.shared.io import write_json
+from trainer.shared.io import write_json, write_whole
 from trainer.shared.markdown import markdown_table, wrapped
 from trainer.shared.progress import clock_time
 
@@ -37,10 +37,8 @@ def write_report(
     drawn = draw_all(results, figures, folder / "figures")
     write_json(folder / "results.json", raw(results, decisions, settings, sessions, facts))
     path = folder / "README.md"
-    partial = path.with_name(".README.md.partial")
     text = page(results, figures, settings, decisions, drawn, sessions, facts, is_quick)
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    write_whole(path, text)
     return path
 
 
