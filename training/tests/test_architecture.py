@@ -23,7 +23,7 @@ ROOMS: dict[str, set[str]] = {
     "publish": {"shared", "weights"},
     "prompts": {"flags", "world"},
     "survey": {"flags", "shared", "world", "answer", "measure"},
-    "make_models": {"flags", "shared", "world", "answer", "measure"},
+    "make_models": {"flags", "shared", "world", "answer", "measure", "publish"},
     "train_adapter": {
         "flags", "shared", "world", "weights", "fit", "answer", "data", "measure", "publish",
     },

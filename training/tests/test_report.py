@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from made_up import SETTINGS, all_points, point
 
+from trainer.publish.provenance import recorded_commit
 from trainer.reproduce.figures.drawings import DRAWN
 from trainer.reproduce.figures.plane_figure import frame_of
 from trainer.reproduce.findings.claims import CLAIMS, SAFETY_TAX
@@ -20,7 +21,7 @@ from trainer.reproduce.jobs.grid import (
 )
 from trainer.reproduce.jobs.job import point_of
 from trainer.reproduce.report.answers import TAX_ANSWERS
-from trainer.reproduce.report.page import commit_of, write_report
+from trainer.reproduce.report.page import write_report
 
 FACTS = {"model": "models/made-up", "versions": {"torch": "2"}}
 SESSION = {
@@ -96,11 +97,12 @@ def test_whether_the_safety_tax_was_seen_is_said_with_its_numbers(tmp_path):
     assert all(finding["numbers"] in opening for finding in tax["findings"])
 
 
-def test_a_session_says_its_commit_and_whether_the_sources_had_changes(tmp_path):
-    assert "its commit was not recorded" in commit_of(SESSION)
+def test_a_session_says_its_commit_and_whether_the_sources_had_changes():
+    assert "its commit was not recorded" in recorded_commit(SESSION)
     clean = {**SESSION, "commit": "0123456789abcdef"}
-    assert commit_of(clean) == "commit `0123456789ab`"
-    assert commit_of({**SESSION, "commit": "0123456789abcdef+changes"}).endswith("` with changes")
+    assert recorded_commit(clean, 12) == "commit `0123456789ab`"
+    changed = {**SESSION, "commit": "0123456789abcdef+changes"}
+    assert recorded_commit(changed, 12) == "commit `0123456789ab` with changes"
 
 
 def test_the_report_says_that_the_tolerance_was_not_chosen_blind(report):

@@ -23,6 +23,7 @@ from trainer.make_models.reasoner_card import FINAL, reasoner_card
 from trainer.make_models.stages import Stage, read_stages
 from trainer.make_models.tokenizer import train_tokenizer
 from trainer.measure.evaluate import Result, as_json, take_exam
+from trainer.publish.provenance import commit
 from trainer.shared.progress import say
 from trainer.world.exam import SET_NAMES, build_exam
 
@@ -103,6 +104,7 @@ def make_models(options: MakeOptions) -> None:
     results = {
         "seed": options.seed,
         "scale": options.scale,
+        "commit": commit(),
         "exam": {"split": exam.split, "seed": exam.seed, "n": options.n},
         "parameters": sum(p.numel() for p in model.parameters()),
         "vocab_size": len(tokenizer),

@@ -7,6 +7,7 @@ from typing import Any
 
 from trainer.make_models.stages import Stage
 from trainer.measure.table import DEFINITION, INDEPENDENCE, results_table, saved_shares
+from trainer.publish.provenance import recorded_commit
 from trainer.shared.markdown import markdown_table, wrapped
 
 FINAL = "tiny-reasoner"  # the subject of results.json that ships
@@ -84,6 +85,7 @@ The stages, on smaller draws of the same sets (the first two columns):
 
 {results_table(between)}
 
-Numbers as JSON: `results.json`. Again, through the server: `npm run evaluate -- --against
+Numbers as JSON: `results.json`; {recorded_commit(saved, 12)}.
+Again, through the server: `npm run evaluate -- --against
 http://127.0.0.1:8000`.
 """)

@@ -59,6 +59,13 @@ def commit_words(commit: str | None, digits: int | None = None) -> str:
     return f"`{head[:digits]}`{'' if head == commit else ' with changes'}"
 
 
+def recorded_commit(saved: Mapping[str, Any], digits: int | None = None) -> str:
+    """The commit that a saved result states, if it is of the kind that does."""
+    if "commit" not in saved:
+        return "its commit was not recorded"
+    return f"commit {commit_words(saved['commit'], digits)}"
+
+
 def git(root: Path, *arguments: str) -> str | None:
     """What git says; None where there is no git, or it refuses."""
     try:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from trainer.publish.provenance import commit_words
+from trainer.publish.provenance import recorded_commit
 from trainer.reproduce.figures.drawings import draw_all
 from trainer.reproduce.findings.claims import CLAIMS, Decision, decided
 from trainer.reproduce.findings.results import Curve, Results, Swept
@@ -165,12 +165,6 @@ def found_instead(decisions: Sequence[Decision]) -> str:
     return "\n\n".join(blocks)
 
 
-def commit_of(session: dict[str, Any]) -> str:
-    if "commit" not in session:
-        return "its commit was not recorded"
-    return f"commit {commit_words(session['commit'], 12)}"
-
-
 def made(
     results: Results,
     settings: Settings,
@@ -196,7 +190,7 @@ def made(
         lines.append(
             f"- {session['date']}: `{session['command']}`, {session['jobs']} jobs in "
             f"{clock_time(session['seconds'])} with {session['workers']} workers on "
-            f"{session['machine']}; {commit_of(session)}."
+            f"{session['machine']}; {recorded_commit(session, 12)}."
         )
     total = sum(curve.seconds for curve in results.curves.values())
     lines.append(
