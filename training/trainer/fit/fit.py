@@ -1,7 +1,7 @@
 """The training loop: AdamW with linear decay, loss on completions, a checkpoint every epoch.
 
-Runs in one process or in many under `accelerate launch`. Not here: what is learned (data.py), how a
-model is judged (evaluate.py), how an adapter ships (publish.py).
+Runs in one process or in many under `accelerate launch`. Not here: what is learned (data/), how a
+model is judged (measure/), how an adapter ships (publish/).
 """
 
 from __future__ import annotations

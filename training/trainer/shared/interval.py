@@ -81,8 +81,10 @@ class Bounded(Protocol):
     high: float
 
 
-def percent(share: Bounded) -> str:
-    return f"{share.value:.1%} [{share.low:.1%}, {share.high:.1%}]"
+def percent(share: Bounded, end: str = "%") -> str:
+    """`end` follows the bounds: "" in a table so wide that a sign a number is too many."""
+    low, high = (f"{100 * bound:.1f}{end}" for bound in (share.low, share.high))
+    return f"{share.value:.1%} [{low}, {high}]"
 
 
 def points(difference: Bounded, unit: str = "") -> str:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-from trainer.shared.interval import Z95, paired_difference, points, wilson
+from trainer.shared.interval import Z95, paired_difference, percent, points, wilson
 
 # Student's t at 97.5 % by degrees of freedom; beyond these the normal value is 4 % short at most.
 T975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179)
@@ -109,6 +109,10 @@ def averaged(differences: Sequence[Estimate]) -> Estimate:
 
 
 # --- in words ----------------------------------------------------------------------------------
+
+
+def in_percent(estimate: Estimate) -> str:
+    return percent(estimate, end="")
 
 
 def in_points(difference: Estimate) -> str:

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from trainer.reproduce.findings.results import MEASURES, Curve, Results, Swept
 from trainer.reproduce.jobs.grid import Figure
-from trainer.reproduce.numbers.estimate import number, share
-from trainer.shared.interval import percent
+from trainer.reproduce.numbers.estimate import in_percent, number, share
 from trainer.shared.markdown import markdown_table
 
 
@@ -15,9 +14,9 @@ def curve_table(results: Results, curves: Sequence[Curve]) -> str:
     """Each configuration's best and last evaluated epoch."""
     measures = list(MEASURES)
     rows = [["", "rate", "epoch", *(MEASURES[m] for m in measures), "Pass@1 of samples"]]
-    base_sampled = percent(results.base_pass_at_1) if results.base_pass_at_1 else ""
+    base_sampled = in_percent(results.base_pass_at_1) if results.base_pass_at_1 else ""
     rows.append(
-        ["base", "", "", *(percent(results.base.estimate(m)) for m in measures), base_sampled]
+        ["base", "", "", *(in_percent(results.base.estimate(m)) for m in measures), base_sampled]
     )
     for curve in curves:
         for epoch in dict.fromkeys((curve.best_epoch, max(curve.stages))):
@@ -29,8 +28,8 @@ def curve_table(results: Results, curves: Sequence[Curve]) -> str:
                     curve.configuration.label,
                     f"{curve.rate:g}",
                     f"{epoch} ({mark})",
-                    *(percent(stage.estimate(m)) for m in measures),
-                    percent(sampled) if sampled else "",
+                    *(in_percent(stage.estimate(m)) for m in measures),
+                    in_percent(sampled) if sampled else "",
                 ]
             )
     return markdown_table(rows)
@@ -51,7 +50,7 @@ def merge_table(curves: Sequence[Curve]) -> str:
                     number(merge.overlap[1]),
                     number(merge.overlap[3]),
                     *(
-                        percent(stage.estimate(m))
+                        in_percent(stage.estimate(m))
                         for m in ("safe", "word_problem", "fact", "harmless")
                     ),
                 ]
