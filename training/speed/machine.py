@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import platform
 import re
-from pathlib import Path
 
 import torch
 
-CPUINFO = Path("/proc/cpuinfo")
+from trainer.shared.cpu import cpu_name, first_core, read_cpuinfo
+
 # AMD's families of server cores; of family 25, Zen 4 is the one with AVX-512.
 ZEN_OF_FAMILY = {"23": "zen2", "25": "zen3", "26": "zen5"}
 INSTRUCTION_SETS = {"amx_tile": "amx", "avx512f": "avx512", "avx2": "avx2"}  # widest first
@@ -19,19 +19,18 @@ NOISE = re.compile(r"\((r|tm)\)|\b(amd|intel|processor|cpu|\d+-core)\b|@.*")
 def machine(device: str) -> str:
     if device == "cuda":
         return torch.cuda.get_device_name()
-    name = facts(cpuinfo()).get("model name", platform.processor() or platform.machine())
-    return f"{name}, {os.cpu_count()} cores"
+    return f"{cpu_name()}, {os.cpu_count()} cores"
 
 
 def machine_slug(device: str) -> str:
     if device == "cuda":
         return dashed(torch.cuda.get_device_name())
-    return cpu_slug(cpuinfo()) or dashed(platform.machine())
+    return cpu_slug(read_cpuinfo()) or dashed(platform.machine())
 
 
 def cpu_slug(text: str) -> str:
     """Model and instruction set from the text of /proc/cpuinfo, such as epyc-zen3-avx2."""
-    found = facts(text)
+    found = first_core(text)
     flags = set(found.get("flags", "").split())
     zen = None
     if found.get("vendor_id") == "AuthenticAMD":
@@ -45,16 +44,6 @@ def cpu_slug(text: str) -> str:
 
 def widest_of(flags: set[str]) -> str | None:
     return next((name for flag, name in INSTRUCTION_SETS.items() if flag in flags), None)
-
-
-def facts(text: str) -> dict[str, str]:
-    """Of the first core."""
-    lines = (line.partition(":") for line in text.split("\n\n")[0].splitlines())
-    return {name.strip(): value.strip() for name, _, value in lines}
-
-
-def cpuinfo() -> str:
-    return CPUINFO.read_text(encoding="utf-8") if CPUINFO.is_file() else ""
 
 
 def dashed(text: str) -> str:

@@ -29,6 +29,7 @@ from trainer.reproduce.jobs.plan import all_jobs, open_jobs
 from trainer.reproduce.jobs.points import FILE, read_points
 from trainer.reproduce.jobs.runner import process_pool, work_through
 from trainer.reproduce.numbers.choice import TOLERANCE
+from trainer.shared.cpu import cpu_name
 from trainer.shared.failure import Failure
 from trainer.shared.io import read_json, write_json
 from trainer.shared.repository import logical_name
@@ -187,17 +188,8 @@ def reproduce(options: ReproduceOptions) -> None:
 
 def machine() -> str:
     """Processor, cores that may be used, system."""
-    model = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        names = [
-            line.split(":", 1)[1].strip()
-            for line in info.read_text(encoding="utf-8").splitlines()
-            if line.startswith("model name")
-        ]
-        model = names[0] if names else model
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{cores} cores of {model}, {platform.system()}"
+    return f"{cores} cores of {cpu_name()}, {platform.system()}"
 
 
 def sessions_of(folder: Path) -> list[dict[str, Any]]:
