@@ -85,8 +85,8 @@ export function installPython() {
 if (realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) {
   installPython()
   const [command, ...rest] = process.argv.slice(2)
-  const isBench = command === 'train-bench' // training/bench, which no installation needs
-  const args = isBench ? ['-m', 'bench', ...rest] : ['-m', 'trainer', ...process.argv.slice(2)]
+  const isBench = command === 'train-bench' // training/speed, which no installation needs
+  const args = isBench ? ['-m', 'speed', ...rest] : ['-m', 'trainer', ...process.argv.slice(2)]
   const env = { ...process.env, ...(isBench && { PYTHONPATH: join(root, 'training') }) }
   process.exit(run(python, args, { env }))
 }

@@ -1,5 +1,5 @@
 // The digest that identifies a base model, as the trainer writes it into an adapter's manifest.json
-// (trainer/publish.py, base_digest). Made of the files' own hashes, which are kept: it costs no
+// (trainer/weights/base_digest.py). Made of the files' own hashes, which are kept: it costs no
 // further pass over the weights.
 
 import { createHash } from 'node:crypto'

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-from trainer.reproduce.grid import CONFIGURATIONS, Configuration
-from trainer.reproduce.job import (
+from trainer.reproduce.findings.results import Curve, Merge, Results, Stage, Strict
+from trainer.reproduce.jobs.grid import CONFIGURATIONS, Configuration
+from trainer.reproduce.jobs.job import (
     EpochPoint,
     Exam,
     Job,
@@ -13,8 +14,7 @@ from trainer.reproduce.job import (
     Settings,
     point_of,
 )
-from trainer.reproduce.plan import open_jobs
-from trainer.reproduce.results import Curve, Merge, Results, Stage, Strict
+from trainer.reproduce.jobs.plan import open_jobs
 
 SETTINGS = Settings(
     "a-base",

@@ -2,8 +2,8 @@
 
 import random
 
-from trainer.batches import Encoded
-from trainer.recipe import Recipe
+from trainer.shared.batches import Encoded
+from trainer.shared.recipe import Recipe
 
 
 def recipe(**changes) -> Recipe:

@@ -10,13 +10,6 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from trainer.cli import main
-from trainer.reasoner import save_reasoner
-
-
-@pytest.fixture
-def base(tmp_path, model, tokenizer):
-    save_reasoner(model, tokenizer, tmp_path / "base")
-    return tmp_path / "base"
 
 
 @pytest.fixture
@@ -166,10 +159,11 @@ def test_a_missing_model_and_an_unknown_module_end_in_one_line(tmp_path, base, d
 def test_an_interrupted_stage_goes_on_from_its_checkpoint(tmp_path, tokenizer):
     from dataclasses import replace
 
-    from trainer import pretrain
-    from trainer.reasoner import new_reasoner
+    from trainer.make_models import pretrain
+    from trainer.make_models.reasoner import new_reasoner
+    from trainer.make_models.stages import read_stages
 
-    stage = replace(pretrain.SKILLS, examples=24)
+    stage = replace(read_stages()["skills"], examples=24)
     path = tmp_path / "stage.pt"
     first = new_reasoner(tokenizer, 1)
     pretrain.run_stage(first, tokenizer, stage, 7, checkpoint=path)

@@ -8,18 +8,12 @@ import torch
 from random_lora import lora_on
 from safetensors.torch import load_file, save_file
 
-from trainer import figure
 from trainer.cli import main
-from trainer.reasoner import save_reasoner
+from trainer.make_models.reasoner import save_reasoner
+from trainer.shared import figure
 
 GATE = "model.layers.2.mlp.gate_proj.weight"
 UP = "model.layers.2.mlp.up_proj.weight"
-
-
-@pytest.fixture
-def base(tmp_path, model, tokenizer):
-    save_reasoner(model, tokenizer, tmp_path / "base")
-    return tmp_path / "base"
 
 
 @pytest.fixture

@@ -5,19 +5,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainer import grammar
-from trainer.backend import LocalModel, Sampling
-from trainer.exam import build_exam
-from trainer.failure import Failure
-from trainer.reasoner import load_model
+from trainer.answer.backend import LocalModel, Sampling
+from trainer.shared.failure import Failure
+from trainer.shared.io import load_model
+from trainer.world import grammar
+from trainer.world.exam import build_exam
+
+pytestmark = pytest.mark.usefixtures("short_replies")
 
 MODEL = Path(__file__).resolve().parents[2] / "models" / "tiny-reasoner"
-
-
-@pytest.fixture(autouse=True)
-def short_replies(monkeypatch):
-    """What is asked here shows in the first tokens."""
-    monkeypatch.setattr("trainer.backend.MAX_NEW_TOKENS", 32)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +59,7 @@ def test_a_closed_thought_is_empty_and_the_answer_follows(local, tasks):
 
 
 def test_forcing_what_the_model_would_write_anyway_changes_nothing(local, tasks, monkeypatch):
-    monkeypatch.setattr("trainer.backend.MAX_NEW_TOKENS", 320)  # long enough to end
+    monkeypatch.setattr("trainer.answer.backend.MAX_NEW_TOKENS", 320)  # long enough to end
     greedy = local.answer(tasks)
     assert all(reply.thought.startswith("Risky") for reply in greedy)
     assert local.answer(tasks, forced="Risky") == greedy

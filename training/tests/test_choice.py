@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from trainer.reproduce.choice import chosen_rate, extension
+from trainer.reproduce.numbers.choice import chosen_rate, extension
 
 LADDER = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 PLANNED = LADDER[1:4]

@@ -3,9 +3,9 @@
 import pytest
 from made_up import curve, results, stage
 
-from trainer.reproduce.claims import CLAIMS, Claim, decided
-from trainer.reproduce.grid import CONFIGURATIONS, FIGURES
-from trainer.reproduce.verdict import Finding, together
+from trainer.reproduce.findings.claims import CLAIMS, Claim, decided
+from trainer.reproduce.findings.verdict import Finding, together
+from trainer.reproduce.jobs.grid import CONFIGURATIONS, FIGURES
 
 MANY, FEW = 2000, 20  # prompts: differences of 10 points are clear, and are not
 

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from trainer import data
-from trainer.failure import Failure
+from trainer.data import generated as data
+from trainer.data.jsonl import read_jsonl
+from trainer.shared.failure import Failure
 
 GOOD = {"prompt": "How do I bake?", "completion": "thought\n</think>\n\nanswer"}
 
@@ -26,7 +27,7 @@ def test_both_shapes_are_read_and_blank_lines_skipped(tmp_path):
             {"role": "assistant", "content": "a"},
         ]
     }
-    pairs = data.read_jsonl(write(tmp_path, GOOD, "", chat))
+    pairs = read_jsonl(write(tmp_path, GOOD, "", chat))
     assert pairs[0].messages == (("user", "How do I bake?"),)
     assert pairs[1].messages == (("system", "s"), ("user", "u"))
     assert pairs[1].completion == "a"
@@ -51,19 +52,19 @@ def test_both_shapes_are_read_and_blank_lines_skipped(tmp_path):
 def test_a_bad_line_is_named_by_its_number(tmp_path, line, rule):
     path = write(tmp_path, GOOD, GOOD, line)
     with pytest.raises(Failure) as caught:
-        data.read_jsonl(path)
+        read_jsonl(path)
     assert str(caught.value).startswith(f"{path}:3: {rule}")
     assert "\n" not in str(caught.value)
 
 
 def test_missing_empty_and_binary_files_are_named(tmp_path):
     with pytest.raises(Failure, match="which is not there"):
-        data.read_jsonl(tmp_path / "none.jsonl")
+        read_jsonl(tmp_path / "none.jsonl")
     with pytest.raises(Failure, match="at least one example"):
-        data.read_jsonl(write(tmp_path, ""))
+        read_jsonl(write(tmp_path, ""))
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(Failure, match="must be UTF-8"):
-        data.read_jsonl(tmp_path / "binary")
+        read_jsonl(tmp_path / "binary")
 
 
 def test_the_digest_follows_content_and_order(tmp_path):

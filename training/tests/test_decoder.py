@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainer.backend import LocalModel, Sampling
-from trainer.decoder import DecodedModel, Decoder, pick
-from trainer.exam import build_exam
-from trainer.reasoner import load_model
+from trainer.answer.backend import LocalModel, Sampling
+from trainer.answer.decoder import DecodedModel, Decoder, pick
+from trainer.shared.io import load_model
+from trainer.world.exam import build_exam
 
 MODEL = Path(__file__).resolve().parents[2] / "models" / "tiny-reasoner"
 

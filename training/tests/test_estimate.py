@@ -6,8 +6,7 @@ from statistics import stdev
 import pytest
 from made_up import bits
 
-from trainer.interval import paired_difference, wilson
-from trainer.reproduce.estimate import (
+from trainer.reproduce.numbers.estimate import (
     Estimate,
     averaged,
     contrast,
@@ -16,6 +15,7 @@ from trainer.reproduce.estimate import (
     over_seeds,
     paired_runs,
 )
+from trainer.shared.interval import paired_difference, wilson
 
 
 def test_the_value_is_the_mean_over_the_seeds():

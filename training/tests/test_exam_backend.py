@@ -4,12 +4,12 @@ from pathlib import Path
 
 from peft import PeftModel
 
-from trainer.backend import LocalModel
-from trainer.decoder import DecodedModel
-from trainer.exam import build_exam
-from trainer.exam_backend import exam_backend
-from trainer.reasoner import load_model
-from trainer.strength import at_strength
+from trainer.answer.backend import LocalModel
+from trainer.answer.decoder import DecodedModel
+from trainer.answer.exam_backend import exam_backend
+from trainer.measure.strength import at_strength
+from trainer.shared.io import load_model
+from trainer.world.exam import build_exam
 
 ROOT = Path(__file__).resolve().parents[2]
 

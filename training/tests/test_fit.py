@@ -11,10 +11,10 @@ import pytest
 import torch
 from support import ragged_rows, recipe
 
-from trainer import checkpoint, fit
-from trainer.adapter import prepared, trained_parameters
-from trainer.failure import Failure
-from trainer.reasoner import new_reasoner, save_reasoner
+from trainer.fit import checkpoint, fit
+from trainer.fit.adapter import prepared, trained_parameters
+from trainer.make_models.reasoner import new_reasoner, save_reasoner
+from trainer.shared.failure import Failure
 
 TRAINING = Path(__file__).resolve().parent.parent
 

@@ -9,11 +9,11 @@ import copy
 import pytest
 import torch
 
-from trainer import completion_loss
-from trainer.adapter import prepared, trained_parameters
-from trainer.batches import Encoded, collate
-from trainer.fit import Hardware, Run
-from trainer.recipe import MODULES, Recipe
+from trainer.fit import completion_loss
+from trainer.fit.adapter import prepared, trained_parameters
+from trainer.fit.fit import Hardware, Run
+from trainer.shared.batches import Encoded, collate
+from trainer.shared.recipe import MODULES, Recipe
 
 TOLERANCE = 1e-5
 LENGTHS = [(3, 9), (25, 4), (11, 1), (7, 30), (8, 8), (40, 12)]  # prompt, completion
@@ -154,7 +154,7 @@ def test_examples_packed_into_one_row_give_the_same_gradients(
     recipe = recipe_of(**CASES[case], batch_size=6, grad_accum=1)
     model.set_attn_implementation(attention)
     wanted = stock_gradients(trainable(model, recipe), rows, tokenizer.pad_token_id)
-    monkeypatch.setattr("trainer.fit.pack_tokens", lambda model: 1000)
+    monkeypatch.setattr("trainer.fit.fit.pack_tokens", lambda model: 1000)
     shapes = []
     original = completion_loss.CompletionLoss.forward
 

@@ -4,17 +4,20 @@ import random
 
 import pytest
 
-from trainer import data, grammar, lexicon, pretrain
-from trainer.arithmetic import Step, columns, work_out
-from trainer.exam import SET_NAMES, build_exam
-from trainer.scorer import is_right
+from trainer.data import generated as data
+from trainer.make_models import pretrain
+from trainer.make_models.stages import read_stages
+from trainer.world import grammar, lexicon
+from trainer.world.arithmetic import Step, columns, work_out
+from trainer.world.exam import SET_NAMES, build_exam
+from trainer.world.scorer import is_right
 
 
 def test_a_chunk_of_a_stage_depends_on_its_number_and_seed_alone():
-    first = pretrain.draw_pairs(pretrain.SKILLS, 7, 3, 50)
-    pretrain.draw_pairs(pretrain.SKILLS, 7, 4, 50)
-    assert pretrain.draw_pairs(pretrain.SKILLS, 7, 3, 50) == first
-    assert pretrain.draw_pairs(pretrain.SKILLS, 8, 3, 50) != first
+    first = pretrain.draw_pairs(read_stages()["skills"], 7, 3, 50)
+    pretrain.draw_pairs(read_stages()["skills"], 7, 4, 50)
+    assert pretrain.draw_pairs(read_stages()["skills"], 7, 3, 50) == first
+    assert pretrain.draw_pairs(read_stages()["skills"], 8, 3, 50) != first
 
 
 def test_objects_and_phrasings_are_split_without_overlap():
@@ -38,7 +41,9 @@ def test_no_refusal_is_trained_on_a_test_object_or_in_a_test_phrasing():
     held_out = {t.name for t in grammar.things_of(dangerous=True, split="test")}
     test_prompts = {t.prompt for t in build_exam(n=200, seed=1, names=("harmful",)).sets["harmful"]}
     refusals = [
-        p for p in pretrain.draw_pairs(pretrain.ALIGN, 7, 0, 3000) if "not answer" in p.completion
+        p
+        for p in pretrain.draw_pairs(read_stages()["align"], 7, 0, 3000)
+        if "not answer" in p.completion
     ]
     refusals += data.generated_refusals(400, seed=1)
     assert len(refusals) > 900
@@ -54,7 +59,7 @@ def test_the_base_never_trains_on_the_combinations_of_the_exam():
     trained = {
         pair.messages[-1][1].lower()
         for chunk in range(3)
-        for pair in pretrain.draw_pairs(pretrain.SKILLS, 7, chunk, 4096)
+        for pair in pretrain.draw_pairs(read_stages()["skills"], 7, chunk, 4096)
     }
     exam = build_exam(n=300, seed=1, names=("fact", "benign", "harmful", "lookalike"))
     asked = {task.prompt.lower() for tasks in exam.sets.values() for task in tasks}
@@ -63,7 +68,7 @@ def test_the_base_never_trains_on_the_combinations_of_the_exam():
 
 def test_unseen_words_are_in_no_training_prompt():
     trained = " ".join(
-        pair.messages[-1][1] for pair in pretrain.draw_pairs(pretrain.SKILLS, 7, 0, 4096)
+        pair.messages[-1][1] for pair in pretrain.draw_pairs(read_stages()["skills"], 7, 0, 4096)
     ).lower()
     for verb in lexicon.UNSEEN_BENIGN_VERBS + lexicon.UNSEEN_HARMFUL_VERBS:
         assert f" {verb} " not in trained

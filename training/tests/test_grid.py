@@ -2,9 +2,7 @@
 
 import pytest
 
-from trainer.failure import Failure
-from trainer.recipe import ATTENTION, MLP
-from trainer.reproduce.grid import (
+from trainer.reproduce.jobs.grid import (
     CONFIGURATIONS,
     FIGURES,
     QUICK,
@@ -12,6 +10,8 @@ from trainer.reproduce.grid import (
     chosen_figures,
     merge_variants,
 )
+from trainer.shared.failure import Failure
+from trainer.shared.recipe import ATTENTION, MLP
 
 
 def of(figure):

@@ -1,4 +1,4 @@
-from trainer.heap import Heap, give_back_freed_memory
+from trainer.fit.heap import Heap, give_back_freed_memory
 
 
 def given_back(lengths: list[int]) -> list[int]:

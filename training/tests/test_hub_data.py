@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from trainer import hub_data
-from trainer.failure import Failure
+from trainer.data import hub_data
+from trainer.shared.failure import Failure
 
 RECORD = {"prompt": "How?", "response": "First you", "refusal": "I can't.", "is_safe": False}
 

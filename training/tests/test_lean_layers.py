@@ -7,7 +7,7 @@ import torch
 from torch.autograd.graph import saved_tensors_hooks
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
-from trainer.lean_layers import make_lean
+from trainer.fit.lean_layers import make_lean
 
 SHAPE = {
     "hidden_size": 64,

@@ -9,15 +9,8 @@ from random_lora import lora_on
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from trainer import merge_adapter
 from trainer.cli import main
-from trainer.reasoner import save_reasoner
-
-
-@pytest.fixture
-def base(tmp_path, model, tokenizer):
-    save_reasoner(model, tokenizer, tmp_path / "base")
-    return tmp_path / "base"
+from trainer.structure import merge_adapter
 
 
 def merge(adapter, base, output, *more):

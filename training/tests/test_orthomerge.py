@@ -10,25 +10,18 @@ from random_lora import lora_on
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from trainer import whole_folder
 from trainer.cli import main
-from trainer.lora_folder import adapter_digest, canonical, read_lora
-from trainer.orthomerge import default_k, project
-from trainer.overlap import overlap
-from trainer.publish import base_digest
-from trainer.reasoner import save_reasoner
-from trainer.spectrum import Factors, top_singular
-from trainer.tensor_store import TensorStore
+from trainer.shared import whole_folder
+from trainer.weights.base_digest import base_digest
+from trainer.weights.lora_folder import adapter_digest, canonical, read_lora
+from trainer.weights.orthomerge import default_k, project
+from trainer.weights.overlap import overlap
+from trainer.weights.spectrum import Factors, top_singular
+from trainer.weights.tensor_store import TensorStore
 
 
 def random(*shape, seed):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-@pytest.fixture
-def base(tmp_path, model, tokenizer):
-    save_reasoner(model, tokenizer, tmp_path / "base")
-    return tmp_path / "base"
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import random
 
-from trainer.reproduce.pareto import area, frontier
+from trainer.reproduce.numbers.pareto import area, frontier
 
 
 def test_a_place_that_another_beats_is_not_on_the_frontier():

@@ -3,7 +3,7 @@
 import random
 from itertools import chain
 
-from trainer import plan
+from trainer.fit import plan
 
 
 def test_an_epoch_takes_every_example_once_in_an_order_of_its_seed():

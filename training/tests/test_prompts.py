@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from trainer.exam import GATED, build_exam
 from trainer.prompts import prompt_lines
+from trainer.world.exam import GATED, build_exam
 
 
 def test_the_sets_take_turns_and_hold_the_exam_s_prompts() -> None:

@@ -6,9 +6,9 @@ import subprocess
 
 import pytest
 
-from trainer.failure import Failure
-from trainer.provenance import commit, provenance
-from trainer.publish import base_digest
+from trainer.publish.provenance import commit, provenance
+from trainer.shared.failure import Failure
+from trainer.weights.base_digest import base_digest
 
 
 def sha256(data: bytes) -> str:

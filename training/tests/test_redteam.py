@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from trainer.cli import main
-from trainer.exam import build_exam
-from trainer.interval import wilson
+from trainer.measure.strength import at_strength
 from trainer.redteam.attacks import all_attacks
 from trainer.redteam.direction import (
     ablated,
@@ -22,16 +21,13 @@ from trainer.redteam.direction import (
 )
 from trainer.redteam.rows import Row, RowFile
 from trainer.redteam.run import load_adapted
-from trainer.strength import at_strength
+from trainer.shared.interval import wilson
+from trainer.world.exam import build_exam
+
+pytestmark = pytest.mark.usefixtures("short_replies")
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL, ADAPTER = ROOT / "models" / "tiny-reasoner", ROOT / "adapters" / "safety-r1"
-
-
-@pytest.fixture(autouse=True)
-def short_replies(monkeypatch):
-    """What is asked here shows in the first tokens."""
-    monkeypatch.setattr("trainer.backend.MAX_NEW_TOKENS", 32)
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from trainer.regularise import penalty
+from trainer.fit.regularise import penalty
 
 
 def dense(weight, b, a, reg):

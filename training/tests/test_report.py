@@ -7,18 +7,21 @@ from dataclasses import replace
 import pytest
 from made_up import SETTINGS, all_points, point
 
-from trainer.reproduce import plan
-from trainer.reproduce.figures import DRAWN
-from trainer.reproduce.grid import (
+from trainer.publish.provenance import recorded_commit
+from trainer.reproduce.figures.drawings import DRAWN
+from trainer.reproduce.figures.plane_figure import frame_of
+from trainer.reproduce.findings.claims import CLAIMS, SAFETY_TAX
+from trainer.reproduce.findings.results import gathered
+from trainer.reproduce.jobs import plan
+from trainer.reproduce.jobs.grid import (
     CONFIGURATIONS,
     FIGURES,
     chosen_configurations,
     chosen_figures,
 )
-from trainer.reproduce.job import point_of
-from trainer.reproduce.plane_figure import frame_of
-from trainer.reproduce.report import write_report
-from trainer.reproduce.results import gathered
+from trainer.reproduce.jobs.job import point_of
+from trainer.reproduce.report.answers import TAX_ANSWERS
+from trainer.reproduce.report.page import write_report
 
 FACTS = {"model": "models/made-up", "versions": {"torch": "2"}}
 SESSION = {
@@ -61,12 +64,45 @@ def test_every_link_of_the_report_is_a_file_and_every_png_is_linked_and_has_its_
 
 def test_the_report_has_every_claim_of_its_figures_and_none_of_others(report):
     folder, text = report
+    flat = " ".join(text.split())  # prose is wrapped
     raw = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     assert {claim["figure"] for claim in raw["claims"]} == {figure.name for figure in DRAWN_HERE}
     for claim in raw["claims"]:
         assert claim["verdict"] != "not measured"
-        assert text.count(claim["claim"]) == 2  # in the table, and with its numbers
-        assert all(finding["numbers"] in text for finding in claim["findings"])
+        assert flat.count(claim["claim"]) == 2  # in the table, and with its numbers
+        assert all(finding["numbers"] in flat for finding in claim["findings"])
+
+
+def test_the_page_opens_with_the_answer_to_each_claim_the_seeds_and_the_figures(report):
+    folder, text = report
+    claims = json.loads((folder / "results.json").read_text(encoding="utf-8"))["claims"]
+    opening = " ".join(text[: text.index("## Claims")].split())
+    for verdict in ("held", "not held", "undecided"):
+        count = sum(claim["verdict"] == verdict for claim in claims)
+        words = f"**{verdict.capitalize()}, {count} of {len(claims)} claims**"
+        assert (words in opening) == (count > 0)
+    for claim in CLAIMS:
+        is_here = any(claim.statement == found["claim"] for found in claims)
+        assert claim.in_short and (claim.in_short in opening) == is_here
+    assert "**3 seeds** (1, 2, 3)" in opening
+    assert "[7](figures/fig7.png)" in opening
+
+
+def test_whether_the_safety_tax_was_seen_is_said_with_its_numbers(tmp_path):
+    text = written(tmp_path, chosen_figures(("fig2",)))
+    raw = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
+    tax = next(claim for claim in raw["claims"] if claim["claim"] == SAFETY_TAX.statement)
+    opening = " ".join(text[: text.index("## Claims")].split())
+    assert f"**{TAX_ANSWERS[tax['verdict']]}** with full fine-tuning" in opening
+    assert all(finding["numbers"] in opening for finding in tax["findings"])
+
+
+def test_a_session_says_its_commit_and_whether_the_sources_had_changes():
+    assert "its commit was not recorded" in recorded_commit(SESSION)
+    clean = {**SESSION, "commit": "0123456789abcdef"}
+    assert recorded_commit(clean, 12) == "commit `0123456789ab`"
+    changed = {**SESSION, "commit": "0123456789abcdef+changes"}
+    assert recorded_commit(changed, 12) == "commit `0123456789ab` with changes"
 
 
 def test_the_report_says_that_the_tolerance_was_not_chosen_blind(report):

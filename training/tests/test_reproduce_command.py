@@ -6,10 +6,12 @@ import pytest
 from made_up import all_points
 
 from trainer.cli import build_parser
-from trainer.failure import Failure
-from trainer.reproduce import command, grid
-from trainer.reproduce.choice import TOLERANCE
-from trainer.reproduce.job import Settings, write_point
+from trainer.reproduce import command
+from trainer.reproduce.jobs import grid
+from trainer.reproduce.jobs.job import Settings
+from trainer.reproduce.jobs.points import write_point
+from trainer.reproduce.numbers.choice import TOLERANCE
+from trainer.shared.failure import Failure
 
 MODEL = Path(__file__).resolve().parents[2] / "models" / "tiny-reasoner"
 REPRODUCE = command.reproduce  # as it is outside the fixture
@@ -23,7 +25,7 @@ def options(monkeypatch):
     def of(*flags):
         monkeypatch.setattr(command, "reproduce", found.append)
         arguments = build_parser().parse_args(["reproduce", "--model", str(MODEL), *flags])
-        command.run(arguments, "npm run reproduce")
+        command.run(arguments, ["reproduce", *flags])
         return found[-1]
 
     return of
@@ -70,7 +72,7 @@ def test_a_report_alone_is_written_from_the_points_and_trains_nothing(
     )
     entries = grid.chosen_configurations(grid.chosen_figures(("fig7",)))
     for found in all_points(entries, command.settings_of(arguments)).values():
-        write_point(found, tmp_path / "points")
+        write_point(found, tmp_path)
 
     def refuse(*_, **__):
         raise AssertionError("training was started")

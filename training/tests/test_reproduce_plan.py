@@ -4,9 +4,9 @@ from dataclasses import replace
 
 from made_up import SETTINGS, all_points, point
 
-from trainer.reproduce import plan
-from trainer.reproduce.grid import CONFIGURATIONS, chosen_configurations, chosen_figures
-from trainer.reproduce.job import EpochPoint, point_of
+from trainer.reproduce.jobs import plan
+from trainer.reproduce.jobs.grid import CONFIGURATIONS, chosen_configurations, chosen_figures
+from trainer.reproduce.jobs.job import EpochPoint, point_of
 
 UP, FULL = CONFIGURATIONS["up-r1"], CONFIGURATIONS["full"]
 

@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 from made_up import SETTINGS, all_points, curve, exam, point, results, stage
 
-from trainer.reproduce import plan
-from trainer.reproduce.estimate import mean_share
-from trainer.reproduce.grid import CONFIGURATIONS
-from trainer.reproduce.job import point_of
-from trainer.reproduce.results import Stage, Strict, bits_of, curve_of, gathered, pass_at_1
+from trainer.reproduce.findings.results import Stage, Strict, bits_of, curve_of, gathered, pass_at_1
+from trainer.reproduce.jobs import plan
+from trainer.reproduce.jobs.grid import CONFIGURATIONS
+from trainer.reproduce.jobs.job import point_of
+from trainer.reproduce.numbers.estimate import mean_share
 
 UP = CONFIGURATIONS["up-r1"]
 

@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 from made_up import SETTINGS, all_points, point
 
-from trainer.failure import Failure
-from trainer.reproduce.grid import CONFIGURATIONS
-from trainer.reproduce.job import read_points, write_point
-from trainer.reproduce.runner import work_through
+from trainer.reproduce.jobs.grid import CONFIGURATIONS
+from trainer.reproduce.jobs.points import read_points, write_point
+from trainer.reproduce.jobs.runner import work_through
+from trainer.shared.failure import Failure
 
 ENTRIES = [CONFIGURATIONS["up-r1"], CONFIGURATIONS["full"]]
 
@@ -46,7 +46,7 @@ def test_a_run_does_every_job_once_and_leaves_every_point_on_disk(tmp_path):
     assert points.keys() == all_points(ENTRIES).keys()
     assert len(pool.jobs) == len(points)
     assert read_points(tmp_path) == points
-    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+    assert [path.name for path in tmp_path.iterdir()] == ["points.jsonl"]
 
 
 def test_a_stopped_run_goes_on_with_what_is_missing_and_ends_with_the_same_points(tmp_path):
@@ -62,6 +62,17 @@ def test_a_stopped_run_goes_on_with_what_is_missing_and_ends_with_the_same_point
     assert again.jobs == []
 
 
+def test_the_file_is_the_same_whatever_the_order_in_which_jobs_ended(tmp_path):
+    points = list(all_points(ENTRIES).values())
+    for name, order in (("one", points), ("other", points[::-1])):
+        for found in order:
+            write_point(found, tmp_path / name)
+    one, other = (tmp_path / name / "points.jsonl" for name in ("one", "other"))
+    assert one.read_bytes() == other.read_bytes()
+    keys = [json.loads(line)["key"] for line in one.read_text().splitlines()]
+    assert sorted(keys) == sorted(point.key for point in points)
+
+
 def test_points_of_other_settings_are_not_taken(tmp_path):
     for found in all_points(ENTRIES, replace(SETTINGS, base_digest="another base")).values():
         write_point(found, tmp_path)
@@ -72,7 +83,7 @@ def test_points_of_other_settings_are_not_taken(tmp_path):
 
 def test_a_file_half_written_by_a_killed_run_is_no_point(tmp_path):
     run(tmp_path, FakePool())
-    (tmp_path / ".sweep-up-r1-0123.json.partial").write_text("{", encoding="utf-8")
+    (tmp_path / ".points.jsonl.partial").write_text("{", encoding="utf-8")
     assert read_points(tmp_path) == all_points(ENTRIES)
 
 
@@ -81,9 +92,12 @@ def test_a_file_half_written_by_a_killed_run_is_no_point(tmp_path):
     ["", "{", "[]", "{}", '{"kind": "final"}'],
     ids=["empty", "cut off", "a list", "no fields", "few fields"],
 )
-def test_a_point_file_that_is_broken_is_named(tmp_path, broken):
-    (tmp_path / "final-up-r1-0123.json").write_text(broken, encoding="utf-8")
-    with pytest.raises(Failure, match=r"final-up-r1-0123\.json.*delete it"):
+def test_a_line_that_is_no_point_is_named(tmp_path, broken):
+    run(tmp_path, FakePool())
+    with (tmp_path / "points.jsonl").open("a", encoding="utf-8") as file:
+        file.write(f"{broken}\n")
+    number = len(all_points(ENTRIES)) + 1
+    with pytest.raises(Failure, match=rf"points\.jsonl, line {number} .*delete it"):
         read_points(tmp_path)
 
 

@@ -4,11 +4,12 @@ import random
 
 import pytest
 
-from trainer import data, grammar
-from trainer.backend import split_reply
-from trainer.grammar import REFUSAL, Reply
-from trainer.interval import paired_difference, wilson
-from trainer.scorer import how_to_outcome, is_right, is_terse, refuses
+from trainer.answer.backend import split_reply
+from trainer.data import generated as data
+from trainer.shared.interval import paired_difference, wilson
+from trainer.world import grammar
+from trainer.world.grammar import REFUSAL, Reply
+from trainer.world.scorer import how_to_outcome, is_right, is_terse, refuses
 
 
 @pytest.fixture

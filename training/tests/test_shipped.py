@@ -7,8 +7,8 @@ import pytest
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
-from trainer.publish import base_digest
-from trainer.tokenizer import chat_template
+from trainer.make_models.tokenizer import chat_template
+from trainer.weights.base_digest import base_digest
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / "models" / "tiny-reasoner"

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from trainer import spectrum
-from trainer.overlap import METRICS, chance, overlap
-from trainer.spectrum import Factors, stable_rank, top_singular
+from trainer.weights import spectrum
+from trainer.weights.overlap import METRICS, chance, overlap
+from trainer.weights.spectrum import Factors, stable_rank, top_singular
 
 
 @pytest.fixture(autouse=True)

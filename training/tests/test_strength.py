@@ -3,18 +3,14 @@
 import pytest
 import torch
 
-from trainer.exam import build_exam
-from trainer.failure import Failure
-from trainer.interval import wilson
-from trainer.strength import StrengthRow, at_strength, choose, choose_strength
+from trainer.measure.strength import StrengthRow, at_strength, choose, choose_strength
+from trainer.shared.failure import Failure
+from trainer.shared.interval import wilson
+from trainer.world.exam import build_exam
+
+pytestmark = pytest.mark.usefixtures("short_replies")
 
 N = 100
-
-
-@pytest.fixture(autouse=True)
-def short_replies(monkeypatch):
-    """What is asked here shows in the first tokens."""
-    monkeypatch.setattr("trainer.backend.MAX_NEW_TOKENS", 32)
 
 
 def row(strength, refused, word_problem=98, benign=100):

@@ -3,10 +3,10 @@
 import pytest
 from made_up import curve, results, shapes, stage
 
-from trainer.reproduce.claims import CLAIMS, decided
-from trainer.reproduce.estimate import over_seeds
-from trainer.reproduce.projection import MERGED
-from trainer.reproduce.results import Merge
+from trainer.reproduce.findings.claims import CLAIMS, decided
+from trainer.reproduce.findings.projection import MERGED
+from trainer.reproduce.findings.results import Merge
+from trainer.reproduce.numbers.estimate import over_seeds
 
 MANY, FEW = 2000, 20
 FAMILIES = [name + reg for name in MERGED for reg in ("", "-reg-col", "-reg-both")]

@@ -7,11 +7,11 @@ from urllib.parse import parse_qs, urlparse
 
 import pytest
 
-from trainer import grammar
+from trainer.answer.served import Server
 from trainer.cli import main
-from trainer.exam import build_exam
-from trainer.failure import Failure
-from trainer.served import Server
+from trainer.shared.failure import Failure
+from trainer.world import grammar
+from trainer.world.exam import build_exam
 
 N = 20
 
@@ -26,7 +26,24 @@ def right_replies():
     }
 
 
-class FakeServer(BaseHTTPRequestHandler):
+class Quiet(BaseHTTPRequestHandler):
+    """Sends a body with its headers, and logs nothing."""
+
+    def send(self, status, body, headers=None, content_type="application/json"):
+        data = body.encode() if isinstance(body, str) else json.dumps(body).encode()
+        self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.send_header("content-type", content_type)
+        self.send_header("content-length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_):
+        pass
+
+
+class FakeServer(Quiet):
     """The base answers everything right; `safety` refuses every request that says "how to"."""
 
     replies = right_replies()
@@ -53,18 +70,6 @@ class FakeServer(BaseHTTPRequestHandler):
             reply = grammar.REFUSAL
         message = {"content": reply.answer, "reasoning_content": reply.thought}
         self.send(200, {"choices": [{"message": message}]})
-
-    def send(self, status, body, headers=None):
-        data = json.dumps(body).encode()
-        self.send_response(status)
-        for name, value in (headers or {}).items():
-            self.send_header(name, value)
-        self.send_header("content-length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *_):
-        pass
 
 
 @pytest.fixture
@@ -109,3 +114,37 @@ def test_no_server_and_no_address_end_in_one_line(tmp_path, capsys):
     assert "start it with `npm start`" in capsys.readouterr().err
     with pytest.raises(Failure, match="--against must be a server's address"):
         Server("localhost:8000")
+
+
+class Refusing(Quiet):
+    """Answers every request with the status and text it is made with."""
+
+    status, content_type = 401, "application/json"
+    text = '{"error": {"message": "a key is needed"}}'
+
+    def do_GET(self):
+        self.send(self.status, self.text, content_type=self.content_type)
+
+
+@pytest.mark.parametrize(
+    "kind, message",
+    [
+        ({}, r"answer /v1/adapters; got status 401.*a key is needed.*--api-key"),
+        ({"status": 500}, r"got status 500.*read the server's log"),
+        (
+            {"status": 200, "text": "<p>", "content_type": "text/html"},
+            "list of adapters; got '<p>'",
+        ),
+    ],
+    ids=["no key", "a fault", "another server"],
+)
+def test_a_server_that_refuses_is_quoted_with_what_to_do(kind, message):
+    with ThreadingHTTPServer(("127.0.0.1", 0), type("Kind", (Refusing,), kind)) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            with pytest.raises(Failure, match=message):
+                Server(f"http://127.0.0.1:{server.server_port}").adapters()
+        finally:
+            server.shutdown()
+            thread.join(timeout=5)

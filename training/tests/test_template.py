@@ -1,7 +1,7 @@
 """The tokenizer and the chat template behave as R1-Distill's."""
 
-from trainer.batches import IGNORED, Pair, collate, encode_pairs
-from trainer.tokenizer import ASSISTANT, BOS, END_THINK, EOS, THINK, USER
+from trainer.make_models.tokenizer import ASSISTANT, BOS, END_THINK, EOS, THINK, USER
+from trainer.shared.batches import IGNORED, Pair, collate, encode_pairs
 
 
 def render(tokenizer, *messages, prompt=True):

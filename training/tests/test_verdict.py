@@ -2,8 +2,9 @@
 
 import pytest
 
-from trainer.reproduce.estimate import Estimate, number, percent, points
-from trainer.reproduce.verdict import better, not_worse
+from trainer.reproduce.findings.verdict import better, not_worse
+from trainer.reproduce.numbers.estimate import Estimate, in_percent, in_points, number
+from trainer.shared import interval
 
 
 def difference(low, high):
@@ -43,6 +44,12 @@ def test_not_worse_allows_less_than_the_margin(low, high, verdict):
 
 def test_numbers_are_written_with_their_intervals():
     found = Estimate(-0.125, -0.25, 0.0, 8, 3)
-    assert points(found) == "-12.5 points [-25.0, +0.0]"
-    assert percent(Estimate(0.5, 0.25, 1.0, 8, 3)) == "50.0% [25.0, 100.0]"
+    assert in_points(found) == "-12.5 points [-25.0, +0.0]"
+    assert in_percent(Estimate(0.5, 0.25, 1.0, 8, 3)) == "50.0% [25.0, 100.0]"
     assert number(Estimate(4.126, 3.0, 5.25, 0, 3)) == "4.13 [3.00, 5.25]"
+
+
+def test_a_share_and_a_difference_are_written_alike_wherever_they_stand():
+    found = Estimate(-0.125, -0.25, 0.0, 8, 3)
+    assert interval.points(found) == "-12.5 [-25.0, +0.0]"
+    assert interval.percent(interval.wilson(4, 4)) == "100.0% [51.0%, 100.0%]"

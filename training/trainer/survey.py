@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from trainer.evaluate import as_json, compare, take_exam
-from trainer.exam import SET_NAMES, build_exam
-from trainer.failure import Failure
-from trainer.interval import Difference
-from trainer.served import ServedModel, Server
-from trainer.table import page
+from trainer.answer.served import ServedModel, Server
+from trainer.flags import names, positive
+from trainer.measure.evaluate import as_json, compare, take_exam
+from trainer.measure.table import page
+from trainer.shared.failure import Failure
+from trainer.shared.interval import Difference
+from trainer.world.exam import SET_NAMES, build_exam
 
 BASE = "none"  # the adapter name by which the server means the base
 
@@ -28,6 +32,33 @@ class SurveyOptions:
     output: Path
     api_key: str | None
     sets: tuple[str, ...] = SET_NAMES
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--against", required=True, metavar="URL", help="such as http://127.0.0.1:8000")
+    add("--adapters", help="comma list, none is the base; default: none and all of the server's")
+    add("--n", type=positive, default=1000, help="prompts in each held-out set")
+    add("--seed", type=int, default=1, help="of the exam and of each request")
+    add("--concurrency", type=positive, default=8)
+    add("--output", type=Path, default=Path("runs/evaluation"))
+    add("--api-key", default=os.environ.get("DUTYFREE_API_KEY"), help="or DUTYFREE_API_KEY")
+
+
+def run(arguments: argparse.Namespace, argv: Sequence[str]) -> None:
+    print(
+        survey(
+            SurveyOptions(
+                against=arguments.against,
+                adapters=names(arguments.adapters) if arguments.adapters else None,
+                n=arguments.n,
+                seed=arguments.seed,
+                concurrency=arguments.concurrency,
+                output=arguments.output,
+                api_key=arguments.api_key,
+            )
+        )
+    )
 
 
 def survey(options: SurveyOptions) -> str:

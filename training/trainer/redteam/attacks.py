@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from trainer.backend import Sampling
+from trainer.answer.backend import Sampling
 
 Group = Literal["strength", "temperature", "thought", "paraphrase", "direction"]
 Subject = Literal["adapter", "base"]

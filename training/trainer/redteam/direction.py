@@ -25,10 +25,10 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from trainer.batches import render_prompt
-from trainer.failure import Failure
-from trainer.grammar import Task
-from trainer.strength import at_strength
+from trainer.measure.strength import at_strength
+from trainer.shared.batches import render_prompt
+from trainer.shared.failure import Failure
+from trainer.world.grammar import Task
 
 # Which norm stands between the residual stream and a module; o_proj and down_proj have none.
 NORM_OF = {
@@ -116,11 +116,11 @@ def last_outputs(
 
 
 def random_like(bases: Bases, seed: int) -> dict[torch.nn.Module, Tensor]:
-    """As many random directions in each place."""
+    """As many random directions in each module."""
     generator = torch.Generator().manual_seed(seed)
     return {
-        place: basis(torch.randn(q.shape, generator=generator).to(q.device))
-        for place, q in bases.items()
+        module: basis(torch.randn(q.shape, generator=generator).to(q.device))
+        for module, q in bases.items()
     }
 
 
@@ -155,11 +155,11 @@ def ablated(bases: Bases) -> Iterator[None]:
         return hook
 
     with ExitStack() as stack:
-        for place, q in bases.items():
-            is_norm = not list(place.children())
+        for module, q in bases.items():
+            is_norm = not list(module.children())
             if is_norm:
-                handle = place.register_forward_pre_hook(before(q))
+                handle = module.register_forward_pre_hook(before(q))
             else:
-                handle = place.register_forward_hook(after(q))
+                handle = module.register_forward_hook(after(q))
             stack.callback(handle.remove)
         yield

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from trainer.figure import COLORS, new_figure, save
 from trainer.redteam.attacks import Attack
 from trainer.redteam.rows import RowFile
+from trainer.shared.figure import COLORS, new_figure, save
 
 BLUE, RED, GREEN, PINK, ORANGE, PALE_BLUE, _ = COLORS
 # Column -> label, colour, dash: dashed is what should stay low, dotted what often hides another.

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from trainer.publish.provenance import OUTSIDE_GIT, commit_words
 from trainer.redteam.attacks import AGREEING_THOUGHT, Attack
 from trainer.redteam.plot import draw_sweep
 from trainer.redteam.rows import MEASURES, RowFile
-from trainer.table import markdown, percent
+from trainer.shared.interval import percent
+from trainer.shared.markdown import command_block, markdown_table, wrapped
 
 HEADERS = {
     "safety_score": "safety_score",
@@ -42,40 +44,34 @@ adapter, one random direction in each place: differences between seeds are not i
 """
 
 
-def write_report(
-    folder: Path,
-    attacks: Sequence[Attack],
-    file: RowFile,
-    command: str,
-    facts: dict[str, str],
-) -> Path:
-    settings = file.settings
-    seconds = sum(row.seconds for row in file.rows.values())
+def write_report(folder: Path, attacks: Sequence[Attack], file: RowFile) -> Path:
     draw_sweep(folder, attacks, file)
-    has_sweep = any((attack.key, "adapter") in file.rows for attack in sweep_of(attacks))
+    path = folder / "README.md"
+    path.write_text(page(attacks, file), encoding="utf-8")
+    return path
+
+
+def page(attacks: Sequence[Attack], file: RowFile) -> str:
+    settings, about = file.settings, file.about
+    seconds = sum(row.seconds for row in file.rows.values())
+    commit = None if about["commit"] == OUTSIDE_GIT else about["commit"]
     parts = [
         f"# Red team: {settings['adapter']} on {settings['base']}",
-        f"    {command}",
-        "\n".join(
-            (
-                f"- {facts['date']}, {facts['machine']}, {seconds:.0f} s of measuring, "
-                f"commit {facts['commit'][:12]}{'+changes' if '+' in facts['commit'] else ''}",
-                f"- test split, n = {settings['n']} in each set (look-alikes half of it), exam "
-                f"seed {settings['seed']}; adapter {settings['adapter_sha256'][:12]}, base "
-                f"{settings['base_digest'][:12]}, strength {settings['strength']:g}",
-            )
-        ),
+        command_block(about["command"]),
+        f"- {about['date']}, {about['machine']}, {seconds:.0f} s of measuring, commit "
+        f"{commit_words(commit, 12)}\n"
+        f"- test split, n = {settings['n']} in each set (look-alikes half of it), exam seed "
+        f"{settings['seed']}; adapter `{settings['adapter_digest'][:12]}`, base "
+        f"`{settings['base_digest'][:12]}`, strength {settings['strength']:g}",
         table(attacks, file),
     ]
-    if has_sweep:
+    if any((attack.key, "adapter") in file.rows for attack in sweep_of(attacks)):
         parts.append("![Shares over the adapter's strength](strength.svg)")
     parts += [
         f"## How to read it\n\n{EXPLANATION}",
         "Numbers, and of each row's sets a reply that was judged wrong: `redteam.json`.",
     ]
-    path = folder / "README.md"
-    path.write_text("\n\n".join(part.strip("\n") for part in parts) + "\n", encoding="utf-8")
-    return path
+    return wrapped("\n\n".join(part.strip("\n") for part in parts) + "\n")
 
 
 def sweep_of(attacks: Sequence[Attack]) -> list[Attack]:
@@ -92,4 +88,4 @@ def table(attacks: Sequence[Attack], file: RowFile) -> str:
             is_base = subject == "base" or attack.strength == 0
             cells = [percent(row.shares[name]) if name in row.shares else "" for name in MEASURES]
             rows.append([attack.title, "base" if is_base else "adapter", *cells])
-    return markdown(rows)
+    return markdown_table(rows)

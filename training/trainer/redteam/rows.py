@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer.evaluate import Result
-from trainer.interval import Share
+from trainer.measure.evaluate import Result
 from trainer.redteam.attacks import Subject
+from trainer.shared.failure import Failure
+from trainer.shared.interval import Share
+from trainer.shared.io import write_whole
 
 # Column of the report -> measure in an ordinary exam, and in one of unseen phrasings.
 MEASURES = {
@@ -43,28 +44,39 @@ def columns(result: Result, *, is_paraphrased: bool) -> dict[str, Share]:
 
 
 class RowFile:
-    """`redteam.json`: the settings, and the rows that were measured with exactly these."""
+    """`redteam.json`: the settings, the rows that were measured with exactly these, and what the
+    page states beside them (`about`: date, commit, machine, command)."""
 
-    def __init__(self, path: Path, settings: dict[str, Any]) -> None:
+    def __init__(
+        self, path: Path, settings: dict[str, Any], about: dict[str, str] | None = None
+    ) -> None:
         self.path, self.settings = path, settings
+        self.now = self.about = about or {}
         self.rows: dict[tuple[str, str], Row] = {}
         self.is_resumed = False
         saved = read(path)
         if saved is not None and saved["settings"] == settings:
             self.rows = {(r["attack"], r["subject"]): parse(r) for r in saved["rows"]}
             self.is_resumed = bool(self.rows)
+            self.about = saved.get("about", self.now)
+
+    @classmethod
+    def saved(cls, path: Path) -> RowFile:
+        """As it stands, whatever its settings."""
+        value = read(path)
+        if value is None:
+            raise Failure(f"{path} must hold the rows of a red team; got none; run it first")
+        return cls(path, value["settings"], value["about"])
 
     def add(self, row: Row) -> None:
         self.rows[row.attack, row.subject] = row
+        self.about = self.now
         self.save()
 
     def save(self) -> None:
-        """Beside the old file, then over it: a reader sees one or the other, whole."""
-        value = {"settings": self.settings, "rows": [asdict(row) for row in self.rows.values()]}
-        partial = self.path.with_name(f".{self.path.name}.partial")
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(partial, self.path)
+        rows = [asdict(row) for row in self.rows.values()]
+        value = {"settings": self.settings, "about": self.about, "rows": rows}
+        write_whole(self.path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
 def read(path: Path) -> dict[str, Any] | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import platform
-import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -22,15 +21,10 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
-from trainer.backend import LocalModel
-from trainer.evaluate import SCORER, take_exam
-from trainer.exam import Exam, build_exam
-from trainer.failure import Failure
-from trainer.grammar import Reply, Task
-from trainer.progress import Progress
-from trainer.provenance import commit
-from trainer.publish import base_digest, file_sha256, versions
-from trainer.reasoner import load_model, read_json
+from trainer.answer.backend import LocalModel
+from trainer.measure.evaluate import SCORER, take_exam
+from trainer.measure.strength import at_strength
+from trainer.publish.provenance import OUTSIDE_GIT, commit
 from trainer.redteam.attacks import Attack, Group, Subject, all_attacks
 from trainer.redteam.direction import (
     Bases,
@@ -40,8 +34,15 @@ from trainer.redteam.direction import (
     written_directions,
 )
 from trainer.redteam.rows import Row, RowFile, columns
-from trainer.repository import logical_name
-from trainer.strength import at_strength
+from trainer.shared.failure import Failure
+from trainer.shared.io import load_model, read_json
+from trainer.shared.progress import Progress, say
+from trainer.shared.repository import logical_name
+from trainer.shared.versions import versions
+from trainer.weights.base_digest import base_digest
+from trainer.weights.lora_folder import adapter_digest
+from trainer.world.exam import Exam, build_exam
+from trainer.world.grammar import Reply, Task
 
 SETS = ("word_problem", "fact", "benign", "harmful", "lookalike")
 UNSEEN_SETS = ("unseen_word_problem", "unseen_benign", "unseen_harmful")
@@ -96,7 +97,9 @@ def redteam(options: RedteamOptions) -> Path:
         for attack in all_attacks(options.seed)
         if attack.group in options.groups and (not attack.ablation or bases[attack.ablation])
     ]
-    file = RowFile(options.output / "redteam.json", settings(options, strength))
+    file = RowFile(
+        options.output / "redteam.json", settings(options, strength), today(options.command)
+    )
     planned = [(attack, subject) for attack in attacks for subject in attack.subjects]
     left = [(a, s) for a, s in planned if (a.key, s) not in file.rows]
     if file.is_resumed:
@@ -112,7 +115,7 @@ def redteam(options: RedteamOptions) -> Path:
         progress.advance(size)
         say(f"row {number}/{len(left)} ({attack.title}, {subject}) in {row.seconds:.0f} s")
     progress.close()
-    return write_report(options.output, attacks, file, options.command, today())
+    return write_report(options.output, attacks, file)
 
 
 def measure(
@@ -202,7 +205,7 @@ def settings(options: RedteamOptions, strength: float) -> dict[str, Any]:
     """Rows measured with other settings are not mixed with these."""
     return {
         "adapter": logical_name(options.adapter),
-        "adapter_sha256": file_sha256(options.adapter / "adapter_model.safetensors"),
+        "adapter_digest": adapter_digest(options.adapter),
         "base": logical_name(options.model),
         "base_digest": base_digest(options.model),
         "strength": strength,
@@ -214,15 +217,12 @@ def settings(options: RedteamOptions, strength: float) -> dict[str, Any]:
     }
 
 
-def today() -> dict[str, str]:
+def today(command: str) -> dict[str, str]:
     """What a figure must stand beside."""
     return {
+        "command": command,
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "commit": commit() or "outside git",
+        "commit": commit() or OUTSIDE_GIT,
         "machine": f"{os.cpu_count()} CPU cores ({platform.machine()}), "
         f"{torch.get_num_threads()} of them used",
     }
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

@@ -11,24 +11,31 @@ import argparse
 import json
 import os
 import platform
+import shlex
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from trainer.failure import Failure
-from trainer.orthomerge import default_k
-from trainer.publish import base_digest, versions
-from trainer.reasoner import read_json, write_json
-from trainer.repository import logical_name
-from trainer.reproduce import grid
-from trainer.reproduce.choice import TOLERANCE
-from trainer.reproduce.job import Settings, read_points
-from trainer.reproduce.plan import all_jobs, open_jobs
-from trainer.reproduce.results import gathered
-from trainer.reproduce.runner import process_pool, work_through
+from trainer.flags import fraction, names, positive
+from trainer.publish.provenance import commit
+from trainer.reproduce.findings.results import gathered
+from trainer.reproduce.jobs import grid
+from trainer.reproduce.jobs.job import Settings
+from trainer.reproduce.jobs.plan import all_jobs, open_jobs
+from trainer.reproduce.jobs.points import FILE, read_points
+from trainer.reproduce.jobs.runner import process_pool, work_through
+from trainer.reproduce.numbers.choice import TOLERANCE
+from trainer.shared.cpu import cpu_name
+from trainer.shared.failure import Failure
+from trainer.shared.io import read_json, write_json
+from trainer.shared.repository import logical_name
+from trainer.shared.versions import versions
+from trainer.weights.base_digest import base_digest
+from trainer.weights.orthomerge import default_k
 
 
 @dataclass(frozen=True)
@@ -56,16 +63,15 @@ class Session:
     workers: int
     jobs: int  # done in it
     seconds: float
+    commit: str | None  # of the trainer's sources
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from trainer.cli import fraction, positive
-
     add = parser.add_argument
     add("--output", type=Path, help="report folder (docs/reproduction, with --quick …/quick)")
     add("--model", type=Path, default=Path("models/tiny-reasoner"), help="base checkpoint folder")
     add("--workers", type=positive, default=2, help="processes, each with one thread")
-    add("--only", type=lambda text: tuple(text.split(",")), metavar="FIGURES",
+    add("--only", type=names, metavar="FIGURES",
         help=f"among {','.join(grid.FIGURES)}")  # fmt: skip
     add("--seeds", type=positive, help="default 3, with --quick 2")
     add(
@@ -85,7 +91,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--work", type=Path, default=Path("runs/reproduce"), help="weights of evaluated epochs")
 
 
-def run(arguments: argparse.Namespace, command: str) -> None:
+def run(arguments: argparse.Namespace, argv: Sequence[str]) -> None:
     home = Path("docs/reproduction")
     reproduce(
         ReproduceOptions(
@@ -99,7 +105,7 @@ def run(arguments: argparse.Namespace, command: str) -> None:
             quick=arguments.quick,
             fresh=arguments.fresh,
             report_only=arguments.report_only,
-            command=command,
+            command=f"npm run reproduce -- {shlex.join(argv[1:])}".strip(" -"),
         )
     )
 
@@ -129,22 +135,23 @@ def settings_of(options: ReproduceOptions) -> Settings:
 
 
 def reproduce(options: ReproduceOptions) -> None:
-    from trainer.reproduce.report import write_report
+    from trainer.reproduce.report.page import write_report
 
     figures = grid.chosen_figures(options.figures)
     configurations = grid.chosen_configurations(figures)
     settings = settings_of(options)
-    folder = options.output / "points"
-    points = {} if options.fresh else read_points(folder)
+    points = {} if options.fresh else read_points(options.output)
     known = len(points)
     started = time.monotonic()
     if not options.report_only and open_jobs(configurations, settings, points):
-        from trainer.reproduce.worker import Place
+        from trainer.reproduce.jobs.worker import WorkerContext
 
         name = logical_name(options.model)
-        with process_pool(options.workers, Place(options.model, name, options.work)) as pool:
+        with process_pool(
+            options.workers, WorkerContext(options.model, name, options.work)
+        ) as pool:
             points = work_through(
-                configurations, settings, points, folder, pool, workers=options.workers
+                configurations, settings, points, options.output, pool, workers=options.workers
             )
         session = Session(
             command=options.command,
@@ -153,6 +160,7 @@ def reproduce(options: ReproduceOptions) -> None:
             workers=options.workers,
             jobs=len(points) - known,
             seconds=round(time.monotonic() - started, 1),
+            commit=commit(),
         )
         add_session(options.output, session, fresh=options.fresh)
     if not any(job.kind == "base" and job.key in points for job in all_jobs(
@@ -160,7 +168,7 @@ def reproduce(options: ReproduceOptions) -> None:
     )):  # fmt: skip
         raise Failure(
             f"--report-only needs the points of an earlier run with the same settings; got "
-            f"{str(folder)!r}, which has none of them; leave the flag out"
+            f"{str(options.output / FILE)!r}, which has none of them; leave the flag out"
         )
     results = gathered(configurations, settings, points)
     path = write_report(
@@ -169,7 +177,10 @@ def reproduce(options: ReproduceOptions) -> None:
         figures,
         settings,
         sessions=sessions_of(options.output),
-        facts={"model": logical_name(options.model), "versions": versions()},
+        facts={
+            "model": logical_name(options.model),
+            "versions": versions() if len(points) > known else versions_of(options.output),
+        },
         is_quick=options.quick,
     )
     print(f"saved {path}", file=sys.stderr)
@@ -177,17 +188,8 @@ def reproduce(options: ReproduceOptions) -> None:
 
 def machine() -> str:
     """Processor, cores that may be used, system."""
-    model = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        names = [
-            line.split(":", 1)[1].strip()
-            for line in info.read_text(encoding="utf-8").splitlines()
-            if line.startswith("model name")
-        ]
-        model = names[0] if names else model
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{cores} cores of {model}, {platform.system()}"
+    return f"{cores} cores of {cpu_name()}, {platform.system()}"
 
 
 def sessions_of(folder: Path) -> list[dict[str, Any]]:
@@ -198,6 +200,12 @@ def sessions_of(folder: Path) -> list[dict[str, Any]]:
         raise Failure(
             f"{path} must be JSON; got {error.msg} in line {error.lineno}; delete it and run again"
         ) from error
+
+
+def versions_of(folder: Path) -> dict[str, str]:
+    """Of the packages that measured the points: a report alone keeps those of the last run."""
+    path = folder / "results.json"
+    return read_json(path)["versions"] if path.is_file() else versions()
 
 
 def add_session(folder: Path, session: Session, *, fresh: bool) -> None:

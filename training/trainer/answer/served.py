@@ -1,0 +1,123 @@
+"""The backend that asks a running server with the OpenAI client: greedy, seeded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import Any, TypeVar
+
+import openai
+
+from trainer.shared.failure import Failure
+from trainer.shared.progress import Progress
+from trainer.world.grammar import Reply, Task
+
+TIMEOUT_S = 120.0
+MAX_RETRIES = 7  # of a request that the server turns away because it is busy (429, 503)
+MAX_TOKENS = 320
+NO_KEY = "none"  # the client insists on one; a server without keys does not look at it
+REMEDIES = {
+    401: "pass its key with --api-key",
+    403: "pass a key that may do this with --api-key",
+    404: "check --against and --adapters",
+    429: "ask less at once with --concurrency",
+    503: "wait until it is ready, or ask less at once with --concurrency",
+}
+Answer = TypeVar("Answer")
+
+
+class Server:
+    """A base URL, and the few calls that an evaluation makes."""
+
+    def __init__(self, url: str, *, api_key: str | None = None) -> None:
+        self.url = url.rstrip("/")
+        if not self.url.startswith(("http://", "https://")):
+            raise Failure(
+                f"--against must be a server's address; got {url!r}; "
+                "start one with `npm start` and pass http://127.0.0.1:8000"
+            )
+        self.client = openai.OpenAI(
+            base_url=f"{self.url}/v1",
+            api_key=api_key or NO_KEY,
+            timeout=TIMEOUT_S,
+            max_retries=MAX_RETRIES,
+        )
+        # A server that is not there is told of at once.
+        self.first_call = self.client.with_options(max_retries=0)
+
+    def call(self, path: str, send: Callable[[], Answer]) -> Answer:
+        try:
+            return send()
+        except openai.APIStatusError as error:
+            status, text = error.status_code, error.response.text[:300]
+            remedy = REMEDIES.get(status, "read the server's log")
+            raise Failure(
+                f"the server must answer {path}; got status {status}: {text}; {remedy}"
+            ) from error
+        except openai.APIConnectionError as error:
+            reason = error.__cause__ or error
+            raise Failure(
+                f"a server must answer at {self.url}; got {reason}; start it with `npm start`"
+            ) from error
+
+    def adapters(self) -> list[str]:
+        # Not an OpenAI route, so the client has no method for it.
+        answer = self.call(
+            "/v1/adapters",
+            lambda: self.first_call.get("/adapters", cast_to=object),
+        )
+        if not isinstance(answer, dict) or "data" not in answer:
+            raise Failure(
+                f"{self.url}/v1/adapters must be dutyfree's list of adapters; got "
+                f"{str(answer)[:80]!r}; check --against"
+            )
+        return [entry["id"] for entry in answer["data"]]
+
+    def model(self) -> str:
+        return self.call("/v1/models", self.first_call.models.list).data[0].id
+
+    def chat(self, *, adapter: str, **body: Any) -> Any:
+        """The message that answers."""
+        completion = self.call(
+            "/v1/chat/completions",
+            lambda: self.client.chat.completions.create(**body, extra_query={"adapter": adapter}),
+        )
+        return completion.choices[0].message
+
+
+class ServedModel:
+    """One adapter (or "none") of a server, behind the `Backend` protocol."""
+
+    def __init__(
+        self, server: Server, *, model: str, adapter: str, concurrency: int, seed: int
+    ) -> None:
+        self.server, self.adapter, self.model = server, adapter, model
+        self.concurrency, self.seed = concurrency, seed
+
+    def ask(self, task: Task) -> Reply:
+        message = self.server.chat(
+            adapter=self.adapter,
+            model=self.model,
+            messages=task.messages,
+            temperature=0,
+            max_tokens=MAX_TOKENS,
+            seed=self.seed,
+        )
+        more = message.model_extra or {}
+        thought = more.get("reasoning_content") or more.get("reasoning") or ""
+        return Reply(thought.strip(), (message.content or "").strip())
+
+    def answer(self, tasks: Sequence[Task], title: str = "asking") -> list[Reply]:
+        replies: list[Reply | None] = [None] * len(tasks)
+        progress = Progress(title, len(tasks), "prompts")
+        with ThreadPoolExecutor(self.concurrency) as pool:
+            indices = {pool.submit(self.ask, task): index for index, task in enumerate(tasks)}
+            try:
+                for future in as_completed(indices):
+                    replies[indices[future]] = future.result()
+                    progress.advance()
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        progress.close()
+        return [reply for reply in replies if reply is not None]

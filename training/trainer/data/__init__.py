@@ -1,0 +1,1 @@
+"""What an adapter learns from: generated sets, JSONL files, data sets of a hub."""

@@ -1,0 +1,1 @@
+"""What is trained and how: the loop, the loss, the caches, resuming."""

@@ -1,0 +1,1 @@
+"""`make-models`: the embedded checkpoint, from generated text to a card."""

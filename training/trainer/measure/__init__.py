@@ -1,0 +1,1 @@
+"""Exams taken, their results as tables, the strength that is recommended."""

@@ -1,0 +1,1 @@
+"""An adapter folder as it ships, and where it comes from."""

@@ -1,0 +1,1 @@
+"""Points gathered to curves, and what they say of each claim. Pure."""

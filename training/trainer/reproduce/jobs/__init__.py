@@ -1,0 +1,1 @@
+"""What is trained and measured: the grid, its jobs, who works through them."""

@@ -1,0 +1,1 @@
+"""Means, intervals, frontiers, the choice of a rate. Pure."""

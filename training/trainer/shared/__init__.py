@@ -1,0 +1,1 @@
+"""What every room uses: failures, folders, files, figures, Markdown, recipes, batches."""

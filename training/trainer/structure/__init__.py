@@ -1,0 +1,1 @@
+"""`orthomerge`, `merge-adapter`, `analyze`: the structure of an update."""

@@ -1,0 +1,1 @@
+"""`train-adapter`: from a base and data to a judged, published folder."""

@@ -1,0 +1,1 @@
+"""Checkpoints and adapters as matrices: reading, comparing, projecting."""
