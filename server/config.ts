@@ -1,4 +1,4 @@
-// Every flag of the server, once: its environment variable, its --help line and its row in the README
+// Every flag of the server, once: its environment variable, its --help line and its row in docs/FLAGS.md
 // all come from the schema below. Parsing is pure: argv and env come in, a Config or ServerError comes out.
 
 import { homedir } from 'node:os'
@@ -27,7 +27,7 @@ import {
 } from './flag-values.ts'
 
 interface FlagText {
-  /** What --help and the README show between the flag and its meaning. */
+  /** What --help and docs/FLAGS.md show between the flag and its meaning. */
   readonly value: string
   /** Text parsed when neither flag nor variable is given; null: absent. */
   readonly default: string | null
@@ -35,6 +35,8 @@ interface FlagText {
   readonly shownDefault?: string
   readonly description: string
 }
+
+const flagTexts = z.registry<FlagText>()
 
 function flag<T>(parse: (text: string) => T, text: FlagText) {
   return z
@@ -50,12 +52,14 @@ function flag<T>(parse: (text: string) => T, text: FlagText) {
         return z.NEVER
       }
     })
-    .meta({ ...text })
+    .register(flagTexts, text)
 }
 
 /** A flag that always has a value, because it has a default. */
 function setting<T>(parse: (text: string) => T, text: FlagText & { readonly default: string }) {
-  return flag(parse, text).transform((value) => value as T)
+  return flag(parse, text)
+    .transform((value) => value as T)
+    .register(flagTexts, text)
 }
 
 const cacheRoot = process.env.XDG_CACHE_HOME || join(homedir(), '.cache')
@@ -248,11 +252,9 @@ function kebab(key: string): string {
 
 /** Every flag with its texts, in the order of the schema. */
 export const flags: readonly Flag[] = Object.entries(configSchema.shape).map(([key, schema]) => {
-  // `setting` wraps `flag` once more, and meta sits on the inner one.
-  const inner = schema.meta() ?? (schema as { in?: z.ZodType }).in?.meta()
   const name = kebab(key)
   const env = `DUTYFREE_${name.toUpperCase().replaceAll('-', '_')}`
-  return { ...(inner as unknown as FlagText), name, env }
+  return { ...flagTexts.get(schema)!, name, env }
 })
 
 export type ParsedCommand =
@@ -358,7 +360,7 @@ export function renderHelp(): string {
   ].join('\n')
 }
 
-/** The flag table of the README; test/config.test.ts checks that they agree. */
+/** The flag table of docs/FLAGS.md; test/config.test.ts checks that they agree. */
 export function renderFlagTable(): string {
   const cell = (value: string) => value.replaceAll('|', '\\|')
   return [

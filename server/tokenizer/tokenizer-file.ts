@@ -56,7 +56,9 @@ export function readTokenizerJson(dir: string, config: TokenizerConfig): Tokeniz
   // transformers adds what tokenizer_config.json names and tokenizer.json lacks.
   const known = new Set(json.added_tokens.map((token) => token.content))
   for (const [id, token] of Object.entries(config.added_tokens_decoder ?? {})) {
-    if (!known.has(token.content)) json.added_tokens.push({ ...token, id: Number(id) } as never)
+    if (known.has(token.content)) continue
+    const added = { ...token, id: Number(id) }
+    json.added_tokens.push(parseJson(addedToken, added, 'tokenizer_config.json'))
   }
   return json
 }
