@@ -9,6 +9,7 @@ export const errorTable = {
   invalid_value: { status: 400, type: 'invalid_request_error' },
   unsupported_value: { status: 400, type: 'invalid_request_error' },
   unsupported_parameter: { status: 400, type: 'invalid_request_error' },
+  unsupported_endpoint: { status: 400, type: 'invalid_request_error' },
   unsupported_content: { status: 400, type: 'invalid_request_error' },
   context_length_exceeded: { status: 400, type: 'invalid_request_error' },
   adapter_conflict: { status: 400, type: 'invalid_request_error' },

@@ -24,7 +24,10 @@ export function createMemoryQueue() {
       try {
         for (;;) {
           if (signal.aborted) {
-            throw new ServerError('adapter_limit', 'The wait for room for adapters was ended.')
+            throw new ServerError(
+              'adapter_limit',
+              'The wait for room in --adapter-memory was ended.',
+            )
           }
           // Before the attempt, so that a release during it counts.
           const woken = new Promise<void>((resolve) => {

@@ -138,7 +138,7 @@ function requireServed(
 export function refuseRank(what: string, rank: number, maxRank: number): never {
   throw new ServerError(
     'adapter_rank_exceeded',
-    `${what} needs rank ${rank}; a request may use a total rank of at most ${maxRank}.`,
+    `${what} needs rank ${rank}; a request may use a total rank of at most ${maxRank} (--max-adapter-rank).`,
   )
 }
 

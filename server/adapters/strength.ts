@@ -35,8 +35,8 @@ function refuse({ id, namedIn }: AdapterFloor, minScale: number | null): never {
   const strength = minScale === null ? 'its default strength' : `strength ${minScale}`
   throw new ServerError(
     'adapter_required',
-    `Every request here runs with the adapter "${id}" at ${strength} or more: name it so, or name ` +
-      'none at all.',
+    `Every request here runs with the adapter "${id}" at ${strength} or more (--require-adapter): ` +
+      'name it so, or name none at all.',
     { param: namedIn },
   )
 }

@@ -4,6 +4,7 @@
 
 import { z } from 'zod'
 import type { Architecture, GenerationDefaults, ModelConfig } from '../contracts/checkpoint.ts'
+import { keptTokens, topKRange, topPRange } from '../contracts/sampling-range.ts'
 import { ServerError } from '../errors.ts'
 import { parseJson } from './json.ts'
 import { type Rope, readRope, ropeSchema } from './rope-config.ts'
@@ -44,8 +45,8 @@ const generationSchema = z.looseObject({
   eos_token_id: tokenIds,
   do_sample: z.boolean().nullish(),
   temperature: z.number().min(0).nullish(),
-  top_p: z.number().positive().max(1).nullish(),
-  top_k: z.int().nonnegative().nullish(),
+  top_p: topPRange.nullish(),
+  top_k: topKRange.nullish(),
 })
 
 const familyDefaults = {
@@ -100,7 +101,7 @@ export function parseGenerationDefaults(
     eosTokenIds: [...new Set(eos === null || eos === undefined ? [] : [eos].flat())],
     temperature: (samples ? own.temperature : null) ?? 1,
     topP: (samples ? own.top_p : null) ?? 1,
-    topK: (samples ? own.top_k : null) ?? 0,
+    topK: keptTokens((samples ? own.top_k : null) ?? 0),
   }
 }
 

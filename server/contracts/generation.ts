@@ -14,7 +14,12 @@ export interface ChatMessage {
 
 export type Prompt =
   | { readonly kind: 'messages'; readonly messages: readonly ChatMessage[] }
-  | { readonly kind: 'text'; readonly text: string }
+  | {
+      readonly kind: 'text'
+      readonly text: string
+      /** Absent or true: the tokenizer adds what it adds to every text (such as a BOS). */
+      readonly addSpecialTokens?: boolean
+    }
   | { readonly kind: 'tokens'; readonly tokens: readonly number[] }
 
 /** Every field is concrete: defaults were resolved at the border from the checkpoint's own. */

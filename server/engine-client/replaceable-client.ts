@@ -94,7 +94,8 @@ export function createReplaceableClient({
     if (totalBytes(bytes) <= available) return
     throw new ServerError(
       'adapter_limit',
-      `A second engine needs ${describeParts(bytes)} and ${mebibytes(available)} MiB are free`,
+      `A second engine needs ${describeParts(bytes)} and ${mebibytes(available)} MiB are free; ` +
+        "declare the adapter's modules with --adapter-modules or lower --kv-memory",
     )
   }
 

@@ -54,7 +54,8 @@ export function createIntake(options: IntakeOptions): Intake {
       case 'messages':
         return chatTemplate.encode(prompt.messages, { addGenerationPrompt: true })
       case 'text': {
-        const tokens = tokenizer.encodePrompt(prompt.text, { addSpecialTokens: true })
+        const { addSpecialTokens = true } = prompt
+        const tokens = tokenizer.encodePrompt(prompt.text, { addSpecialTokens })
         return { tokens, startsInReasoning: false }
       }
       case 'tokens':
@@ -95,7 +96,8 @@ export function createIntake(options: IntakeOptions): Intake {
   async function prepare(request: GenerateRequest, signal: AbortSignal): Promise<void> {
     const prompt = encodePrompt(request.prompt)
     const promptTokens = prompt.tokens.length
-    const maxTokens = boundTokens(promptTokens, request.maxTokens, maxContext)
+    const param = request.prompt.kind === 'messages' ? 'messages' : 'prompt'
+    const maxTokens = boundTokens(promptTokens, request.maxTokens, maxContext, param)
     const held = await store.acquire(request, signal)
     try {
       signal.throwIfAborted()
@@ -152,11 +154,16 @@ function failedBy(error: unknown): GenerationEvent {
 }
 
 /** Tokens that may be generated: what was asked for, or else what the context leaves. */
-function boundTokens(promptTokens: number, asked: number | null, maxContext: number): number {
+function boundTokens(
+  promptTokens: number,
+  asked: number | null,
+  maxContext: number,
+  param: 'messages' | 'prompt',
+): number {
   const left = maxContext - promptTokens
   if (promptTokens === 0) {
     throw new ServerError('invalid_value', 'The prompt is empty: give at least one token.', {
-      param: 'prompt',
+      param,
     })
   }
   if (left < (asked ?? 1)) {
@@ -164,8 +171,8 @@ function boundTokens(promptTokens: number, asked: number | null, maxContext: num
       'context_length_exceeded',
       `This model's maximum context length is ${maxContext} tokens; the prompt has ` +
         `${promptTokens}${asked === null ? '' : ` and max_tokens is ${asked}`}. ` +
-        'Shorten the prompt or ask for fewer tokens.',
-      { param: 'messages' },
+        'Shorten the prompt or ask for fewer tokens (--max-context bounds both).',
+      { param },
     )
   }
   return asked ?? left

@@ -59,7 +59,7 @@ export function createAdmission(options: {
         const seconds = Math.ceil(((numInFlight / maxRunning) * meanMs) / 1000)
         throw new ServerError(
           'rate_limit_exceeded',
-          `${numInFlight} requests are running or waiting and the limit is ${limit}; try again later`,
+          `${numInFlight} requests are running or waiting and the limit is ${limit} (--max-batch + --max-queue); try again later`,
           { headers: { 'retry-after': String(Math.min(60, Math.max(1, seconds))) } },
         )
       }

@@ -29,6 +29,7 @@ import { type MetricsPage, operationRoutes } from './operation-routes.ts'
 import { createCheckHost, createCors } from './origin.ts'
 import { adapterHeader } from './reply/applied-adapters.ts'
 import { tokenizeRoutes } from './tokenize-routes.ts'
+import { unsupportedRoutes } from './unsupported-routes.ts'
 
 export interface AppOptions {
   readonly engine: EngineClient
@@ -80,6 +81,7 @@ export function createApp(options: AppOptions): App {
     for (const route of ofPath) hono.on(route.method, path, route.handle)
     hono.all(path, methodNotAllowed(ofPath))
   }
+  for (const [pattern, refuse] of unsupportedRoutes()) hono.all(pattern, refuse)
   hono.notFound((context) => {
     throw new ServerError('not_found', `no route ${context.req.method} at this path`)
   })

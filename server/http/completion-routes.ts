@@ -9,6 +9,7 @@ import type { Reply, ReplyHead } from './reply/reply.ts'
 import { readJsonObject } from './request/body.ts'
 import { parseChat } from './request/chat-request.ts'
 import { parseCompletion } from './request/completion-request.ts'
+import { type ReadFields, spelledOut } from './request/field-rules.ts'
 import type { ParsedRequest } from './request/parsed-request.ts'
 import type { SamplingFields } from './request/sampling-fields.ts'
 import { requireModel, resolveTarget } from './request-target.ts'
@@ -47,12 +48,22 @@ export function completionRoutes(services: Services): readonly Route[] {
   ]
 }
 
+/** Names the fields that the answer did without, such as tools that it did not have to use. */
+export const unusedHeader = 'x-dutyfree-ignored'
+
 interface CompletionRoute<Fields> {
   readonly path: string
   readonly summary: string
   readonly idPrefix: Parameters<typeof replyId>[0]
   readonly parse: (body: JsonObject, model: ModelInfo) => ParsedRequest<Fields>
   readonly reply: (fields: Fields, head: ReplyHead) => Reply
+}
+
+function logReading(context: RequestContext, { unknown, unused }: ReadFields): void {
+  context.set('logFields', {
+    ...(unknown.length === 0 ? {} : { unknownFields: unknown }),
+    ...(unused.length === 0 ? {} : { ignoredFields: unused }),
+  })
 }
 
 /** One route: its body parsed, its model and adapters resolved, its reply run. */
@@ -62,9 +73,13 @@ function completionRoute<Fields extends SamplingFields>(
 ): Route {
   async function handle(context: RequestContext): Promise<Response> {
     const body = await readJsonObject(context.req.raw, services.config.maxBody)
-    const { fields, requests, unknown } = parse(body, requireModel(services))
-    if (unknown.length > 0) context.set('logFields', { unknownFields: unknown })
-    const { selection, modelName } = await resolveTarget(context, services, fields)
+    const { fields, requests, read } = parse(body, requireModel(services))
+    logReading(context, read)
+    const { selection, modelName } = await resolveTarget(context, services, fields).catch(
+      (error: unknown) => {
+        throw spelledOut(error, read)
+      },
+    )
     const head = {
       id: replyId(idPrefix),
       created: services.clock.unixSeconds(),
@@ -80,6 +95,7 @@ function completionRoute<Fields extends SamplingFields>(
       requests: requests.map((request) => ({ ...request, ...selection })),
       stream: fields.stream ?? false,
       reply: reply(fields, head),
+      headers: read.unused.length === 0 ? {} : { [unusedHeader]: read.unused.join(', ') },
     })
   }
 

@@ -5,6 +5,7 @@ import type { AdapterSummary } from '../contracts/adapter.ts'
 import type { ModelInfo } from '../contracts/engine.ts'
 import { ServerError } from '../errors.ts'
 import type { Route, Services } from './context.ts'
+import { mentionedNames, parseModel } from './request/adapter-choice.ts'
 import { quote } from './request/quote.ts'
 import { requireModel } from './request-target.ts'
 
@@ -43,6 +44,22 @@ export function modelRoutes(services: Services): readonly Route[] {
     ]
   }
 
+  /** By every name that a request may give as its model. */
+  async function findModel(id: string) {
+    const model = requireModel(services)
+    const adapters = await services.adapters.read(
+      mentionedNames({ query: [], model: id }, model.id),
+    )
+    const usable = adapters.filter(({ state }) => state !== 'invalid')
+    const known = new Set(usable.map((adapter) => adapter.id))
+    const mention = parseModel(id, { baseId: model.id, known })
+    if (mention === undefined) return modelEntry(model)
+    const adapter = usable.find((candidate) => candidate.id === mention.refs[0]?.id)
+    // `none` is the base, whatever --default-adapter says.
+    if (adapter === undefined) return { ...modelEntry(model), id, parent: model.id }
+    return { ...adapterEntry(adapter, model), id }
+  }
+
   async function listAdapters(id: string | undefined) {
     requireModel(services)
     return services.adapters.read(id === undefined ? [] : [id])
@@ -51,11 +68,10 @@ export function modelRoutes(services: Services): readonly Route[] {
   function find<T extends { readonly id: string }>(
     entries: readonly T[],
     id: string | undefined,
-    what: string,
   ): T {
     const entry = entries.find((candidate) => candidate.id === id)
     if (entry !== undefined) return entry
-    throw new ServerError('model_not_found', `the ${what} ${quote(id)} does not exist`)
+    throw new ServerError('model_not_found', `the adapter ${quote(id)} does not exist`)
   }
 
   return [
@@ -69,8 +85,16 @@ export function modelRoutes(services: Services): readonly Route[] {
       method: 'GET',
       path: '/v1/models/:id',
       summary: 'One model',
-      handle: async (context) =>
-        Response.json(find(await listModels(), context.req.param('id'), 'model')),
+      handle: async (context) => Response.json(await findModel(context.req.param('id') ?? '')),
+    },
+    {
+      method: 'GET',
+      path: '/v1/models/:org/:name',
+      summary: 'One model whose id has a slash',
+      async handle(context) {
+        const { org, name } = context.req.param()
+        return Response.json(await findModel(`${org}/${name}`))
+      },
     },
     {
       method: 'GET',
@@ -84,7 +108,7 @@ export function modelRoutes(services: Services): readonly Route[] {
       summary: 'One adapter',
       async handle(context) {
         const id = context.req.param('id')
-        return Response.json(find(await listAdapters(id), id, 'adapter'))
+        return Response.json(find(await listAdapters(id), id))
       },
     },
   ]

@@ -34,7 +34,7 @@ export function createCheckHost(options: {
   }
 }
 
-const exposedHeaders = 'x-request-id, x-adapter, retry-after'
+const exposedHeaders = 'x-request-id, x-adapter, x-dutyfree-ignored, retry-after'
 
 export interface Cors {
   /** Headers for a response to `origin`; empty when it is not allowed. */

@@ -19,6 +19,8 @@ export interface GenerationJob {
   readonly requests: ReadonlyArray<Omit<GenerateRequest, 'id'>>
   readonly stream: boolean
   readonly reply: Reply
+  /** Of the answer, beside those that every answer has. */
+  readonly headers: Readonly<Record<string, string>>
 }
 
 export function replyId(prefix: 'chatcmpl' | 'cmpl'): string {
@@ -78,7 +80,7 @@ export async function runGeneration(
     return clientGone()
   }
   context.set('applied', accepted.adapters)
-  const headers = { 'x-adapter': adapterHeader(accepted.adapters) }
+  const headers = { ...job.headers, 'x-adapter': adapterHeader(accepted.adapters) }
 
   // 3. One body …
   if (!job.stream) {

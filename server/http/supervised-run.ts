@@ -61,7 +61,13 @@ export async function* superviseRun(options: RunOptions): AsyncGenerator<Generat
   const onClientGone = () => end({ kind: 'cancelled' })
   const onStop = () => end({ kind: 'failed', error: shuttingDown().toBody() })
   const deadline = setTimeout(
-    () => end(failed('timeout', `the request took longer than ${deadlineMs / 1000} s`)),
+    () =>
+      end(
+        failed(
+          'timeout',
+          `the request took longer than ${deadlineMs / 1000} s (--request-timeout)`,
+        ),
+      ),
     deadlineMs,
   )
   if (client.aborted) onClientGone()

@@ -2,11 +2,13 @@
 
 import { z } from 'zod'
 import type { TokenizeInput } from '../contracts/engine.ts'
+import type { JsonObject } from '../contracts/json.ts'
 import { ServerError } from '../errors.ts'
-import type { Route, Services } from './context.ts'
+import type { RequestContext, Route, Services } from './context.ts'
 import { readJsonObject } from './request/body.ts'
 import { parseTokens } from './request/completion-request.ts'
-import { rejectUnsupported } from './request/field-rules.ts'
+import { readFields } from './request/field-rules.ts'
+import type { RouteKind } from './request/field-verdict.ts'
 import { parseMessages } from './request/messages.ts'
 import { parseFields } from './request/parsed-request.ts'
 import { checkPromptSize } from './request/prompt-size.ts'
@@ -28,10 +30,26 @@ const detokenizeSchema = z.object({
 
 type TokenizeFields = z.infer<typeof tokenizeSchema>
 
+function requireOneInput({ prompt, messages }: TokenizeFields): void {
+  if ((prompt == null) !== (messages == null)) return
+  throw new ServerError('invalid_value', 'send either prompt or messages', { param: 'prompt' })
+}
+
+/** The same table as for completions; fields that only this route knows are no unknown ones. */
+function checkFields(
+  context: RequestContext,
+  body: JsonObject,
+  route: RouteKind,
+  { shape }: { readonly shape: object },
+): void {
+  // Here, unlike in a chat, the template's ending is the caller's choice.
+  const { add_generation_prompt: _choice, ...others } = body
+  const { unknown } = readFields(others, route)
+  const unknownFields = unknown.filter((field) => !Object.hasOwn(shape, field))
+  if (unknownFields.length > 0) context.set('logFields', { unknownFields })
+}
+
 function tokenizeInput(fields: TokenizeFields): TokenizeInput {
-  if ((fields.prompt == null) === (fields.messages == null)) {
-    throw new ServerError('invalid_value', 'send either prompt or messages', { param: 'prompt' })
-  }
   if (fields.prompt != null) {
     return {
       kind: 'text',
@@ -56,10 +74,10 @@ export function tokenizeRoutes(services: Services): readonly Route[] {
       async handle(context) {
         const body = await readJsonObject(context.req.raw, config.maxBody)
         const model = requireModel(services)
-        // Here, unlike in a chat, the template's ending is the caller's choice.
-        const { add_generation_prompt: _choice, ...others } = body
-        rejectUnsupported(others)
         const fields = parseFields(tokenizeSchema, body)
+        requireOneInput(fields)
+        const route = fields.messages == null ? 'completions' : 'chat'
+        checkFields(context, body, route, tokenizeSchema)
         await resolveTarget(context, services, { model: fields.model ?? '' })
         const input = tokenizeInput(fields)
         checkPromptSize(input, input.kind === 'text' ? 'prompt' : 'messages', model)
@@ -80,6 +98,7 @@ export function tokenizeRoutes(services: Services): readonly Route[] {
         const body = await readJsonObject(context.req.raw, config.maxBody)
         const model = requireModel(services)
         const fields = parseFields(detokenizeSchema, body)
+        checkFields(context, body, 'completions', detokenizeSchema)
         await resolveTarget(context, services, { model: fields.model ?? '' })
         const isEmpty = Array.isArray(fields.tokens) && fields.tokens.length === 0
         const ids = isEmpty ? [] : parseTokens(fields.tokens, 'tokens', model)

@@ -119,7 +119,11 @@ function parseQuery(query: readonly string[]): Mention | undefined {
   return query.length === 0 ? undefined : parseList('adapter', query.join(',').split(','))
 }
 
-function parseModel(model: string, policy: AdapterPolicy): Mention | undefined {
+/** Undefined for the base model's own name; throws where there is no such model. */
+export function parseModel(
+  model: string,
+  policy: Pick<AdapterPolicy, 'baseId' | 'known'>,
+): Mention | undefined {
   if (model === '' || model === policy.baseId) return undefined
   const name = model.startsWith(`${policy.baseId}:`) ? model.slice(policy.baseId.length + 1) : model
   if (name === 'none' && name !== model) return { param: 'model', refs: [] }

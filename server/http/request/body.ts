@@ -9,7 +9,10 @@ import { quote } from './quote.ts'
 const maxDepth = 64
 
 function tooLarge(maxBytes: number) {
-  return new ServerError('request_too_large', `the body must be ≤ ${maxBytes} bytes; send less`)
+  return new ServerError(
+    'request_too_large',
+    `the body must be ≤ ${maxBytes} bytes (--max-body); send less`,
+  )
 }
 
 /** The body's bytes in one buffer; chunks may have any size. */

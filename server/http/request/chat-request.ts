@@ -4,11 +4,12 @@ import { z } from 'zod'
 import type { ModelInfo } from '../../contracts/engine.ts'
 import type { JsonObject } from '../../contracts/json.ts'
 import { ServerError } from '../../errors.ts'
-import { rejectUnsupported, unknownFields } from './field-rules.ts'
+import { type ReadFields, readFields, spelledOut } from './field-rules.ts'
 import { parseMessages } from './messages.ts'
 import { type ParsedRequest, parseFields } from './parsed-request.ts'
 import { checkPromptSize } from './prompt-size.ts'
 import {
+  checkCost,
   checkTogether,
   maxTopLogprobs,
   resolveMaxTokens,
@@ -22,34 +23,42 @@ export const chatSchema = z.object({
   logprobs: z.boolean().nullish(),
   top_logprobs: z.int().min(0).max(maxTopLogprobs).nullish(),
   include_reasoning: z.boolean().nullish(),
-  // It would show the rendered template.
-  echo: z.literal(false).nullish(),
-  // The template brings the special tokens itself.
-  add_special_tokens: z.literal(false).nullish(),
 })
 
 export type ChatFields = z.infer<typeof chatSchema>
 
 export function parseChat(body: JsonObject, model: ModelInfo): ParsedRequest<ChatFields> {
-  rejectUnsupported(body)
-  const fields = parseFields(chatSchema, body)
+  const read = readFields(body, 'chat')
+  try {
+    return parse(read, model)
+  } catch (error) {
+    throw spelledOut(error, read)
+  }
+}
+
+function parse(read: ReadFields, model: ModelInfo): ParsedRequest<ChatFields> {
+  const fields = parseFields(chatSchema, read.body)
   const prompt = { kind: 'messages', messages: parseMessages(fields.messages) } as const
   checkPromptSize(prompt, 'messages', model)
   checkTogether(fields)
-  if (fields.top_logprobs != null && fields.logprobs !== true) {
+  const maxTokens = resolveMaxTokens(fields, model)
+  const n = fields.n ?? 1
+  checkCost({ n, maxTokens, numPrompts: 1 }, model)
+  // With logprobs false, or at 0, it asks for nothing.
+  if (fields.top_logprobs && fields.logprobs == null) {
     throw new ServerError('invalid_value', 'top_logprobs is only allowed with "logprobs": true', {
       param: 'top_logprobs',
     })
   }
   return {
     fields,
-    unknown: unknownFields(body, chatSchema.shape),
+    read,
     requests: [
       {
         prompt,
         sampling: resolveSampling(fields, model),
-        n: fields.n ?? 1,
-        maxTokens: resolveMaxTokens(fields, model),
+        n,
+        maxTokens,
         echo: false,
         promptLogprobs: fields.prompt_logprobs ?? null,
         topLogprobs: fields.logprobs ? (fields.top_logprobs ?? 0) : null,

@@ -6,11 +6,12 @@ import type { ModelInfo } from '../../contracts/engine.ts'
 import type { Prompt } from '../../contracts/generation.ts'
 import type { JsonObject } from '../../contracts/json.ts'
 import { ServerError } from '../../errors.ts'
-import { rejectUnsupported, unknownFields } from './field-rules.ts'
+import { type ReadFields, readFields, spelledOut } from './field-rules.ts'
 import { type ParsedRequest, parseFields } from './parsed-request.ts'
 import { checkPromptSize } from './prompt-size.ts'
 import { quote } from './quote.ts'
 import {
+  checkCost,
   checkTogether,
   maxTopLogprobs,
   resolveMaxTokens,
@@ -27,7 +28,8 @@ export const completionSchema = z.object({
   echo: z.boolean().nullish(),
   // 0 asks for nothing but what is said of the prompt.
   max_tokens: z.int().min(0).nullish(),
-  add_special_tokens: z.literal(true).nullish(),
+  // false: the text of a prompt is all there is of it.
+  add_special_tokens: z.boolean().nullish(),
 })
 
 export type CompletionFields = z.infer<typeof completionSchema>
@@ -44,7 +46,7 @@ export function parseTokens(value: unknown, param: string, model: ModelInfo): nu
   if (value.length > model.maxContext) {
     throw new ServerError(
       'context_length_exceeded',
-      `the prompt has ${value.length} tokens and the context of this model is ${model.maxContext}`,
+      `the prompt has ${value.length} tokens and the context is ${model.maxContext} (--max-context); shorten it`,
       { param },
     )
   }
@@ -55,8 +57,17 @@ export function parseTokens(value: unknown, param: string, model: ModelInfo): nu
   return value
 }
 
-function parsePrompts(value: unknown, model: ModelInfo): readonly Prompt[] {
-  if (typeof value === 'string') return [{ kind: 'text', text: value.toWellFormed() }]
+function parsePrompts(
+  value: unknown,
+  addSpecialTokens: boolean,
+  model: ModelInfo,
+): readonly Prompt[] {
+  function textPrompt(text: string): Prompt {
+    const prompt = { kind: 'text', text: text.toWellFormed() } as const
+    return addSpecialTokens ? prompt : { ...prompt, addSpecialTokens: false }
+  }
+
+  if (typeof value === 'string') return [textPrompt(value)]
   if (!Array.isArray(value) || value.length === 0) {
     throw wrong(
       'prompt',
@@ -71,7 +82,7 @@ function parsePrompts(value: unknown, model: ModelInfo): readonly Prompt[] {
   }
   return value.map((prompt, i): Prompt => {
     const param = `prompt.${i}`
-    if (typeof prompt === 'string') return { kind: 'text', text: prompt.toWellFormed() }
+    if (typeof prompt === 'string') return textPrompt(prompt)
     return { kind: 'tokens', tokens: parseTokens(prompt, param, model) }
   })
 }
@@ -87,19 +98,30 @@ export function parseCompletion(
   body: JsonObject,
   model: ModelInfo,
 ): ParsedRequest<CompletionFields> {
-  rejectUnsupported(body)
-  const fields = parseFields(completionSchema, body)
-  const prompts = parsePrompts(fields.prompt, model)
+  const read = readFields(body, 'completions')
+  try {
+    return parse(read, model)
+  } catch (error) {
+    throw spelledOut(error, read)
+  }
+}
+
+function parse(read: ReadFields, model: ModelInfo): ParsedRequest<CompletionFields> {
+  const fields = parseFields(completionSchema, read.body)
+  const prompts = parsePrompts(fields.prompt, fields.add_special_tokens ?? true, model)
   for (const prompt of prompts) checkPromptSize(prompt, 'prompt', model)
   checkTogether(fields)
+  const maxTokens = resolveMaxTokens(fields, model)
+  const n = fields.n ?? 1
+  checkCost({ n, maxTokens, numPrompts: prompts.length }, model)
   const asksOfPrompt = fields.echo === true || fields.prompt_logprobs != null
   if (fields.max_tokens === 0 && !asksOfPrompt) {
     throw wrong('max_tokens', 'must be ≥ 1; 0 is for "echo": true or prompt_logprobs; got 0')
   }
   const shared = {
     sampling: resolveSampling(fields, model),
-    n: fields.n ?? 1,
-    maxTokens: resolveMaxTokens(fields, model),
+    n,
+    maxTokens,
     echo: fields.echo ?? false,
     promptLogprobs: wantedOfPrompt(fields),
     topLogprobs: fields.logprobs ?? null,
@@ -107,7 +129,7 @@ export function parseCompletion(
   }
   return {
     fields,
-    unknown: unknownFields(body, completionSchema.shape),
+    read,
     // Each prompt has the same seed, so that its answer does not depend on its neighbours.
     requests: prompts.map((prompt) => ({ ...shared, prompt })),
   }

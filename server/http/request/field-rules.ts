@@ -1,138 +1,141 @@
-// Known but unsupported fields of other servers' APIs. A field that would change the answer is a 400,
-// unless it is null or holds the value that changes nothing. Notes and hints are accepted. An unknown
-// field is accepted too, and its name is logged.
+// Applies the table of known fields to a body: bags are unpacked, other spellings read as the field
+// they mean, what cannot be done is refused by name. An unknown field is accepted, and its name logged.
 
-import { type ErrorCode, ServerError } from '../../errors.ts'
+import { isObject, type JsonObject } from '../../contracts/json.ts'
+import { ServerError } from '../../errors.ts'
+import type { RouteKind, Verdict } from './field-verdict.ts'
+import { knownFields } from './known-fields.ts'
 import { quote } from './quote.ts'
 
-type ChangesNothing = (value: unknown) => boolean
-
-function never(): boolean {
-  return false
+export interface ReadFields {
+  /** Supported fields only, each under its own name. */
+  readonly body: JsonObject
+  /** Names of unknown fields for the log, bounded in number and length. */
+  readonly unknown: readonly string[]
+  /** Known fields that the answer does without. */
+  readonly unused: readonly string[]
+  /** Field → how the request spells it, where that differs ("options.num_predict"). */
+  readonly spellings: ReadonlyMap<string, string>
 }
 
-function is(...values: readonly unknown[]): ChangesNothing {
-  return function isOneOf(value) {
-    return values.includes(value)
+/** A field as it came, with its place in the body. */
+type Entry = readonly [field: string, value: unknown, path: string]
+
+type Of<Kind extends Verdict['kind']> = Extract<Verdict, { readonly kind: Kind }>
+
+const maxLogged = 16
+const maxLoggedLength = 64
+const streamOptions = new Set(['include_usage', 'continuous_usage_stats', 'include_obfuscation'])
+
+function verdictOf(field: string, route: RouteKind): Verdict | undefined {
+  return Object.hasOwn(knownFields, field) ? knownFields[field]![route] : undefined
+}
+
+/** Every field that is not null; a bag's fields come after those of the body itself. */
+function* entriesOf(body: JsonObject, route: RouteKind, prefix = ''): Generator<Entry> {
+  const bags: Array<readonly [string, JsonObject]> = []
+  for (const [field, value] of Object.entries(body)) {
+    const path = `${prefix}${field}`
+    if (value === null) continue
+    if (verdictOf(field, route)?.kind !== 'bag') yield [field, value, path]
+    else if (isObject(value)) bags.push([`${path}.`, value])
+    else throw wrong(path, `must be an object of fields; got ${quote(value)}`)
   }
+  for (const [path, bag] of bags) yield* entriesOf(bag, route, path)
 }
 
-function isEmpty(value: unknown): boolean {
-  return typeof value === 'object' && value !== null && Object.keys(value).length === 0
+function wrong(param: string, message: string): ServerError {
+  return new ServerError('invalid_value', `${param} ${message}`, { param })
 }
 
-function isPlainText(value: unknown): boolean {
-  return (
-    typeof value === 'object' && value !== null && (value as { type?: unknown }).type === 'text'
+/** Throws at the first field that asks for something this server does not do. */
+export function readFields(body: JsonObject, route: RouteKind): ReadFields {
+  const fields = new Map<string, unknown>()
+  const spellings = new Map<string, string>()
+  const aliases: Array<readonly [Entry, Of<'alias'>]> = []
+  const refusals: Array<readonly [Entry, Of<'refused'>]> = []
+  const unknown: string[] = []
+  const unused: string[] = []
+
+  function supply(field: string, value: unknown, path: string) {
+    const verdict = verdictOf(field, route)
+    if (verdict?.kind === 'supported' && verdict.absent.has(value, body)) return
+    const present = fields.get(field)
+    if (present === undefined) {
+      fields.set(field, value)
+      if (path !== field) spellings.set(field, path)
+    } else if (JSON.stringify(present) !== JSON.stringify(value)) {
+      throw disagreement(path, value, spellings.get(field) ?? field, present)
+    }
+  }
+
+  function note(name: string) {
+    if (unknown.length < maxLogged) unknown.push(name.slice(0, maxLoggedLength))
+  }
+
+  // 1. Every field by its verdict; those that depend on others wait.
+  for (const entry of entriesOf(body, route)) {
+    const [field, value, path] = entry
+    const verdict = verdictOf(field, route)
+    if (verdict === undefined) note(path)
+    else if (verdict.kind === 'alias') aliases.push([entry, verdict])
+    else if (verdict.kind === 'refused') refusals.push([entry, verdict])
+    else if (verdict.kind === 'supported') supply(field, value, path)
+    else if (verdict.kind === 'unused' && isFilled(value, path)) unused.push(field)
+  }
+
+  // 2. Other spellings agree with the field they mean, and with one another.
+  for (const [[, value, path], { of, read, agrees }] of aliases) {
+    const meant = read(value, path)
+    const present = fields.get(of)
+    if (present !== undefined && !agrees(value, present)) {
+      throw disagreement(path, value, spellings.get(of) ?? of, present)
+    }
+    if (meant !== undefined) supply(of, meant, path)
+  }
+
+  // 3. Whether a value changes nothing may depend on the supported fields.
+  const supported = Object.fromEntries(fields)
+  for (const [entry, refusal] of refusals) refuse(entry, refusal, supported)
+
+  for (const key of Object.keys(Object(supported.stream_options))) {
+    if (!streamOptions.has(key)) note(`stream_options.${key}`)
+  }
+  return { body: supported, unknown, unused, spellings }
+}
+
+function disagreement(path: string, value: unknown, other: string, present: unknown): ServerError {
+  return wrong(
+    path,
+    `and ${other} must agree; got ${quote(value)} and ${quote(present)}; send one of them`,
   )
 }
 
-const unsupported: Readonly<Record<string, ChangesNothing>> = {
-  // Tools
-  tools: isEmpty,
-  tool_choice: is('none', 'auto'),
-  parallel_tool_calls: is(true, false),
-  functions: isEmpty,
-  function_call: is('none', 'auto'),
-  web_search_options: never,
-  // Constrained decoding
-  response_format: isPlainText,
-  structured_outputs: isEmpty,
-  guided_json: never,
-  guided_regex: never,
-  guided_choice: never,
-  guided_grammar: never,
-  guided_decoding_backend: never,
-  guided_whitespace_pattern: never,
-  json_schema: never,
-  grammar: never,
-  regex: never,
-  ebnf: never,
-  structural_tag: never,
-  // The prompt's making
-  chat_template: never,
-  chat_template_kwargs: isEmpty,
-  mm_processor_kwargs: isEmpty,
-  documents: isEmpty,
-  add_generation_prompt: is(true),
-  continue_final_message: is(false),
-  truncate_prompt_tokens: never,
-  prompt_embeds: never,
-  suffix: is(''),
-  prediction: never,
-  // Media
-  audio: never,
-  modalities: (value) => Array.isArray(value) && value.every((kind) => kind === 'text'),
-  // Sampling
-  best_of: is(1),
-  use_beam_search: is(false),
-  length_penalty: is(1),
-  bad_words: isEmpty,
-  allowed_token_ids: never,
-  logits_processors: isEmpty,
-  thinking_token_budget: never,
-  skip_special_tokens: is(true),
-  spaces_between_special_tokens: is(true),
-  detokenize: is(true),
-  return_token_ids: is(false),
-  return_tokens_as_token_ids: is(false),
-  // Promises that this version cannot keep
-  store: is(false),
-  priority: is(0),
-  cache_salt: never,
-  moderation: never,
-  kv_transfer_params: isEmpty,
-  vllm_xargs: isEmpty,
+function refuse(
+  [, value, param]: Entry,
+  { unless, remedy, code }: Of<'refused'>,
+  body: JsonObject,
+): void {
+  if (unless.has(value, body)) return
+  throw new ServerError(
+    code,
+    `${param} is not supported by this server; got ${quote(value)}; leave it out: ${remedy}`,
+    { param },
+  )
 }
 
-const ignored: ReadonlySet<string> = new Set([
-  'user',
-  'safety_identifier',
-  'metadata',
-  'service_tier',
-  'prompt_cache_key',
-  'prompt_cache_retention',
-  'request_id',
-  'verbosity',
-])
-
-/** The field, where it would have worked; other fields say unsupported_parameter. */
-const codes: Readonly<Record<string, ErrorCode>> = { best_of: 'unsupported_value' }
-
-/** Throws at the first field that asks for something this server does not do. */
-export function rejectUnsupported(body: Readonly<Record<string, unknown>>): void {
-  for (const [field, value] of Object.entries(body)) {
-    const changesNothing = Object.hasOwn(unsupported, field) ? unsupported[field] : undefined
-    if (changesNothing === undefined || value === null || changesNothing(value)) continue
-    throw new ServerError(
-      codes[field] ?? 'unsupported_parameter',
-      `${field} is not supported by this server; got ${quote(value)}; leave it out`,
-      { param: field },
-    )
-  }
-  // The hint is accepted, but nothing here can switch the thought off.
-  if (body.reasoning_effort === 'none') {
-    throw new ServerError(
-      'unsupported_parameter',
-      'reasoning_effort "none" is not supported: the model always reasons; leave it out',
-      { param: 'reasoning_effort' },
-    )
-  }
+function isFilled(value: unknown, path: string): boolean {
+  if (Array.isArray(value)) return value.length > 0
+  throw wrong(path, `must be a list; got ${quote(value)}`)
 }
 
-/** Names of unknown fields for the log, bounded in number and length. */
-export function unknownFields(
-  body: Readonly<Record<string, unknown>>,
-  known: Readonly<Record<string, unknown>>,
-): readonly string[] {
-  return Object.keys(body)
-    .filter(
-      (field) =>
-        !Object.hasOwn(known, field) &&
-        !Object.hasOwn(unsupported, field) &&
-        !ignored.has(field) &&
-        field !== 'reasoning_effort',
-    )
-    .slice(0, 16)
-    .map((field) => field.slice(0, 64))
+/** The same error, in the words of the request: its own spelling of the field. */
+export function spelledOut(error: unknown, { spellings }: Pick<ReadFields, 'spellings'>): unknown {
+  if (!(error instanceof ServerError) || error.param === null) return error
+  const [field = '', ...rest] = error.param.split('.')
+  const spelling = spellings.get(field)
+  if (spelling === undefined) return error
+  const { message: text } = error
+  const message = text.startsWith(field) ? `${spelling}${text.slice(field.length)}` : text
+  return new ServerError(error.code, message, { param: [spelling, ...rest].join('.') })
 }

@@ -5,11 +5,12 @@ import type { AdapterSelection } from '../../contracts/adapter.ts'
 import type { GenerateRequest } from '../../contracts/generation.ts'
 import type { JsonObject } from '../../contracts/json.ts'
 import { fieldError } from './field-error.ts'
+import type { ReadFields } from './field-rules.ts'
 
 export interface ParsedRequest<Fields> {
   readonly fields: Fields
-  /** Names of unknown fields, for the log. */
-  readonly unknown: readonly string[]
+  /** How its fields were named. */
+  readonly read: ReadFields
   /** One per prompt, but for ids and adapters. */
   readonly requests: ReadonlyArray<Omit<GenerateRequest, 'id' | keyof AdapterSelection>>
 }

@@ -17,7 +17,7 @@ export function checkPromptSize(prompt: Prompt, param: string, model: ModelInfo)
   if (numTokens <= model.maxContext) return
   throw new ServerError(
     'context_length_exceeded',
-    `the prompt has at least ${numTokens} tokens (${numBytes} bytes) and the context of this model is ${model.maxContext}; shorten it`,
+    `the prompt has at least ${numTokens} tokens (${numBytes} bytes) and the context is ${model.maxContext} (--max-context); shorten it`,
     { param },
   )
 }

@@ -5,13 +5,24 @@ import { randomBytes } from 'node:crypto'
 import { z } from 'zod'
 import type { ModelInfo } from '../../contracts/engine.ts'
 import type { SamplingParams } from '../../contracts/generation.ts'
+import {
+  keptTokens,
+  minPRange,
+  repetitionPenaltyRange,
+  topKRange,
+  topPRange,
+} from '../../contracts/sampling-range.ts'
 import { ServerError } from '../../errors.ts'
 import { quote } from './quote.ts'
 
-export const maxChoices = 16
+export const maxChoices = 128
+/** Choices of all prompts of a request. */
+const maxSequences = 1024
 export const maxTopLogprobs = 20
-const maxStopStrings = 4
+const maxStopStrings = 64
 const maxStopLength = 1024
+/** Of all stop strings together, in characters. */
+const maxStopTotal = 8192
 const maxStopTokens = 64
 const maxBiasedTokens = 1024
 const modelNameLength = 1024
@@ -33,13 +44,12 @@ export const samplingFields = {
   adapter_id: z.unknown().optional(),
   lora: z.unknown().optional(),
   temperature: between(0, 2),
-  top_p: z.number().gt(0).max(1).nullish(),
-  // 0 and −1 keep every token (vLLM).
-  top_k: z.int().min(-1).nullish(),
-  min_p: between(0, 1),
+  top_p: topPRange.nullish(),
+  top_k: topKRange.nullish(),
+  min_p: minPRange.nullish(),
   presence_penalty: between(-2, 2),
   frequency_penalty: between(-2, 2),
-  repetition_penalty: z.number().gt(0).max(10).nullish(),
+  repetition_penalty: repetitionPenaltyRange.nullish(),
   logit_bias: z.record(z.string(), z.unknown()).nullish(),
   min_tokens: count(0),
   ignore_eos: z.boolean().nullish(),
@@ -49,6 +59,7 @@ export const samplingFields = {
     .union([stopString, z.array(stopString).max(maxStopStrings)], {
       error: `must be a string or a list of up to ${maxStopStrings} strings`,
     })
+    .describe(`At most ${maxStopTotal} characters together`)
     .nullish(),
   stop_token_ids: z.array(z.int().min(0)).max(maxStopTokens).nullish(),
   include_stop_str_in_output: z.boolean().nullish(),
@@ -87,7 +98,12 @@ export function checkTogether(fields: SamplingFields): void {
       { param: 'n' },
     )
   }
-  if (fields.stream_options && !fields.stream) {
+  const stopLength = [fields.stop ?? []].flat().reduce((sum, { length }) => sum + length, 0)
+  if (stopLength > maxStopTotal) {
+    throw invalid('stop', `must have ≤ ${maxStopTotal} characters together; got ${stopLength}`)
+  }
+  const asksOfStream = Object.values(fields.stream_options ?? {}).some((value) => value === true)
+  if (asksOfStream && !fields.stream) {
     throw invalid('stream_options', 'is only allowed with "stream": true')
   }
   if (fields.prompt_logprobs != null && fields.stream) {
@@ -103,6 +119,35 @@ export function checkTogether(fields: SamplingFields): void {
   const maxTokens = older ?? newer
   if (maxTokens != null && (fields.min_tokens ?? 0) > maxTokens) {
     throw invalid('min_tokens', `must be ≤ max_tokens; got ${fields.min_tokens} and ${maxTokens}`)
+  }
+}
+
+/**
+ * What a request may ask for is bounded by what it costs: one prompt has up to maxChoices choices of
+ * any length, several prompts share as many tokens.
+ */
+export function checkCost(
+  { n, maxTokens, numPrompts }: { n: number; maxTokens: number | null; numPrompts: number },
+  { maxContext }: ModelInfo,
+): void {
+  const numSequences = n * numPrompts
+  const numTokens = numSequences * (maxTokens ?? maxContext)
+  const mostTokens = maxChoices * maxContext
+
+  function tooMuch(rule: string, got: number) {
+    return new ServerError('unsupported_value', `${rule}; got ${got}; send several requests`, {
+      param: 'n',
+    })
+  }
+
+  if (numSequences > maxSequences) {
+    throw tooMuch(`n × prompts must be ≤ ${maxSequences}`, numSequences)
+  }
+  if (numTokens > mostTokens) {
+    throw tooMuch(
+      `n × prompts × max_tokens must be ≤ ${mostTokens} (${maxChoices} × --max-context)`,
+      numTokens,
+    )
   }
 }
 
@@ -133,7 +178,10 @@ export function resolveMaxTokens(fields: SamplingFields, model: ModelInfo): numb
   const maxTokens = fields.max_tokens ?? fields.max_completion_tokens ?? null
   if (maxTokens === null || maxTokens <= model.maxContext) return maxTokens
   const param = fields.max_tokens == null ? 'max_completion_tokens' : 'max_tokens'
-  throw invalid(param, `must be ≤ ${model.maxContext} for this model; got ${maxTokens}`)
+  throw invalid(
+    param,
+    `must be ≤ ${model.maxContext} for this model (--max-context); got ${maxTokens}`,
+  )
 }
 
 /** What the engine gets: every default resolved from the checkpoint's own. */
@@ -150,7 +198,7 @@ export function resolveSampling(
   return {
     temperature: fields.temperature ?? defaults.temperature,
     topP: fields.top_p ?? defaults.topP,
-    topK: Math.max(0, fields.top_k ?? defaults.topK),
+    topK: keptTokens(fields.top_k ?? defaults.topK),
     minP: fields.min_p ?? 0,
     presencePenalty: fields.presence_penalty ?? 0,
     frequencyPenalty: fields.frequency_penalty ?? 0,
