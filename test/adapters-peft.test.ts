@@ -270,7 +270,29 @@ const wrongFolders: readonly Wrong[] = [
   tensors('rank-4 tensors for r=1', upTensors({ rank: 4 }), /rank 4; .*says r=1/),
   tensors('rank 0', withTensor(upKey(0, 'A'), [0, 8]), /rank 0; .*says r=1/),
   tensors('no tensors inside', {}, /holds no LoRA tensors/),
-  tensors('a foreign tensor', withTensor('lm_head.weight', [2]), /lm_head\.weight.*not a LoRA/),
+  tensors(
+    'a foreign tensor',
+    withTensor('classifier.weight', [2]),
+    /classifier\.weight.*not a LoRA/,
+  ),
+  ...(
+    [
+      ['a saved lm_head', 'base_model.model.lm_head.weight', /lm_head/],
+      ['a bare lm_head', 'lm_head.weight', /lm_head/],
+      ['an adapted lm_head', 'base_model.model.lm_head.lora_A.weight', /lm_head/],
+      ['saved embeddings', 'base_model.model.model.embed_tokens.weight', /embeddings/],
+      ['a saved norm', 'base_model.model.model.layers.0.input_layernorm.weight', /norms/],
+      ['the last norm', 'base_model.model.model.norm.weight', /norms/],
+      ['a saved weight', 'base_model.model.model.layers.0.mlp.up_proj.weight', /full weights/],
+      [
+        'a base weight beside its update',
+        'base_model.model.model.layers.0.mlp.up_proj.base_layer.weight',
+        /full weights/,
+      ],
+    ] as const
+  ).map(([title, key, says]) =>
+    tensors(title, withTensor(key, [2, 2]), says, 'unsupported_adapter'),
+  ),
   tensors('a tensor called __proto__', withTensor('__proto__x', [1]), /not a LoRA/),
   tensors(
     'a DoRA vector',

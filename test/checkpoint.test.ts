@@ -237,6 +237,9 @@ test('generation defaults: the checkpoint’s, unless it is meant for greedy sea
   })
   assert.deepEqual(parseGenerationDefaults(null, { ...qwen, eos_token_id: 9 }).eosTokenIds, [9])
   assert.deepEqual(parseGenerationDefaults({ top_k: 20 }, qwen).topK, 20)
+  // What a request may say, a checkpoint may: −1 keeps every token, top_p 0 the likeliest.
+  assert.deepEqual(parseGenerationDefaults({ top_k: -1 }, qwen).topK, 0)
+  assert.deepEqual(parseGenerationDefaults({ top_p: 0 }, qwen).topP, 0)
 })
 
 // ---- Folders ----

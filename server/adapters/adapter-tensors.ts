@@ -39,11 +39,18 @@ const modulePaths = new Map<string, LinearModule>([
 /** Parts of keys that other PEFT features leave, and the feature. */
 const foreignKeys = [
   ['lora_embedding_', 'adapted embeddings'],
+  ['embed_tokens', 'adapted or saved embeddings'],
+  ['lm_head', 'an adapted or saved lm_head'],
   ['lora_magnitude_vector', 'DoRA'],
   ['.bias', 'biases'],
   ['modules_to_save', 'modules_to_save'],
   ['trainable_tokens', 'trainable tokens'],
+  ['token_adapter', 'trainable tokens'],
+  ['layernorm', 'adapted or saved norms'],
+  ['.norm.', 'adapted or saved norms'],
 ] as const
+/** A whole weight of the model, saved beside or instead of an update of it. */
+const savedWeight = /(^|\.)(self_attn|mlp)\.[a-z_]+(\.base_layer)?\.weight$/
 const floatDtypes = new Set(['F32', 'F16', 'BF16', 'F64'])
 
 export function planTensors(
@@ -152,11 +159,12 @@ function pairKeys(tensors: ReadonlyMap<string, TensorInfo>, model: ModelConfig):
 }
 
 function refuseKey(key: string): never {
-  const foreign = foreignKeys.find(([part]) => key.includes(part))
-  if (!foreign) return invalid(key, 'is not a LoRA tensor of this model')
+  const foreign = foreignKeys.find(([part]) => key.includes(part))?.[1]
+  const feature = foreign ?? (savedWeight.test(key) ? 'saved full weights' : undefined)
+  if (feature === undefined) return invalid(key, 'is not a LoRA tensor of this model')
   throw new ServerError(
     'unsupported_adapter',
-    `adapter_model.safetensors: ${quoteName(key)} belongs to a feature that is not supported: ${foreign[1]}.`,
+    `adapter_model.safetensors: ${quoteName(key)} belongs to a feature that is not supported: ${feature}.`,
   )
 }
 

@@ -81,7 +81,9 @@ export function alias(names: string, of: string): Table {
 export const nothing: Values = { text: 'null', has: () => false }
 export const empty: Values = {
   text: 'empty',
-  has: (value) => typeof value === 'object' && value !== null && Object.keys(value).length === 0,
+  has: (value) =>
+    value === '' ||
+    (typeof value === 'object' && value !== null && Object.keys(value).length === 0),
 }
 
 export function only(...values: readonly unknown[]): Values {

@@ -206,7 +206,6 @@ export const knownFields: Table = {
   ...refuse(ownTemplate, {
     chat_template: nothing,
     template: only(''),
-    system: only(''),
     raw: values(
       '`true` on /v1/completions',
       (value, { prompt }) => value === (prompt !== undefined),
@@ -217,6 +216,7 @@ export const knownFields: Table = {
     context: empty,
     session_params: empty,
   }),
+  ...refuse('send it as a message of the role system', { system: only('') }),
   ...refuse('code is not filled in here; send the text before as prompt', {
     suffix: only(''),
     input_prefix: only(''),

@@ -1,0 +1,280 @@
+// What becomes of request fields: the table knows every field of other servers, and each request is
+// answered as the table says, on both routes.
+
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import { chatSchema } from '../server/http/request/chat-request.ts'
+import { completionSchema } from '../server/http/request/completion-request.ts'
+import { readFields } from '../server/http/request/field-rules.ts'
+import { knownFields } from '../server/http/request/known-fields.ts'
+import { readFieldsPage, renderFields } from './support/fields-page.ts'
+import { createFront, goodChat, parseEvents, readJson } from './support/front.ts'
+import { peerFields } from './support/peer-fields.ts'
+
+const chat = '/v1/chat/completions'
+const completions = '/v1/completions'
+const goodCompletion = { model: 'tiny', prompt: 'Hi' }
+const routes = [
+  { route: 'chat', path: chat, good: goodChat, schema: chatSchema },
+  { route: 'completions', path: completions, good: goodCompletion, schema: completionSchema },
+] as const
+const oddValues: readonly unknown[] = [true, false, 0, -7, 'x', '', [], ['x'], {}, { a: 1 }]
+
+const front = createFront()
+
+/** What the engine got of a good request with these fields. */
+const asked = async (path: string, body: object) => {
+  const response = await front.post(path, body)
+  assert.equal(response.status, 200, await response.clone().text())
+  return { response, request: front.engine.requests.at(-1)! }
+}
+
+const refusal = async (path: string, body: object) => {
+  const response = await front.post(path, body)
+  const { error } = await readJson(response)
+  return { status: response.status, ...error }
+}
+
+describe('the table of known fields', () => {
+  for (const [peer, fields] of Object.entries(peerFields)) {
+    it(`knows every field of ${peer}`, () => {
+      assert.deepEqual(
+        fields.filter((field) => !Object.hasOwn(knownFields, field)),
+        [],
+      )
+    })
+  }
+
+  for (const { route, schema } of routes) {
+    it(`calls supported on ${route} what is parsed there, and nothing else`, () => {
+      const supported = Object.keys(knownFields).filter(
+        (field) => knownFields[field]![route].kind === 'supported',
+      )
+      assert.deepEqual(supported.sort(), Object.keys(schema.shape).sort())
+    })
+  }
+
+  it('spells only supported fields in other ways', () => {
+    for (const { chat: verdict } of Object.values(knownFields)) {
+      if (verdict.kind === 'alias') assert.equal(knownFields[verdict.of]?.chat.kind, 'supported')
+    }
+  })
+
+  it('is what docs/FIELDS.md shows', () => {
+    assert.equal(readFieldsPage(), renderFields())
+  })
+})
+
+for (const { route, path, good } of routes) {
+  describe(`fields on ${path}`, () => {
+    it('harmless ones are taken with any value and reach nothing', () => {
+      for (const [field, { [route]: verdict }] of Object.entries(knownFields)) {
+        if (verdict.kind !== 'harmless') continue
+        for (const value of oddValues) {
+          const { body, unknown } = readFields({ ...good, [field]: value }, route)
+          assert.deepEqual([body, unknown], [good, []], field)
+        }
+      }
+    })
+
+    it('refused ones are a 400 by name with a remedy, unless null or of no effect', async () => {
+      // repeat_last_n says something only beside it.
+      const body = { ...good, repetition_penalty: 1.5 }
+      for (const [field, { [route]: verdict }] of Object.entries(knownFields)) {
+        if (verdict.kind !== 'refused') continue
+        const wrong = oddValues.filter((value) => !verdict.unless.has(value, body))
+        assert.ok(wrong.length > 0, field)
+        for (const value of wrong) {
+          const { status, code, param, message } = await refusal(path, { ...body, [field]: value })
+          assert.deepEqual([status, param], [400, field], message)
+          assert.equal(code, verdict.code)
+          assert.ok(message.startsWith(field) && message.endsWith(verdict.remedy), message)
+        }
+        for (const value of [null, ...oddValues.filter((odd) => verdict.unless.has(odd, body))]) {
+          assert.deepEqual(readFields({ ...body, [field]: value }, route).body, body, field)
+        }
+      }
+    })
+
+    it('other spellings reach the engine', async () => {
+      const spelled: readonly (readonly [object, (request: typeof sample) => unknown, unknown])[] =
+        [
+          [{ max_new_tokens: 5 }, ({ maxTokens }) => maxTokens, 5],
+          [{ num_predict: 5 }, ({ maxTokens }) => maxTokens, 5],
+          [{ num_predict: -1 }, ({ maxTokens }) => maxTokens, null],
+          [{ num_predict: -2 }, ({ maxTokens }) => maxTokens, null],
+          [{ n_predict: 5 }, ({ maxTokens }) => maxTokens, 5],
+          [{ options: { num_predict: 5, num_ctx: 9 } }, ({ maxTokens }) => maxTokens, 5],
+          [{ options: { temperature: 0.1 } }, ({ sampling }) => sampling.temperature, 0.1],
+          [{ extra_body: { options: { top_k: 3 } } }, ({ sampling }) => sampling.topK, 3],
+          [{ sampling_params: { min_new_tokens: 2 } }, ({ sampling }) => sampling.minTokens, 2],
+          [{ repeat_penalty: 1.5 }, ({ sampling }) => sampling.repetitionPenalty, 1.5],
+          [{ do_sample: false }, ({ sampling }) => sampling.temperature, 0],
+          [{ do_sample: true, temperature: 0.3 }, ({ sampling }) => sampling.temperature, 0.3],
+          [{ stop_sequences: ['a'] }, ({ sampling }) => sampling.stop, ['a']],
+          [{ no_stop_trim: true }, ({ sampling }) => sampling.includeStopInOutput, true],
+          [{ sampling_seed: 5 }, ({ sampling }) => sampling.seed, 5n],
+          [{ n_cmpl: 2 }, ({ n }) => n, 2],
+          [{ lora_path: 'terse' }, ({ adapters }) => adapters, [{ id: 'terse', scale: null }]],
+          [{ extra_body: { adapter: 'terse' } }, ({ adapters }) => adapters.length, 1],
+        ]
+      const { request: sample } = await asked(path, good)
+      for (const [fields, read, expected] of spelled) {
+        const { request } = await asked(path, { ...good, ...fields })
+        assert.deepEqual(read(request), expected, JSON.stringify(fields))
+      }
+    })
+
+    it('spellings must agree, wherever they stand', async () => {
+      const contradictions: readonly (readonly [object, string])[] = [
+        [{ max_tokens: 5, num_predict: 6 }, 'num_predict'],
+        [{ max_tokens: 5, options: { num_predict: 6 } }, 'options.num_predict'],
+        [{ max_new_tokens: 5, n_predict: 6 }, 'n_predict'],
+        [{ temperature: 0.5, options: { temperature: 0.6 } }, 'options.temperature'],
+        [{ temperature: 0.5, do_sample: false }, 'do_sample'],
+        [{ temperature: 0, do_sample: true }, 'do_sample'],
+        [{ adapter: 'terse', lora_path: 'safety-r1' }, 'lora_path'],
+        [{ extra_body: { adapter: 'none' }, adapter: 'terse' }, 'extra_body.adapter'],
+      ]
+      for (const [fields, param] of contradictions) {
+        const error = await refusal(path, { ...good, ...fields })
+        assert.deepEqual([error.status, error.param], [400, param], error.message)
+        assert.match(error.message, /agree/)
+      }
+      await asked(path, { ...good, max_tokens: 5, num_predict: 5, options: { num_predict: 5 } })
+    })
+
+    it('an error names a field as the request spells it', async () => {
+      const wrong: readonly (readonly [object, string])[] = [
+        [{ num_predict: 'x' }, 'num_predict'],
+        [{ num_predict: 100_000 }, 'num_predict'],
+        [{ options: { temperature: 9 } }, 'options.temperature'],
+        [{ options: { mirostat: 2 } }, 'options.mirostat'],
+        [{ options: 5 }, 'options'],
+        [{ extra_body: [] }, 'extra_body'],
+        [{ do_sample: 'no' }, 'do_sample'],
+        [{ lora_path: ['a', 'b'] }, 'lora_path'],
+        [{ lora_path: 'unknown-adapter' }, 'lora_path'],
+      ]
+      for (const [fields, param] of wrong) {
+        const error = await refusal(path, { ...good, ...fields })
+        assert.equal(error.param, param, error.message)
+      }
+    })
+
+    it('values that change nothing pass', async () => {
+      const free: readonly object[] = [
+        { max_tokens: -1 },
+        { max_completion_tokens: -1 },
+        { top_k: -1 },
+        { top_k: 0 },
+        { top_p: 1 },
+        { top_p: 0 },
+        { best_of: 3, n: 3 },
+        { logprobs: false },
+        { top_logprobs: 0 },
+        { stream_options: {} },
+        { stream_options: { include_usage: false } },
+        { stop: [] },
+        { logit_bias: {} },
+        { echo: false },
+        { response_format: { type: 'text' } },
+        { repeat_last_n: 64 },
+        { truncate_prompt_tokens: -1 },
+        { tool_choice: { type: 'allowed_tools', allowed_tools: { mode: 'auto', tools: [] } } },
+        { think: true },
+        { reasoning: { effort: 'high' } },
+        { chat_template_kwargs: { enable_thinking: true } },
+      ]
+      for (const fields of free) await asked(path, { ...good, ...fields })
+    })
+
+    it('tools that may go unused are, and log and header say so', async () => {
+      const tools = [{ type: 'function', function: { name: 'f' } }]
+      for (const choice of [{}, { tool_choice: 'auto' }, { tool_choice: 'none' }]) {
+        const { response } = await asked(path, { ...good, tools, ...choice })
+        assert.equal(response.headers.get('x-dutyfree-ignored'), 'tools')
+        const line = front.log.findLast(({ message }) => message === 'request')
+        assert.deepEqual(line?.fields.ignoredFields, ['tools'])
+      }
+      const streamed = await front.post(path, { ...good, tools, functions: tools, stream: true })
+      assert.equal(streamed.headers.get('x-dutyfree-ignored'), 'tools, functions')
+      assert.equal(parseEvents(await streamed.text()).at(-1), '[DONE]')
+      const { response } = await asked(path, { ...good, tools: [] })
+      assert.equal(response.headers.get('x-dutyfree-ignored'), null)
+      for (const choice of ['required', 'any', { type: 'function', function: { name: 'f' } }]) {
+        const error = await refusal(path, { ...good, tools, tool_choice: choice })
+        assert.deepEqual([error.status, error.param], [400, 'tool_choice'])
+      }
+    })
+
+    it('unknown ones are taken and logged, in objects too', async () => {
+      await asked(path, {
+        ...good,
+        frobnicate: 1,
+        options: { zap: 1 },
+        stream: true,
+        stream_options: { include_usage: true, include_moon: true },
+      })
+      const line = front.log.findLast(({ message }) => message === 'request')
+      assert.deepEqual(line?.fields.unknownFields, [
+        'frobnicate',
+        'options.zap',
+        'stream_options.include_moon',
+      ])
+    })
+  })
+}
+
+describe('bounds of cost', () => {
+  it('what evaluations ask for passes: five stop strings, n of 32', async () => {
+    const { request } = await asked(chat, {
+      ...goodChat,
+      n: 32,
+      stop: ['a', 'b', 'c', 'd', '</s>'],
+    })
+    assert.deepEqual([request.n, request.sampling.stop.length], [32, 5])
+  })
+
+  it('n × prompts and their tokens are bounded together', async () => {
+    const prompt = (count: number) => Array(count).fill('a')
+    await asked(completions, { model: 'tiny', prompt: prompt(8), n: 16 })
+    await asked(completions, { model: 'tiny', prompt: prompt(64), n: 16, max_tokens: 64 })
+    const tokens = await refusal(completions, { model: 'tiny', prompt: prompt(64), n: 16 })
+    assert.deepEqual([tokens.code, tokens.param], ['unsupported_value', 'n'])
+    const body = { model: 'tiny', prompt: prompt(128), n: 16, max_tokens: 1 }
+    const sequences = await refusal(completions, body)
+    assert.match(sequences.message, /n × prompts must be ≤ 1024; got 2048/)
+  })
+
+  it('openapi.json states them', async () => {
+    const { paths } = await readJson(await front.request('/openapi.json'))
+    const { properties } = paths[chat].post.requestBody.content['application/json'].schema
+    const stop = properties.stop.anyOf.flatMap((one: { anyOf?: object[] }) => one.anyOf ?? [one])
+    const list = stop.find((one: { type: string }) => one.type === 'array')
+    assert.equal(properties.n.maximum, 128)
+    for (const [size, status] of [
+      [list.maxItems, 200],
+      [list.maxItems + 1, 400],
+    ]) {
+      const response = await front.post(chat, { ...goodChat, stop: Array(size).fill('a') })
+      assert.equal(response.status, status)
+    }
+  })
+})
+
+describe('special tokens', () => {
+  it('of a text prompt may be left away; a chat template brings its own', async () => {
+    const { request } = await asked(completions, { ...goodCompletion, add_special_tokens: false })
+    assert.deepEqual(request.prompt, { kind: 'text', text: 'Hi', addSpecialTokens: false })
+    await asked(completions, { ...goodCompletion, add_special_tokens: true })
+    await asked(chat, { ...goodChat, add_special_tokens: false })
+    const error = await refusal(chat, { ...goodChat, add_special_tokens: true })
+    assert.deepEqual([error.code, error.param], ['unsupported_parameter', 'add_special_tokens'])
+    const tokenized = await refusal('/tokenize', {
+      messages: goodChat.messages,
+      add_special_tokens: true,
+    })
+    assert.equal(tokenized.param, 'add_special_tokens')
+  })
+})
