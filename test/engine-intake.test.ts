@@ -278,6 +278,24 @@ describe('a request that is accepted', () => {
     assert.deepEqual(await tokensOf({ kind: 'tokens', tokens: [104, 7] }), [104, 7])
   })
 
+  it('has the special tokens of a text unless it asks for none', async () => {
+    const asked: boolean[] = []
+    const world = createWorld({
+      tokenizer: {
+        ...tokenizer,
+        encodePrompt(text, options) {
+          asked.push(options.addSpecialTokens)
+          return tokenizer.encodePrompt(text, options)
+        },
+      },
+    })
+    for (const more of [{}, { addSpecialTokens: true }, { addSpecialTokens: false }]) {
+      const prompt = { kind: 'text', text: 'hi', ...more } as const
+      await accept(world, createRequest({ id: `${asked.length}`, prompt }))
+    }
+    assert.deepEqual(asked, [true, true, false])
+  })
+
   it('echoes text as the client wrote it, and the text of tokens', async () => {
     const world = createWorld()
     const echoOf = async (prompt: GenerateRequest['prompt']) => {
@@ -411,6 +429,24 @@ describe('a request that cannot be run', () => {
     assert.equal(code, 'context_length_exceeded')
     assert.match(message, /is 32 tokens; the prompt has 20 and max_tokens is 13\. /)
     assert.equal(world.store.numAsked, 0)
+  })
+
+  it('names the field of the prompt that does not fit, or is empty', async () => {
+    const world = createWorld()
+    const long = 'x'.repeat(maxContext)
+    const wrong = [
+      {
+        prompt: { kind: 'messages', messages: [{ role: 'user', content: long }] },
+        param: 'messages',
+      },
+      { prompt: { kind: 'text', text: long }, param: 'prompt' },
+      { prompt: ofTokens(maxContext), param: 'prompt' },
+      { prompt: { kind: 'text', text: '' }, param: 'prompt' },
+    ] as const
+    for (const [i, { prompt, param }] of wrong.entries()) {
+      await world.submit(adapted({ id: `${i}`, prompt, maxTokens: null }))
+      assert.equal(errorOf(world.ended(`${i}`)).param, param)
+    }
   })
 
   it('fits to the last position, and with no token to generate', async () => {

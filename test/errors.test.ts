@@ -1,10 +1,45 @@
 // The error table, its documentation, and what may be shown of an error.
 
 import assert from 'node:assert/strict'
-import { readFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { describe, it } from 'node:test'
+import { parseSync, Visitor } from 'oxc-parser'
+import { flags } from '../server/config.ts'
 import { type ErrorCode, errorTable, ServerError } from '../server/errors.ts'
 import { errorResponse, openAIError } from '../server/http/error-response.ts'
+import { root } from './support/root.ts'
+
+/** Errors about a limit or a setting of the operator → the flags that move it. */
+const flagsOfLimits: Partial<Record<ErrorCode, readonly string[]>> = {
+  context_length_exceeded: ['max-context'],
+  request_too_large: ['max-body'],
+  rate_limit_exceeded: ['max-queue'],
+  timeout: ['request-timeout'],
+  adapter_limit: ['adapter-memory', 'kv-memory'],
+  adapter_rank_exceeded: ['max-adapter-rank'],
+  adapter_required: ['require-adapter'],
+  host_not_allowed: ['allowed-hosts'],
+  origin_not_allowed: ['cors-origins'],
+}
+
+/** Every place of the server that makes an error of a code, as source text. */
+const findErrors = (code: ErrorCode): { at: string; text: string }[] =>
+  readdirSync(join(root, 'server'), { recursive: true, encoding: 'utf8' })
+    .filter((path) => path.endsWith('.ts'))
+    .flatMap((path) => {
+      const source = readFileSync(join(root, 'server', path), 'utf8')
+      const found: { at: string; text: string }[] = []
+      const look = (call: { start: number; end: number; arguments: unknown[] }) => {
+        const [first] = call.arguments as { type: string; value?: unknown }[]
+        if (first?.type !== 'Literal' || first.value !== code || call.arguments.length < 2) return
+        found.push({ at: path, text: source.slice(call.start, call.end) })
+      }
+      new Visitor({ NewExpression: look, CallExpression: look }).visit(
+        parseSync(path, source).program,
+      )
+      return found
+    })
 
 describe('errors', () => {
   it('docs/ERRORS.md holds exactly the codes, statuses and types of the table', () => {
@@ -34,4 +69,18 @@ describe('errors', () => {
     const error = new ServerError('invalid_value', 'why', { param: 'a.0' })
     assert.deepEqual(ServerError.from(error.toBody()).toBody(), error.toBody())
   })
+
+  for (const [code, names] of Object.entries(flagsOfLimits)) {
+    it(`every ${code} names a flag that moves the limit: ${names.join(' or ')}`, () => {
+      const errors = findErrors(code as ErrorCode)
+      assert.ok(errors.length > 0)
+      for (const { at, text } of errors) {
+        assert.ok(
+          names.some((name) => text.includes(`--${name}`)),
+          `${at}: ${text}`,
+        )
+      }
+      for (const name of names) assert.ok(flags.some((flag) => flag.name === name))
+    })
+  }
 })
