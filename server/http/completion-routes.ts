@@ -49,7 +49,7 @@ export function completionRoutes(services: Services): readonly Route[] {
 }
 
 /** Names the fields that the answer did without, such as tools that it did not have to use. */
-export const unusedHeader = 'x-dutyfree-ignored'
+const unusedHeader = 'x-dutyfree-ignored'
 
 interface CompletionRoute<Fields> {
   readonly path: string

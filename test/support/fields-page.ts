@@ -1,5 +1,5 @@
 // The tables of docs/FIELDS.md, from the table that the server decides by. To write them again:
-// node -e "import('./dist/test/support/fields-page.js').then((m) => m.writeFieldsPage())"
+// UPDATE_DOCS=1 npm test -- http-request-fields
 
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -89,15 +89,13 @@ export const renderFields = (): string =>
     ),
   ].join('\n\n')
 
-/** What the page holds between its marks. */
-export const readFieldsPage = (): string =>
-  between.exec(readFileSync(page, 'utf8'))?.[0].split('\n').slice(1, -1).join('\n') ?? ''
-
-export const writeFieldsPage = (): void =>
-  writeFileSync(
-    page,
-    readFileSync(page, 'utf8').replace(
-      between,
-      (_all, begin, end) => `${begin}${renderFields()}${end}`,
-    ),
-  )
+/** What the page holds between its marks; with UPDATE_DOCS set it is written there first. */
+export const readFieldsPage = (): string => {
+  const text = readFileSync(page, 'utf8')
+  if (process.env.UPDATE_DOCS)
+    writeFileSync(
+      page,
+      text.replace(between, (_all, begin, end) => `${begin}${renderFields()}${end}`),
+    )
+  return between.exec(readFileSync(page, 'utf8'))?.[0].split('\n').slice(1, -1).join('\n') ?? ''
+}
