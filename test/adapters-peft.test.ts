@@ -199,7 +199,7 @@ const wrongFolders: readonly Wrong[] = [
   {
     title: 'a pickle only',
     prepare: (dir) => renameSync(join(dir, safetensors), join(dir, 'adapter_model.bin')),
-    code: 'invalid_adapter',
+    code: 'unsupported_adapter',
     says: /pickle is not accepted/,
   },
   config('a config that is not JSON', '{', /not JSON/),
@@ -329,6 +329,7 @@ const wrongFolders: readonly Wrong[] = [
     'integers',
     { ...upTensors(), [upKey(0, 'A')]: { shape: [1, 8], dtype: 'I32', data: Buffer.alloc(32) } },
     /I32/,
+    'unsupported_adapter',
   ),
   tensors('a file of 3 bytes', Buffer.alloc(3), /fewer than 8/),
   tensors('a header of 2^63 bytes', joinSafetensors('{}', Buffer.alloc(0), 2n ** 63n), /at most/),

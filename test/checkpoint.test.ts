@@ -326,7 +326,10 @@ test('every wrong tensor is named with both shapes', () => {
   })
   const integers = tensorsOf(qwen)
   integers['model.norm.weight'] = { shape: [8], dtype: 'I32', data: Buffer.alloc(32) }
-  assert.throws(() => openCheckpoint(createFolder(qwen, integers)), /model\.norm\.weight is I32/)
+  assert.throws(() => openCheckpoint(createFolder(qwen, integers)), {
+    code: 'unsupported_checkpoint',
+    message: /model\.norm\.weight is I32/,
+  })
 })
 
 test('a tensor that the graph would leave out is refused', () => {
@@ -354,7 +357,7 @@ test('an index that lies, or leads out of the folder, is refused', () => {
 test('what is missing is said in one line', () => {
   const dir = createFolder(qwen)
   renameSync(join(dir, 'model.safetensors'), join(dir, 'pytorch_model.bin'))
-  assert.throws(() => openCheckpoint(dir), /pickle/)
+  assert.throws(() => openCheckpoint(dir), { code: 'unsupported_checkpoint', message: /pickle/ })
   assert.throws(() => openCheckpoint(join(temp, 'nowhere')), /config\.json is missing/)
   writeFileSync(join(dir, 'config.json'), '{')
   assert.throws(() => openCheckpoint(dir), /config\.json: it is not JSON/)

@@ -263,6 +263,59 @@ describe('bounds of cost', () => {
   })
 })
 
+describe('one rule on every route', () => {
+  it('an adapter that does not exist is a 404, also for /tokenize and /detokenize', async () => {
+    const bodies = [
+      [chat, goodChat],
+      [completions, goodCompletion],
+      ['/tokenize', { prompt: 'a' }],
+      ['/detokenize', { tokens: [1] }],
+    ] as const
+    for (const [path, body] of bodies) {
+      for (const [field, value] of [
+        ['adapter', 'unknown'],
+        ['adapter_id', 'unknown'],
+        ['lora', [{ id: 'unknown' }]],
+        ['lora_path', 'unknown'],
+      ] as const) {
+        const error = await refusal(path, { ...body, [field]: value })
+        assert.deepEqual([error.status, error.code], [404, 'model_not_found'], `${path} ${field}`)
+      }
+    }
+  })
+
+  it('what is refused in a request is refused by /tokenize, and logged by it what is unknown', async () => {
+    for (const body of [{ prompt: 'a' }, { messages: goodChat.messages }]) {
+      const error = await refusal('/tokenize', { ...body, chat_template: 'x' })
+      assert.deepEqual([error.code, error.param], ['unsupported_parameter', 'chat_template'])
+      assert.equal((await front.post('/tokenize', { ...body, frobnicate: 1 })).status, 200)
+      const line = front.log.findLast(({ message }) => message === 'request')
+      assert.deepEqual(line?.fields.unknownFields, ['frobnicate'])
+    }
+  })
+
+  it('a prompt over the context is named by its place, and the flag with it', async () => {
+    const long = 'ab '.repeat(60_000)
+    const many = Array(600).fill(1)
+    const wrong = [
+      [completions, { ...goodCompletion, prompt: long }, 'prompt'],
+      [completions, { ...goodCompletion, prompt: ['a', long] }, 'prompt.1'],
+      [completions, { ...goodCompletion, prompt: many }, 'prompt'],
+      [completions, { ...goodCompletion, prompt: [[1], many] }, 'prompt.1'],
+      [completions, { ...goodCompletion, max_tokens: 600 }, 'max_tokens'],
+      [chat, { ...goodChat, messages: [{ role: 'user', content: long }] }, 'messages'],
+      [chat, { ...goodChat, max_completion_tokens: 600 }, 'max_completion_tokens'],
+      ['/tokenize', { prompt: long }, 'prompt'],
+      ['/detokenize', { tokens: many }, 'tokens'],
+    ] as const
+    for (const [path, body, param] of wrong) {
+      const error = await refusal(path, body)
+      assert.deepEqual([error.status, error.param], [400, param])
+      assert.match(error.message, /--max-context/)
+    }
+  })
+})
+
 describe('special tokens', () => {
   it('of a text prompt may be left away; a chat template brings its own', async () => {
     const { request } = await asked(completions, { ...goodCompletion, add_special_tokens: false })

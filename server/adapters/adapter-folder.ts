@@ -157,7 +157,12 @@ function openNow(path: string, name: string): number {
 
 function refuseMissingTensors({ path }: AdapterFolder): never {
   const pickle = pickles.find((name) => resolve(join(path, name)) !== null)
-  if (pickle) invalid(`${pickle}: pickle is not accepted; save the adapter as ${tensorsFile}`)
+  if (pickle) {
+    throw new ServerError(
+      'unsupported_adapter',
+      `${pickle}: pickle is not accepted; save the adapter as ${tensorsFile}.`,
+    )
+  }
   return invalid(`${tensorsFile} is missing`)
 }
 

@@ -171,7 +171,10 @@ function refuseKey(key: string): never {
 /** `rankAxis` is the axis of the rank, so that a wrong rank is told from a wrong model. */
 function checkTensor(key: string, tensor: TensorInfo, shape: number[], rankAxis: 0 | 1): void {
   if (!floatDtypes.has(tensor.dtype)) {
-    invalid(key, `is ${tensor.dtype}; F32, F16, BF16 or F64 is needed`)
+    throw new ServerError(
+      'unsupported_adapter',
+      `adapter_model.safetensors: ${quoteName(key)} is ${tensor.dtype}; F32, F16, BF16 or F64 is needed.`,
+    )
   }
   if (tensor.shape.join() === shape.join()) return
   const isOnlyRank = tensor.shape.length === 2 && tensor.shape[1 - rankAxis] === shape[1 - rankAxis]

@@ -45,6 +45,7 @@ export function checkTensors(
 ): number {
   const expected = expectedTensors(config)
   const problems: string[] = []
+  const unreadable: string[] = []
   let numParameters = 0
   for (const [name, shape] of expected) {
     numParameters += shape.reduce((product, size) => product * size, 1)
@@ -53,10 +54,11 @@ export function checkTensors(
     else if (tensor.shape.join() !== shape.join()) {
       problems.push(`${name} is [${tensor.shape}], config.json says [${shape}]`)
     } else if (!readableDtypes.has(tensor.dtype)) {
-      problems.push(`${name} is ${tensor.dtype}; F32, F16, BF16 or F64 is needed`)
+      unreadable.push(`${name} is ${tensor.dtype}; F32, F16, BF16 or F64 is needed`)
     }
   }
   if (problems.length > 0) throw new ServerError('invalid_checkpoint', list(problems))
+  if (unreadable.length > 0) throw new ServerError('unsupported_checkpoint', list(unreadable))
 
   const extra = [...found.keys()].filter(
     (name) => !expected.has(name) && !harmless.test(name) && name !== 'lm_head.weight',

@@ -89,10 +89,12 @@ function openWeights(dir: string): WeightFiles {
     return toWeights(new Map([...file.tensors.keys()].map((name) => [name, file])), [single])
   }
   if (existsSync(join(dir, indexName))) return openShards(dir)
-  const hint = existsSync(join(dir, 'pytorch_model.bin'))
-    ? ' pytorch_model.bin is a pickle and is never read: convert it to safetensors.'
-    : ''
-  throw new ServerError(code, `There is neither ${weightsName} nor ${indexName}.${hint}`)
+  const missing = `There is neither ${weightsName} nor ${indexName}.`
+  if (!existsSync(join(dir, 'pytorch_model.bin'))) throw new ServerError(code, missing)
+  throw new ServerError(
+    'unsupported_checkpoint',
+    `${missing} pytorch_model.bin is a pickle and is never read: convert it to safetensors.`,
+  )
 }
 
 function openShards(dir: string): WeightFiles {

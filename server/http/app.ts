@@ -28,8 +28,8 @@ import { modelRoutes } from './model-routes.ts'
 import { type MetricsPage, operationRoutes } from './operation-routes.ts'
 import { createCheckHost, createCors } from './origin.ts'
 import { adapterHeader } from './reply/applied-adapters.ts'
+import { unsupportedRoutes } from './request/unsupported-routes.ts'
 import { tokenizeRoutes } from './tokenize-routes.ts'
-import { unsupportedRoutes } from './unsupported-routes.ts'
 
 export interface AppOptions {
   readonly engine: EngineClient

@@ -35,18 +35,19 @@ function requireOneInput({ prompt, messages }: TokenizeFields): void {
   throw new ServerError('invalid_value', 'send either prompt or messages', { param: 'prompt' })
 }
 
-/** The same table as for completions; fields that only this route knows are no unknown ones. */
+/** By the table of completions; fields that only this route knows are no unknown ones. */
 function checkFields(
   context: RequestContext,
   body: JsonObject,
   route: RouteKind,
   { shape }: { readonly shape: object },
-): void {
+): JsonObject {
   // Here, unlike in a chat, the template's ending is the caller's choice.
   const { add_generation_prompt: _choice, ...others } = body
-  const { unknown } = readFields(others, route)
+  const { body: read, unknown } = readFields(others, route)
   const unknownFields = unknown.filter((field) => !Object.hasOwn(shape, field))
   if (unknownFields.length > 0) context.set('logFields', { unknownFields })
+  return read
 }
 
 function tokenizeInput(fields: TokenizeFields): TokenizeInput {
@@ -77,8 +78,8 @@ export function tokenizeRoutes(services: Services): readonly Route[] {
         const fields = parseFields(tokenizeSchema, body)
         requireOneInput(fields)
         const route = fields.messages == null ? 'completions' : 'chat'
-        checkFields(context, body, route, tokenizeSchema)
-        await resolveTarget(context, services, { model: fields.model ?? '' })
+        const read = checkFields(context, body, route, tokenizeSchema)
+        await resolveTarget(context, services, { ...read, model: fields.model ?? '' })
         const input = tokenizeInput(fields)
         checkPromptSize(input, input.kind === 'text' ? 'prompt' : 'messages', model)
         const { tokens, tokenStrings } = await engine.tokenize(input)
@@ -98,8 +99,8 @@ export function tokenizeRoutes(services: Services): readonly Route[] {
         const body = await readJsonObject(context.req.raw, config.maxBody)
         const model = requireModel(services)
         const fields = parseFields(detokenizeSchema, body)
-        checkFields(context, body, 'completions', detokenizeSchema)
-        await resolveTarget(context, services, { model: fields.model ?? '' })
+        const read = checkFields(context, body, 'completions', detokenizeSchema)
+        await resolveTarget(context, services, { ...read, model: fields.model ?? '' })
         const isEmpty = Array.isArray(fields.tokens) && fields.tokens.length === 0
         const ids = isEmpty ? [] : parseTokens(fields.tokens, 'tokens', model)
         return Response.json({ prompt: ids.length === 0 ? '' : await engine.detokenize(ids) })

@@ -46,7 +46,7 @@ export function parseTokens(value: unknown, param: string, model: ModelInfo): nu
   if (value.length > model.maxContext) {
     throw new ServerError(
       'context_length_exceeded',
-      `the prompt has ${value.length} tokens and the context is ${model.maxContext} (--max-context); shorten it`,
+      `${param} has ${value.length} tokens and the context is ${model.maxContext} (--max-context); shorten it`,
       { param },
     )
   }
@@ -109,7 +109,9 @@ export function parseCompletion(
 function parse(read: ReadFields, model: ModelInfo): ParsedRequest<CompletionFields> {
   const fields = parseFields(completionSchema, read.body)
   const prompts = parsePrompts(fields.prompt, fields.add_special_tokens ?? true, model)
-  for (const prompt of prompts) checkPromptSize(prompt, 'prompt', model)
+  for (const [i, prompt] of prompts.entries()) {
+    checkPromptSize(prompt, Array.isArray(fields.prompt) ? `prompt.${i}` : 'prompt', model)
+  }
   checkTogether(fields)
   const maxTokens = resolveMaxTokens(fields, model)
   const n = fields.n ?? 1

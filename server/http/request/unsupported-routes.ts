@@ -1,7 +1,7 @@
 // Routes that other servers have and this one has not. They answer 400 by name: a 404 would tell a
 // proxy that the whole deployment is gone.
 
-import { type ErrorCode, ServerError } from '../errors.ts'
+import { type ErrorCode, ServerError } from '../../errors.ts'
 
 const chat = 'POST /v1/chat/completions answers chats'
 const completions = 'POST /v1/completions continues a prompt'
