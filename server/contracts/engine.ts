@@ -1,6 +1,6 @@
 // The engine as the front sees it, whatever stands behind (a child process, a fake in tests).
 
-import type { AdapterSummary } from './adapter.ts'
+import type { AdapterRef, AdapterSummary } from './adapter.ts'
 import type { BlockSize, Kernels, LinearModule } from './checkpoint.ts'
 import type { FloatName } from './float-type.ts'
 import type { ChatMessage, GenerateRequest, GenerationEvent } from './generation.ts'
@@ -15,6 +15,8 @@ export interface EngineOptions {
   readonly model: string
   readonly servedModelName: string
   readonly adapters: string
+  /** Those of --require-adapter and --default-adapter. */
+  readonly operatorsAdapters: readonly AdapterRef[]
   /** Modules that adapters may change, whatever the folder holds. */
   readonly adapterModules: readonly LinearModule[]
   /** Those that the adapters in the folder change, too. */
@@ -69,6 +71,8 @@ export interface ModelInfo {
   readonly defaults: { readonly temperature: number; readonly topP: number; readonly topK: number }
   /** What it took until the first token could be said. */
   readonly startup: {
+    /** Looking at the adapters folder. */
+    readonly scanSeconds: number
     /** Opening the checkpoint, and converting it where no earlier result was there. */
     readonly convertSeconds: number
     readonly loadSeconds: number

@@ -31,7 +31,13 @@ export const fakeModel: ModelInfo = {
   maxBatch: 8,
   kvCapacityTokens: 8192,
   defaults: { temperature: 0.6, topP: 0.95, topK: 0 },
-  startup: { convertSeconds: 1, loadSeconds: 1, firstTokenSeconds: 0.1, peakRssBytes: 5_000_000 },
+  startup: {
+    scanSeconds: 0,
+    convertSeconds: 1,
+    loadSeconds: 1,
+    firstTokenSeconds: 0.1,
+    peakRssBytes: 5_000_000,
+  },
   created: 1_700_000_000,
   adapterModules: ['up_proj'],
   bytes: {
