@@ -4,6 +4,7 @@
 import { randomUUID } from 'node:crypto'
 import type { GenerateRequest, GenerationEvent } from '../contracts/generation.ts'
 import { ServerError } from '../errors.ts'
+import { clientGone } from './client-fault.ts'
 import type { RequestContext, Services } from './context.ts'
 import { openAIError } from './error-response.ts'
 import { type EventWriter, streamEvents } from './event-stream.ts'
@@ -23,11 +24,6 @@ export interface GenerationJob {
 
 export function replyId(prefix: 'chatcmpl' | 'cmpl'): string {
   return `${prefix}-${randomUUID().replaceAll('-', '')}`
-}
-
-/** No one reads it; the log and the metrics do (nginx's "client closed request"). */
-function clientGone() {
-  return new Response(null, { status: 499 })
 }
 
 /**
@@ -75,7 +71,7 @@ export async function runGeneration(
   if (accepted?.kind !== 'accepted') {
     await events.return(undefined)
     observer.clientDisconnected('before_response')
-    return clientGone()
+    return clientGone(context)
   }
   context.set('applied', accepted.adapters)
   const headers = { 'x-adapter': adapterHeader(accepted.adapters) }
@@ -87,7 +83,7 @@ export async function runGeneration(
     if (ending.kind === 'failed') throw ServerError.from(ending.error)
     if (ending.kind === 'done') return Response.json(job.reply.body(), { headers })
     observer.clientDisconnected('before_response')
-    return clientGone()
+    return clientGone(context)
   }
 
   // 4. … or a stream, whose last event is [DONE] also after an error.

@@ -7,6 +7,7 @@ import { getRequestListener, RequestError } from '@hono/node-server'
 import type { Logger } from '../contracts/logger.ts'
 import { ServerError } from '../errors.ts'
 import type { App } from './app.ts'
+import { markRefused } from './client-fault.ts'
 import { errorResponse, openAIError, toServerError } from './error-response.ts'
 
 export interface SocketLimits {
@@ -48,7 +49,11 @@ export function createHttpServer(options: {
   const { app, host, port, logger, limits = defaultSocketLimits } = options
   const listener = getRequestListener(app.hono.fetch, {
     overrideGlobalObjects: false,
-    errorHandler: (error) => errorResponse(asRequestError(error, logger)),
+    errorHandler(error) {
+      const refusal = asRequestError(error, logger)
+      app.onRefused(refusal.status, refusal.code)
+      return errorResponse(refusal)
+    },
   })
   const server = createServer(
     {
@@ -60,7 +65,9 @@ export function createHttpServer(options: {
     },
     (incoming, outgoing) => void listener(incoming, outgoing),
   )
-  server.on('clientError', answerClientError)
+  server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) =>
+    answerClientError(error, socket, app),
+  )
 
   return {
     listen: () => listen(server, host, port),
@@ -133,13 +140,16 @@ function asRequestError(error: unknown, logger: Logger): ServerError {
     : new ServerError('invalid_request', 'the request target or the Host header is not valid')
 }
 
-function answerClientError(error: NodeJS.ErrnoException, socket: Socket): void {
-  const answered = (socket as { _httpMessage?: { headersSent?: boolean } })._httpMessage
-  if (!socket.writable || error.code === 'ECONNRESET' || answered?.headersSent) {
+/** A request under way is booked by whoever handles it, others here. */
+function answerClientError(error: NodeJS.ErrnoException, socket: Socket, app: App): void {
+  const underWay = (socket as { _httpMessage?: { headersSent?: boolean } | null })._httpMessage
+  if (!socket.writable || error.code === 'ECONNRESET' || underWay?.headersSent) {
     socket.destroy()
     return
   }
   const { status, answer } = clientErrorAnswer(error.code)
+  if (underWay) markRefused(socket, status)
+  else app.onRefused(status, answer.error.code)
   const body = JSON.stringify(answer)
   socket.end(
     [

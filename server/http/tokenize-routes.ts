@@ -4,13 +4,12 @@ import { z } from 'zod'
 import type { TokenizeInput } from '../contracts/engine.ts'
 import { ServerError } from '../errors.ts'
 import type { Route, Services } from './context.ts'
-import { readJsonObject } from './request/body.ts'
 import { parseTokens } from './request/completion-request.ts'
 import { rejectUnsupported } from './request/field-rules.ts'
 import { parseMessages } from './request/messages.ts'
 import { parseFields } from './request/parsed-request.ts'
 import { checkPromptSize } from './request/prompt-size.ts'
-import { requireModel, resolveTarget } from './request-target.ts'
+import { readJson, requireModel, resolveTarget } from './request-target.ts'
 
 const tokenizeSchema = z.object({
   model: z.string().max(1024).nullish(),
@@ -47,14 +46,14 @@ function tokenizeInput(fields: TokenizeFields): TokenizeInput {
 }
 
 export function tokenizeRoutes(services: Services): readonly Route[] {
-  const { engine, config } = services
+  const { engine } = services
   return [
     {
       method: 'POST',
       path: '/tokenize',
       summary: 'The tokens of a text or of a chat after its template',
       async handle(context) {
-        const body = await readJsonObject(context.req.raw, config.maxBody)
+        const body = await readJson(context, services)
         const model = requireModel(services)
         // Here, unlike in a chat, the template's ending is the caller's choice.
         const { add_generation_prompt: _choice, ...others } = body
@@ -77,7 +76,7 @@ export function tokenizeRoutes(services: Services): readonly Route[] {
       path: '/detokenize',
       summary: 'The text of a list of tokens',
       async handle(context) {
-        const body = await readJsonObject(context.req.raw, config.maxBody)
+        const body = await readJson(context, services)
         const model = requireModel(services)
         const fields = parseFields(detokenizeSchema, body)
         await resolveTarget(context, services, { model: fields.model ?? '' })
