@@ -16,8 +16,8 @@ const [wanted = ''] = process.argv.slice(2)
 const chat = { model: '', messages: [{ role: 'user', content: 'Hi' }], max_tokens: 1 }
 const completion = { model: '', prompt: 'Hi', max_tokens: 1, temperature: 0 }
 
-function fields(count: number, valueOf: (i: number) => unknown): Record<string, unknown> {
-  return Object.fromEntries(Array.from({ length: count }, (_, i) => [`k${i}`, valueOf(i)]))
+function fields(count: number, entry: (i: number) => unknown): Record<string, unknown> {
+  return Object.fromEntries(Array.from({ length: count }, (_, i) => [`k${i}`, entry(i)]))
 }
 
 function deep(open: string, close: string, depth: number): string {

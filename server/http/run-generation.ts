@@ -9,6 +9,8 @@ import type { RequestContext, Services } from './context.ts'
 import { openAIError } from './error-response.ts'
 import { type EventWriter, streamEvents } from './event-stream.ts'
 import { groupGenerations } from './generation-group.ts'
+import { jsonResponse } from './json-response.ts'
+import { createPace } from './pace.ts'
 import { adapterHeader } from './reply/applied-adapters.ts'
 import type { Reply } from './reply/reply.ts'
 import { superviseRun } from './supervised-run.ts'
@@ -78,10 +80,10 @@ export async function runGeneration(
 
   // 3. One body …
   if (!job.stream) {
-    job.reply.chunks(accepted)
+    job.reply.collect(accepted)
     const ending = await collect(events, job.reply)
     if (ending.kind === 'failed') throw ServerError.from(ending.error)
-    if (ending.kind === 'done') return Response.json(job.reply.body(), { headers })
+    if (ending.kind === 'done') return jsonResponse(job.reply.body(), headers)
     observer.clientDisconnected('before_response')
     return clientGone(context)
   }
@@ -100,10 +102,14 @@ export async function runGeneration(
 
   async function produce(writer: EventWriter) {
     let outcome = 'cancelled'
+    const pace = createPace()
     try {
       for (const chunk of job.reply.chunks(accepted)) await writer.send(chunk)
       for await (const event of events) {
-        for (const chunk of job.reply.chunks(event)) await writer.send(chunk)
+        for (const chunk of job.reply.chunks(event)) {
+          await writer.send(chunk)
+          await pace.step()
+        }
         outcome = event.kind
         if (event.kind !== 'failed') continue
         outcome = event.error.code
@@ -141,7 +147,7 @@ async function collect(
 ): Promise<GenerationEvent> {
   let last: GenerationEvent = { kind: 'cancelled' }
   for await (const event of events) {
-    reply.chunks(event)
+    reply.collect(event)
     last = event
   }
   return last

@@ -7,6 +7,7 @@ import { getRequestListener, RequestError } from '@hono/node-server'
 import type { Logger } from '../contracts/logger.ts'
 import { ServerError } from '../errors.ts'
 import type { App } from './app.ts'
+import { paceBody } from './body-pace.ts'
 import { markRefused } from './client-fault.ts'
 import { errorResponse, openAIError, toServerError } from './error-response.ts'
 
@@ -63,7 +64,10 @@ export function createHttpServer(options: {
       keepAliveTimeout: limits.keepAliveTimeoutMs,
       connectionsCheckingInterval: limits.checkingIntervalMs,
     },
-    (incoming, outgoing) => void listener(incoming, outgoing),
+    (incoming, outgoing) => {
+      paceBody(incoming)
+      void listener(incoming, outgoing)
+    },
   )
   server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) =>
     answerClientError(error, socket, app),
