@@ -1,7 +1,7 @@
 // The engine as the front sees it, whatever stands behind (a child process, a fake in tests).
 
 import type { AdapterRef, AdapterSummary } from './adapter.ts'
-import type { BlockSize, Kernels, LinearModule } from './checkpoint.ts'
+import type { BlockSize, Kernels, LinearModule, SamplingDefaults } from './checkpoint.ts'
 import type { FloatName } from './float-type.ts'
 import type { ChatMessage, GenerateRequest, GenerationEvent } from './generation.ts'
 import type { MemoryParts } from './memory.ts'
@@ -67,8 +67,8 @@ export interface ModelInfo {
   readonly adapterModules: readonly LinearModule[]
   /** Positions of all rows and saved beginnings together. */
   readonly kvCapacityTokens: number
-  /** From the checkpoint's generation_config; 1, 1 and 0 where it is silent. */
-  readonly defaults: { readonly temperature: number; readonly topP: number; readonly topK: number }
+  /** From the checkpoint's generation_config; what changes nothing where it is silent. */
+  readonly defaults: SamplingDefaults
   /** What it took until the first token could be said. */
   readonly startup: {
     /** Looking at the adapters folder. */

@@ -29,6 +29,7 @@ import { createIntake, type Intake } from './intake.ts'
 import { type MemoryPlan, planMemory } from './memory.ts'
 import { createStartup, type Startup } from './startup.ts'
 import { createStatsThrottle } from './stats-throttle.ts'
+import { checkVocabulary, endTokensOf } from './token-ids.ts'
 import { formatOf, resolveKernels, resolveWeights, targetOf } from './weights.ts'
 
 const maxChunk = 512
@@ -85,6 +86,10 @@ export async function openEngine(
   const tokenizer = loadTokenizer(options.model)
   const chatTemplate = loadChatTemplate(options.model, tokenizer)
   const opening: Opening = { options, events, checkpoint }
+  const { vocabSize } = checkpoint.config
+  checkVocabulary(tokenizer, vocabSize, events.onNotice)
+  const { generation } = checkpoint
+  const eosTokenIds = endTokensOf(generation, tokenizer, vocabSize, events.onNotice)
 
   // 2. Device and formats.
   const device = openDevice(options.device, options.onnxruntime)
@@ -119,7 +124,8 @@ export async function openEngine(
     store,
     loop,
     maxContext: memory.limits.maxCapacity,
-    eosTokenIds: checkpoint.generation.eosTokenIds,
+    vocabSize,
+    eosTokenIds,
     publish: events.publish,
     onSubmitted: reportStats,
   })
@@ -282,7 +288,6 @@ function describeModel(
   startup: Startup,
 ): ModelInfo {
   const { config, generation, numParameters, created } = checkpoint
-  const { temperature, topP, topK } = generation
   return {
     id: options.servedModelName,
     architecture: config.architecture,
@@ -297,7 +302,7 @@ function describeModel(
     maxBatch: options.maxBatch,
     adapterModules: sites,
     kvCapacityTokens: limits.maxPositions,
-    defaults: { temperature, topP, topK },
+    defaults: generation.sampling,
     startup,
     created,
     bytes,

@@ -30,7 +30,15 @@ export const fakeModel: ModelInfo = {
   kvCacheDtype: 'fp32',
   maxBatch: 8,
   kvCapacityTokens: 8192,
-  defaults: { temperature: 0.6, topP: 0.95, topK: 0 },
+  defaults: {
+    temperature: 0.6,
+    topP: 0.95,
+    topK: 0,
+    minP: 0,
+    presencePenalty: 0,
+    frequencyPenalty: 0,
+    repetitionPenalty: 1,
+  },
   startup: {
     scanSeconds: 0,
     convertSeconds: 1,
