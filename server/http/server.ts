@@ -152,8 +152,10 @@ function answerClientError(error: NodeJS.ErrnoException, socket: Socket, app: Ap
     return
   }
   const { status, answer } = clientErrorAnswer(error.code)
-  if (underWay) markRefused(socket, status)
-  else app.onRefused(status, answer.error.code)
+  // An end in the middle is a client that left, whether or not it still reads.
+  const hasLeft = error.code === 'HPE_INVALID_EOF_STATE'
+  if (underWay && !hasLeft) markRefused(socket, status)
+  else if (!underWay) app.onRefused(status, answer.error.code)
   const body = JSON.stringify(answer)
   socket.end(
     [
