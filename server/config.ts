@@ -5,7 +5,7 @@ import { homedir } from 'node:os'
 import { basename, join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { z } from 'zod'
-import { usualAdapterModules } from './contracts/adapter.ts'
+import { type AdapterRef, usualAdapterModules } from './contracts/adapter.ts'
 import type { EngineOptions } from './contracts/engine.ts'
 import { reasoningFields } from './contracts/reasoning-field.ts'
 import { ServerError } from './errors.ts'
@@ -319,6 +319,7 @@ export function engineOptions(config: Config, cwd: string): EngineOptions {
     model,
     servedModelName: config.servedModelName ?? basename(model),
     adapters: resolve(cwd, config.adapters),
+    operatorsAdapters: operatorsAdapters(config),
     adapterModules: config.adapterModules ?? usualAdapterModules,
     scansAdapters: config.adapterModules === null,
     acceptsOtherBases: config.adapterBase === 'any',
@@ -337,6 +338,12 @@ export function engineOptions(config: Config, cwd: string): EngineOptions {
     threads: config.threads,
     cacheDir: resolve(cwd, config.cacheDir),
   }
+}
+
+/** As the flags name them; a required one without a minimum runs at its own strength. */
+function operatorsAdapters({ requireAdapter, defaultAdapter }: Config): AdapterRef[] {
+  const required = requireAdapter && { id: requireAdapter.id, scale: requireAdapter.minScale }
+  return [required, defaultAdapter].filter((ref) => ref !== null)
 }
 
 function shownDefault(entry: Flag): string {

@@ -18,6 +18,8 @@ function versionOf(id: string, bytes: number): AdapterVersion {
     rank: 1,
     targetModules: ['up_proj'],
     numLayers: 1,
+    gaps: [],
+    notes: [],
     manifest: { ...manifest, warnings: [] },
   }
   return { about, components: [], bytes, fingerprint: `state ${order}`, order }

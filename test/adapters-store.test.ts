@@ -328,7 +328,9 @@ test('the list names each folder and its state, reads no tensors and says what i
   assert.deepEqual(
     (await store.list()).map(({ id, state }) => [id, state]),
     [
+      ['.hidden', 'invalid'],
       ['a', 'available'],
+      ['bad name', 'invalid'],
       ['broken', 'invalid'],
       ['escape', 'invalid'],
       ['tensors-broken', 'available'],

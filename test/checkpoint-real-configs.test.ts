@@ -3,11 +3,9 @@
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import {
-  parseGenerationDefaults,
-  parseModelConfig,
-} from '../server/checkpoint/checkpoint-config.ts'
+import { parseModelConfig } from '../server/checkpoint/checkpoint-config.ts'
 import { expectedTensors } from '../server/checkpoint/checkpoint-tensors.ts'
+import { parseGenerationDefaults } from '../server/checkpoint/generation-defaults.ts'
 import type { ModelConfig } from '../server/contracts/checkpoint.ts'
 
 const qwenDistill = {
@@ -216,9 +214,16 @@ describe('config.json of real checkpoints', () => {
     }
     assert.deepEqual(parseGenerationDefaults(r1, qwen7b), {
       eosTokenIds: [151643],
-      temperature: 0.6,
-      topP: 0.95,
-      topK: 0,
+      sampling: {
+        temperature: 0.6,
+        topP: 0.95,
+        topK: 0,
+        minP: 0,
+        presencePenalty: 0,
+        frequencyPenalty: 0,
+        repetitionPenalty: 1,
+      },
+      unsupported: [],
     })
     const guard = checkpoints['Llama-Guard-3-8B']!.json
     assert.deepEqual(parseGenerationDefaults(null, guard).eosTokenIds, [128001, 128008, 128009])

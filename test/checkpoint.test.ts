@@ -14,11 +14,9 @@ import {
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { openCheckpoint } from '../server/checkpoint/checkpoint.ts'
-import {
-  parseGenerationDefaults,
-  parseModelConfig,
-} from '../server/checkpoint/checkpoint-config.ts'
+import { parseModelConfig } from '../server/checkpoint/checkpoint-config.ts'
 import { expectedTensors } from '../server/checkpoint/checkpoint-tensors.ts'
+import { parseGenerationDefaults } from '../server/checkpoint/generation-defaults.ts'
 import type { ModelConfig } from '../server/contracts/checkpoint.ts'
 import { createTempFolder } from './support/temp-folder.ts'
 import { encodeSafetensors, pseudoRandom, type TestTensor } from './support/tensor-files.ts'
@@ -220,26 +218,61 @@ for (const [title, config, says] of invalid) {
   })
 }
 
-test('generation defaults: the checkpoint’s, unless it is meant for greedy search', () => {
+const neutral = {
+  temperature: 1,
+  topP: 1,
+  topK: 0,
+  minP: 0,
+  presencePenalty: 0,
+  frequencyPenalty: 0,
+  repetitionPenalty: 1,
+}
+
+test('generation defaults: every setting that a request may give', () => {
   const r1 = { do_sample: true, temperature: 0.6, top_p: 0.95, eos_token_id: [1, 2, 1] }
   assert.deepEqual(parseGenerationDefaults(r1, qwen), {
     eosTokenIds: [1, 2],
-    temperature: 0.6,
-    topP: 0.95,
-    topK: 0,
+    sampling: { ...neutral, temperature: 0.6, topP: 0.95 },
+    unsupported: [],
   })
-  const greedy = { ...r1, do_sample: false, top_k: 20, eos_token_id: 3 }
-  assert.deepEqual(parseGenerationDefaults(greedy, qwen), {
-    eosTokenIds: [3],
-    temperature: 1,
-    topP: 1,
-    topK: 0,
+  const more = { top_k: 20, min_p: 0.1, repetition_penalty: 1.05, presence_penalty: 1.5 }
+  assert.deepEqual(parseGenerationDefaults({ ...more, frequency_penalty: -1 }, qwen).sampling, {
+    ...neutral,
+    topK: 20,
+    minP: 0.1,
+    repetitionPenalty: 1.05,
+    presencePenalty: 1.5,
+    frequencyPenalty: -1,
   })
-  assert.deepEqual(parseGenerationDefaults(null, { ...qwen, eos_token_id: 9 }).eosTokenIds, [9])
-  assert.deepEqual(parseGenerationDefaults({ top_k: 20 }, qwen).topK, 20)
   // What a request may say, a checkpoint may: −1 keeps every token, top_p 0 the likeliest.
-  assert.deepEqual(parseGenerationDefaults({ top_k: -1 }, qwen).topK, 0)
-  assert.deepEqual(parseGenerationDefaults({ top_p: 0 }, qwen).topP, 0)
+  assert.equal(parseGenerationDefaults({ top_k: -1 }, qwen).sampling.topK, 0)
+  assert.equal(parseGenerationDefaults({ top_p: 0 }, qwen).sampling.topP, 0)
+})
+
+test('generation defaults: do_sample false is greedy, and keeps its penalties', () => {
+  const greedy = { do_sample: false, temperature: 0.6, top_p: 0.9, top_k: 20, min_p: 0.1 }
+  const { sampling } = parseGenerationDefaults({ ...greedy, repetition_penalty: 1.1 }, qwen)
+  assert.deepEqual(sampling, { ...neutral, temperature: 0, repetitionPenalty: 1.1 })
+})
+
+test('generation defaults: end tokens are those of both files', () => {
+  const eosOf = (generation: unknown, config: unknown) =>
+    parseGenerationDefaults(generation === null ? null : { eos_token_id: generation }, {
+      ...qwen,
+      eos_token_id: config,
+    }).eosTokenIds
+  assert.deepEqual(eosOf([1, 2], 9), [1, 2, 9])
+  assert.deepEqual(eosOf(3, [3, 4]), [3, 4])
+  assert.deepEqual(eosOf(null, 9), [9])
+  assert.deepEqual(eosOf(3, null), [3])
+  assert.deepEqual(eosOf(null, null), [])
+})
+
+test('generation defaults: what is not applied is named, unless it changes nothing', () => {
+  const neutralOnes = { typical_p: 1, num_beams: 1, no_repeat_ngram_size: 0, bad_words_ids: [] }
+  assert.deepEqual(parseGenerationDefaults(neutralOnes, qwen).unsupported, [])
+  const active = { typical_p: 0.9, num_beams: 4, max_new_tokens: 100, suppress_tokens: [1] }
+  assert.deepEqual(parseGenerationDefaults(active, qwen).unsupported, Object.keys(active))
 })
 
 // ---- Folders ----

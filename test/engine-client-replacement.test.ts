@@ -24,6 +24,7 @@ const options: EngineOptions = {
   model: '/model',
   servedModelName: 'tiny',
   adapters: '/adapters',
+  operatorsAdapters: [],
   adapterModules: ['up_proj'],
   scansAdapters: true,
   acceptsOtherBases: false,

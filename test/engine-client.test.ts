@@ -29,6 +29,7 @@ const engineOptions: EngineOptions = {
   model: reasoner,
   servedModelName: 'tiny-reasoner',
   adapters,
+  operatorsAdapters: [],
   adapterModules: ['up_proj'],
   scansAdapters: true,
   acceptsOtherBases: false,

@@ -149,6 +149,7 @@ function createWorld(overrides: Partial<IntakeOptions> = {}) {
       cancel: (id) => loop.cancel(id),
     },
     maxContext,
+    vocabSize: tokenizer.vocabSize,
     eosTokenIds: [1],
     publish: (events) => {
       for (const [id, event] of events) tell(id, event)

@@ -37,6 +37,7 @@ const plan = (
       model: '',
       servedModelName: '',
       adapters: '',
+      operatorsAdapters: [],
       adapterModules: ['up_proj'],
       scansAdapters: true,
       acceptsOtherBases: false,

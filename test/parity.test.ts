@@ -129,7 +129,7 @@ describe('parity with transformers + PEFT', { skip: lacksPython }, () => {
         const model = await openServedModel({
           checkpoint: spec.checkpoint,
           adapters,
-          sites: sitesOfFolder(adapters),
+          sites: await sitesOfFolder(adapters),
           kernels,
         })
         try {
@@ -172,7 +172,7 @@ describe('parity with transformers + PEFT', { skip: lacksPython }, () => {
 
       it('gives the same log-probability of every token of a prompt', async () => {
         const { spec, expected, adapters, close } = readCase(join(fixtures, name))
-        const sites = sitesOfFolder(adapters)
+        const sites = await sitesOfFolder(adapters)
         const model = await openServedModel({
           checkpoint: spec.checkpoint,
           adapters,
@@ -218,7 +218,7 @@ describe('parity with transformers + PEFT', { skip: lacksPython }, () => {
         const model = await openServedModel({
           checkpoint: spec.checkpoint,
           adapters,
-          sites: sitesOfFolder(adapters),
+          sites: await sitesOfFolder(adapters),
           kernels,
         })
         try {
@@ -244,7 +244,7 @@ describe('parity with transformers + PEFT', { skip: lacksPython }, () => {
         const model = await openServedModel({
           checkpoint: spec.checkpoint,
           adapters,
-          sites: sitesOfFolder(adapters),
+          sites: await sitesOfFolder(adapters),
           kernels,
         })
         let numExcused = 0

@@ -5,9 +5,11 @@
 import { z } from 'zod'
 import { findDuplicateKey } from '../checkpoint/safetensors-header.ts'
 import { ServerError } from '../errors.ts'
+import type { AdapterTargets } from './adapter-targets.ts'
 
 export interface AdapterConfig {
   readonly targetModules: readonly string[] | null
+  readonly targets: AdapterTargets
   /** Rank and scaling of a module ("model.layers.3.mlp.up_proj") once patterns are applied. */
   rankOf(module: string): number
   scalingOf(module: string): number
@@ -21,11 +23,14 @@ const maxNestingDepth = 32
 
 const pattern = <T extends z.ZodType>(value: T) => z.record(z.string(), value).nullish()
 const rank = z.int().positive()
+const names = z.union([z.array(z.string()), z.string()]).nullish()
 const schema = z.looseObject({
   peft_type: z.string(),
   r: rank,
   lora_alpha: z.number(),
-  target_modules: z.union([z.array(z.string()), z.string()]).nullish(),
+  target_modules: names,
+  exclude_modules: names,
+  layers_to_transform: z.union([z.array(z.int()), z.int()]).nullish(),
   use_rslora: z.boolean().nullish(),
   rank_pattern: pattern(rank),
   alpha_pattern: pattern(z.number()),
@@ -41,10 +46,8 @@ const harmlessKeys = new Set([
   'corda_config',
   'ensure_weight_tying',
   'eva_config',
-  'exclude_modules',
   'inference_mode',
   'layers_pattern',
-  'layers_to_transform',
   'lora_dropout',
   'lora_ga_config',
   'megatron_config',
@@ -81,6 +84,11 @@ export function parseAdapterConfig(text: string): AdapterConfig {
   }
   return {
     targetModules: Array.isArray(config.target_modules) ? config.target_modules : null,
+    targets: {
+      modules: config.target_modules ?? null,
+      excluded: isSet(config.exclude_modules) ? config.exclude_modules! : null,
+      layers: config.layers_to_transform == null ? null : [config.layers_to_transform].flat(),
+    },
     rankOf,
     scalingOf: (module) => {
       const alpha = findMatch(alphas, module) ?? config.lora_alpha

@@ -6,6 +6,7 @@ import {
   closeSync,
   constants,
   type Dirent,
+  existsSync,
   fstatSync,
   openSync,
   readdirSync,
@@ -19,7 +20,7 @@ import { findStamp, stampText } from '../checkpoint/file-stamp.ts'
 import { adapterNamePattern } from '../contracts/adapter.ts'
 import { ServerError } from '../errors.ts'
 
-const configFile = 'adapter_config.json'
+export const configFile = 'adapter_config.json'
 export const tensorsFile = 'adapter_model.safetensors'
 export const manifestFile = 'manifest.json'
 
@@ -63,6 +64,20 @@ export function listAdapterFolders(
           ? { id: entry.name, path: join(realRoot, entry.name), root: realRoot }
           : findAdapterFolder(root, entry.name),
     }))
+}
+
+/**
+ * Folders whose names no adapter may have, sorted. A name that begins with a dot is a tool's, unless
+ * the folder is an adapter.
+ */
+export function listUnusableNames(root: string): readonly string[] {
+  const realRoot = resolve(root)
+  if (realRoot === null) return []
+  return readEntries(realRoot)
+    .filter((entry) => entry.isDirectory() && !adapterNamePattern.test(entry.name))
+    .map(({ name }) => name)
+    .filter((name) => !name.startsWith('.') || existsSync(join(realRoot, name, configFile)))
+    .sort()
 }
 
 function readEntries(path: string): Dirent[] {

@@ -36,6 +36,13 @@ const modulePaths = new Map<string, LinearModule>([
   ['mlp.up_proj', 'up_proj'],
   ['mlp.down_proj', 'down_proj'],
 ])
+const pathOf = new Map([...modulePaths].map(([path, module]) => [module, path]))
+
+/** "model.layers.3.mlp.up_proj" */
+export function pathOfModule(layer: number, module: LinearModule): string {
+  return `model.layers.${layer}.${pathOf.get(module)}`
+}
+
 /** Parts of keys that other PEFT features leave, and the feature. */
 const foreignKeys = [
   ['lora_embedding_', 'adapted embeddings'],

@@ -3,14 +3,18 @@
 
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { AdapterSummary } from '../contracts/adapter.ts'
+import type { ModelConfig } from '../contracts/checkpoint.ts'
 import { ServerError } from '../errors.ts'
+import { readAdaptedPaths } from './adapted-paths.ts'
 import { type AdapterConfig, parseAdapterConfig } from './adapter-config.ts'
 import {
   type AdapterFolder,
   listAdapterFolders,
+  listUnusableNames,
   readConfigText,
   readFingerprint,
 } from './adapter-folder.ts'
+import { compareTargets } from './adapter-targets.ts'
 import { type Manifest, readManifest } from './manifest.ts'
 import { type KnownOfAdapter, nameAdapter, summarizeAdapter, summarizeInvalid } from './summary.ts'
 
@@ -18,7 +22,13 @@ import { type KnownOfAdapter, nameAdapter, summarizeAdapter, summarizeInvalid } 
 interface Description {
   readonly fingerprint: string
   readonly content:
-    | { readonly kind: 'read'; readonly config: AdapterConfig; readonly manifest: Manifest }
+    | {
+        readonly kind: 'read'
+        readonly config: AdapterConfig
+        readonly manifest: Manifest
+        readonly gaps: readonly string[]
+        readonly notes: readonly string[]
+      }
     | { readonly kind: 'invalid'; readonly error: unknown }
 }
 
@@ -29,6 +39,7 @@ export function createListing({
   root,
   reserved,
   baseDigest,
+  modelConfig,
   known,
 }: {
   readonly root: string
@@ -36,6 +47,7 @@ export function createListing({
   readonly reserved: ReadonlySet<string>
   /** Of the base that is served; null: adapters of any base are taken. */
   readonly baseDigest: string | null
+  readonly modelConfig: ModelConfig
   readonly known: (id: string) => KnownOfAdapter
 }) {
   let descriptions = new Map<string, Description>()
@@ -43,7 +55,8 @@ export function createListing({
   function describe(folder: AdapterFolder): Description {
     const fingerprint = readFingerprint(folder)
     const former = descriptions.get(folder.id)
-    return former?.fingerprint === fingerprint ? former : readDescription(folder, fingerprint)
+    if (former?.fingerprint === fingerprint) return former
+    return readDescription(folder, fingerprint, modelConfig)
   }
 
   function summarize(folder: AdapterFolder, description: Description): AdapterSummary {
@@ -71,7 +84,7 @@ export function createListing({
         try {
           const folder = find()
           if (folder === null) continue
-          if (reserved.has(id)) refuseName()
+          if (reserved.has(id)) throw misnamed()
           const description = describe(folder)
           seen.set(id, description)
           summaries.push(summarize(folder, description))
@@ -79,6 +92,8 @@ export function createListing({
           summaries.push(summarizeInvalid(id, nameAdapter(id, error)))
         }
       }
+      for (const id of listUnusableNames(root)) summaries.push(summarizeInvalid(id, misnamed()))
+      summaries.sort((x, y) => (x.id < y.id ? -1 : 1))
       // Folders that are gone are forgotten with this.
       descriptions = seen
       return summaries
@@ -86,18 +101,26 @@ export function createListing({
   }
 }
 
-function refuseName(): never {
-  throw new ServerError(
+const nothingToReport = { gaps: [], notes: [] }
+
+function misnamed(): ServerError {
+  return new ServerError(
     'invalid_adapter',
-    'its name means something else in a request; rename its folder.',
+    'its name cannot be used in a request, or means something else there; rename its folder.',
   )
 }
 
-function readDescription(folder: AdapterFolder, fingerprint: string): Description {
+function readDescription(
+  folder: AdapterFolder,
+  fingerprint: string,
+  model: ModelConfig,
+): Description {
   try {
     const config = parseAdapterConfig(readConfigText(folder))
     const manifest = readManifest(folder)
-    return { fingerprint, content: { kind: 'read', config, manifest } }
+    const paths = readAdaptedPaths(folder)
+    const report = paths ? compareTargets(config.targets, paths, model) : nothingToReport
+    return { fingerprint, content: { kind: 'read', config, manifest, ...report } }
   } catch (error) {
     if (!(error instanceof ServerError)) throw error
     return { fingerprint, content: { kind: 'invalid', error: nameAdapter(folder.id, error) } }

@@ -9,6 +9,7 @@ import type { RankOne } from '../contracts/adapter.ts'
 import { type LinearModule, linearModules, type ModelConfig } from '../contracts/checkpoint.ts'
 import { ServerError } from '../errors.ts'
 import { type AdapterConfig, parseAdapterConfig } from './adapter-config.ts'
+import { findEffectGap } from './adapter-effect.ts'
 import {
   type AdapterFolder,
   openTensors,
@@ -16,6 +17,7 @@ import {
   readFully,
   tensorsFile,
 } from './adapter-folder.ts'
+import { compareTargets } from './adapter-targets.ts'
 import {
   type AdapterMatrices,
   type AdapterPlan,
@@ -34,6 +36,10 @@ export interface LoadedAdapter {
   /** Number of layers that are adapted. */
   readonly numLayers: number
   readonly manifest: Manifest
+  /** What the config names and the file lacks, or that it changes nothing: sentences. */
+  readonly gaps: readonly string[]
+  /** What else an operator should know of its tensors. */
+  readonly notes: readonly string[]
   /** `rank` of them. */
   readonly components: readonly RankOne[]
 }
@@ -99,6 +105,9 @@ export async function readPeftFolder(
       fail('the file became shorter while it was read')
     }
     const file = safetensorsFromBuffer(bytes, { code: 'invalid_adapter', label: tensorsFile })
+    const matrices = readMatrices(plan, file, config)
+    const { gaps, notes } = compareTargets(config.targets, pathsOf(plan), model)
+    const effect = findEffectGap(matrices)
     const about = {
       id: folder.id,
       digest: createHash('sha256').update(config.canonicalJson).update(bytes).digest('hex'),
@@ -106,8 +115,10 @@ export async function readPeftFolder(
       targetModules: linearModules.filter((name) => modules.has(name)),
       numLayers: new Set(plan.modules.map(({ layer }) => layer)).size,
       manifest: readManifest(folder),
+      gaps: effect?.isWhole ? [...gaps, effect.text] : gaps,
+      notes: effect?.isWhole === false ? [...notes, effect.text] : notes,
     }
-    return { about, matrices: readMatrices(plan, file, config) }
+    return { about, matrices }
   } finally {
     await handle.close()
   }
@@ -124,6 +135,10 @@ async function readPlan(
   const json = Buffer.alloc(readHeaderLength(prefix, size, fail))
   await readFully(handle, json, 8)
   return planTensors(parseHeader(json, size, fail).tensors, config, model)
+}
+
+function pathsOf({ modules }: AdapterPlan): ReadonlySet<string> {
+  return new Set(modules.map(({ path }) => path))
 }
 
 function requireServed(

@@ -4,6 +4,7 @@
 // version: requests under way keep the old one.
 
 import {
+  type AdapterRef,
   type AdapterSelection,
   type AdapterSummary,
   type AppliedAdapter,
@@ -29,6 +30,8 @@ export interface AdapterStoreOptions {
   readonly sites: ReadonlySet<LinearModule>
   /** Of the base that is served; null, as by default: adapters of any base are taken. */
   readonly baseDigest?: string | null
+  /** The operator's own adapters: none of them runs with a gap. None by default. */
+  readonly operators?: readonly AdapterRef[]
   /** Told what is wrong with an adapter that is served all the same. */
   readonly onNotice?: (message: string) => void
   /** Most bytes of vectors that are kept. */
@@ -66,13 +69,14 @@ export interface AdapterStore {
 
 export function createAdapterStore(options: AdapterStoreOptions): AdapterStore {
   const { root, maxBytes, maxRankPerRow, read = readPeftAdapter } = options
-  const { baseDigest = null, onNotice = () => {} } = options
+  const { baseDigest = null, operators = [], onNotice = () => {} } = options
   const reserved = new Set(['none', ...(options.reserved ?? [])])
   const versions = createVersions({
     ...options,
     read,
     maxRank: maxRankPerRow,
     baseDigest,
+    operators,
     onNotice,
   })
   const residents = createResidents(maxBytes)
@@ -81,6 +85,7 @@ export function createAdapterStore(options: AdapterStoreOptions): AdapterStore {
     root,
     reserved,
     baseDigest,
+    modelConfig: options.modelConfig,
     known: (id) => ({ resident: residents.find(id), failure: versions.failureOf(id) }),
   })
 

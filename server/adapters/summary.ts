@@ -14,9 +14,25 @@ export interface KnownOfAdapter {
   readonly failure: { readonly fingerprint: string; readonly error: ErrorBody } | undefined
 }
 
+export const noStrength =
+  'manifest.json: recommended_strength is 0, so it changes nothing by default.'
+
+/** What an operator should know of an adapter that is served all the same. */
+export function warningsOf({
+  manifest,
+  gaps,
+  notes,
+}: Pick<LoadedAdapter, 'manifest' | 'gaps' | 'notes'>): readonly string[] {
+  const strength = manifest.defaultScale === 0 ? [noStrength] : []
+  return [...manifest.warnings, ...strength, ...gaps, ...notes]
+}
+
 export interface ReadFolder {
   readonly config: AdapterConfig
   readonly manifest: Manifest
+  /** As far as the names of the tensors tell. */
+  readonly gaps: readonly string[]
+  readonly notes: readonly string[]
   readonly fingerprint: string
   /** Of the base that is served; null: adapters of any base are taken. */
   readonly baseDigest: string | null
@@ -25,8 +41,9 @@ export interface ReadFolder {
 
 export function summarizeAdapter(
   id: string,
-  { config, manifest, fingerprint, baseDigest, known: { resident, failure } }: ReadFolder,
+  { config, manifest, gaps, notes, fingerprint, baseDigest, known }: ReadFolder,
 ): AdapterSummary {
+  const { resident, failure } = known
   const about = resident?.fingerprint === fingerprint ? resident.about : null
   const refusal = otherBase(manifest, baseDigest)
   const error =
@@ -43,7 +60,7 @@ export function summarizeAdapter(
     defaultScale: manifest.defaultScale,
     description: manifest.description,
     manifest: manifest.content,
-    warnings: manifest.warnings,
+    warnings: warningsOf(about ?? { manifest, gaps, notes }),
     error: error && { code: error.code, message: error.message },
   }
 }

@@ -2,13 +2,13 @@
 // while it is read is read again, so that no version is a mixture.
 
 import { setTimeout as sleep } from 'node:timers/promises'
-import { type RankOne, rankOneBytes } from '../contracts/adapter.ts'
+import { type AdapterRef, type RankOne, rankOneBytes } from '../contracts/adapter.ts'
 import type { LinearModule, ModelConfig } from '../contracts/checkpoint.ts'
 import { type ErrorBody, ServerError } from '../errors.ts'
 import { type AdapterFolder, readFingerprint } from './adapter-folder.ts'
 import { otherBase } from './manifest.ts'
 import { type LoadedAdapter, type ReadAdapter, UnservedModules } from './peft.ts'
-import { nameAdapter } from './summary.ts'
+import { nameAdapter, noStrength, warningsOf } from './summary.ts'
 
 /** An adapter that was read whole. */
 export interface AdapterVersion {
@@ -36,6 +36,8 @@ export interface VersionsOptions {
   readonly sites: ReadonlySet<LinearModule>
   /** Of the base that is served; null: adapters of any base are taken. */
   readonly baseDigest: string | null
+  /** The operator's own adapters: none of them runs with a gap. */
+  readonly operators: readonly AdapterRef[]
   /** Told what is wrong with an adapter that is served all the same. */
   readonly onNotice: (message: string) => void
 }
@@ -83,7 +85,7 @@ export function createVersions(options: VersionsOptions): Versions {
   ): AdapterVersion {
     if (adapter === null) throw refusalOf(id, fingerprint, error)
     failures.delete(id)
-    for (const warning of adapter.manifest.warnings) options.onNotice(`Adapter "${id}": ${warning}`)
+    for (const warning of warningsOf(adapter)) options.onNotice(`Adapter "${id}": ${warning}`)
     const { components, ...about } = adapter
     const bytes = components.reduce((sum, component) => sum + rankOneBytes(component), 0)
     return { about, components, bytes, fingerprint, order }
@@ -116,15 +118,31 @@ type ReadResult =
 
 async function readOnce(
   folder: AdapterFolder,
-  { read, modelConfig, maxRank, sites, baseDigest }: VersionsOptions,
+  { read, modelConfig, maxRank, sites, baseDigest, operators }: VersionsOptions,
 ): Promise<ReadResult> {
   try {
     const adapter = await read(folder, { model: modelConfig, maxRank, served: sites })
-    const refusal = otherBase(adapter.manifest, baseDigest)
+    const refusal = otherBase(adapter.manifest, baseDigest) ?? refuseGaps(adapter, operators)
     return refusal === null ? { adapter, error: null } : { adapter: null, error: refusal }
   } catch (error) {
     return { adapter: null, error }
   }
+}
+
+/** The operator's adapter does what its name promises, or nobody runs with it. */
+function refuseGaps(
+  { id, gaps, manifest }: LoadedAdapter,
+  operators: readonly AdapterRef[],
+): ServerError | null {
+  const own = operators.filter((ref) => ref.id === id)
+  if (own.length === 0) return null
+  const hasNoStrength = manifest.defaultScale === 0 && own.some(({ scale }) => scale === null)
+  const why = hasNoStrength ? [...gaps, noStrength] : gaps
+  if (why.length === 0) return null
+  return new ServerError(
+    'invalid_adapter',
+    `${why.join(' ')} The operator's flags name this adapter, so it must be whole: replace it.`,
+  )
 }
 
 /** Sites in the graph are fixed when the engine starts; another engine may have more. */

@@ -1,16 +1,14 @@
-// config.json and generation_config.json of a Hugging Face checkpoint → ModelConfig and
-// GenerationDefaults. Defaults are those of transformers; what the graph cannot do is refused
-// with the name of the field.
+// config.json of a Hugging Face checkpoint → ModelConfig. Defaults are those of transformers; what
+// the graph cannot do is refused with the name of the field.
 
 import { z } from 'zod'
-import type { Architecture, GenerationDefaults, ModelConfig } from '../contracts/checkpoint.ts'
-import { keptTokens, topKRange, topPRange } from '../contracts/sampling-range.ts'
+import type { Architecture, ModelConfig } from '../contracts/checkpoint.ts'
 import { ServerError } from '../errors.ts'
+import { eosField } from './generation-defaults.ts'
 import { parseJson } from './json.ts'
 import { type Rope, readRope, ropeSchema } from './rope-config.ts'
 
 const size = z.int().positive().max(16_777_216)
-const tokenIds = z.union([z.int().nonnegative(), z.array(z.int().nonnegative())]).nullish()
 const configSchema = z.looseObject({
   architectures: z.array(z.string()).nullish(),
   model_type: z.string().nullish(),
@@ -37,17 +35,9 @@ const configSchema = z.looseObject({
   max_window_layers: z.int().nullish(),
   layer_types: z.array(z.string()).nullish(),
   quantization_config: z.unknown().optional(),
-  eos_token_id: tokenIds,
+  ...eosField,
 })
 type RawConfig = z.infer<typeof configSchema>
-
-const generationSchema = z.looseObject({
-  eos_token_id: tokenIds,
-  do_sample: z.boolean().nullish(),
-  temperature: z.number().min(0).nullish(),
-  top_p: topPRange.nullish(),
-  top_k: topKRange.nullish(),
-})
 
 const familyDefaults = {
   Qwen2ForCausalLM: { vocabSize: 151936, intermediateSize: 22016, maxPosition: 32768, kvHeads: 32 },
@@ -87,22 +77,6 @@ export function parseModelConfig(json: unknown): ModelConfig {
   }
   checkHeads(config, raw)
   return config
-}
-
-export function parseGenerationDefaults(
-  generationJson: unknown | null,
-  configJson: unknown,
-): GenerationDefaults {
-  const own = parseJson(generationSchema, generationJson ?? {}, 'generation_config.json')
-  const eos = own.eos_token_id ?? parseJson(configSchema, configJson, 'config.json').eos_token_id
-  // do_sample false says that the checkpoint is meant for greedy search, so its numbers mean nothing.
-  const samples = own.do_sample !== false
-  return {
-    eosTokenIds: [...new Set(eos === null || eos === undefined ? [] : [eos].flat())],
-    temperature: (samples ? own.temperature : null) ?? 1,
-    topP: (samples ? own.top_p : null) ?? 1,
-    topK: keptTokens((samples ? own.top_k : null) ?? 0),
-  }
 }
 
 function findArchitecture(raw: RawConfig): Architecture {

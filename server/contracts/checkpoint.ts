@@ -1,6 +1,7 @@
 // A Hugging Face checkpoint's configuration, as the graph and the engine use it.
 
 import type { FloatName, FloatType } from './float-type.ts'
+import type { SamplingParams } from './generation.ts'
 
 export type Architecture = 'Qwen2ForCausalLM' | 'LlamaForCausalLM'
 
@@ -58,12 +59,24 @@ export interface ModelConfig {
 }
 
 export interface GenerationDefaults {
+  /** Of config.json and generation_config.json together. */
   readonly eosTokenIds: readonly number[]
-  readonly temperature: number
-  readonly topP: number
-  /** 0 keeps every token. */
-  readonly topK: number
+  readonly sampling: SamplingDefaults
+  /** Settings of generation_config.json that would change answers and are not applied. */
+  readonly unsupported: readonly string[]
 }
+
+/** How tokens are chosen where a request is silent. */
+export type SamplingDefaults = Pick<
+  SamplingParams,
+  | 'temperature'
+  | 'topP'
+  | 'topK'
+  | 'minP'
+  | 'presencePenalty'
+  | 'frequencyPenalty'
+  | 'repetitionPenalty'
+>
 
 /** Reads one weight of the checkpoint as float32, row-major, whatever its stored type. */
 export interface TensorSource {

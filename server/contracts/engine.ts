@@ -1,7 +1,7 @@
 // The engine as the front sees it, whatever stands behind (a child process, a fake in tests).
 
-import type { AdapterSummary } from './adapter.ts'
-import type { BlockSize, Kernels, LinearModule } from './checkpoint.ts'
+import type { AdapterRef, AdapterSummary } from './adapter.ts'
+import type { BlockSize, Kernels, LinearModule, SamplingDefaults } from './checkpoint.ts'
 import type { FloatName } from './float-type.ts'
 import type { ChatMessage, GenerateRequest, GenerationEvent } from './generation.ts'
 import type { MemoryParts } from './memory.ts'
@@ -15,6 +15,8 @@ export interface EngineOptions {
   readonly model: string
   readonly servedModelName: string
   readonly adapters: string
+  /** Those of --require-adapter and --default-adapter. */
+  readonly operatorsAdapters: readonly AdapterRef[]
   /** Modules that adapters may change, whatever the folder holds. */
   readonly adapterModules: readonly LinearModule[]
   /** Those that the adapters in the folder change, too. */
@@ -65,10 +67,12 @@ export interface ModelInfo {
   readonly adapterModules: readonly LinearModule[]
   /** Positions of all rows and saved beginnings together. */
   readonly kvCapacityTokens: number
-  /** From the checkpoint's generation_config; 1, 1 and 0 where it is silent. */
-  readonly defaults: { readonly temperature: number; readonly topP: number; readonly topK: number }
+  /** From the checkpoint's generation_config; what changes nothing where it is silent. */
+  readonly defaults: SamplingDefaults
   /** What it took until the first token could be said. */
   readonly startup: {
+    /** Looking at the adapters folder. */
+    readonly scanSeconds: number
     /** Opening the checkpoint, and converting it where no earlier result was there. */
     readonly convertSeconds: number
     readonly loadSeconds: number

@@ -70,6 +70,8 @@ export interface TokenLogprob {
   readonly token: string
   readonly bytes: readonly number[]
   readonly logprob: number
+  /** Its text is no part of the answer's. */
+  readonly hidden?: true
 }
 
 export interface TokenLogprobs extends TokenLogprob {

@@ -9,6 +9,7 @@ import type { Loop } from '../loop/loop.ts'
 import { createSequence, type Sequence } from '../loop/sequence.ts'
 import type { ChatTemplate } from '../tokenizer/chat-template.ts'
 import type { Tokenizer } from '../tokenizer/tokenizer.ts'
+import { requireRows } from './token-ids.ts'
 
 export interface IntakeOptions {
   readonly tokenizer: Pick<
@@ -20,6 +21,8 @@ export interface IntakeOptions {
   readonly loop: Pick<Loop, 'submit' | 'cancel'>
   /** Longest prompt and answer together, in tokens. */
   readonly maxContext: number
+  /** Rows of the embedding; the tokenizer may know more ids. */
+  readonly vocabSize: number
   readonly eosTokenIds: readonly number[]
   readonly publish: (events: ReadonlyArray<readonly [string, GenerationEvent]>) => void
   /** Called after each request that the loop has taken. */
@@ -95,6 +98,7 @@ export function createIntake(options: IntakeOptions): Intake {
   /** Rejects where the loop has not taken the request. */
   async function prepare(request: GenerateRequest, signal: AbortSignal): Promise<void> {
     const prompt = encodePrompt(request.prompt)
+    requireRows(prompt.tokens, options.vocabSize, tokenizer.tokenText)
     const promptTokens = prompt.tokens.length
     const param = request.prompt.kind === 'messages' ? 'messages' : 'prompt'
     const maxTokens = boundTokens(promptTokens, request.maxTokens, maxContext, param)

@@ -1,6 +1,7 @@
 // Opens an engine: from a checkpoint folder to an object that takes requests. The process entry serves
 // it over IPC.
 
+import { surveyAdapters } from '../adapters/folder-survey.ts'
 import type { ReadAdapter } from '../adapters/peft.ts'
 import { createAdapterReader } from '../adapters/reader.ts'
 import { joinSites, sitesOfFolder } from '../adapters/sites.ts'
@@ -12,6 +13,7 @@ import { floatNames } from '../contracts/float-type.ts'
 import type { GenerationEvent } from '../contracts/generation.ts'
 import { type ConvertedCheckpoint, convertCheckpoint, probeOf } from '../conversion/convert.ts'
 import type { CallHandlers } from '../engine-client/protocol.ts'
+import { ServerError } from '../errors.ts'
 import { createIdleTimer } from '../loop/idle-timer.ts'
 import { firstShape } from '../loop/kv-shape.ts'
 import { createLoop, type Loop } from '../loop/loop.ts'
@@ -27,6 +29,7 @@ import { createIntake, type Intake } from './intake.ts'
 import { type MemoryPlan, planMemory } from './memory.ts'
 import { createStartup, type Startup } from './startup.ts'
 import { createStatsThrottle } from './stats-throttle.ts'
+import { checkVocabulary, endTokensOf } from './token-ids.ts'
 import { formatOf, resolveKernels, resolveWeights, targetOf } from './weights.ts'
 
 const maxChunk = 512
@@ -83,10 +86,15 @@ export async function openEngine(
   const tokenizer = loadTokenizer(options.model)
   const chatTemplate = loadChatTemplate(options.model, tokenizer)
   const opening: Opening = { options, events, checkpoint }
+  const { vocabSize } = checkpoint.config
+  checkVocabulary(tokenizer, vocabSize, events.onNotice)
+  const { generation } = checkpoint
+  const eosTokenIds = endTokensOf(generation, tokenizer, vocabSize, events.onNotice)
 
   // 2. Device and formats.
   const device = openDevice(options.device, options.onnxruntime)
-  const formats = chooseFormats(opening, device)
+  const sites = await startup.scan(() => chooseSites(opening))
+  const formats = chooseFormats(opening, device, sites)
 
   // 3. Memory plan, before anything large is allocated.
   const memory = chooseMemory(opening, formats)
@@ -108,6 +116,7 @@ export async function openEngine(
   // 7. Adapters and loop.
   const reader = createAdapterReader()
   const store = openStore(opening, formats, memory, converted, reader.read)
+  for (const { id } of options.operatorsAdapters) await tryAdapter(store, id)
   const { loop, reportStats } = startLoop(opening, memory, runner, store)
   const intake = createIntake({
     tokenizer,
@@ -115,7 +124,8 @@ export async function openEngine(
     store,
     loop,
     maxContext: memory.limits.maxCapacity,
-    eosTokenIds: checkpoint.generation.eosTokenIds,
+    vocabSize,
+    eosTokenIds,
     publish: events.publish,
     onSubmitted: reportStats,
   })
@@ -134,15 +144,25 @@ export async function openEngine(
   }
 }
 
-function chooseFormats({ options, checkpoint }: Opening, device: ModelDevice): Formats {
+async function chooseSites({ options, events }: Opening): Promise<readonly LinearModule[]> {
+  const { adapters, adapterModules, scansAdapters, servedModelName } = options
+  for (const notice of surveyAdapters(adapters, ['none', servedModelName])) events.onNotice(notice)
+  if (!scansAdapters) return adapterModules
+  const onProgress = (done: number, total: number) =>
+    events.onProgress('looking at adapters', done, total)
+  const found = await sitesOfFolder(adapters, { onProgress, onNotice: events.onNotice })
+  return joinSites(adapterModules, found)
+}
+
+function chooseFormats(
+  { options, checkpoint }: Opening,
+  device: ModelDevice,
+  sites: readonly LinearModule[],
+): Formats {
   const weights = resolveWeights(options.weights, checkpoint.numParameters, device)
   const format = formatOf(weights, options)
   const kernels = resolveKernels(options.kernels, device, ownKernels() !== null)
   const target = targetOf(weights, device, kernels, options.kvCacheDtype)
-  const sites = joinSites(
-    options.adapterModules,
-    options.scansAdapters ? sitesOfFolder(options.adapters) : [],
-  )
   return { weights, format, kernels, target, sites }
 }
 
@@ -215,12 +235,23 @@ function openStore(
     modelConfig: checkpoint.config,
     sites: new Set(sites),
     baseDigest: options.acceptsOtherBases ? null : baseDigest,
+    operators: options.operatorsAdapters,
     onNotice: events.onNotice,
     maxBytes: memory.bytes.adapters,
     maxRankPerRow: options.maxAdapterRank,
     reserved: [options.servedModelName],
     read,
   })
+}
+
+/** Reads an adapter before the first request; what is wrong with it is in the list then. */
+async function tryAdapter(store: AdapterStore, id: string): Promise<void> {
+  try {
+    const held = await store.acquire({ adapters: [{ id, scale: null }], required: null })
+    held.release()
+  } catch (error) {
+    if (!(error instanceof ServerError)) throw error
+  }
 }
 
 function startLoop(
@@ -257,7 +288,6 @@ function describeModel(
   startup: Startup,
 ): ModelInfo {
   const { config, generation, numParameters, created } = checkpoint
-  const { temperature, topP, topK } = generation
   return {
     id: options.servedModelName,
     architecture: config.architecture,
@@ -272,7 +302,7 @@ function describeModel(
     maxBatch: options.maxBatch,
     adapterModules: sites,
     kvCapacityTokens: limits.maxPositions,
-    defaults: { temperature, topP, topK },
+    defaults: generation.sampling,
     startup,
     created,
     bytes,

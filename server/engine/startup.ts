@@ -17,7 +17,16 @@ export interface StartupClock {
 export function createStartup({ now, peakRssBytes }: StartupClock) {
   const startedAt = now()
   let convertedAt = startedAt
+  let scanMs = 0
   return {
+    /** Looks at the adapters folder; its time is no time of the conversion. */
+    async scan<T>(look: () => Promise<T>): Promise<T> {
+      const from = now()
+      const result = await look()
+      scanMs = now() - from
+      return result
+    },
+
     markConverted(): void {
       convertedAt = now()
     },
@@ -35,7 +44,8 @@ export function createStartup({ now, peakRssBytes }: StartupClock) {
       }
       const end = now()
       return {
-        convertSeconds: seconds(startedAt, convertedAt),
+        scanSeconds: seconds(0, scanMs),
+        convertSeconds: seconds(startedAt + scanMs, convertedAt),
         loadSeconds: seconds(convertedAt, loadedAt),
         firstTokenSeconds: seconds(loadedAt, end),
         peakRssBytes: peakRssBytes(),

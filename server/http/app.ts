@@ -11,6 +11,7 @@ import { ServerError } from '../errors.ts'
 import { createAdapterList } from './adapter-list.ts'
 import { type Admission, createAdmission } from './admission.ts'
 import { createAuthenticate, openPaths } from './auth.ts'
+import { clientGone } from './client-fault.ts'
 import { completionRoutes } from './completion-routes.ts'
 import {
   type Clock,
@@ -28,6 +29,7 @@ import { modelRoutes } from './model-routes.ts'
 import { type MetricsPage, operationRoutes } from './operation-routes.ts'
 import { createCheckHost, createCors } from './origin.ts'
 import { adapterHeader } from './reply/applied-adapters.ts'
+import { ClientGone } from './request/body-bytes.ts'
 import { unsupportedRoutes } from './request/unsupported-routes.ts'
 import { tokenizeRoutes } from './tokenize-routes.ts'
 
@@ -48,6 +50,8 @@ export interface App {
   readonly hono: HonoApp
   readonly routes: readonly Route[]
   readonly admission: Admission
+  /** Books what was refused before it was a request. */
+  onRefused(status: number, reason: string): void
 }
 
 export function createApp(options: AppOptions): App {
@@ -85,10 +89,21 @@ export function createApp(options: AppOptions): App {
   hono.notFound((context) => {
     throw new ServerError('not_found', `no route ${context.req.method} at this path`)
   })
-  hono.onError((error, context) =>
-    errorResponse(toServerError(error, logger, context.get('requestId'))),
-  )
-  return { hono, routes, admission }
+  hono.onError((error, context) => {
+    if (!(error instanceof ClientGone)) {
+      return errorResponse(toServerError(error, logger, context.get('requestId')))
+    }
+    observer.clientDisconnected('before_response')
+    return clientGone(context)
+  })
+
+  function onRefused(status: number, reason: string) {
+    const [route, method] = ['unmatched', 'other']
+    observer.httpResponse({ route, method, status, seconds: 0 })
+    logger.info({ route, method, status, reason }, 'request')
+  }
+
+  return { hono, routes, admission, onRefused }
 }
 
 function groupByPath(routes: readonly Route[]): ReadonlyMap<string, readonly Route[]> {

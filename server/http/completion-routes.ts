@@ -6,13 +6,12 @@ import type { RequestContext, Route, Services } from './context.ts'
 import { createChatReply } from './reply/chat-reply.ts'
 import { createCompletionReply } from './reply/completion-reply.ts'
 import type { Reply, ReplyHead } from './reply/reply.ts'
-import { readJsonObject } from './request/body.ts'
 import { parseChat } from './request/chat-request.ts'
 import { parseCompletion } from './request/completion-request.ts'
 import { type ReadFields, spelledOut } from './request/field-rules.ts'
 import type { ParsedRequest } from './request/parsed-request.ts'
 import type { SamplingFields } from './request/sampling-fields.ts'
-import { requireModel, resolveTarget } from './request-target.ts'
+import { readJson, requireModel, resolveTarget } from './request-target.ts'
 import { replyId, runGeneration } from './run-generation.ts'
 
 export function completionRoutes(services: Services): readonly Route[] {
@@ -72,7 +71,7 @@ function completionRoute<Fields extends SamplingFields>(
   { path, summary, idPrefix, parse, reply }: CompletionRoute<Fields>,
 ): Route {
   async function handle(context: RequestContext): Promise<Response> {
-    const body = await readJsonObject(context.req.raw, services.config.maxBody)
+    const body = await readJson(context, services)
     const { fields, requests, read } = parse(body, requireModel(services))
     logReading(context, read)
     const { selection, modelName } = await resolveTarget(context, services, fields).catch(

@@ -1,5 +1,6 @@
 // What every route gets to work with, and what a request carries on its way through the middleware.
 
+import type { IncomingMessage } from 'node:http'
 import type { Context } from 'hono'
 import type { Config } from '../config.ts'
 import type { AppliedAdapter } from '../contracts/adapter.ts'
@@ -74,6 +75,11 @@ export interface RequestVariables {
 }
 
 export type RequestContext = Context<{ Variables: RequestVariables }>
+
+/** Node's request, where it came over a socket. */
+export function incomingOf(context: RequestContext): IncomingMessage | undefined {
+  return (context.env as { incoming?: IncomingMessage } | undefined)?.incoming
+}
 
 export interface Route {
   readonly method: 'GET' | 'POST'

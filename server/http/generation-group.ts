@@ -63,29 +63,42 @@ function sumAccepted(all: readonly Accepted[]): Accepted {
   }
 }
 
+type Step = { readonly source: number; readonly result: IteratorResult<GenerationEvent> }
+
 /** Events of all generations as they come, each with the number of its generation. */
 async function* race(
   generations: readonly Generation[],
 ): AsyncGenerator<{ event: GenerationEvent; source: number }> {
   const iterators = generations.map(({ events }) => events[Symbol.asyncIterator]())
+  // Each generation has one step under way; those that came wait in `arrived`.
+  const arrived: (Step | { readonly error: unknown })[] = []
+  let wake: () => void = () => {}
+  let numOpen = iterators.length
 
-  function next(source: number) {
-    const step = iterators[source]!.next()
-    const labelled = step.then((result) => ({ source, result }))
-    // Whoever stops listening after a first failure must not leave a second one unhandled.
-    labelled.catch(() => {})
-    return labelled
+  function take(step: Step | { readonly error: unknown }): void {
+    arrived.push(step)
+    wake()
   }
 
-  const pending = new Map(iterators.map((_, source) => [source, next(source)]))
+  function advance(source: number): void {
+    iterators[source]!.next().then(
+      (result) => take({ source, result }),
+      (error: unknown) => take({ error }),
+    )
+  }
+
+  for (const source of iterators.keys()) advance(source)
   try {
-    while (pending.size > 0) {
-      const { source, result } = await Promise.race(pending.values())
-      pending.delete(source)
-      if (result.done) continue
-      // After its terminal event a generation has nothing more to say.
-      if (!isTerminal(result.value)) pending.set(source, next(source))
-      yield { event: result.value, source }
+    while (numOpen > 0) {
+      if (arrived.length === 0) await new Promise<void>((resolve) => (wake = resolve))
+      for (const step of arrived.splice(0)) {
+        if ('error' in step) throw step.error
+        const { source, result } = step
+        // After its terminal event a generation has nothing more to say.
+        if (result.done || isTerminal(result.value)) numOpen--
+        else advance(source)
+        if (!result.done) yield { event: result.value, source }
+      }
     }
   } finally {
     for (const iterator of iterators) void iterator.return?.().catch(() => {})

@@ -1,10 +1,17 @@
-// Which model and adapters a request is for: its body and query against what the engine has.
+// What a request says and which model and adapters it is for: its body and query against what the
+// engine has.
 
 import type { AdapterSelection } from '../contracts/adapter.ts'
 import type { ModelInfo } from '../contracts/engine.ts'
+import type { JsonObject } from '../contracts/json.ts'
 import { modelLoading } from '../errors.ts'
-import type { RequestContext, Services } from './context.ts'
+import { incomingOf, type RequestContext, type Services } from './context.ts'
 import { chooseAdapters, mentionedNames } from './request/adapter-choice.ts'
+import { readJsonObject } from './request/body.ts'
+
+export function readJson(context: RequestContext, { config }: Services): Promise<JsonObject> {
+  return readJsonObject(context.req.raw, config.maxBody, incomingOf(context))
+}
 
 /** The loaded model; until there is one, nothing can be answered. */
 export function requireModel(services: Services): ModelInfo {

@@ -4,10 +4,13 @@
 import { randomUUID } from 'node:crypto'
 import type { GenerateRequest, GenerationEvent } from '../contracts/generation.ts'
 import { ServerError } from '../errors.ts'
+import { clientGone } from './client-fault.ts'
 import type { RequestContext, Services } from './context.ts'
 import { openAIError } from './error-response.ts'
 import { type EventWriter, streamEvents } from './event-stream.ts'
 import { groupGenerations } from './generation-group.ts'
+import { jsonResponse } from './json-response.ts'
+import { createPace } from './pace.ts'
 import { adapterHeader } from './reply/applied-adapters.ts'
 import type { Reply } from './reply/reply.ts'
 import { superviseRun } from './supervised-run.ts'
@@ -25,11 +28,6 @@ export interface GenerationJob {
 
 export function replyId(prefix: 'chatcmpl' | 'cmpl'): string {
   return `${prefix}-${randomUUID().replaceAll('-', '')}`
-}
-
-/** No one reads it; the log and the metrics do (nginx's "client closed request"). */
-function clientGone() {
-  return new Response(null, { status: 499 })
 }
 
 /**
@@ -77,19 +75,19 @@ export async function runGeneration(
   if (accepted?.kind !== 'accepted') {
     await events.return(undefined)
     observer.clientDisconnected('before_response')
-    return clientGone()
+    return clientGone(context)
   }
   context.set('applied', accepted.adapters)
   const headers = { ...job.headers, 'x-adapter': adapterHeader(accepted.adapters) }
 
   // 3. One body …
   if (!job.stream) {
-    job.reply.chunks(accepted)
+    job.reply.collect(accepted)
     const ending = await collect(events, job.reply)
     if (ending.kind === 'failed') throw ServerError.from(ending.error)
-    if (ending.kind === 'done') return Response.json(job.reply.body(), { headers })
+    if (ending.kind === 'done') return jsonResponse(job.reply.body(), headers)
     observer.clientDisconnected('before_response')
-    return clientGone()
+    return clientGone(context)
   }
 
   // 4. … or a stream, whose last event is [DONE] also after an error.
@@ -106,10 +104,14 @@ export async function runGeneration(
 
   async function produce(writer: EventWriter) {
     let outcome = 'cancelled'
+    const pace = createPace()
     try {
       for (const chunk of job.reply.chunks(accepted)) await writer.send(chunk)
       for await (const event of events) {
-        for (const chunk of job.reply.chunks(event)) await writer.send(chunk)
+        for (const chunk of job.reply.chunks(event)) {
+          await writer.send(chunk)
+          await pace.step()
+        }
         outcome = event.kind
         if (event.kind !== 'failed') continue
         outcome = event.error.code
@@ -147,7 +149,7 @@ async function collect(
 ): Promise<GenerationEvent> {
   let last: GenerationEvent = { kind: 'cancelled' }
   for await (const event of events) {
-    reply.chunks(event)
+    reply.collect(event)
     last = event
   }
   return last

@@ -7,6 +7,8 @@ import { getRequestListener, RequestError } from '@hono/node-server'
 import type { Logger } from '../contracts/logger.ts'
 import { ServerError } from '../errors.ts'
 import type { App } from './app.ts'
+import { paceBody } from './body-pace.ts'
+import { markRefused } from './client-fault.ts'
 import { errorResponse, openAIError, toServerError } from './error-response.ts'
 
 export interface SocketLimits {
@@ -48,7 +50,11 @@ export function createHttpServer(options: {
   const { app, host, port, logger, limits = defaultSocketLimits } = options
   const listener = getRequestListener(app.hono.fetch, {
     overrideGlobalObjects: false,
-    errorHandler: (error) => errorResponse(asRequestError(error, logger)),
+    errorHandler(error) {
+      const refusal = asRequestError(error, logger)
+      app.onRefused(refusal.status, refusal.code)
+      return errorResponse(refusal)
+    },
   })
   const server = createServer(
     {
@@ -58,9 +64,14 @@ export function createHttpServer(options: {
       keepAliveTimeout: limits.keepAliveTimeoutMs,
       connectionsCheckingInterval: limits.checkingIntervalMs,
     },
-    (incoming, outgoing) => void listener(incoming, outgoing),
+    (incoming, outgoing) => {
+      paceBody(incoming)
+      void listener(incoming, outgoing)
+    },
   )
-  server.on('clientError', answerClientError)
+  server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) =>
+    answerClientError(error, socket, app),
+  )
 
   return {
     listen: () => listen(server, host, port),
@@ -133,13 +144,18 @@ function asRequestError(error: unknown, logger: Logger): ServerError {
     : new ServerError('invalid_request', 'the request target or the Host header is not valid')
 }
 
-function answerClientError(error: NodeJS.ErrnoException, socket: Socket): void {
-  const answered = (socket as { _httpMessage?: { headersSent?: boolean } })._httpMessage
-  if (!socket.writable || error.code === 'ECONNRESET' || answered?.headersSent) {
+/** A request under way is booked by whoever handles it, others here. */
+function answerClientError(error: NodeJS.ErrnoException, socket: Socket, app: App): void {
+  const underWay = (socket as { _httpMessage?: { headersSent?: boolean } | null })._httpMessage
+  if (!socket.writable || error.code === 'ECONNRESET' || underWay?.headersSent) {
     socket.destroy()
     return
   }
   const { status, answer } = clientErrorAnswer(error.code)
+  // An end in the middle is a client that left, whether or not it still reads.
+  const hasLeft = error.code === 'HPE_INVALID_EOF_STATE'
+  if (underWay && !hasLeft) markRefused(socket, status)
+  else if (!underWay) app.onRefused(status, answer.error.code)
   const body = JSON.stringify(answer)
   socket.end(
     [

@@ -5,14 +5,13 @@ import type { TokenizeInput } from '../contracts/engine.ts'
 import type { JsonObject } from '../contracts/json.ts'
 import { ServerError } from '../errors.ts'
 import type { RequestContext, Route, Services } from './context.ts'
-import { readJsonObject } from './request/body.ts'
 import { parseTokens } from './request/completion-request.ts'
 import { readFields } from './request/field-rules.ts'
 import type { RouteKind } from './request/field-verdict.ts'
 import { parseMessages } from './request/messages.ts'
 import { parseFields } from './request/parsed-request.ts'
 import { checkPromptSize } from './request/prompt-size.ts'
-import { requireModel, resolveTarget } from './request-target.ts'
+import { readJson, requireModel, resolveTarget } from './request-target.ts'
 
 const tokenizeSchema = z.object({
   model: z.string().max(1024).nullish(),
@@ -66,14 +65,14 @@ function tokenizeInput(fields: TokenizeFields): TokenizeInput {
 }
 
 export function tokenizeRoutes(services: Services): readonly Route[] {
-  const { engine, config } = services
+  const { engine } = services
   return [
     {
       method: 'POST',
       path: '/tokenize',
       summary: 'The tokens of a text or of a chat after its template',
       async handle(context) {
-        const body = await readJsonObject(context.req.raw, config.maxBody)
+        const body = await readJson(context, services)
         const model = requireModel(services)
         const fields = parseFields(tokenizeSchema, body)
         requireOneInput(fields)
@@ -96,7 +95,7 @@ export function tokenizeRoutes(services: Services): readonly Route[] {
       path: '/detokenize',
       summary: 'The text of a list of tokens',
       async handle(context) {
-        const body = await readJsonObject(context.req.raw, config.maxBody)
+        const body = await readJson(context, services)
         const model = requireModel(services)
         const fields = parseFields(detokenizeSchema, body)
         const read = checkFields(context, body, 'completions', detokenizeSchema)

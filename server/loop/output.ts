@@ -7,7 +7,7 @@ import type {
   TokenLogprob,
   TokenLogprobs,
 } from '../contracts/generation.ts'
-import { createDetokenizer, type TokenBytes } from '../sampling/detokenizer.ts'
+import { createDetokenizer, isHidden, type TokenBytes } from '../sampling/detokenizer.ts'
 import { logprobsOf, type RankedToken } from '../sampling/logprobs.ts'
 import { createRandom } from '../sampling/random.ts'
 import { sample } from '../sampling/sampler.ts'
@@ -150,7 +150,8 @@ export function createOutput(options: OutputOptions) {
 }
 
 export function describeToken(tokenizer: TokenText, { id, logprob }: RankedToken): TokenLogprob {
-  return { id, token: tokenizer.tokenText(id), bytes: [...tokenizer.tokenBytes(id)], logprob }
+  const text = { id, token: tokenizer.tokenText(id), bytes: [...tokenizer.tokenBytes(id)], logprob }
+  return isHidden(tokenizer, id) ? { ...text, hidden: true } : text
 }
 
 function join(first: SplitText, second: SplitText): SplitText {

@@ -9,14 +9,19 @@ export interface TokenBytes {
 /** Special tokens that are part of the text nonetheless: the marks of a thought. */
 const keptSpecials = new Set(['<think>', '</think>'])
 
+/** The token gives no text. */
+export function isHidden(tokenizer: TokenBytes, id: number): boolean {
+  if (!tokenizer.isSpecial(id)) return false
+  return !keptSpecials.has(Buffer.from(tokenizer.tokenBytes(id)).toString())
+}
+
 export function createDetokenizer(tokenizer: TokenBytes) {
   const decoder = new TextDecoder('utf-8', { ignoreBOM: true })
   return {
     /** The whole code points that this token completes. */
     push(id: number): string {
-      const bytes = tokenizer.tokenBytes(id)
-      if (tokenizer.isSpecial(id) && !keptSpecials.has(Buffer.from(bytes).toString())) return ''
-      return decoder.decode(bytes, { stream: true })
+      if (isHidden(tokenizer, id)) return ''
+      return decoder.decode(tokenizer.tokenBytes(id), { stream: true })
     },
     /** An unfinished code point shows as U+FFFD. */
     flush(): string {

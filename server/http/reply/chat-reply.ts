@@ -10,7 +10,9 @@ import type {
 } from '../../contracts/generation.ts'
 import type { ReasoningField } from '../../contracts/reasoning-field.ts'
 import { adapterField } from './applied-adapters.ts'
+import { each } from './lazy-list.ts'
 import { promptLogprobsField } from './prompt-logprobs.ts'
+import { toRaw } from './raw-json.ts'
 import { createChunkUsage, type Reply, type ReplyHead } from './reply.ts'
 
 export interface ChatReplyOptions extends ReplyHead {
@@ -24,7 +26,8 @@ interface Choice {
   reasoning: string
   content: string
   hasContent: boolean
-  logprobs: TokenLogprobs[]
+  /** JSON of each token. */
+  logprobs: string[]
   finish: { reason: FinishReason; stopReason: string | number | null } | undefined
 }
 
@@ -53,7 +56,8 @@ export function createChatReply(options: ChatReplyOptions): Reply {
     const choice = choices[event.index]!
     if (event.section === 'content') choice.hasContent = true
     choice[event.section] += event.text
-    if (!isHidden(event)) choice.logprobs.push(...(event.logprobs ?? []))
+    if (!logprobs || isHidden(event)) return
+    for (const token of event.logprobs ?? []) choice.logprobs.push(JSON.stringify(chatToken(token)))
   }
 
   function chunk(index: number, delta: object, rest: object = {}) {
@@ -78,8 +82,10 @@ export function createChatReply(options: ChatReplyOptions): Reply {
   }
 
   return {
+    collect,
     chunks(event) {
-      collect(event)
+      usage.count(event)
+      if (event.kind === 'accepted') adapter = adapterField(event.adapters)
       switch (event.kind) {
         case 'accepted':
           // The role comes once for each choice, the adapter once for the stream.
@@ -108,7 +114,7 @@ export function createChatReply(options: ChatReplyOptions): Reply {
       object: 'chat.completion',
       created,
       model,
-      choices: choices.map((choice, index) => bodyChoice(choice, index, options)),
+      choices: each(choices, (choice, index) => bodyChoice(choice, index, options)),
       usage: usage.usage(),
       ...(options.promptLogprobs === null
         ? {}
@@ -133,7 +139,7 @@ function bodyChoice(choice: Choice, index: number, options: ChatReplyOptions) {
       refusal: null,
       ...thought(reasoning === '' ? null : reasoning, options.reasoningField),
     },
-    logprobs: options.logprobs ? chatLogprobs(choice.logprobs) : null,
+    logprobs: options.logprobs ? { content: each(choice.logprobs, toRaw), refusal: null } : null,
     finish_reason: finish?.reason ?? null,
     stop_reason: finish?.stopReason ?? null,
   }
@@ -151,17 +157,18 @@ function thought(text: string | null, field: ReasoningField): object {
 }
 
 function chatLogprobs(tokens: readonly TokenLogprobs[]) {
+  return { content: tokens.map(chatToken), refusal: null }
+}
+
+function chatToken({ token, logprob, bytes, top }: TokenLogprobs) {
   return {
-    content: tokens.map(({ token, logprob, bytes, top }) => ({
-      token,
-      logprob,
-      bytes,
-      top_logprobs: top.map((other) => ({
-        token: other.token,
-        logprob: other.logprob,
-        bytes: other.bytes,
-      })),
+    token,
+    logprob,
+    bytes,
+    top_logprobs: top.map((other) => ({
+      token: other.token,
+      logprob: other.logprob,
+      bytes: other.bytes,
     })),
-    refusal: null,
   }
 }

@@ -5,22 +5,22 @@ import type {
   FinishReason,
   GenerationEvent,
   PromptTokenLogprobs,
-  TokenLogprobs,
 } from '../../contracts/generation.ts'
 import { adapterField } from './applied-adapters.ts'
+import { each } from './lazy-list.ts'
+import { chunkLogprobs, type ShownToken, TokenList, wholeLogprobs } from './legacy-logprobs.ts'
 import { promptLogprobsField } from './prompt-logprobs.ts'
 import { createChunkUsage, type Reply, type ReplyHead } from './reply.ts'
-
-type ShownToken = TokenLogprobs | PromptTokenLogprobs
+import { createTextOffsets, type TextOffsets } from './text-offsets.ts'
 
 type PromptEvent = Extract<GenerationEvent, { kind: 'prompt' }>
 
 interface Choice {
   text: string
-  logprobs: ShownToken[]
+  /** The prompt's as it is echoed, shared by its choices, then the choice's own. */
+  tokens: readonly [TokenList, TokenList]
   promptLogprobs: readonly PromptTokenLogprobs[]
-  /** Where the next token begins in the text, for text_offset. */
-  offset: number
+  offsets: TextOffsets
   finish: { reason: FinishReason; stopReason: string | number | null } | undefined
 }
 
@@ -46,9 +46,10 @@ export function createCompletionReply(options: CompletionReplyOptions): Reply {
 
   /** prompt_logprobs may have asked for more alternatives than logprobs. */
   function echoed(event: PromptEvent): PromptTokenLogprobs[] {
+    if (!echo || logprobs === null) return []
     return (event.logprobs ?? []).map((token) => ({
       ...token,
-      top: token.top.slice(0, logprobs ?? 0),
+      top: token.top.slice(0, logprobs),
     }))
   }
 
@@ -56,17 +57,23 @@ export function createCompletionReply(options: CompletionReplyOptions): Reply {
     usage.count(event)
     if (event.kind === 'accepted') adapter = adapterField(event.adapters)
     if (event.kind === 'prompt') {
+      const list = new TokenList()
+      const tokens = echoed(event)
+      const offsets = createTextOffsets()
+      if (tokens.length > 0) list.add(tokens, offsets.ofPrompt(tokens, event.text))
       for (const choice of choicesOf(event)) {
-        choice.promptLogprobs = event.logprobs ?? []
+        choice.promptLogprobs = options.promptLogprobs === null ? [] : (event.logprobs ?? [])
         if (!echo) continue
         choice.text = event.text
-        choice.logprobs.push(...echoed(event))
+        choice.tokens = [list, new TokenList()]
+        choice.offsets = createTextOffsets(offsets.numChars)
       }
     }
     if (event.kind === 'delta') {
       const choice = choices[event.index]!
       choice.text += event.text
-      choice.logprobs.push(...(event.logprobs ?? []))
+      const tokens = logprobs === null ? [] : (event.logprobs ?? [])
+      choice.tokens[1].add(tokens, choice.offsets.next(tokens))
     }
     if (event.kind === 'choice_finished') {
       const { reason, stopReason } = event
@@ -87,29 +94,41 @@ export function createCompletionReply(options: CompletionReplyOptions): Reply {
   let isFirst = true
 
   /** The adapter is in the first chunk, whichever choice it is of. */
-  function marked(chunks: readonly object[]): readonly object[] {
-    if (!isFirst || chunks.length === 0) return chunks
-    isFirst = false
-    return chunks.map((one, i) => (i === 0 ? { ...one, adapter } : one))
+  function* marked(chunks: Iterable<object>): Iterable<object> {
+    for (const one of chunks) {
+      yield isFirst ? { ...one, adapter } : one
+      isFirst = false
+    }
   }
 
-  function textChunks(index: number, text: string, all: readonly ShownToken[]): object[] {
-    const tokens = logprobs === null ? [] : all
+  function* promptChunks(event: PromptEvent): Iterable<object> {
+    const tokens = echoed(event)
+    for (const [i, { offsets }] of choicesOf(event).entries()) {
+      const starts = offsets.ofPrompt(tokens, event.text)
+      yield* textChunk(event.index + i, event.text, tokens, starts)
+    }
+  }
+
+  function textChunk(
+    index: number,
+    text: string,
+    tokens: readonly ShownToken[],
+    starts: readonly number[],
+  ): object[] {
     if (text === '' && tokens.length === 0) return []
-    const choice = choices[index]!
-    const shown = tokens.length > 0 ? legacyLogprobs(tokens, choice.offset) : null
-    choice.offset += tokens.reduce((sum, { token }) => sum + numCodePoints(token), 0)
+    const shown = tokens.length > 0 ? chunkLogprobs(tokens, starts) : null
     return [chunk(index, text, { logprobs: shown })]
   }
 
-  function chunksOf(event: GenerationEvent): readonly object[] {
+  function chunksOf(event: GenerationEvent): Iterable<object> {
     switch (event.kind) {
       case 'prompt':
-        return choicesOf(event).flatMap((_, i) =>
-          echo ? textChunks(event.index + i, event.text, echoed(event)) : [],
-        )
-      case 'delta':
-        return textChunks(event.index, event.text, event.logprobs ?? [])
+        return echo ? promptChunks(event) : []
+      case 'delta': {
+        const { index, text } = event
+        const tokens = logprobs === null ? [] : (event.logprobs ?? [])
+        return textChunk(index, text, tokens, choices[index]!.offsets.next(tokens))
+      }
       case 'choice_finished': {
         const { index, reason, stopReason } = event
         return [chunk(index, '', { finish_reason: reason, stop_reason: stopReason })]
@@ -124,13 +143,15 @@ export function createCompletionReply(options: CompletionReplyOptions): Reply {
   }
 
   return {
+    collect,
     chunks(event) {
-      collect(event)
+      usage.count(event)
+      if (event.kind === 'accepted') adapter = adapterField(event.adapters)
       return marked(chunksOf(event))
     },
     body: () => ({
       ...head,
-      choices: choices.map((choice, index) => bodyChoice(choice, index, options)),
+      choices: each(choices, (choice, index) => bodyChoice(choice, index, options)),
       usage: usage.usage(),
       adapter,
     }),
@@ -138,7 +159,13 @@ export function createCompletionReply(options: CompletionReplyOptions): Reply {
 }
 
 function emptyChoice(): Choice {
-  return { text: '', logprobs: [], promptLogprobs: [], offset: 0, finish: undefined }
+  return {
+    text: '',
+    tokens: [new TokenList(), new TokenList()],
+    promptLogprobs: [],
+    offsets: createTextOffsets(),
+    finish: undefined,
+  }
 }
 
 /** A choice of the whole answer. */
@@ -147,37 +174,11 @@ function bodyChoice(choice: Choice, index: number, options: CompletionReplyOptio
   return {
     index,
     text: choice.text,
-    logprobs: logprobs === null ? null : legacyLogprobs(choice.logprobs, 0),
+    logprobs: logprobs === null ? null : wholeLogprobs(choice.tokens),
     finish_reason: choice.finish?.reason ?? null,
     stop_reason: choice.finish?.stopReason ?? null,
     ...(promptLogprobs === null
       ? {}
       : { prompt_logprobs: promptLogprobsField(choice.promptLogprobs, promptLogprobs) }),
   }
-}
-
-/** As OpenAI and vLLM count: Python's characters, not UTF-16 units. */
-function numCodePoints(text: string): number {
-  return [...text].length
-}
-
-function legacyLogprobs(tokens: readonly ShownToken[], offset: number) {
-  let at = offset
-  return {
-    tokens: tokens.map(({ token }) => token),
-    token_logprobs: tokens.map(({ logprob }) => logprob),
-    top_logprobs: tokens.map(({ logprob, top }) => (logprob === null ? null : topTable(top))),
-    text_offset: tokens.map(({ token }) => {
-      const start = at
-      at += numCodePoints(token)
-      return start
-    }),
-  }
-}
-
-/** Of tokens that read alike (halves of a code point) the likeliest stands. */
-function topTable(top: TokenLogprobs['top']): Record<string, number> {
-  const table = new Map<string, number>()
-  for (const { token, logprob } of top) if (!table.has(token)) table.set(token, logprob)
-  return Object.fromEntries(table)
 }

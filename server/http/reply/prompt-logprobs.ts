@@ -2,12 +2,13 @@
 // most likely ones; null for the first token, which has no logprob.
 
 import type { PromptTokenLogprobs } from '../../contracts/generation.ts'
+import { each } from './lazy-list.ts'
 
 export function promptLogprobsField(
   tokens: readonly PromptTokenLogprobs[],
   numTop: number,
-): ReadonlyArray<object | null> {
-  return tokens.map(({ id, token, logprob, rank, top }) => {
+): Iterable<object | null> {
+  return each(tokens, ({ id, token, logprob, rank, top }) => {
     if (logprob === null) return null
     const own = { [id]: { logprob, rank, decoded_token: token } }
     const best = top

@@ -1,13 +1,15 @@
-// What the two completion routes have in common: a reply takes the engine's events and turns them
-// into stream chunks, or into one body at the end. It is pure: no clock, no socket.
+// What the two completion routes have in common: a reply takes the engine's events and turns each into
+// stream chunks, or gathers them for one body at the end. It is pure: no clock, no socket.
 
 import type { GenerationEvent } from '../../contracts/generation.ts'
 import { createUsageCount } from './usage.ts'
 
 export interface Reply {
-  /** Stream chunks for this event. The route sends failures and the end marker. */
-  chunks(event: GenerationEvent): readonly object[]
-  /** The whole answer, after `done`. */
+  /** Stream chunks for this event, to be walked once. The route sends failures and the end marker. */
+  chunks(event: GenerationEvent): Iterable<object>
+  /** Of a whole answer: keeps what the event brings. */
+  collect(event: GenerationEvent): void
+  /** The whole answer, after `done`. Its lists may be made while they are walked, once. */
   body(): object
 }
 

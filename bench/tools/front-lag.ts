@@ -1,0 +1,209 @@
+// How late the front's event loop comes under single hostile requests that fit the limits, with the
+// model that ships. Each line: the request, its status, its seconds, the longest lag in ms.
+//   node dist/bench/tools/front-lag.js [part of a title]
+
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { connect } from 'node:net'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+
+const root = join(import.meta.dirname, '..', '..', '..')
+const probe = join(root, 'bench', 'peers', 'lag-probe.mjs')
+const main = join(root, 'dist', 'server', 'main.js')
+const [wanted = ''] = process.argv.slice(2)
+
+const chat = { model: '', messages: [{ role: 'user', content: 'Hi' }], max_tokens: 1 }
+const completion = { model: '', prompt: 'Hi', max_tokens: 1, temperature: 0 }
+
+function fields(count: number, entry: (i: number) => unknown): Record<string, unknown> {
+  return Object.fromEntries(Array.from({ length: count }, (_, i) => [`k${i}`, entry(i)]))
+}
+
+function deep(open: string, close: string, depth: number): string {
+  return `{"model":"","x":${open.repeat(depth)}1${close.repeat(depth)}}`
+}
+
+const chatPath = '/v1/chat/completions'
+const completionPath = '/v1/completions'
+
+/** [title, path, body as it is sent] */
+const bodies: ReadonlyArray<readonly [string, string, () => string]> = [
+  ['a small one', chatPath, () => JSON.stringify(chat)],
+  [
+    '100,000 unknown keys',
+    chatPath,
+    () => JSON.stringify({ ...chat, ...fields(100_000, () => 1) }),
+  ],
+  [
+    '100,000 keys in an unknown field',
+    chatPath,
+    () => JSON.stringify({ ...chat, x: fields(100_000, () => 1) }),
+  ],
+  [
+    '100,000 biases',
+    chatPath,
+    () => JSON.stringify({ ...chat, logit_bias: fields(100_000, () => 1) }),
+  ],
+  ['lists 400,000 deep', chatPath, () => deep('[', ']', 400_000)],
+  ['objects 250,000 deep', chatPath, () => deep('{"a":', '}', 250_000)],
+  [
+    '400,000 objects in a list',
+    chatPath,
+    () => JSON.stringify({ ...chat, x: Array.from({ length: 400_000 }, () => ({})) }),
+  ],
+  [
+    '60,000 messages',
+    chatPath,
+    () =>
+      JSON.stringify({
+        ...chat,
+        messages: Array.from({ length: 60_000 }, () => ({ role: 'user', content: '' })),
+      }),
+  ],
+  [
+    '500,000 stop strings',
+    chatPath,
+    () => JSON.stringify({ ...chat, stop: Array.from({ length: 500_000 }, () => '') }),
+  ],
+  [
+    '900,000 tokens',
+    completionPath,
+    () => JSON.stringify({ ...completion, prompt: Array.from({ length: 900_000 }, () => 1) }),
+  ],
+  [
+    'n 16 × 128 prompts, logprobs',
+    completionPath,
+    () =>
+      JSON.stringify({
+        ...completion,
+        prompt: Array.from({ length: 128 }, () => 'Hi'),
+        n: 16,
+        logprobs: 20,
+        max_tokens: 4,
+        ignore_eos: true,
+      }),
+  ],
+  [
+    '128 prompts of 500 tokens, echoed, logprobs',
+    completionPath,
+    () =>
+      JSON.stringify({
+        ...completion,
+        prompt: Array.from({ length: 128 }, () => Array.from({ length: 500 }, (_, i) => i + 5)),
+        echo: true,
+        logprobs: 20,
+        max_tokens: 0,
+      }),
+  ],
+  [
+    'n 16, 128 prompts of 250 tokens, echoed, logprobs',
+    completionPath,
+    () =>
+      JSON.stringify({
+        ...completion,
+        prompt: Array.from({ length: 128 }, () => Array.from({ length: 250 }, (_, i) => i + 5)),
+        echo: true,
+        n: 16,
+        logprobs: 20,
+        max_tokens: 1,
+      }),
+  ],
+]
+
+interface Reading {
+  readonly max: number
+}
+
+function startServer(): ChildProcess {
+  const flags = ['--port', '0', '--log-level', 'info', '--max-queue', '100000']
+  return spawn(process.execPath, ['--import', probe, main, ...flags], {
+    cwd: root,
+    stdio: ['ignore', 'ignore', 'pipe'],
+  })
+}
+
+const server = startServer()
+let resolveReading: (reading: Reading) => void = () => {}
+let resolveUrl: (url: string) => void = () => {}
+const ready = new Promise<string>((resolve) => (resolveUrl = resolve))
+createInterface({ input: server.stderr! }).on('line', (line) => {
+  const entry = line.startsWith('{') ? JSON.parse(line) : {}
+  if (entry.msg === 'ready') resolveUrl(entry.url)
+  if (entry.eventLoopLag !== undefined) resolveReading(entry.eventLoopLag)
+})
+
+/** Ends one measurement and begins the next. */
+function readLag(): Promise<Reading> {
+  const reading = new Promise<Reading>((resolve) => (resolveReading = resolve))
+  server.kill('SIGUSR2')
+  return reading
+}
+
+async function measure(title: string, work: () => Promise<number | string>): Promise<void> {
+  if (!title.includes(wanted)) return
+  await readLag()
+  const start = performance.now()
+  const status = await work()
+  const seconds = (performance.now() - start) / 1000
+  const { max } = await readLag()
+  console.log(`| ${title} | ${status} | ${seconds.toFixed(2)} | ${max.toFixed(0)} |`)
+}
+
+const url = await ready
+
+async function post(path: string, body: string): Promise<number> {
+  const response = await fetch(`${url}${path}`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body,
+  })
+  // Bytes are counted, not kept: a large answer is the client's to read.
+  for await (const _ of response.body!) void _
+  return response.status
+}
+
+/** A body in chunks of one byte, written as fast as the server reads. */
+async function postChunks(count: number): Promise<string> {
+  const { hostname, port } = new URL(url)
+  const socket = connect(Number(port), hostname)
+  let answer = ''
+  const over = new Promise<void>((resolve) => {
+    socket.on('data', (data) => {
+      answer += data
+      resolve()
+    })
+    socket.on('close', () => resolve())
+    socket.on('error', () => resolve())
+  })
+  socket.write(
+    `POST ${chatPath} HTTP/1.1\r\nhost: ${hostname}\r\ncontent-type: application/json\r\n` +
+      'transfer-encoding: chunked\r\n\r\n',
+  )
+  const text = JSON.stringify(chat)
+  for (const char of text) socket.write(`1\r\n${char}\r\n`)
+  const spaces = '1\r\n \r\n'.repeat(1000)
+  for (let sent = 0; sent < count; sent += 1000) {
+    if (socket.destroyed || answer !== '') break
+    if (!socket.write(spaces)) {
+      await Promise.race([once(socket, 'drain').catch(() => {}), over])
+    }
+  }
+  socket.write('0\r\n\r\n')
+  await over
+  socket.destroy()
+  return answer.slice(9, 12) || 'closed'
+}
+
+console.log('| request | status | seconds | lag, ms |')
+console.log('| --- | --- | --- | --- |')
+for (const [title, path, body] of bodies) {
+  const text = body()
+  await measure(title, () => post(path, text))
+}
+await measure('300,000 chunks of one byte', () => postChunks(300_000))
+await measure('the same, four at once', async () => {
+  const statuses = await Promise.all(Array.from({ length: 4 }, () => postChunks(300_000)))
+  return statuses.join(' ')
+})
+server.kill('SIGTERM')
