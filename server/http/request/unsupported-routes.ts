@@ -10,7 +10,7 @@ const stateless = 'nothing is kept here between requests; send the whole chat'
 const folder = 'adapters are folders below --adapters; GET /v1/adapters lists them'
 const atStart = 'settings are flags of the start; GET /health and GET /metrics tell how it is'
 
-/** Path → what to do instead. Paths below it are meant too. */
+/** Path → what to do instead. Paths below it are meant too; with an ellipsis, only those. */
 const remedies: Readonly<Record<string, string>> = {
   // OpenAI
   '/v1/responses': chat,
@@ -34,8 +34,8 @@ const remedies: Readonly<Record<string, string>> = {
   '/v1/fine_tuning': 'npm run train-adapter trains an adapter',
   '/v1/fine-tunes': 'npm run train-adapter trains an adapter',
   '/v1/organization': atStart,
-  '/v1/chat/completions/*': stateless,
-  '/v1/completions/*': completions,
+  '/v1/chat/completions/…': stateless,
+  '/v1/completions/…': completions,
   // Anthropic
   '/v1/messages': chat,
   '/v1/complete': completions,
@@ -81,7 +81,8 @@ const remedies: Readonly<Record<string, string>> = {
 
 const code: ErrorCode = 'unsupported_endpoint'
 
-/** Each pattern with what it throws. */
+/** Each pattern with what it throws. None matches a route of this server: not `/*`, which also
+ * matches the path before it. */
 export function unsupportedRoutes(): ReadonlyArray<
   readonly [pattern: string, handle: () => never]
 > {
@@ -89,8 +90,8 @@ export function unsupportedRoutes(): ReadonlyArray<
     function refuse(): never {
       throw new ServerError(code, `${path} is not supported by this server: ${remedy}`)
     }
-    return path.endsWith('/*')
-      ? [[path, refuse] as const]
-      : [[path, refuse] as const, [`${path}/*`, refuse] as const]
+    const above = path.replace(/\/…$/, '')
+    const below = [`${above}/:rest{.+}`, refuse] as const
+    return above === path ? [[path, refuse] as const, below] : [below]
   })
 }
