@@ -10,6 +10,7 @@ import { rejectUnsupported } from './request/field-rules.ts'
 import { parseMessages } from './request/messages.ts'
 import { parseFields } from './request/parsed-request.ts'
 import { checkPromptSize } from './request/prompt-size.ts'
+import { resolveChatText, thinkingFields } from './request/thinking.ts'
 import { requireModel, resolveTarget } from './request-target.ts'
 
 const tokenizeSchema = z.object({
@@ -17,7 +18,7 @@ const tokenizeSchema = z.object({
   prompt: z.string().nullish(),
   messages: z.unknown().optional(),
   add_special_tokens: z.boolean().nullish(),
-  add_generation_prompt: z.boolean().nullish(),
+  ...thinkingFields,
   return_token_strs: z.boolean().nullish(),
 })
 
@@ -39,11 +40,8 @@ function tokenizeInput(fields: TokenizeFields): TokenizeInput {
       addSpecialTokens: fields.add_special_tokens ?? true,
     }
   }
-  return {
-    kind: 'messages',
-    messages: parseMessages(fields.messages),
-    addGenerationPrompt: fields.add_generation_prompt ?? true,
-  }
+  const messages = parseMessages(fields.messages)
+  return { kind: 'messages', ...resolveChatText(fields, messages, fields.messages) }
 }
 
 export function tokenizeRoutes(services: Services): readonly Route[] {
@@ -56,9 +54,7 @@ export function tokenizeRoutes(services: Services): readonly Route[] {
       async handle(context) {
         const body = await readJsonObject(context.req.raw, config.maxBody)
         const model = requireModel(services)
-        // Here, unlike in a chat, the template's ending is the caller's choice.
-        const { add_generation_prompt: _choice, ...others } = body
-        rejectUnsupported(others)
+        rejectUnsupported(body)
         const fields = parseFields(tokenizeSchema, body)
         await resolveTarget(context, services, { model: fields.model ?? '' })
         const input = tokenizeInput(fields)

@@ -1,5 +1,7 @@
 // Tokens to text as they come: bytes are kept until they make whole code points.
 
+import { thoughtEnd, thoughtStart } from '../contracts/thought.ts'
+
 /** What a piece of text is made of; special tokens give no bytes. */
 export interface TokenBytes {
   tokenBytes(id: number): Uint8Array
@@ -7,16 +9,21 @@ export interface TokenBytes {
 }
 
 /** Special tokens that are part of the text nonetheless: the marks of a thought. */
-const keptSpecials = new Set(['<think>', '</think>'])
+const keptSpecials = new Set([thoughtStart, thoughtEnd])
 
 export function createDetokenizer(tokenizer: TokenBytes) {
   const decoder = new TextDecoder('utf-8', { ignoreBOM: true })
   return {
+    /** The token gives no text. */
+    isHidden(id: number): boolean {
+      return (
+        tokenizer.isSpecial(id) &&
+        !keptSpecials.has(Buffer.from(tokenizer.tokenBytes(id)).toString())
+      )
+    },
     /** The whole code points that this token completes. */
     push(id: number): string {
-      const bytes = tokenizer.tokenBytes(id)
-      if (tokenizer.isSpecial(id) && !keptSpecials.has(Buffer.from(bytes).toString())) return ''
-      return decoder.decode(bytes, { stream: true })
+      return this.isHidden(id) ? '' : decoder.decode(tokenizer.tokenBytes(id), { stream: true })
     },
     /** An unfinished code point shows as U+FFFD. */
     flush(): string {

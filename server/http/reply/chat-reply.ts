@@ -1,6 +1,5 @@
 // The answer of POST /v1/chat/completions. The thought is `reasoning` and `reasoning_content` (see
-// --reasoning-field), what follows </think> is `content`. When </think> never came, everything is
-// thought and `content` is null.
+// --reasoning-field), the answer is `content`: "" where a thought was cut and no answer came.
 
 import type {
   FinishReason,
@@ -23,7 +22,6 @@ export interface ChatReplyOptions extends ReplyHead {
 interface Choice {
   reasoning: string
   content: string
-  hasContent: boolean
   logprobs: TokenLogprobs[]
   finish: { reason: FinishReason; stopReason: string | number | null } | undefined
 }
@@ -51,7 +49,6 @@ export function createChatReply(options: ChatReplyOptions): Reply {
     }
     if (event.kind !== 'delta') return
     const choice = choices[event.index]!
-    if (event.section === 'content') choice.hasContent = true
     choice[event.section] += event.text
     if (!isHidden(event)) choice.logprobs.push(...(event.logprobs ?? []))
   }
@@ -119,17 +116,17 @@ export function createChatReply(options: ChatReplyOptions): Reply {
 }
 
 function emptyChoice(): Choice {
-  return { reasoning: '', content: '', hasContent: false, logprobs: [], finish: undefined }
+  return { reasoning: '', content: '', logprobs: [], finish: undefined }
 }
 
 /** A choice of the whole answer. */
 function bodyChoice(choice: Choice, index: number, options: ChatReplyOptions) {
-  const { reasoning, content, hasContent, finish } = choice
+  const { reasoning, content, finish } = choice
   return {
     index,
     message: {
       role: 'assistant',
-      content: hasContent || reasoning === '' ? content : null,
+      content,
       refusal: null,
       ...thought(reasoning === '' ? null : reasoning, options.reasoningField),
     },

@@ -15,13 +15,14 @@ import {
   resolveSampling,
   samplingFields,
 } from './sampling-fields.ts'
+import { resolveChatInput, thinkingFields } from './thinking.ts'
 
 export const chatSchema = z.object({
   ...samplingFields,
   messages: z.unknown().optional(),
   logprobs: z.boolean().nullish(),
   top_logprobs: z.int().min(0).max(maxTopLogprobs).nullish(),
-  include_reasoning: z.boolean().nullish(),
+  ...thinkingFields,
   // It would show the rendered template.
   echo: z.literal(false).nullish(),
   // The template brings the special tokens itself.
@@ -33,7 +34,9 @@ export type ChatFields = z.infer<typeof chatSchema>
 export function parseChat(body: JsonObject, model: ModelInfo): ParsedRequest<ChatFields> {
   rejectUnsupported(body)
   const fields = parseFields(chatSchema, body)
-  const prompt = { kind: 'messages', messages: parseMessages(fields.messages) } as const
+  const messages = parseMessages(fields.messages)
+  const input = resolveChatInput(fields, messages, fields.messages)
+  const prompt = { kind: 'messages', ...input } as const
   checkPromptSize(prompt, 'messages', model)
   checkTogether(fields)
   if (fields.top_logprobs != null && fields.logprobs !== true) {

@@ -51,11 +51,8 @@ const unsupported: Readonly<Record<string, ChangesNothing>> = {
   structural_tag: never,
   // The prompt's making
   chat_template: never,
-  chat_template_kwargs: isEmpty,
   mm_processor_kwargs: isEmpty,
   documents: isEmpty,
-  add_generation_prompt: is(true),
-  continue_final_message: is(false),
   truncate_prompt_tokens: never,
   prompt_embeds: never,
   suffix: is(''),
@@ -110,14 +107,6 @@ export function rejectUnsupported(body: Readonly<Record<string, unknown>>): void
       { param: field },
     )
   }
-  // The hint is accepted, but nothing here can switch the thought off.
-  if (body.reasoning_effort === 'none') {
-    throw new ServerError(
-      'unsupported_parameter',
-      'reasoning_effort "none" is not supported: the model always reasons; leave it out',
-      { param: 'reasoning_effort' },
-    )
-  }
 }
 
 /** Names of unknown fields for the log, bounded in number and length. */
@@ -128,10 +117,7 @@ export function unknownFields(
   return Object.keys(body)
     .filter(
       (field) =>
-        !Object.hasOwn(known, field) &&
-        !Object.hasOwn(unsupported, field) &&
-        !ignored.has(field) &&
-        field !== 'reasoning_effort',
+        !Object.hasOwn(known, field) && !Object.hasOwn(unsupported, field) && !ignored.has(field),
     )
     .slice(0, 16)
     .map((field) => field.slice(0, 64))
