@@ -102,7 +102,7 @@ export function loadChatTemplate(dir: string, tokenizer: Tokenizer): ChatTemplat
   /** Thinking is off: closes the thought that the prompt opened, or that the reply would open. */
   function withoutThought({ rendered, phase }: Rendered): Rendered {
     const close = `\n${thoughtEnd}\n\n`
-    if (phase === 'opened' || phase === 'thinking') {
+    if (isOpen(phase)) {
       const newline = rendered.endsWith('\n') ? '' : '\n'
       return { rendered: `${rendered}${newline}${close}`, phase: 'closed' }
     }
@@ -112,17 +112,16 @@ export function loadChatTemplate(dir: string, tokenizer: Tokenizer): ChatTemplat
 
   function renderContinued(
     messages: readonly ChatMessage[],
-    options: ChatTemplateOptions,
+    { thinking }: ChatTemplateOptions,
   ): Rendered {
+    const earlier = messages.slice(0, -1)
     const { content } = messages.at(-1)!
     const continued = readContinuedThought(content)
     if (continued === null) {
-      const rendered = cutAfterLast(renderTemplate(messages, options))
-      return { rendered, phase: content.trim() === '' ? 'beginning' : 'answering' }
+      return continueAnswer(messages, renderBeginning(earlier, thinking), thinking)
     }
-    // Templates leave the thoughts of earlier answers out: this one begins as a reply does.
     const { thought, answer } = continued
-    if (options.thinking === false && (answer === null || thought.trim() !== '')) {
+    if (thinking === false && (answer === null || thought.trim() !== '')) {
       throw new ServerError(
         'invalid_value',
         'messages: the message to continue has a thought, and thinking is switched off; ' +
@@ -130,9 +129,9 @@ export function loadChatTemplate(dir: string, tokenizer: Tokenizer): ChatTemplat
         { param: 'messages' },
       )
     }
-    const plain = { addGenerationPrompt: true, thinking: true }
-    const { rendered, phase } = renderPrompt(messages.slice(0, -1), plain)
-    const opening = phase === 'opened' || phase === 'thinking' ? '' : `${thoughtStart}\n`
+    // Templates leave the thoughts of earlier answers out: this one begins as a reply does.
+    const { rendered, phase } = renderPrompt(earlier, { addGenerationPrompt: true, thinking: true })
+    const opening = isOpen(phase) ? '' : `${thoughtStart}\n`
     const opened = rendered + opening + protect({ role: 'user', content: thought })
     if (answer === null) {
       return { rendered: opened, phase: thought.trim() === '' ? 'opened' : 'thinking' }
@@ -143,6 +142,39 @@ export function loadChatTemplate(dir: string, tokenizer: Tokenizer): ChatTemplat
     }
   }
 
+  /** A reply's beginning; null where the earlier messages cannot stand alone. */
+  function renderBeginning(
+    messages: readonly ChatMessage[],
+    thinking: boolean | undefined,
+  ): Rendered | null {
+    try {
+      return renderPrompt(messages, { addGenerationPrompt: true, thinking })
+    } catch {
+      return null
+    }
+  }
+
+  /** Behind an empty thought where a reply begins with a thought; else as the template has answers. */
+  function continueAnswer(
+    messages: readonly ChatMessage[],
+    beginning: Rendered | null,
+    thinking: boolean | undefined,
+  ): Rendered {
+    const { content } = messages.at(-1)!
+    const isEmpty = content.trim() === ''
+    if (beginning === null || beginning.phase === 'beginning') {
+      const options = { addGenerationPrompt: false, continuesLast: true, thinking }
+      const rendered = cutAfterLast(renderTemplate(messages, options))
+      return { rendered, phase: isEmpty ? 'beginning' : 'answering' }
+    }
+    if (isEmpty) return beginning
+    const { rendered } = withoutThought(beginning)
+    return {
+      rendered: rendered + protect({ role: 'user', content }),
+      phase: 'answering',
+    }
+  }
+
   return {
     render: (messages, options) => unprotect(renderPrompt(messages, options).rendered),
     encode(messages, options) {
@@ -150,6 +182,10 @@ export function loadChatTemplate(dir: string, tokenizer: Tokenizer): ChatTemplat
       return { tokens: tokenizer.encodeSegments(segments(rendered)), phase }
     },
   }
+}
+
+function isOpen(phase: ReplyPhase): boolean {
+  return phase === 'opened' || phase === 'thinking'
 }
 
 /** Up to where the message to continue ends; without its white space where the template trims it. */

@@ -84,7 +84,7 @@ function fromType(value: ThinkingFields['thinking']): boolean | null | undefined
 }
 
 /** Undefined: as the template does by itself. */
-export function resolveThinking(fields: ThinkingFields): boolean | undefined {
+function resolveThinking(fields: ThinkingFields): boolean | undefined {
   rejectOthers('thinking', fields.thinking, ['type'])
   rejectOthers('reasoning', fields.reasoning, ['effort', 'enabled', 'exclude', 'summary'])
   rejectOthers('chat_template_kwargs', fields.chat_template_kwargs, ['enable_thinking', 'thinking'])
@@ -145,10 +145,11 @@ export function resolveChatInput(
     throw wrong('add_generation_prompt', 'may be false only with "continue_final_message": true')
   }
   const thinking = resolveThinking(fields)
-  if (!continuesLast) return { messages, thinking }
+  const asked = thinking === undefined ? {} : { thinking }
+  if (!continuesLast) return { messages, ...asked }
   if (messages.at(-1)!.role !== 'assistant') {
     throw wrong('messages', 'must end with an assistant message, which is to be continued')
   }
   const continued = continuedMessage(messages.at(-1)!, last, `messages.${messages.length - 1}`)
-  return { messages: [...messages.slice(0, -1), continued], thinking, continuesLast }
+  return { messages: [...messages.slice(0, -1), continued], ...asked, continuesLast }
 }
