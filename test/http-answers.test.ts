@@ -70,7 +70,7 @@ describe('a chat answer', () => {
     assert.deepEqual((await readJson(response)).adapter, [])
   })
 
-  it('content is null when </think> never came', async () => {
+  it('content is empty when the thought was cut: in one body, and in a stream', async () => {
     const script = async function* (request: Parameters<typeof accepted>[0]) {
       yield accepted(request)
       yield delta(0, 'reasoning', 'endless')
@@ -79,9 +79,12 @@ describe('a chat answer', () => {
     }
     const front = createFront({ engine: createFakeEngine({ script }) })
     const { choices } = await readJson(await front.post(chat, goodChat))
-    assert.equal(choices[0].message.content, null)
+    assert.equal(choices[0].message.content, '')
     assert.equal(choices[0].message.reasoning, 'endless')
     assert.equal(choices[0].finish_reason, 'length')
+    const chunks = await chunksOf(await front.post(chat, { ...goodChat, stream: true }))
+    const contents = chunks.flatMap(({ choices }) => choices?.[0]?.delta.content ?? [])
+    assert.deepEqual(contents, [''])
   })
 
   it('hides the thought, its logprobs too, when include_reasoning is false', async () => {

@@ -144,12 +144,68 @@ describe('the openai package on the real server', () => {
     }
   })
 
-  it('ends at a stop string without showing it', async () => {
-    const whole = (await chat()).text.split('</think>')[0] ?? ''
-    const stop = whole.slice(4, 7)
-    const { answer, text } = await chat({ stop: [stop] })
+  it('ends the answer at a stop string without showing it; the thought may hold it', async () => {
+    const { text: whole } = await chat({ max_tokens: 400 })
+    const [thought = '', content = ''] = whole.split('</think>')
+    const stop = content.slice(4, 7)
+    const { answer, text } = await chat({ stop: [stop], max_tokens: 400 })
     assert.equal(answer.choices[0]?.finish_reason, 'stop')
-    assert.equal(text, `${whole.slice(0, whole.indexOf(stop))}</think>`)
+    assert.equal(text, `${thought}</think>${content.slice(0, content.indexOf(stop))}`)
+    const inThought = ['\n\n', thought.slice(2, 5)].filter((one) => !content.includes(one))
+    assert.equal((await chat({ stop: inThought, max_tokens: 400 })).text, whole)
+  })
+
+  it('takes its own answers back as they came, also one whose thought was cut', async () => {
+    const { answer } = await chat({ max_tokens: 3 })
+    const message = answer.choices[0]?.message
+    assert.ok(message)
+    assert.equal(message.content, '')
+    const next = { role: 'user' as const, content: 'Go on.' }
+    const { reasoning, ...others } = message as typeof message & { reasoning?: string }
+    for (const said of [
+      message,
+      { ...others, content: null },
+      { role: 'assistant' as const, reasoning },
+    ]) {
+      const history = [...messages, said as Chat['messages'][number], next]
+      assert.equal((await chat({ messages: history })).answer.choices.length, 1)
+    }
+  })
+
+  it('answers without a thought where that is asked for, by any name', async () => {
+    const plain = await chat({ max_tokens: 400, enable_thinking: false })
+    const message = plain.answer.choices[0]?.message as { reasoning: string | null } | undefined
+    assert.equal(message?.reasoning, null)
+    assert.notEqual(plain.text, '</think>')
+    assert.equal(plain.answer.usage?.completion_tokens_details?.reasoning_tokens, 0)
+    for (const fields of [
+      { reasoning_effort: 'none' },
+      { chat_template_kwargs: { enable_thinking: false } },
+      { thinking: { type: 'disabled' } },
+    ]) {
+      assert.equal((await chat({ max_tokens: 400, ...fields } as Partial<Chat>)).text, plain.text)
+    }
+  })
+
+  it('continues an answer, and a thought', async () => {
+    const { text: whole } = await chat({ max_tokens: 400 })
+    const [thought = '', content = ''] = whole.split('</think>')
+    const begun = thought.slice(0, 6)
+    const more = await chat({
+      messages: [
+        ...messages,
+        { role: 'assistant', content: '', reasoning_content: begun, prefix: true } as never,
+      ],
+      max_tokens: 400,
+    })
+    assert.equal(more.text.split('</think>').length, 2)
+    const answered = await chat({
+      messages: [...messages, { role: 'assistant', content: content.slice(0, 8) }],
+      max_tokens: 400,
+      continue_final_message: true,
+      add_generation_prompt: false,
+    } as Partial<Chat>)
+    assert.ok(answered.text.startsWith('</think>'), answered.text)
   })
 
   it('ends by length with finish_reason length', async () => {

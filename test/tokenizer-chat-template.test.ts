@@ -41,19 +41,19 @@ test('a conversation is rendered as R1’s template says, thoughts of earlier an
     '<｜begin▁of▁sentence｜>Be brief.<｜User｜>2+2?<｜Assistant｜>\n\n4<｜end▁of▁sentence｜>' +
     '<｜User｜>Sure?<｜Assistant｜><think>\n'
   assert.equal(template.render(messages, prompt), text)
-  const { tokens, startsInReasoning } = template.encode(messages, prompt)
+  const { tokens, phase } = template.encode(messages, prompt)
   assert.deepEqual(tokens, tokenizer.encode(text))
-  assert.equal(startsInReasoning, true)
+  assert.equal(phase, 'opened')
 })
 
-test('a prompt that leaves no thought open starts in the answer', () => {
-  const open = (messages: ChatMessage[], addGenerationPrompt: boolean) =>
-    template.encode(messages, { addGenerationPrompt }).startsInReasoning
-  assert.equal(open([user('<think>')], false), false)
-  assert.equal(open([user('a'), assistant('<think> b')], false), false)
-  assert.equal(open([user('</think>')], true), true)
+test('a prompt says where it leaves the reply, whatever its messages say', () => {
+  const phaseOf = (messages: ChatMessage[], addGenerationPrompt: boolean) =>
+    template.encode(messages, { addGenerationPrompt }).phase
+  assert.equal(phaseOf([user('<think>')], false), 'beginning')
+  assert.equal(phaseOf([user('a'), assistant('<think> b')], false), 'beginning')
+  assert.equal(phaseOf([user('</think>')], true), 'opened')
   const closed = load({}, "{{ '<think>\\n\\n</think>' }}").template
-  assert.equal(closed.encode([user('a')], prompt).startsInReasoning, false)
+  assert.equal(closed.encode([user('a')], prompt).phase, 'closed')
 })
 
 const forgeries = [

@@ -3,7 +3,7 @@
 import type { AdapterRef, AdapterSummary } from './adapter.ts'
 import type { BlockSize, Kernels, LinearModule, SamplingDefaults } from './checkpoint.ts'
 import type { FloatName } from './float-type.ts'
-import type { ChatMessage, GenerateRequest, GenerationEvent } from './generation.ts'
+import type { ChatInput, GenerateRequest, GenerationEvent } from './generation.ts'
 import type { MemoryParts } from './memory.ts'
 
 export type Device = 'cpu' | 'webgpu' | 'cuda'
@@ -125,11 +125,7 @@ export interface EngineClient {
 
 export type TokenizeInput =
   | { readonly kind: 'text'; readonly text: string; readonly addSpecialTokens: boolean }
-  | {
-      readonly kind: 'messages'
-      readonly messages: readonly ChatMessage[]
-      readonly addGenerationPrompt: boolean
-    }
+  | ({ readonly kind: 'messages'; readonly addGenerationPrompt: boolean } & ChatInput)
 
 export interface TokenizeResult {
   readonly tokens: readonly number[]

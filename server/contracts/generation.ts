@@ -12,8 +12,17 @@ export interface ChatMessage {
   readonly content: string
 }
 
+/** A chat, and what the client asks of its template. */
+export interface ChatInput {
+  readonly messages: readonly ChatMessage[]
+  /** Absent: as the template does by itself. */
+  readonly thinking?: boolean | undefined
+  /** The last message, an assistant's, is the reply's beginning. */
+  readonly continuesLast?: boolean | undefined
+}
+
 export type Prompt =
-  | { readonly kind: 'messages'; readonly messages: readonly ChatMessage[] }
+  | ({ readonly kind: 'messages' } & ChatInput)
   | {
       readonly kind: 'text'
       readonly text: string
@@ -60,7 +69,7 @@ export interface GenerateRequest extends AdapterSelection {
   readonly promptLogprobs: number | null
   /** How many alternatives to report per token; null: no logprobs at all. */
   readonly topLogprobs: number | null
-  /** Split text at </think> (chat). When false everything is `content` (plain completions). */
+  /** Thought and answer apart (chat). When false everything is `content` (plain completions). */
   readonly splitReasoning: boolean
 }
 

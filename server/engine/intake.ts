@@ -4,6 +4,7 @@
 import type { AcquiredAdapters, AdapterStore } from '../adapters/store.ts'
 import type { TokenizeInput, TokenizeResult } from '../contracts/engine.ts'
 import type { GenerateRequest, GenerationEvent, Prompt } from '../contracts/generation.ts'
+import type { ReplyPhase } from '../contracts/thought.ts'
 import { ServerError } from '../errors.ts'
 import type { Loop } from '../loop/loop.ts'
 import { createSequence, type Sequence } from '../loop/sequence.ts'
@@ -14,7 +15,7 @@ import { requireRows } from './token-ids.ts'
 export interface IntakeOptions {
   readonly tokenizer: Pick<
     Tokenizer,
-    'encodePrompt' | 'decode' | 'tokenText' | 'tokenBytes' | 'isSpecial'
+    'encodePrompt' | 'decode' | 'tokenText' | 'tokenBytes' | 'isSpecial' | 'specialTexts' | 'idOf'
   >
   readonly chatTemplate: Pick<ChatTemplate, 'encode'>
   readonly store: Pick<AdapterStore, 'acquire'>
@@ -40,7 +41,8 @@ export interface Intake {
 
 interface EncodedPrompt {
   readonly tokens: readonly number[]
-  readonly startsInReasoning: boolean
+  /** Where the prompt leaves the reply. */
+  readonly phase: ReplyPhase
 }
 
 export function createIntake(options: IntakeOptions): Intake {
@@ -55,14 +57,14 @@ export function createIntake(options: IntakeOptions): Intake {
   function encodePrompt(prompt: Prompt): EncodedPrompt {
     switch (prompt.kind) {
       case 'messages':
-        return chatTemplate.encode(prompt.messages, { addGenerationPrompt: true })
+        return chatTemplate.encode(prompt.messages, { ...prompt, addGenerationPrompt: true })
       case 'text': {
         const { addSpecialTokens = true } = prompt
         const tokens = tokenizer.encodePrompt(prompt.text, { addSpecialTokens })
-        return { tokens, startsInReasoning: false }
+        return { tokens, phase: 'answering' }
       }
       case 'tokens':
-        return { tokens: prompt.tokens, startsInReasoning: false }
+        return { tokens: prompt.tokens, phase: 'answering' }
     }
   }
 
@@ -73,7 +75,7 @@ export function createIntake(options: IntakeOptions): Intake {
 
   function createChoices(
     request: GenerateRequest,
-    { tokens, startsInReasoning }: EncodedPrompt,
+    { tokens, phase }: EncodedPrompt,
     maxTokens: number,
     { applied, components }: AcquiredAdapters,
   ): Sequence[] {
@@ -89,7 +91,7 @@ export function createIntake(options: IntakeOptions): Intake {
         cacheKey,
         tokenizer,
         eosTokenIds,
-        startsInReasoning,
+        phase,
         maxTokens,
       }),
     )

@@ -11,6 +11,7 @@ import { parseCompletion } from './request/completion-request.ts'
 import { type ReadFields, spelledOut } from './request/field-rules.ts'
 import type { ParsedRequest } from './request/parsed-request.ts'
 import type { SamplingFields } from './request/sampling-fields.ts'
+import { hidesThought } from './request/thinking.ts'
 import { readJson, requireModel, resolveTarget } from './request-target.ts'
 import { replyId, runGeneration } from './run-generation.ts'
 
@@ -27,7 +28,7 @@ export function completionRoutes(services: Services): readonly Route[] {
           ...head,
           logprobs: fields.logprobs ?? false,
           promptLogprobs: fields.prompt_logprobs ?? null,
-          reasoningField: fields.include_reasoning === false ? 'none' : reasoningField,
+          reasoningField: hidesThought(fields) ? 'none' : reasoningField,
         }),
     }),
     completionRoute(services, {

@@ -11,6 +11,7 @@ import type { RouteKind } from './request/field-verdict.ts'
 import { parseMessages } from './request/messages.ts'
 import { parseFields } from './request/parsed-request.ts'
 import { checkPromptSize } from './request/prompt-size.ts'
+import { resolveChatText, thinkingFields } from './request/thinking.ts'
 import { readJson, requireModel, resolveTarget } from './request-target.ts'
 
 const tokenizeSchema = z.object({
@@ -18,7 +19,7 @@ const tokenizeSchema = z.object({
   prompt: z.string().nullish(),
   messages: z.unknown().optional(),
   add_special_tokens: z.boolean().nullish(),
-  add_generation_prompt: z.boolean().nullish(),
+  ...thinkingFields,
   return_token_strs: z.boolean().nullish(),
 })
 
@@ -41,9 +42,7 @@ function checkFields(
   route: RouteKind,
   { shape }: { readonly shape: object },
 ): JsonObject {
-  // Here, unlike in a chat, the template's ending is the caller's choice.
-  const { add_generation_prompt: _choice, ...others } = body
-  const { body: read, unknown } = readFields(others, route)
+  const { body: read, unknown } = readFields(body, route)
   const unknownFields = unknown.filter((field) => !Object.hasOwn(shape, field))
   if (unknownFields.length > 0) context.set('logFields', { unknownFields })
   return read
@@ -57,11 +56,8 @@ function tokenizeInput(fields: TokenizeFields): TokenizeInput {
       addSpecialTokens: fields.add_special_tokens ?? true,
     }
   }
-  return {
-    kind: 'messages',
-    messages: parseMessages(fields.messages),
-    addGenerationPrompt: fields.add_generation_prompt ?? true,
-  }
+  const messages = parseMessages(fields.messages)
+  return { kind: 'messages', ...resolveChatText(fields, messages, fields.messages) }
 }
 
 export function tokenizeRoutes(services: Services): readonly Route[] {

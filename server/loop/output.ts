@@ -1,4 +1,13 @@
-// What one choice says: samples its next token, turns tokens into text, and decides when it ends.
+// What one choice says: samples its next token, and decides when it ends. The rules, in their order:
+//   1. min_tokens: until so many tokens are there, end tokens cannot be sampled, and a stop string that
+//      is found counts as text.
+//   2. An end token: a stop token id, or the checkpoint's own (eos) unless ignore_eos. It ends whatever
+//      its text. As stop_reason the client's rule comes first: its id, a stop string that is the
+//      token's text, else null. Text that was held back before it is told; a stop string in that text
+//      came earlier, and names the end.
+//   3. A stop string that the token completes, where stop strings act (sampling/reply-parser.ts).
+//   4. max_tokens, or the end of the context: finish_reason "length". A stop string that only the end
+//      of what is held back completes still counts.
 
 import type {
   FinishReason,
@@ -7,13 +16,14 @@ import type {
   TokenLogprob,
   TokenLogprobs,
 } from '../contracts/generation.ts'
-import { createDetokenizer, isHidden, type TokenBytes } from '../sampling/detokenizer.ts'
+import type { ReplyPhase } from '../contracts/thought.ts'
+import { isHidden } from '../sampling/detokenizer.ts'
 import { logprobsOf, type RankedToken } from '../sampling/logprobs.ts'
 import { createRandom } from '../sampling/random.ts'
+import { createReplyParser, type ReplyPart, type ReplyTokens } from '../sampling/reply-parser.ts'
 import { sample } from '../sampling/sampler.ts'
-import { createReasoningSplitter, createStopMatcher, type SplitText } from '../sampling/stop.ts'
 
-export interface TokenText extends TokenBytes {
+export interface TokenText extends ReplyTokens {
   tokenText(id: number): string
 }
 
@@ -23,7 +33,8 @@ export interface OutputOptions {
   readonly promptTokens: readonly number[]
   readonly tokenizer: TokenText
   readonly eosTokenIds: readonly number[]
-  readonly startsInReasoning: boolean
+  /** Where the prompt leaves the reply, between thought and answer. */
+  readonly phase: ReplyPhase
   /** What the request asked for, bounded by what the context leaves. */
   readonly maxTokens: number
 }
@@ -37,9 +48,13 @@ export function createOutput(options: OutputOptions) {
   const { request, index, promptTokens, tokenizer, maxTokens } = options
   const params = request.sampling
   const uniform = createRandom(params.seed + BigInt(index))
-  const detokenizer = createDetokenizer(tokenizer)
-  const stops = createStopMatcher(params.stop, params.includeStopInOutput)
-  const splitter = createReasoningSplitter(request.splitReasoning && options.startsInReasoning)
+  const parser = createReplyParser({
+    tokenizer,
+    phase: options.phase,
+    splits: request.splitReasoning,
+    stops: params.stop,
+    includeStop: params.includeStopInOutput,
+  })
   const promptSet: ReadonlySet<number> =
     params.repetitionPenalty === 1 ? new Set() : new Set(promptTokens)
   const outputCounts = new Map<number, number>()
@@ -48,6 +63,9 @@ export function createOutput(options: OutputOptions) {
     ...params.stopTokenIds,
   ])
   const tokens: number[] = []
+  /** Tokens that are not told yet: it is not known of which section they are. */
+  let numUntold = 0
+  let untoldLogprobs: TokenLogprobs[] | null = request.topLogprobs === null ? null : []
   let reasoningTokens = 0
   let isFinished = false
 
@@ -71,44 +89,30 @@ export function createOutput(options: OutputOptions) {
   }
 
   /** Text that the token releases, and whether the choice ends with it. */
-  function advanceText(token: number): { text: SplitText; end: End | null } {
-    if (endTokens.has(token)) {
-      const isStopToken = params.stopTokenIds.includes(token)
-      const included = params.includeStopInOutput && isStopToken ? detokenizer.push(token) : ''
-      const stopReason = isStopToken ? token : null
-      return { text: flushText(included), end: { reason: 'stop', stopReason } }
-    }
-    const { text, stop } = stops.push(detokenizer.push(token))
-    if (stop !== null) {
-      return {
-        text: join(splitter.push(text), splitter.flush()),
-        end: { reason: 'stop', stopReason: stop },
-      }
-    }
-    const split = splitter.push(text)
-    if (tokens.length < maxTokens) return { text: split, end: null }
-    return { text: join(split, flushText('')), end: { reason: 'length', stopReason: null } }
+  function advanceText(token: number): { text: ReplyPart; end: End | null } {
+    const isEnd = endTokens.has(token)
+    const isStopToken = params.stopTokenIds.includes(token)
+    const isIncluded = isStopToken && params.includeStopInOutput
+    const isRead = !isEnd || isIncluded || parser.isHidden(token) || parser.isClosing(token)
+    const mayStop = tokens.length > params.minTokens
+    let text = isRead ? parser.push(token, mayStop && !isStopToken) : nothing
+    const isOver = isEnd || tokens.length >= maxTokens
+    if (text.stop === null && isOver) text = join(text, parser.finish(mayStop && !isIncluded))
+    if (text.stop !== null) return { text, end: { reason: 'stop', stopReason: text.stop } }
+    if (isEnd) return { text, end: { reason: 'stop', stopReason: isStopToken ? token : null } }
+    return { text, end: isOver ? { reason: 'length', stopReason: null } : null }
   }
 
-  /** Everything still held back; a stop string may yet be complete in it. */
-  function flushText(last: string): SplitText {
-    const { text, stop } = stops.push(last + detokenizer.flush())
-    const rest = stop === null ? text + stops.flush() : text
-    return join(splitter.push(rest), splitter.flush())
-  }
-
-  /** One token's text: the token is counted with the section in which it came. */
-  function toDeltas(
-    text: SplitText,
-    wasReasoning: boolean,
-    logprobs: TokenLogprobs[] | null,
-  ): GenerationEvent[] {
-    const first = { numTokens: 1, logprobs }
+  /** What there is to tell: a token is told with its section, as soon as that is known. */
+  function toDeltas(text: ReplyPart, isReasoning: boolean): GenerationEvent[] {
+    const first = { numTokens: numUntold, logprobs: untoldLogprobs }
+    numUntold = 0
+    untoldLogprobs = untoldLogprobs && []
     const events: GenerationEvent[] = []
-    if (text.reasoning !== '' || wasReasoning) {
+    if (text.reasoning !== '' || isReasoning) {
       events.push({ kind: 'delta', index, section: 'reasoning', text: text.reasoning, ...first })
     }
-    if (text.content !== '' || !wasReasoning) {
+    if (text.content !== '' || !isReasoning) {
       const counted = events.length > 0 ? { numTokens: 0, logprobs: null } : first
       events.push({ kind: 'delta', index, section: 'content', text: text.content, ...counted })
     }
@@ -136,13 +140,19 @@ export function createOutput(options: OutputOptions) {
      */
     accept(logits: Float32Array, blockMax: Float32Array | null = null): GenerationEvent[] {
       const token = chooseToken(logits, blockMax)
-      const wasReasoning = splitter.inReasoning
-      const tokenLogprobs = logprobs(logits, token)
+      const before = parser.section
+      numUntold++
+      untoldLogprobs?.push(...(logprobs(logits, token) ?? []))
       tokens.push(token)
       outputCounts.set(token, (outputCounts.get(token) ?? 0) + 1)
       const { text, end } = advanceText(token)
-      if (wasReasoning) reasoningTokens++
-      const events = toDeltas(text, wasReasoning, tokenLogprobs)
+      if (parser.section === 'undecided') return []
+      const isReasoning =
+        before === 'reasoning' ||
+        parser.section === 'reasoning' ||
+        (before === 'undecided' && parser.hasThought)
+      if (isReasoning) reasoningTokens += numUntold
+      const events = toDeltas(text, isReasoning)
       if (end !== null) events.push(finish(end))
       return events
     },
@@ -154,9 +164,12 @@ export function describeToken(tokenizer: TokenText, { id, logprob }: RankedToken
   return isHidden(tokenizer, id) ? { ...text, hidden: true } : text
 }
 
-function join(first: SplitText, second: SplitText): SplitText {
+const nothing: ReplyPart = { reasoning: '', content: '', stop: null }
+
+function join(first: ReplyPart, second: ReplyPart): ReplyPart {
   return {
     reasoning: first.reasoning + second.reasoning,
     content: first.content + second.content,
+    stop: second.stop,
   }
 }

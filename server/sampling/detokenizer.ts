@@ -1,5 +1,7 @@
 // Tokens to text as they come: bytes are kept until they make whole code points.
 
+import { thoughtEnd, thoughtStart } from '../contracts/thought.ts'
+
 /** What a piece of text is made of; special tokens give no bytes. */
 export interface TokenBytes {
   tokenBytes(id: number): Uint8Array
@@ -7,7 +9,7 @@ export interface TokenBytes {
 }
 
 /** Special tokens that are part of the text nonetheless: the marks of a thought. */
-const keptSpecials = new Set(['<think>', '</think>'])
+const keptSpecials = new Set([thoughtStart, thoughtEnd])
 
 /** The token gives no text. */
 export function isHidden(tokenizer: TokenBytes, id: number): boolean {
@@ -18,10 +20,13 @@ export function isHidden(tokenizer: TokenBytes, id: number): boolean {
 export function createDetokenizer(tokenizer: TokenBytes) {
   const decoder = new TextDecoder('utf-8', { ignoreBOM: true })
   return {
+    /** The token gives no text. */
+    isHidden(id: number): boolean {
+      return isHidden(tokenizer, id)
+    },
     /** The whole code points that this token completes. */
     push(id: number): string {
-      if (isHidden(tokenizer, id)) return ''
-      return decoder.decode(tokenizer.tokenBytes(id), { stream: true })
+      return this.isHidden(id) ? '' : decoder.decode(tokenizer.tokenBytes(id), { stream: true })
     },
     /** An unfinished code point shows as U+FFFD. */
     flush(): string {

@@ -1,23 +1,31 @@
-// Messages to a prompt, by the checkpoint's own Jinja template. Message contents never become
-// special tokens, so no text can forge the template's shape: before rendering, a break is put
-// inside every special text that a content holds, and the rendered text is encoded piece by piece.
+// Messages to a prompt, by the checkpoint's own Jinja template. Contents cannot forge its shape
+// (content-protection.ts). A thought is switched off as the template knows it; where it does not, the
+// prompt ends with an empty thought.
 
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { Template } from '@huggingface/jinja'
-import type { ChatMessage } from '../contracts/generation.ts'
+import type { ChatInput, ChatMessage } from '../contracts/generation.ts'
+import { type ReplyPhase, thoughtEnd, thoughtStart } from '../contracts/thought.ts'
 import { ServerError } from '../errors.ts'
+import { createContentProtection } from './content-protection.ts'
+import { readContinuedThought } from './continued-thought.ts'
+import { phaseAfter } from './prompt-phase.ts'
 import type { Tokenizer } from './tokenizer.ts'
 import { readTokenizerConfig } from './tokenizer-file.ts'
 
-interface ChatTemplateOptions {
+interface ChatTemplateOptions extends Omit<ChatInput, 'messages'> {
   readonly addGenerationPrompt: boolean
+}
+
+interface Rendered {
+  readonly rendered: string
+  readonly phase: ReplyPhase
 }
 
 interface ChatPrompt {
   readonly tokens: number[]
-  /** The prompt leaves a thought open: what is generated is reasoning until </think>. */
-  readonly startsInReasoning: boolean
+  readonly phase: ReplyPhase
 }
 
 export interface ChatTemplate {
@@ -26,36 +34,45 @@ export interface ChatTemplate {
   encode(messages: readonly ChatMessage[], options: ChatTemplateOptions): ChatPrompt
 }
 
-const thoughtStart = '<think>'
-const thoughtEnd = '</think>'
-// A noncharacter: Unicode keeps it for uses like this one; in input it becomes U+FFFD.
-const mark = '\uFDD0'
 const maxErrorChars = 200
+// Stands behind the message to continue. The space tells whether the template trims contents.
+const lastEnd = '\uFDD2 '
 
 /** A checkpoint without a template loads too; only its use is an error. */
 export function loadChatTemplate(dir: string, tokenizer: Tokenizer): ChatTemplate {
   const source = readTemplate(dir)
   const template = source === null ? null : compile(source)
-  const protect = createProtection(tokenizer.specialTexts)
+  const { protect, unprotect, segments } = createContentProtection(tokenizer.specialTexts)
+  const knowsSwitch = source !== null && /\benable_thinking\b/.test(source)
+  const knowsThoughts = tokenizer.specialTexts.includes(thoughtEnd) || source?.includes(thoughtEnd)
 
-  function renderMarked(messages: readonly ChatMessage[], options: ChatTemplateOptions): string {
+  function renderTemplate(
+    messages: readonly ChatMessage[],
+    { addGenerationPrompt, thinking, continuesLast = false }: ChatTemplateOptions,
+  ): string {
     if (template === null) {
       throw new ServerError(
         'invalid_request',
         'This model has no chat template: use /v1/completions.',
       )
     }
+    const last = continuesLast ? messages.length - 1 : -1
     try {
       return template.render({
         ...tokenizer.namedTokens,
-        messages: messages.map(({ role, content }) => ({ role, content: protect(role, content) })),
-        add_generation_prompt: options.addGenerationPrompt,
+        messages: messages.map((message, i) => ({
+          role: message.role,
+          content: protect(message) + (i === last ? lastEnd : ''),
+        })),
+        add_generation_prompt: addGenerationPrompt && !continuesLast,
+        // Qwen3 and others know the first, DeepSeek and Granite the second.
+        ...(thinking === undefined ? {} : { enable_thinking: thinking, thinking }),
         // transformers passes these as None.
         tools: null,
         documents: null,
       })
     } catch (error) {
-      const why = String((error as Error).message ?? error).replaceAll(mark, '')
+      const why = unprotect(String((error as Error).message ?? error))
       throw new ServerError(
         'invalid_request',
         `The model's chat template refused these messages: ${why.slice(0, maxErrorChars)}`,
@@ -64,16 +81,125 @@ export function loadChatTemplate(dir: string, tokenizer: Tokenizer): ChatTemplat
     }
   }
 
+  /** The prompt, contents still protected, and where it leaves the reply. */
+  function renderPrompt(messages: readonly ChatMessage[], options: ChatTemplateOptions): Rendered {
+    if (options.continuesLast) return renderContinued(messages, options)
+    const rendered = renderTemplate(messages, options)
+    const phase = phaseAfter(rendered, () => renderBefore(messages, options))
+    const isOff = options.thinking === false && options.addGenerationPrompt
+    return isOff ? withoutThought({ rendered, phase }) : { rendered, phase }
+  }
+
+  /** What stands before the part that the template adds; nothing where it cannot stand alone. */
+  function renderBefore(messages: readonly ChatMessage[], options: ChatTemplateOptions): string {
+    try {
+      return renderTemplate(messages, { ...options, addGenerationPrompt: false })
+    } catch {
+      return ''
+    }
+  }
+
+  /** Thinking is off: closes the thought that the prompt opened, or that the reply would open. */
+  function withoutThought({ rendered, phase }: Rendered): Rendered {
+    const close = `\n${thoughtEnd}\n\n`
+    if (isOpen(phase)) {
+      const newline = rendered.endsWith('\n') ? '' : '\n'
+      return { rendered: `${rendered}${newline}${close}`, phase: 'closed' }
+    }
+    if (phase !== 'beginning' || knowsSwitch || !knowsThoughts) return { rendered, phase }
+    return { rendered: `${rendered}${thoughtStart}\n${close}`, phase: 'closed' }
+  }
+
+  function renderContinued(
+    messages: readonly ChatMessage[],
+    { thinking }: ChatTemplateOptions,
+  ): Rendered {
+    const earlier = messages.slice(0, -1)
+    const { content } = messages.at(-1)!
+    const continued = readContinuedThought(content)
+    if (continued === null) {
+      return continueAnswer(messages, renderBeginning(earlier, thinking), thinking)
+    }
+    const { thought, answer } = continued
+    if (thinking === false && (answer === null || thought.trim() !== '')) {
+      throw new ServerError(
+        'invalid_value',
+        'messages: the message to continue has a thought, and thinking is switched off; ' +
+          'leave one of them out',
+        { param: 'messages' },
+      )
+    }
+    // Templates leave the thoughts of earlier answers out: this one begins as a reply does.
+    const { rendered, phase } = renderPrompt(earlier, { addGenerationPrompt: true, thinking: true })
+    const opening = isOpen(phase) ? '' : `${thoughtStart}\n`
+    const opened = rendered + opening + protect({ role: 'user', content: thought })
+    if (answer === null) {
+      return { rendered: opened, phase: thought.trim() === '' ? 'opened' : 'thinking' }
+    }
+    return {
+      rendered: `${opened}\n${thoughtEnd}\n\n${protect({ role: 'user', content: answer })}`,
+      phase: answer.trim() === '' ? 'closed' : 'answering',
+    }
+  }
+
+  /** A reply's beginning; null where the earlier messages cannot stand alone. */
+  function renderBeginning(
+    messages: readonly ChatMessage[],
+    thinking: boolean | undefined,
+  ): Rendered | null {
+    try {
+      return renderPrompt(messages, { addGenerationPrompt: true, thinking })
+    } catch {
+      return null
+    }
+  }
+
+  /** Behind an empty thought where a reply begins with a thought; else as the template has answers. */
+  function continueAnswer(
+    messages: readonly ChatMessage[],
+    beginning: Rendered | null,
+    thinking: boolean | undefined,
+  ): Rendered {
+    const { content } = messages.at(-1)!
+    const isEmpty = content.trim() === ''
+    if (beginning === null || beginning.phase === 'beginning') {
+      const options = { addGenerationPrompt: false, continuesLast: true, thinking }
+      const rendered = cutAfterLast(renderTemplate(messages, options))
+      return { rendered, phase: isEmpty ? 'beginning' : 'answering' }
+    }
+    if (isEmpty) return beginning
+    const { rendered } = withoutThought(beginning)
+    return {
+      rendered: rendered + protect({ role: 'user', content }),
+      phase: 'answering',
+    }
+  }
+
   return {
-    render: (messages, options) => renderMarked(messages, options).replaceAll(mark, ''),
+    render: (messages, options) => unprotect(renderPrompt(messages, options).rendered),
     encode(messages, options) {
-      const rendered = renderMarked(messages, options)
-      return {
-        tokens: tokenizer.encodeSegments(rendered.split(mark)),
-        startsInReasoning: rendered.lastIndexOf(thoughtStart) > rendered.lastIndexOf(thoughtEnd),
-      }
+      const { rendered, phase } = renderPrompt(messages, options)
+      return { tokens: tokenizer.encodeSegments(segments(rendered)), phase }
     },
   }
+}
+
+function isOpen(phase: ReplyPhase): boolean {
+  return phase === 'opened' || phase === 'thinking'
+}
+
+/** Up to where the message to continue ends; without its white space where the template trims it. */
+function cutAfterLast(rendered: string): string {
+  const at = rendered.lastIndexOf(lastEnd.trimEnd())
+  if (at < 0) {
+    throw new ServerError(
+      'invalid_request',
+      "The model's chat template leaves the last message out, so that it cannot be continued.",
+      { param: 'messages' },
+    )
+  }
+  const text = rendered.slice(0, at)
+  return rendered.startsWith(lastEnd, at) ? text : text.trimEnd()
 }
 
 function readTemplate(dir: string): string | null {
@@ -94,64 +220,4 @@ function compile(source: string): Template {
       { cause: error },
     )
   }
-}
-
-/** Returns a function that puts marks into a content wherever it holds a special text. */
-function createProtection(specialTexts: readonly string[]) {
-  function marks(texts: readonly string[]) {
-    const alternatives = texts.filter((text) => [...text].length > 1).map(breakAfterFirst)
-    return alternatives.length > 0 ? new RegExp(alternatives.join('|'), 'gu') : null
-  }
-
-  const inAnyText = marks(specialTexts)
-  const inAnswer = marks(specialTexts.filter((text) => text !== thoughtEnd))
-
-  function isPrefix(tail: string) {
-    return specialTexts.some((text) => text.length > tail.length && text.startsWith(tail))
-  }
-
-  const longest = Math.max(0, ...specialTexts.map((text) => text.length))
-
-  /** Breaks what would become a special text if a template took </think> out of its middle. */
-  function separate(answer: string): string {
-    const parts = answer.split(thoughtEnd)
-    return parts
-      .map((part, i) => {
-        if (i === parts.length - 1) return part
-        for (let length = Math.min(longest, part.length); length > 0; length--) {
-          if (isPrefix(part.slice(-length))) return part + mark
-        }
-        return part
-      })
-      .join(thoughtEnd)
-  }
-
-  return (role: ChatMessage['role'], content: string): string => {
-    let text = content.toWellFormed().replaceAll(mark, '\uFFFD')
-    // Templates must see </think> in earlier answers to strip the thoughts before it.
-    const isAnswer = role === 'assistant'
-    const pattern = isAnswer ? inAnswer : inAnyText
-    if (pattern) text = markSpecial(text, pattern)
-    if (isAnswer && text.includes(thoughtEnd)) text = separate(text)
-    // A combining mark must not join with what the template puts before it (">" + U+0338).
-    return text.replace(/(?:^|<\/think>)\s*(?=\p{M})/gu, (start) => start + mark)
-  }
-}
-
-function markSpecial(text: string, pattern: RegExp): string {
-  const composed = text.normalize('NFC')
-  // Where the checkpoint normalises, a text may become special by composition: then that form is
-  // taken; any other text stays as it was written.
-  const source = composed !== text && composed.search(pattern) >= 0 ? composed : text
-  return source.replace(pattern, (first) => first + mark)
-}
-
-/** Matches the first character of the text where the rest of it follows. */
-function breakAfterFirst(text: string): string {
-  const [first, ...rest] = [...text].map(escapeRegExp)
-  return `${first}(?=${rest.join('')})`
-}
-
-function escapeRegExp(char: string): string {
-  return char.replace(/[\\^$.*+?()[\]{}|/]/g, '\\$&')
 }

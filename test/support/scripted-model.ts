@@ -10,6 +10,7 @@ import {
   isTerminal,
   type SamplingParams,
 } from '../../server/contracts/generation.ts'
+import type { ReplyPhase } from '../../server/contracts/thought.ts'
 import { createDeferred } from '../../server/engine-client/deferred.ts'
 import type { IdleTimer } from '../../server/loop/idle-timer.ts'
 import { firstShape } from '../../server/loop/kv-shape.ts'
@@ -23,12 +24,14 @@ import { createRandomNumbers } from './random-numbers.ts'
 
 export const eos = 256
 export const thoughtEnd = 257
+export const thoughtStart = 259
 export const vocabSize = 260
 
 const specials = new Map([
   [eos, '<eos>'],
   [thoughtEnd, '</think>'],
   [258, '<pad>'],
+  [thoughtStart, '<think>'],
 ])
 
 /** Ids 0–255 are the bytes. */
@@ -36,6 +39,8 @@ export const byteTokenizer: TokenText = {
   tokenBytes: (id) => Buffer.from(specials.get(id) ?? Buffer.from([id])),
   isSpecial: (id) => specials.has(id),
   tokenText: (id) => Buffer.from(specials.get(id) ?? Buffer.from([id])).toString(),
+  specialTexts: [...specials.values()],
+  idOf: (text) => [...specials].find(([, special]) => special === text)?.[0],
 }
 
 export const bytesOf = (text: string): number[] => [...Buffer.from(text)]
@@ -216,7 +221,7 @@ export function createTestSequence(
     cacheKey: '',
     tokenizer: byteTokenizer,
     eosTokenIds: [eos],
-    startsInReasoning: false,
+    phase: 'answering',
     maxTokens: request.maxTokens ?? 16,
     ...overrides,
   })
@@ -233,7 +238,7 @@ export interface TestLoopOptions extends Partial<ScriptedModelOptions> {
 
 export interface SubmitOptions {
   readonly components?: Components
-  readonly startsInReasoning?: boolean
+  readonly phase?: ReplyPhase
 }
 
 /** The real loop over a scripted model. */
@@ -266,7 +271,7 @@ export function createTestLoop({ wrap = (runner) => runner, ...given }: TestLoop
   })
   return {
     loop,
-    submit(request: GenerateRequest, { components = [], startsInReasoning }: SubmitOptions = {}) {
+    submit(request: GenerateRequest, { components = [], phase }: SubmitOptions = {}) {
       const { id } = request
       told.set(id, [])
       ends.set(id, createDeferred())
@@ -276,7 +281,7 @@ export function createTestLoop({ wrap = (runner) => runner, ...given }: TestLoop
           index,
           components,
           cacheKey: JSON.stringify(components),
-          startsInReasoning: startsInReasoning ?? false,
+          phase: phase ?? 'answering',
         }),
       )
       loop.submit({

@@ -1,6 +1,5 @@
 // The answer of POST /v1/chat/completions. The thought is `reasoning` and `reasoning_content` (see
-// --reasoning-field), what follows </think> is `content`. When </think> never came, everything is
-// thought and `content` is null.
+// --reasoning-field), the answer is `content`: "" where a thought was cut and no answer came.
 
 import type {
   FinishReason,
@@ -25,7 +24,6 @@ export interface ChatReplyOptions extends ReplyHead {
 interface Choice {
   reasoning: string
   content: string
-  hasContent: boolean
   /** JSON of each token. */
   logprobs: string[]
   finish: { reason: FinishReason; stopReason: string | number | null } | undefined
@@ -54,7 +52,6 @@ export function createChatReply(options: ChatReplyOptions): Reply {
     }
     if (event.kind !== 'delta') return
     const choice = choices[event.index]!
-    if (event.section === 'content') choice.hasContent = true
     choice[event.section] += event.text
     if (!logprobs || isHidden(event)) return
     for (const token of event.logprobs ?? []) choice.logprobs.push(JSON.stringify(chatToken(token)))
@@ -125,17 +122,17 @@ export function createChatReply(options: ChatReplyOptions): Reply {
 }
 
 function emptyChoice(): Choice {
-  return { reasoning: '', content: '', hasContent: false, logprobs: [], finish: undefined }
+  return { reasoning: '', content: '', logprobs: [], finish: undefined }
 }
 
 /** A choice of the whole answer. */
 function bodyChoice(choice: Choice, index: number, options: ChatReplyOptions) {
-  const { reasoning, content, hasContent, finish } = choice
+  const { reasoning, content, finish } = choice
   return {
     index,
     message: {
       role: 'assistant',
-      content: hasContent || reasoning === '' ? content : null,
+      content,
       refusal: null,
       ...thought(reasoning === '' ? null : reasoning, options.reasoningField),
     },

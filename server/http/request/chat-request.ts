@@ -16,13 +16,14 @@ import {
   resolveSampling,
   samplingFields,
 } from './sampling-fields.ts'
+import { resolveChatInput, thinkingFields } from './thinking.ts'
 
 export const chatSchema = z.object({
   ...samplingFields,
   messages: z.unknown().optional(),
   logprobs: z.boolean().nullish(),
   top_logprobs: z.int().min(0).max(maxTopLogprobs).nullish(),
-  include_reasoning: z.boolean().nullish(),
+  ...thinkingFields,
 })
 
 export type ChatFields = z.infer<typeof chatSchema>
@@ -38,7 +39,9 @@ export function parseChat(body: JsonObject, model: ModelInfo): ParsedRequest<Cha
 
 function parse(read: ReadFields, model: ModelInfo): ParsedRequest<ChatFields> {
   const fields = parseFields(chatSchema, read.body)
-  const prompt = { kind: 'messages', messages: parseMessages(fields.messages) } as const
+  const messages = parseMessages(fields.messages)
+  const input = resolveChatInput(fields, messages, fields.messages)
+  const prompt = { kind: 'messages', ...input } as const
   checkPromptSize(prompt, 'messages', model)
   checkTogether(fields)
   const maxTokens = resolveMaxTokens(fields, model)

@@ -54,7 +54,8 @@ const sampling =
   'frequency_penalty repetition_penalty logit_bias min_tokens ignore_eos stop stop_token_ids ' +
   'include_stop_str_in_output seed n prompt_logprobs stream stream_options'
 
-const alwaysThinks = 'the model always thinks; include_reasoning hides the thought of a chat'
+const switchesThinking =
+  'thinking is switched on /v1/chat/completions; in a raw prompt, write what the template would'
 const noBudget =
   'a thought has no budget of its own here; max_tokens bounds thought and answer together'
 const unconstrained =
@@ -143,19 +144,19 @@ export const knownFields: Table = {
     agrees: (value, temperature) => (value === true) === (temperature !== 0),
   }),
 
-  // Thinking
-  ...refuse(alwaysThinks, {
-    enable_thinking: thinking,
-    think: thinking,
-    thinking,
-    reasoning: thinking,
-    reasoning_effort: thinking,
-    chat_template_kwargs: thinking,
+  // Thinking: thinking.ts reads it
+  ...each('enable_thinking think thinking reasoning reasoning_effort chat_template_kwargs', {
+    chat: supported(),
+    completions: refused(thinking, switchesThinking),
   }),
-  ...refuse('the last message is a closed one, and an answer follows it', {
-    continue_final_message: only(false),
-    add_generation_prompt: only(true),
+  ...each('continue_final_message prefix', {
+    chat: supported(),
+    completions: refused(only(false), 'the text of a prompt is continued as it is'),
   }),
+  add_generation_prompt: {
+    chat: supported(),
+    completions: refused(only(true, false), 'the text of a prompt is continued as it is'),
+  },
   ...refuse(noBudget, {
     thinking_budget: nothing,
     thinking_token_budget: nothing,

@@ -2,7 +2,8 @@
 // work and a body of a million wrong ones yields one error.
 
 import type { ChatMessage } from '../../contracts/generation.ts'
-import { isObject } from '../../contracts/json.ts'
+import { isObject, type JsonObject } from '../../contracts/json.ts'
+import { writeThought } from '../../contracts/thought.ts'
 import { type ErrorCode, ServerError } from '../../errors.ts'
 import { quote } from './quote.ts'
 
@@ -15,6 +16,8 @@ const roles: Readonly<Record<string, ChatMessage['role']>> = {
   user: 'user',
   assistant: 'assistant',
 }
+
+const thoughtFields = ['reasoning_content', 'reasoning'] as const
 
 export const messageRoles = Object.keys(roles)
 
@@ -67,9 +70,49 @@ function parseMessage(message: unknown, param: string): ChatMessage {
   if (known === undefined) {
     throw wrong(`${param}.role`, `must be system, developer, user or assistant; got ${quote(role)}`)
   }
+  checkTexts(message, param)
+  // An answer whose thought was cut has no content: clients send "", null or nothing back.
+  const isAbsent = known === 'assistant' && isEmpty(content)
+  const text = isAbsent ? '' : parseContent(content, `${param}.content`)
   // Lone surrogates become U+FFFD, as they would on the way to UTF-8.
-  // `reasoning` and `reasoning_content` of earlier answers are accepted; the template drops thoughts.
-  return { role: known, content: parseContent(content, `${param}.content`).toWellFormed() }
+  return { role: known, content: text.toWellFormed() }
+}
+
+/** The thought of an earlier answer is accepted; the template would leave it out. */
+function checkTexts(message: JsonObject, param: string): void {
+  for (const field of thoughtFields) {
+    const value = message[field]
+    if (value == null || typeof value === 'string') continue
+    throw wrong(`${param}.${field}`, `must be a string; got ${quote(value)}`)
+  }
+}
+
+/** DeepSeek's mark on a message that the reply is to continue. Null says nothing. */
+export function isPrefix(message: unknown): boolean | null {
+  return isObject(message) && typeof message.prefix === 'boolean' ? message.prefix : null
+}
+
+function checkPrefix(message: unknown, param: string, isLast: boolean): void {
+  if (!isObject(message) || message.prefix == null) return
+  if (typeof message.prefix !== 'boolean') {
+    throw wrong(`${param}.prefix`, `must be true or false; got ${quote(message.prefix)}`)
+  }
+  if (message.prefix && !(isLast && message.role === 'assistant')) {
+    throw wrong(`${param}.prefix`, 'may be true only on the last message, an assistant message')
+  }
+}
+
+/** With its thought, which goes before its content. */
+export function continuedMessage(message: ChatMessage, given: unknown, param: string): ChatMessage {
+  const { content } = message
+  const fields = isObject(given) ? thoughtFields.filter((field) => given[field]) : []
+  const [field] = fields
+  if (field === undefined) return message
+  const thought = String((given as JsonObject)[field]).toWellFormed()
+  if (/^\s*<think>|<\/think>/.test(content)) {
+    throw wrong(`${param}.${field}`, 'and a thought in the content contradict each other')
+  }
+  return { ...message, content: writeThought(thought, content) }
 }
 
 export function parseMessages(value: unknown): readonly ChatMessage[] {
@@ -79,5 +122,10 @@ export function parseMessages(value: unknown): readonly ChatMessage[] {
   if (value.length > maxMessages) {
     throw wrong('messages', `may hold ${maxMessages} messages; got ${value.length}`)
   }
-  return value.map((message, i) => parseMessage(message, `messages.${i}`))
+  return value.map((message, i) => {
+    const param = `messages.${i}`
+    const parsed = parseMessage(message, param)
+    checkPrefix(message, param, i === value.length - 1)
+    return parsed
+  })
 }

@@ -1,9 +1,9 @@
-// Text on its way out, cut at every possible place: stop strings, the end of a thought, code points.
+// Text on its way out, cut at every possible place: stop strings, code points.
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { createDetokenizer } from '../server/sampling/detokenizer.ts'
-import { createReasoningSplitter, createStopMatcher } from '../server/sampling/stop.ts'
+import { createStopMatcher } from '../server/sampling/stop-matcher.ts'
 import { createRandomNumbers, pick } from './support/random-numbers.ts'
 import {
   bytesOf,
@@ -31,20 +31,9 @@ function* cuts(text: string): Generator<string[]> {
   }
 }
 
-/** The text cut in two and in three at every place. */
-function* fewCuts(text: string): Generator<string[]> {
-  for (let i = 0; i <= text.length; i++) {
-    yield [text.slice(0, i), text.slice(i)]
-    for (let j = i; j <= text.length; j++) {
-      yield [text.slice(0, i), text.slice(i, j), text.slice(j)]
-    }
-  }
-  yield [...text]
-}
-
 /** Feeds the pieces until a stop is found; what was released piece by piece. */
 function match(pieces: readonly string[], stops: readonly string[], includeStop = false) {
-  const matcher = createStopMatcher(stops, includeStop)
+  const matcher = createStopMatcher({ stops, includeStop })
   const released: string[] = []
   for (const piece of pieces) {
     const { text, stop } = matcher.push(piece)
@@ -104,13 +93,47 @@ describe('stop strings', () => {
   })
 
   it('hold back no more than what may become one', () => {
-    const matcher = createStopMatcher(['STOP', 'ST!'], false)
+    const matcher = createStopMatcher({ stops: ['STOP', 'ST!'], includeStop: false })
     assert.equal(matcher.push('abS').text, 'ab')
     assert.equal(matcher.push('T').text, '')
     assert.equal(matcher.push('x').text, 'STx')
     assert.equal(matcher.push('STO').text, '')
     assert.equal(matcher.flush(), 'STO')
     assert.equal(matcher.flush(), '')
+  })
+})
+
+describe('stop strings and special tokens', () => {
+  const hiddenTexts = ['<|end|>', '<|en']
+
+  function matchTokens(tokens: readonly string[], stop: string, includeStop = false) {
+    const matcher = createStopMatcher({ stops: [stop], includeStop, hiddenTexts })
+    let text = ''
+    for (const token of tokens) {
+      const piece = hiddenTexts.includes(token) ? matcher.signOf(token) : token
+      const found = matcher.push(piece)
+      text += found.text
+      if (found.stop !== null) return { text, stop: found.stop }
+    }
+    return { text: text + matcher.flush(), stop: null }
+  }
+
+  it('a special token ends the text where its text is a stop string, or part of one', () => {
+    assert.deepEqual(matchTokens(['a', '<|end|>', 'b'], '<|end|>'), { text: 'a', stop: '<|end|>' })
+    const longer = '\n<|end|>\n'
+    assert.deepEqual(matchTokens(['a\n', '<|end|>', '\n'], longer), { text: 'a', stop: longer })
+    assert.deepEqual(matchTokens(['a\n', '<|end|>', 'b'], longer), { text: 'a\nb', stop: null })
+  })
+
+  it('the same characters of other tokens end it too, and the stop string shows when asked for', () => {
+    assert.equal(matchTokens(['a<|e', 'nd|>b'], '<|end|>').text, 'a')
+    assert.equal(matchTokens(['a', '<|end|>', 'b'], '<|end|>', true).text, 'a<|end|>')
+    assert.equal(matchTokens(['a<|e', 'nd|>b'], '<|end|>', true).text, 'a<|end|>')
+  })
+
+  it('what is not shown meets no other stop string', () => {
+    assert.deepEqual(matchTokens(['a', '<|end|>', 'b'], '|'), { text: 'ab', stop: null })
+    assert.deepEqual(matchTokens(['𐀀', '<|end|>', '𐀀'], '\n<|end|>'), { text: '𐀀𐀀', stop: null })
   })
 })
 
@@ -176,77 +199,6 @@ describe('stop strings in a sequence', () => {
       deltas.flatMap(({ logprobs }) => logprobs ?? []).map(({ id }) => id),
       bytesOf('hello w'),
     )
-  })
-})
-
-describe('the end of a thought', () => {
-  const split = (pieces: readonly string[], startsInReasoning = true) => {
-    const splitter = createReasoningSplitter(startsInReasoning)
-    const parts = [...pieces.map((piece) => splitter.push(piece)), splitter.flush()]
-    return {
-      reasoning: parts.map(({ reasoning }) => reasoning).join(''),
-      content: parts.map(({ content }) => content).join(''),
-    }
-  }
-
-  for (const [text, reasoning, content] of [
-    ['so.</think>Yes', 'so.', 'Yes'],
-    ['so.\n</think>\n\nYes\n\nNo\n', 'so.', 'Yes\n\nNo\n'],
-    ['a\n\nb\n\n</think>\n', 'a\n\nb', ''],
-    ['</think>Yes', '', 'Yes'],
-    ['\n</think>\nYes', '', 'Yes'],
-    ['a</think', 'a</think', ''],
-    ['a\n</thinks>b', 'a\n</thinks>b', ''],
-    ['a<</think>b', 'a<', 'b'],
-    ['never ends\n\n', 'never ends\n\n', ''],
-    ['x</think>y</think>z', 'x', 'y</think>z'],
-    ['', '', ''],
-  ] as const) {
-    it(`${JSON.stringify(text)} splits alike however it is cut`, () => {
-      for (const pieces of text.length <= 12 ? cuts(text) : fewCuts(text)) {
-        assert.deepEqual(split(pieces), { reasoning, content }, JSON.stringify(pieces))
-      }
-    })
-  }
-
-  it('means nothing in a reply that begins outside a thought', () => {
-    assert.deepEqual(split(['\na</think>', '\nb'], false), {
-      reasoning: '',
-      content: '\na</think>\nb',
-    })
-  })
-
-  it('counts the tokens of the thought, its end included, and those after it', () => {
-    const reply = [...bytesOf('so\n'), thoughtEnd, ...bytesOf('\nYes'), eos]
-    const request = createRequest({ splitReasoning: true, topLogprobs: 0 })
-    const sequence = createTestSequence(request, { startsInReasoning: true })
-    const events = reply.flatMap((token) => sequence.accept(certain(token)))
-    assert.equal(textOf(events, { section: 'reasoning' }), 'so')
-    assert.equal(textOf(events), 'Yes')
-    const end = events.at(-1)
-    assert.ok(end?.kind === 'choice_finished')
-    assert.deepEqual(end.usage, { completionTokens: 9, reasoningTokens: 4 })
-    const deltas = events.filter((event) => event.kind === 'delta')
-    assert.equal(
-      deltas.reduce((sum, { numTokens }) => sum + numTokens, 0),
-      9,
-    )
-    assert.equal(deltas.flatMap(({ logprobs }) => logprobs ?? []).length, 9)
-  })
-
-  it('that never comes leaves the whole text in the thought', () => {
-    const request = createRequest({ splitReasoning: true, maxTokens: 5 })
-    const sequence = createTestSequence(request, { startsInReasoning: true })
-    const events = bytesOf('so it').flatMap((token) => sequence.accept(certain(token)))
-    assert.equal(textOf(events, { section: 'reasoning' }), 'so it')
-    assert.equal(textOf(events), '')
-  })
-
-  it('stays text where nobody splits', () => {
-    const sequence = createTestSequence(createRequest(), { startsInReasoning: true })
-    const tokens = [...bytesOf('so'), thoughtEnd, ...bytesOf('Yes'), eos]
-    const events = tokens.flatMap((token) => sequence.accept(certain(token)))
-    assert.equal(textOf(events), 'so</think>Yes')
   })
 })
 
