@@ -342,6 +342,16 @@ export const knownFields: Table = {
     merged_adapters: nothing,
     adapter_parameters: nothing,
   }),
+  ...refuse('adapter names one or several', {
+    adapters: nothing,
+    adapter_name: nothing,
+    adapter_ids: nothing,
+    lora_adapter: nothing,
+    lora_adapters: nothing,
+    lora_name: nothing,
+    lora_request: nothing,
+    loras: nothing,
+  }),
   ...refuse('there is no such extension here', {
     vllm_xargs: empty,
     extra_args: empty,
