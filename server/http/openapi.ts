@@ -33,11 +33,19 @@ const adapterShape = {
 
 const message = {
   type: 'object',
-  required: ['role', 'content'],
+  required: ['role'],
   properties: {
     role: { enum: messageRoles },
+    reasoning: { type: ['string', 'null'] },
+    reasoning_content: { type: ['string', 'null'] },
+    prefix: {
+      description: 'Of the last message, an assistant’s: the reply continues it',
+      type: ['boolean', 'null'],
+    },
     content: {
+      description: 'Only an assistant’s may be null or absent',
       oneOf: [
+        { type: 'null' },
         { type: 'string' },
         {
           type: 'array',

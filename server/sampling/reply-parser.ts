@@ -11,8 +11,8 @@
 //   a thought that is never closed: all is thought, the answer is empty.
 //   <think> after other text: text of the answer.
 //   </think> where nothing was opened: all before it was thought. As this is known only then, a reply
-//     that opens nothing is held back until </think> or its end, if the marks are tokens. If they are
-//     text, it is an answer at once.
+//     that opens nothing is held back until </think> comes, if the marks are tokens; at its end, cut
+//     or not, it is an answer. If the marks are text, it is an answer at once.
 //   a prompt that ends with a closed thought: the reply is the answer, unless it opens one at once.
 // Newlines next to a mark belong to neither side; before an opening mark any white space.
 //

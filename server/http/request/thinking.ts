@@ -33,7 +33,6 @@ export const thinkingFields = {
   chat_template_kwargs: z.looseObject({ enable_thinking: flag, thinking: flag }).nullish(),
   add_generation_prompt: flag,
   continue_final_message: flag,
-  prefix: flag,
 }
 
 type ThinkingFields = z.infer<z.ZodObject<typeof thinkingFields>>
@@ -131,7 +130,6 @@ export function resolveChatInput(
   const last = (given as readonly unknown[]).at(-1)
   const continuesLast = agree([
     ['continue_final_message', fields.continue_final_message],
-    ['prefix', fields.prefix],
     [`messages.${messages.length - 1}.prefix`, isPrefix(last)],
   ])
   const adds = fields.add_generation_prompt
