@@ -2,6 +2,7 @@
 
 import type { ModelInfo } from '../contracts/engine.ts'
 import type { JsonObject } from '../contracts/json.ts'
+import { escapeUnprinted } from '../contracts/printable.ts'
 import type { RequestContext, Route, Services } from './context.ts'
 import { createChatReply } from './reply/chat-reply.ts'
 import { createCompletionReply } from './reply/completion-reply.ts'
@@ -62,7 +63,8 @@ function completionRoute<Fields extends SamplingFields>(
   async function handle(context: RequestContext): Promise<Response> {
     const body = await readJson(context, services)
     const { fields, requests, unknown } = parse(body, requireModel(services))
-    if (unknown.length > 0) context.set('logFields', { unknownFields: unknown })
+    if (unknown.length > 0)
+      context.set('logFields', { unknownFields: unknown.map(escapeUnprinted) })
     const { selection, modelName } = await resolveTarget(context, services, fields)
     const head = {
       id: replyId(idPrefix),
