@@ -196,6 +196,11 @@ const configSchema = z.strictObject({
     default: null,
     description: 'Bearer keys; with one set, everything but /health* needs it',
   }),
+  apiKeyFile: flag(text, {
+    value: '<file>',
+    default: null,
+    description: 'File of such keys, a line each; a flag is readable in the process list',
+  }),
   corsOrigins: flag(origins, {
     value: '<origin,…>',
     default: null,
@@ -310,6 +315,16 @@ function readArguments(argv: readonly string[]): ReadonlyMap<string, string> | '
 
 function invalid(message: string): ServerError {
   return new ServerError('invalid_config', message)
+}
+
+/** The keys of a file beside those of --api-key. An empty file is a mistake, not an open door. */
+export function addKeys(config: Config, fileText: string): Config {
+  try {
+    const keys = apiKeys(fileText.trim().replaceAll(/\s*\n\s*/g, ','))
+    return { ...config, apiKey: [...(config.apiKey ?? []), ...keys] }
+  } catch (error) {
+    throw invalid(`--api-key-file ${(error as Error).message}`)
+  }
 }
 
 /** The flags again, as the engine process wants them; relative paths start at `cwd`. */

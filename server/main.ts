@@ -6,9 +6,10 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { pino } from 'pino'
 import { parseModelConfig } from './checkpoint/checkpoint-config.ts'
-import { type Config, engineOptions, parseCommand, renderHelp } from './config.ts'
+import { addKeys, type Config, engineOptions, parseCommand, renderHelp } from './config.ts'
 import type { EngineClient, EngineOptions } from './contracts/engine.ts'
 import type { Logger } from './contracts/logger.ts'
+import { escapeLine } from './contracts/printable.ts'
 import { createEngineClient } from './engine-client/client.ts'
 import { createPendingEngine } from './engine-client/pending-engine.ts'
 import { createReplaceableClient } from './engine-client/replaceable-client.ts'
@@ -38,16 +39,32 @@ function findHubId(folder: string, given: string): HubId | null {
   )
 }
 
+/** Keys of the flag, the variable and --api-key-file together. */
+function withKeysOfFile(config: Config): Config {
+  if (config.apiKeyFile === null) return config
+  try {
+    return addKeys(config, readFileSync(config.apiKeyFile, 'utf8'))
+  } catch (error) {
+    if (error instanceof ServerError) throw error
+    const why = (error as NodeJS.ErrnoException).code
+    throw new ServerError('invalid_config', `--api-key-file cannot be read (${why})`)
+  }
+}
+
 async function main(): Promise<void> {
   const command = parseCommand(process.argv.slice(2), process.env)
   if (command.kind === 'help') return void process.stdout.write(renderHelp())
   if (command.kind === 'version') return void process.stdout.write(`${readVersion()}\n`)
-  const { config } = command
+  const config = withKeysOfFile(command.config)
+  // The flag's text must not stay in the process list.
+  if (process.argv.some((argument) => argument.startsWith('--api-key'))) process.title = 'dutyfree'
   const options = engineOptions(config, process.cwd())
   const id = findHubId(options.model, config.model)
   const settings = id && readHubSettings(process.env)
 
-  const logger: Logger = pino({ level: config.logLevel, base: null }, pino.destination(2))
+  const log = pino.destination(2)
+  const write = (line: string) => log.write(escapeLine(line))
+  const logger: Logger = pino({ level: config.logLevel, base: null }, { write })
   const metrics = createMetrics()
   const now = () => performance.now()
   const onProgress = createProgress({ terminal: process.stderr, logger, now })
@@ -111,6 +128,6 @@ function exit(): void {
 main().then(exit, (error: unknown) => {
   // One line for what an operator can act on; the stack only for what is our bug.
   const line = error instanceof ServerError ? error.message : (error as Error).stack
-  process.stderr.write(`dutyfree: ${line}\n`)
+  process.stderr.write(`dutyfree: ${escapeLine(line ?? '')}\n`)
   process.exit(1)
 })

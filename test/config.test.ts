@@ -4,6 +4,7 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { describe, it } from 'node:test'
 import {
+  addKeys,
   type Config,
   engineOptions,
   flags,
@@ -160,5 +161,28 @@ describe('configuration', () => {
     assert.ok(block !== undefined)
     const command = `node -e "import('./dist/server/config.js').then((m) => console.log(m.renderFlagTable()))"`
     assert.equal(block.trim(), renderFlagTable(), `put there what this prints: ${command}`)
+  })
+})
+
+describe('--api-key-file', () => {
+  const config = (argv: readonly string[]) => {
+    const command = parseCommand(argv, {})
+    assert.equal(command.kind, 'serve')
+    return (command as Extract<typeof command, { kind: 'serve' }>).config
+  }
+
+  it('adds its keys, a line each, to those of the flag', () => {
+    const { apiKey } = addKeys(config(['--api-key', 'a']), '\nb\r\n  c \n\nd,e\n')
+    assert.deepEqual(apiKey, ['a', 'b', 'c', 'd', 'e'])
+    assert.deepEqual(addKeys(config([]), 'only').apiKey, ['only'])
+  })
+
+  it('an empty or ill-formed one is an error that does not show it', () => {
+    for (const text of ['', ' \n', 'sec ret', 'x\n,']) {
+      assert.throws(() => addKeys(config([]), text), {
+        code: 'invalid_config',
+        message: /^--api-key-file must be 1–512 (?!.*sec ret)/,
+      })
+    }
   })
 })

@@ -11,6 +11,7 @@ test('tells what converting, loading and the first token took, and the peak of m
   startup.markConverted()
   const told = await startup.warmUp({ prefill: async () => Float32Array.of(1, 2) })
   assert.deepEqual(told, {
+    scanSeconds: 0,
     convertSeconds: 2.5,
     loadSeconds: 0.5,
     firstTokenSeconds: 0.25,
@@ -22,4 +23,13 @@ test('refuses a model whose logits are no numbers', async () => {
   const startup = createStartup(clock([]))
   const broken = { prefill: async () => Float32Array.of(1, Number.NaN) }
   await assert.rejects(startup.warmUp(broken), { code: 'invalid_checkpoint' })
+})
+
+test('the look at the adapters folder is no part of the conversion', async () => {
+  // Start; before and after the look; converted; loaded; the first token.
+  const startup = createStartup(clock([1000, 1200, 6200, 7000, 7500, 7600]))
+  assert.equal(await startup.scan(async () => 'sites'), 'sites')
+  startup.markConverted()
+  const told = await startup.warmUp({ prefill: async () => Float32Array.of(1, 2) })
+  assert.deepEqual([told.scanSeconds, told.convertSeconds, told.loadSeconds], [5, 1, 0.5])
 })

@@ -16,7 +16,7 @@ export function requireSpace(dir: string, needed: number, free: number | null): 
 
 /** What an error of the file system means for the operator; other errors stay as they are. */
 export function explainDiskError(error: unknown, dir: string, needed: number): unknown {
-  const code = (error as NodeJS.ErrnoException).code
+  const { code, path } = error as NodeJS.ErrnoException
   if (error instanceof ServerError || typeof code !== 'string') return error
   if (code === 'ENOSPC' || code === 'EDQUOT') {
     return new ServerError(
@@ -25,7 +25,9 @@ export function explainDiskError(error: unknown, dir: string, needed: number): u
       { cause: error },
     )
   }
-  if (['EACCES', 'EPERM', 'EROFS', 'ENOTDIR', 'EEXIST'].includes(code)) {
+  // A link in the cache that leads nowhere, or to itself.
+  const isLost = ['ENOENT', 'ELOOP', 'EISDIR'].includes(code) && path?.startsWith(dir) === true
+  if (isLost || ['EACCES', 'EPERM', 'EROFS', 'ENOTDIR', 'EEXIST'].includes(code)) {
     return new ServerError(
       'invalid_config',
       `--cache-dir must be a folder that can be written; ${dir} cannot (${code}).`,

@@ -7,6 +7,7 @@ import { routePath } from 'hono/route'
 import type { EngineClient } from '../contracts/engine.ts'
 import type { Logger } from '../contracts/logger.ts'
 import type { Observer } from '../contracts/observer.ts'
+import { escapeUnprinted } from '../contracts/printable.ts'
 import { ServerError } from '../errors.ts'
 import { createAdapterList } from './adapter-list.ts'
 import { type Admission, createAdmission } from './admission.ts'
@@ -155,8 +156,8 @@ function requestFrame(services: Services) {
       const fields = {
         requestId,
         method: label,
-        // What came stays readable where no route says it; JSON escapes what it may hide.
-        route: route === 'unmatched' ? context.req.path.slice(0, 128) : route,
+        // What came stays readable where no route says it.
+        route: route === 'unmatched' ? escapeUnprinted(context.req.path.slice(0, 128)) : route,
         status,
         ms: Math.round(ms),
         ...(applied === undefined ? {} : { adapter: adapterHeader(applied) }),

@@ -2,6 +2,7 @@
 
 import type { ModelInfo } from '../contracts/engine.ts'
 import type { JsonObject } from '../contracts/json.ts'
+import { escapeUnprinted } from '../contracts/printable.ts'
 import type { RequestContext, Route, Services } from './context.ts'
 import { createChatReply } from './reply/chat-reply.ts'
 import { createCompletionReply } from './reply/completion-reply.ts'
@@ -61,7 +62,7 @@ interface CompletionRoute<Fields> {
 
 function logReading(context: RequestContext, { unknown, unused }: ReadFields): void {
   context.set('logFields', {
-    ...(unknown.length === 0 ? {} : { unknownFields: unknown }),
+    ...(unknown.length === 0 ? {} : { unknownFields: unknown.map(escapeUnprinted) }),
     ...(unused.length === 0 ? {} : { ignoredFields: unused }),
   })
 }

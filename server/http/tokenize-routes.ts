@@ -3,6 +3,7 @@
 import { z } from 'zod'
 import type { TokenizeInput } from '../contracts/engine.ts'
 import type { JsonObject } from '../contracts/json.ts'
+import { escapeUnprinted } from '../contracts/printable.ts'
 import { ServerError } from '../errors.ts'
 import type { RequestContext, Route, Services } from './context.ts'
 import { parseTokens } from './request/completion-request.ts'
@@ -43,7 +44,7 @@ function checkFields(
   { shape }: { readonly shape: object },
 ): JsonObject {
   const { body: read, unknown } = readFields(body, route)
-  const unknownFields = unknown.filter((field) => !Object.hasOwn(shape, field))
+  const unknownFields = unknown.filter((field) => !Object.hasOwn(shape, field)).map(escapeUnprinted)
   if (unknownFields.length > 0) context.set('logFields', { unknownFields })
   return read
 }
