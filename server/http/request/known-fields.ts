@@ -149,10 +149,10 @@ export const knownFields: Table = {
     chat: supported(),
     completions: refused(thinking, switchesThinking),
   }),
-  ...each('continue_final_message prefix', {
+  continue_final_message: {
     chat: supported(),
     completions: refused(only(false), 'the text of a prompt is continued as it is'),
-  }),
+  },
   add_generation_prompt: {
     chat: supported(),
     completions: refused(only(true, false), 'the text of a prompt is continued as it is'),
