@@ -27,21 +27,34 @@ const maxLogged = 16
 const maxLoggedLength = 64
 const streamOptions = new Set(['include_usage', 'continuous_usage_stats', 'include_obfuscation'])
 
-function verdictOf(field: string, route: RouteKind): Verdict | undefined {
-  return Object.hasOwn(knownFields, field) ? knownFields[field]![route] : undefined
+const verdicts: Readonly<Record<RouteKind, ReadonlyMap<string, Verdict>>> = {
+  chat: new Map(Object.entries(knownFields).map(([field, { chat }]) => [field, chat])),
+  completions: new Map(
+    Object.entries(knownFields).map(([field, { completions }]) => [field, completions]),
+  ),
 }
 
 /** Every field that is not null; a bag's fields come after those of the body itself. */
-function* entriesOf(body: JsonObject, route: RouteKind, prefix = ''): Generator<Entry> {
-  const bags: Array<readonly [string, JsonObject]> = []
-  for (const [field, value] of Object.entries(body)) {
-    const path = `${prefix}${field}`
+function eachEntry(
+  body: JsonObject,
+  route: RouteKind,
+  take: (entry: Entry, verdict: Verdict | undefined) => void,
+  prefix = '',
+): void {
+  const bags: string[] = []
+  for (const field of Object.keys(body)) {
+    const value = body[field]
     if (value === null) continue
-    if (verdictOf(field, route)?.kind !== 'bag') yield [field, value, path]
-    else if (isObject(value)) bags.push([`${path}.`, value])
-    else throw wrong(path, `must be an object of fields; got ${quote(value)}`)
+    const verdict = verdicts[route].get(field)
+    if (verdict?.kind === 'bag') bags.push(field)
+    else take([field, value, prefix === '' ? field : `${prefix}${field}`], verdict)
   }
-  for (const [path, bag] of bags) yield* entriesOf(bag, route, path)
+  for (const field of bags) {
+    const path = `${prefix}${field}`
+    const bag = body[field]
+    if (!isObject(bag)) throw wrong(path, `must be an object of fields; got ${quote(bag)}`)
+    eachEntry(bag, route, take, `${path}.`)
+  }
 }
 
 function wrong(param: string, message: string): ServerError {
@@ -58,7 +71,7 @@ export function readFields(body: JsonObject, route: RouteKind): ReadFields {
   const unused: string[] = []
 
   function supply(field: string, value: unknown, path: string) {
-    const verdict = verdictOf(field, route)
+    const verdict = verdicts[route].get(field)
     if (verdict?.kind === 'supported' && verdict.absent.has(value, body)) return
     const present = fields.get(field)
     if (present === undefined) {
@@ -74,15 +87,14 @@ export function readFields(body: JsonObject, route: RouteKind): ReadFields {
   }
 
   // 1. Every field by its verdict; those that depend on others wait.
-  for (const entry of entriesOf(body, route)) {
+  eachEntry(body, route, (entry, verdict) => {
     const [field, value, path] = entry
-    const verdict = verdictOf(field, route)
     if (verdict === undefined) note(path)
     else if (verdict.kind === 'alias') aliases.push([entry, verdict])
     else if (verdict.kind === 'refused') refusals.push([entry, verdict])
     else if (verdict.kind === 'supported') supply(field, value, path)
     else if (verdict.kind === 'unused' && isFilled(value, path)) unused.push(field)
-  }
+  })
 
   // 2. Other spellings agree with the field they mean, and with one another.
   for (const [[, value, path], { of, read, agrees }] of aliases) {
