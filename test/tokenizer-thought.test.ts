@@ -10,6 +10,7 @@ import { loadChatTemplate } from '../server/tokenizer/chat-template.ts'
 import { loadTokenizer } from '../server/tokenizer/tokenizer.ts'
 import { writeByteTokenizer } from './support/byte-tokenizer.ts'
 import { addedTokens, templatesLike } from './support/chat-templates.ts'
+import { createRandomNumbers, pick } from './support/random-numbers.ts'
 import { createTempFolder } from './support/temp-folder.ts'
 
 const temp = createTempFolder()
@@ -177,5 +178,35 @@ describe('a template', () => {
       code: 'invalid_request',
       message: /cannot be continued/,
     })
+  })
+})
+
+describe('messages at random', () => {
+  const words = ['<think>', '</think>', '<thi', 'nk>', '</', 'a', '\n', ' ', '\u0338', '<|im_end|>']
+  const odd = ['\uFDD0', '\uFDD1', '\uFDD2', '\uFDD2 ', '<｜User｜>', '<｜end▁of▁sentence｜>', '']
+
+  it('move nothing, add no mark, and can be continued (500 for each template)', () => {
+    const random = createRandomNumbers(16)
+    const content = () =>
+      Array.from({ length: pick(random, 6) }, () => {
+        return [...words, ...odd][pick(random, words.length + odd.length)]
+      }).join('')
+    for (const { source, marks, ends } of templatesLike) {
+      const encode = load(source, marks)
+      const { phase: want } = encode([user('x')])
+      for (let round = 0; round < 500; round++) {
+        const history = [system(content()), user(content()), assistant(content()), user(content())]
+        const { phase, tokens, tokenizer } = encode(history)
+        const hint = JSON.stringify(history)
+        assert.equal(phase, want, hint)
+        const numOpened = tokens.filter((id) => id === tokenizer.idOf('<think>')).length
+        assert.equal(numOpened, marks && ends.plain.includes('<think>') ? 1 : 0, hint)
+        const continued = encode([...history, assistant(content())], { continuesLast: true })
+        assert.ok(continued.tokens.length > 0)
+        assert.doesNotMatch(continued.text, /[\uFDD0-\uFDD2]/u, hint)
+        const numMarks = continued.tokens.filter((id) => id === tokenizer.idOf('<think>')).length
+        assert.ok(numMarks <= 1, hint)
+      }
+    }
   })
 })

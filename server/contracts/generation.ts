@@ -45,9 +45,10 @@ export interface SamplingParams {
   readonly repetitionPenalty: number
   /** Token id → added to its logit. */
   readonly logitBias: ReadonlyArray<readonly [number, number]>
-  /** End tokens are suppressed until this many were generated. */
+  /** Until this many were generated, end tokens are suppressed and stop strings are text. */
   readonly minTokens: number
   readonly ignoreEos: boolean
+  /** Of a chat they act on the answer only (sampling/reply-parser.ts). */
   readonly stop: readonly string[]
   readonly stopTokenIds: readonly number[]
   /** The stop string itself stays in the text when true. */

@@ -61,7 +61,8 @@ const sections: Readonly<Record<ReplyPhase, Section>> = {
 
 export function createReplyParser({ tokenizer, splits, stops, ...options }: ReplyParserOptions) {
   const detokenizer = createDetokenizer(tokenizer)
-  const hiddenTexts = stops.length > 0 ? tokenizer.specialTexts.filter(isHiddenText) : []
+  const named = tokenizer.specialTexts.filter((text) => stops.some((stop) => stop.includes(text)))
+  const hiddenTexts = named.filter(isHiddenText)
   const matcher = createStopMatcher({ stops, includeStop: options.includeStop, hiddenTexts })
   const signs = new Map(hiddenTexts.map((text) => [tokenizer.idOf(text), matcher.signOf(text)]))
   const markTokens = new Map<number | undefined, Mark>()
