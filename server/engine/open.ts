@@ -133,7 +133,7 @@ export async function openEngine(
   return {
     ...intake,
     model: describeModel(opening, device, formats, memory, started),
-    listAdapters: () => store.list(),
+    listAdapters: (query) => store.list(query),
     get stepMs() {
       return loop.stepMs
     },
