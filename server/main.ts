@@ -111,7 +111,8 @@ async function checkOperatorsAdapters(config: Config, engine: EngineClient): Pro
     'require-adapter': config.requireAdapter,
     'default-adapter': config.defaultAdapter,
   }
-  const adapters = await engine.listAdapters()
+  const ids = Object.values(wanted).flatMap((ref) => (ref === null ? [] : [ref.id]))
+  const adapters = ids.length === 0 ? [] : await engine.listAdapters({ ids })
   for (const [flag, ref] of Object.entries(wanted)) {
     const found = adapters.find(({ id }) => id === ref?.id)
     if (ref === null || (found !== undefined && found.state !== 'invalid')) continue

@@ -2,19 +2,19 @@
 // never read for it, and a folder whose files are as they were is not read again.
 
 import { setImmediate as nextTurn } from 'node:timers/promises'
-import type { AdapterSummary } from '../contracts/adapter.ts'
+import { type AdapterQuery, type AdapterSummary, adapterNamePattern } from '../contracts/adapter.ts'
 import type { ModelConfig } from '../contracts/checkpoint.ts'
 import { ServerError } from '../errors.ts'
 import { readAdaptedPaths } from './adapted-paths.ts'
 import { type AdapterConfig, parseAdapterConfig } from './adapter-config.ts'
 import {
   type AdapterFolder,
-  listAdapterFolders,
-  listUnusableNames,
+  findAdapterFolder,
   readConfigText,
   readFingerprint,
 } from './adapter-folder.ts'
 import { compareTargets } from './adapter-targets.ts'
+import { createFolderIndex, type FolderEntry, indexAfter } from './folder-index.ts'
 import { type Manifest, readManifest } from './manifest.ts'
 import { type KnownOfAdapter, nameAdapter, summarizeAdapter, summarizeInvalid } from './summary.ts'
 
@@ -50,13 +50,47 @@ export function createListing({
   readonly modelConfig: ModelConfig
   readonly known: (id: string) => KnownOfAdapter
 }) {
-  let descriptions = new Map<string, Description>()
+  const descriptions = new Map<string, Description>()
+  const index = createFolderIndex(root)
 
   function describe(folder: AdapterFolder): Description {
     const fingerprint = readFingerprint(folder)
     const former = descriptions.get(folder.id)
     if (former?.fingerprint === fingerprint) return former
-    return readDescription(folder, fingerprint, modelConfig)
+    const description = readDescription(folder, fingerprint, modelConfig)
+    descriptions.set(folder.id, description)
+    return description
+  }
+
+  /** Folders that are gone are forgotten. */
+  function forgetOthers(entries: readonly FolderEntry[]): void {
+    const names = new Set(entries.map(({ id }) => id))
+    for (const id of descriptions.keys()) if (!names.has(id)) descriptions.delete(id)
+  }
+
+  /** null: there is no such folder. */
+  function look({ id, find }: FolderEntry): AdapterSummary | null {
+    try {
+      if (find === null) throw misnamed()
+      const folder = find()
+      if (folder === null) return null
+      if (reserved.has(id)) throw misnamed()
+      return summarize(folder, describe(folder))
+    } catch (error) {
+      return summarizeInvalid(id, nameAdapter(id, error))
+    }
+  }
+
+  async function* summaries(entries: readonly FolderEntry[]): AsyncGenerator<AdapterSummary> {
+    let sliceEnd = performance.now() + sliceMs
+    for (const entry of entries) {
+      if (performance.now() > sliceEnd) {
+        await nextTurn()
+        sliceEnd = performance.now() + sliceMs
+      }
+      const summary = look(entry)
+      if (summary !== null) yield summary
+    }
   }
 
   function summarize(folder: AdapterFolder, description: Description): AdapterSummary {
@@ -71,33 +105,21 @@ export function createListing({
   }
 
   return {
-    /** Every adapter folder, by name. */
-    async read(): Promise<readonly AdapterSummary[]> {
-      const summaries: AdapterSummary[] = []
-      const seen = new Map<string, Description>()
-      let sliceEnd = performance.now() + sliceMs
-      for (const { id, find } of listAdapterFolders(root)) {
-        if (performance.now() > sliceEnd) {
-          await nextTurn()
-          sliceEnd = performance.now() + sliceMs
-        }
-        try {
-          const folder = find()
-          if (folder === null) continue
-          if (reserved.has(id)) throw misnamed()
-          const description = describe(folder)
-          seen.set(id, description)
-          summaries.push(summarize(folder, description))
-        } catch (error) {
-          summaries.push(summarizeInvalid(id, nameAdapter(id, error)))
-        }
+    /** Adapter folders by name: those of the names, or the first so many after a name. */
+    async read({ ids, after, limit, isBrief }: AdapterQuery): Promise<readonly AdapterSummary[]> {
+      const entries = ids === undefined ? await index.read(forgetOthers) : ids.map(entryOf)
+      const found: AdapterSummary[] = []
+      if (limit === 0) return found
+      for await (const summary of summaries(entries.slice(indexAfter(entries, after)))) {
+        found.push(isBrief ? { ...summary, manifest: null } : summary)
+        if (found.length === limit) break
       }
-      for (const id of listUnusableNames(root)) summaries.push(summarizeInvalid(id, misnamed()))
-      summaries.sort((x, y) => (x.id < y.id ? -1 : 1))
-      // Folders that are gone are forgotten with this.
-      descriptions = seen
-      return summaries
+      return found
     },
+  }
+
+  function entryOf(id: string): FolderEntry {
+    return { id, find: () => (adapterNamePattern.test(id) ? findAdapterFolder(root, id) : null) }
   }
 }
 

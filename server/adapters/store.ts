@@ -4,6 +4,7 @@
 // version: requests under way keep the old one.
 
 import {
+  type AdapterQuery,
   type AdapterRef,
   type AdapterSelection,
   type AdapterSummary,
@@ -53,8 +54,8 @@ export interface AcquiredAdapters {
 }
 
 export interface AdapterStore {
-  /** Every adapter folder, by name. Reads names and small JSON files, never tensors. */
-  list(): Promise<readonly AdapterSummary[]>
+  /** Adapter folders by name; all by default. Reads names and small JSON files, never tensors. */
+  list(query?: AdapterQuery): Promise<readonly AdapterSummary[]>
   /**
    * Loads what is not there, and decides how strong each adapter is. All or nothing; rejects with
    * ServerError. Where other requests' adapters fill the memory it waits, until the signal
@@ -147,7 +148,7 @@ export function createAdapterStore(options: AdapterStoreOptions): AdapterStore {
   }
 
   return {
-    list: listing.read,
+    list: (query = {}) => listing.read(query),
     async acquire(selection, signal = new AbortController().signal) {
       refuseRepeats(selection)
       requireNamed(selection)

@@ -69,6 +69,18 @@ export const adapterSummarySchema = z
   .readonly()
 export type AdapterSummary = z.infer<typeof adapterSummarySchema>
 
+/** Which adapters are asked for; all by default. */
+export interface AdapterQuery {
+  /** Those of these names that there are. */
+  readonly ids?: readonly string[]
+  /** Those whose names come after this one, in the order of UTF-16 units. */
+  readonly after?: string
+  /** So many of them at most. */
+  readonly limit?: number
+  /** Without their manifests, which may be large. */
+  readonly isBrief?: boolean
+}
+
 /** y += scale · b · (a · x) on one module of one layer. */
 export interface ModuleUpdate {
   readonly layer: number

@@ -1,6 +1,6 @@
 // The engine as the front sees it, whatever stands behind (a child process, a fake in tests).
 
-import type { AdapterRef, AdapterSummary } from './adapter.ts'
+import type { AdapterQuery, AdapterRef, AdapterSummary } from './adapter.ts'
 import type { BlockSize, Kernels, LinearModule, SamplingDefaults } from './checkpoint.ts'
 import type { FloatName } from './float-type.ts'
 import type { ChatInput, GenerateRequest, GenerationEvent } from './generation.ts'
@@ -115,8 +115,8 @@ export interface EngineClient {
   /** Rejects with ServerError. */
   tokenize(input: TokenizeInput): Promise<TokenizeResult>
   detokenize(tokens: readonly number[]): Promise<string>
-  /** Re-reads the adapter folder. Never reads tensors. */
-  listAdapters(): Promise<readonly AdapterSummary[]>
+  /** Looks at the adapter folder; never at tensors. All adapters by default. */
+  listAdapters(query?: AdapterQuery): Promise<readonly AdapterSummary[]>
   /** Resolves when the first engine is ready; rejects with ServerError when it cannot start. */
   ready(): Promise<ModelInfo>
   /** Stops the process after running requests ended, or at once when `force`. */

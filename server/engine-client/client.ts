@@ -147,7 +147,7 @@ export function createEngineClient({
 
     tokenize: (input) => call('tokenize', input),
     detokenize: (tokens) => call('detokenize', tokens),
-    listAdapters: () => call('listAdapters', null),
+    listAdapters: (query = {}) => call('listAdapters', query),
 
     async close({ force = false } = {}) {
       if (!engine.stop()) return engine.gone()

@@ -54,7 +54,7 @@ export function createPendingEngine({ observer, create }: PendingEngineOptions):
     },
     tokenize: async (input) => requireEngine().tokenize(input),
     detokenize: async (tokens) => requireEngine().detokenize(tokens),
-    listAdapters: async () => requireEngine().listAdapters(),
+    listAdapters: async (query) => requireEngine().listAdapters(query),
     ready: async () => (await created).ready(),
     async close(options) {
       closing.abort()

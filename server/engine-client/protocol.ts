@@ -1,7 +1,7 @@
 // Every message between the front and the engine process. Sent by structured clone ("advanced"
 // serialization), so bigint and typed arrays pass.
 
-import type { AdapterSummary } from '../contracts/adapter.ts'
+import type { AdapterQuery, AdapterSummary } from '../contracts/adapter.ts'
 import type {
   EngineOptions,
   EngineStats,
@@ -16,7 +16,7 @@ import type { ErrorBody } from '../errors.ts'
 export interface Calls {
   tokenize: [TokenizeInput, TokenizeResult]
   detokenize: [readonly number[], string]
-  listAdapters: [null, readonly AdapterSummary[]]
+  listAdapters: [AdapterQuery, readonly AdapterSummary[]]
 }
 export type CallName = keyof Calls
 

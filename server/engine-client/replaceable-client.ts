@@ -133,7 +133,7 @@ export function createReplaceableClient({
     replace,
     tokenize: (input) => current.client.tokenize(input),
     detokenize: (tokens) => current.client.detokenize(tokens),
-    listAdapters: () => current.client.listAdapters(),
+    listAdapters: (query) => current.client.listAdapters(query),
     ready: () => current.client.ready(),
     async close(how = {}) {
       isClosing = true

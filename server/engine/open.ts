@@ -23,6 +23,7 @@ import { type ModelDevice, openDevice } from '../runtime/device.ts'
 import { ownKernels } from '../runtime/own-kernels.ts'
 import { loadChatTemplate } from '../tokenizer/chat-template.ts'
 import { loadTokenizer } from '../tokenizer/tokenizer.ts'
+import { droppedTensors } from './dropped-tensors.ts'
 import { readFreeMemory } from './free-memory.ts'
 import { guardRunner } from './guarded-runner.ts'
 import { createIntake, type Intake } from './intake.ts'
@@ -87,6 +88,7 @@ export async function openEngine(
   const chatTemplate = loadChatTemplate(options.model, tokenizer)
   const opening: Opening = { options, events, checkpoint }
   const { vocabSize } = checkpoint.config
+  for (const notice of droppedTensors(checkpoint)) events.onNotice(notice)
   checkVocabulary(tokenizer, vocabSize, events.onNotice)
   const { generation } = checkpoint
   const eosTokenIds = endTokensOf(generation, tokenizer, vocabSize, events.onNotice)
@@ -133,7 +135,7 @@ export async function openEngine(
   return {
     ...intake,
     model: describeModel(opening, device, formats, memory, started),
-    listAdapters: () => store.list(),
+    listAdapters: (query) => store.list(query),
     get stepMs() {
       return loop.stepMs
     },

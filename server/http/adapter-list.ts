@@ -1,17 +1,39 @@
-// The adapters the engine can see, remembered for a second; a name that is missing asks again at once,
-// so a folder dropped beside a running server is found by the first request that names it. Requests
-// that only need what is known do not wait for the next look, which takes a while over thousands. It
-// says which names there are; how strong an adapter runs is for the engine, which loads it.
+// The adapters the engine can see. Those that requests name are remembered for a second, each by its
+// name; a name that is missing is asked for at once, so a folder dropped beside a running server is
+// found by the first request that names it. A request for what is known does not wait for the next
+// look. How strong an adapter runs is for the engine, which loads it.
 
 import type { AdapterSummary } from '../contracts/adapter.ts'
 import type { EngineClient } from '../contracts/engine.ts'
 
 export interface AdapterList {
-  /** `names` are those a request may mean; a name not in the list is worth one fresh look. */
-  read(names?: readonly string[]): Promise<readonly AdapterSummary[]>
+  /** Those of the names that there are. */
+  read(names: readonly string[]): Promise<readonly AdapterSummary[]>
   /** The same, but what is a few seconds old will do while a fresh look is taken. */
   readKnown(names: readonly string[]): Promise<readonly AdapterSummary[]>
+  /** The first of those that come after a name. Never remembered. */
+  page(range: AdapterRange): Promise<AdapterPage>
 }
+
+export interface AdapterRange {
+  readonly after: string | undefined
+  readonly limit: number
+  /** Without manifests. */
+  readonly isBrief?: boolean
+}
+
+export interface AdapterPage {
+  readonly adapters: readonly AdapterSummary[]
+  readonly hasMore: boolean
+}
+
+interface Known {
+  readonly summary: AdapterSummary
+  readonly askedAtMs: number
+}
+
+/** Names that are remembered at most. */
+const maxKnown = 10_000
 
 export function createAdapterList(options: {
   readonly engine: Pick<EngineClient, 'listAdapters'>
@@ -21,54 +43,60 @@ export function createAdapterList(options: {
   readonly maxKnownAgeMs?: number
 }): AdapterList {
   const { engine, monotonicMs, maxAgeMs = 1000, maxKnownAgeMs = 5000 } = options
-  let current: Promise<readonly AdapterSummary[]> | undefined
-  let readAtMs = Number.NEGATIVE_INFINITY
-  let pending = false
-  /** The last list that came, and when it was asked for. */
-  let known: { readonly list: readonly AdapterSummary[]; readonly askedAtMs: number } | undefined
+  const known = new Map<string, Known>()
+  /** Looks under way; who asks for the same name shares one. */
+  const looks = new Map<string, Promise<AdapterSummary | undefined>>()
 
-  function refresh(): Promise<readonly AdapterSummary[]> {
-    // Callers share one look at the disk; a failure is not remembered.
-    if (pending && current !== undefined) return current
-    pending = true
+  function keep(id: string, summary: AdapterSummary | undefined, askedAtMs: number): void {
+    known.delete(id)
+    if (summary === undefined) return
+    known.set(id, { summary, askedAtMs })
+    if (known.size > maxKnown) known.delete(known.keys().next().value!)
+  }
+
+  /** One question for all of the names that nobody asks for now. */
+  function look(names: readonly string[]): Promise<readonly (AdapterSummary | undefined)[]> {
+    const ids = names.filter((id) => !looks.has(id))
     const askedAtMs = monotonicMs()
-    readAtMs = askedAtMs
-    const reading = engine.listAdapters().then((list) => {
-      known = { list, askedAtMs }
-      return list
-    })
-    const settled = reading.finally(() => {
-      pending = false
-    })
-    settled.catch(() => {
-      if (current === settled) current = undefined
-    })
-    current = settled
-    return settled
+    const answer = ids.length === 0 ? Promise.resolve([]) : engine.listAdapters({ ids })
+    for (const id of ids) {
+      const one = answer
+        .then((list) => {
+          const summary = list.find((candidate) => candidate.id === id)
+          keep(id, summary, askedAtMs)
+          return summary
+        })
+        .finally(() => looks.delete(id))
+      // Its failure is that of whoever waits for it, and is not remembered.
+      one.catch(() => {})
+      looks.set(id, one)
+    }
+    return Promise.all(names.map((id) => looks.get(id)!))
   }
 
-  function isFresh(): boolean {
-    return current !== undefined && monotonicMs() - readAtMs < maxAgeMs
+  function find(id: string, maxMs: number): AdapterSummary | undefined {
+    const found = known.get(id)
+    return found && monotonicMs() - found.askedAtMs < maxMs ? found.summary : undefined
   }
 
-  function holds(list: readonly AdapterSummary[], names: readonly string[]): boolean {
-    return names.every((name) => list.some((adapter) => adapter.id === name))
-  }
-
-  async function read(names: readonly string[] = []): Promise<readonly AdapterSummary[]> {
-    const wasFresh = isFresh()
-    const list = await (wasFresh && current !== undefined ? current : refresh())
-    return holds(list, names) || !wasFresh ? list : refresh()
+  async function readWithin(names: readonly string[], maxMs: number) {
+    const ids = [...new Set(names)]
+    const missing = ids.filter((id) => find(id, maxMs) === undefined)
+    const aged = ids.filter((id) => find(id, maxAgeMs) === undefined && !missing.includes(id))
+    const present = ids.map((id) => find(id, maxMs))
+    if (aged.length > 0) look(aged).catch(() => {})
+    const fresh = await look(missing)
+    return [...present, ...fresh].filter((summary) => summary !== undefined)
   }
 
   return {
-    read,
-    async readKnown(names) {
-      const isRecent = known !== undefined && monotonicMs() - known.askedAtMs < maxKnownAgeMs
-      if (known === undefined || !isRecent || !holds(known.list, names)) return read(names)
-      // Its failure is that of whoever waits for it.
-      if (!isFresh()) refresh().catch(() => {})
-      return known.list
+    read: (names) => readWithin(names, maxAgeMs),
+    readKnown: (names) => readWithin(names, maxKnownAgeMs),
+    async page({ after, limit, isBrief = false }) {
+      // One more tells whether there are more.
+      const query = { ...(after === undefined ? {} : { after }), limit: limit + 1, isBrief }
+      const adapters = await engine.listAdapters(query)
+      return { adapters: adapters.slice(0, limit), hasMore: adapters.length > limit }
     },
   }
 }

@@ -4,10 +4,16 @@
 import type { AdapterSummary } from '../contracts/adapter.ts'
 import type { ModelInfo } from '../contracts/engine.ts'
 import { ServerError } from '../errors.ts'
+import type { AdapterRange } from './adapter-list.ts'
 import type { Route, Services } from './context.ts'
+import { listPage, readRange } from './list-page.ts'
 import { mentionedNames, parseModel } from './request/adapter-choice.ts'
 import { quote } from './request/quote.ts'
 import { requireModel } from './request-target.ts'
+
+const maxModels = 1000
+/** Each may have a manifest of 128 kB. */
+const maxAdapters = 100
 
 function modelEntry(model: ModelInfo) {
   return {
@@ -19,6 +25,20 @@ function modelEntry(model: ModelInfo) {
     parent: null as string | null,
     max_model_len: model.maxContext,
     permission: [],
+    /** What applies where a request is silent. */
+    default_sampling_params: samplingDefaults(model),
+  }
+}
+
+function samplingDefaults({ defaults }: ModelInfo) {
+  return {
+    temperature: defaults.temperature,
+    top_p: defaults.topP,
+    top_k: defaults.topK,
+    min_p: defaults.minP,
+    presence_penalty: defaults.presencePenalty,
+    frequency_penalty: defaults.frequencyPenalty,
+    repetition_penalty: defaults.repetitionPenalty,
   }
 }
 
@@ -32,16 +52,26 @@ function adapterEntry(adapter: AdapterSummary, model: ModelInfo) {
 }
 
 export function modelRoutes(services: Services): readonly Route[] {
-  async function listModels() {
+  /** The base comes first, then the adapters. */
+  async function listModels({ after, limit }: AdapterRange) {
     const model = requireModel(services)
-    const adapters = await services.adapters.read()
-    return [
-      modelEntry(model),
-      // A broken folder cannot be served; GET /v1/adapters says why.
-      ...adapters
-        .filter(({ state }) => state !== 'invalid')
-        .map((adapter) => adapterEntry(adapter, model)),
-    ]
+    const models = after === undefined ? [modelEntry(model)] : []
+    let from = after === model.id ? undefined : after
+    // A broken folder cannot be served; GET /v1/adapters says why.
+    for (;;) {
+      const { adapters, hasMore } = await services.adapters.page({
+        after: from,
+        limit,
+        isBrief: true,
+      })
+      for (const adapter of adapters) {
+        if (adapter.state === 'invalid') continue
+        if (models.length === limit) return listPage(models, true)
+        models.push(adapterEntry(adapter, model))
+      }
+      if (!hasMore) return listPage(models, false)
+      from = adapters.at(-1)!.id
+    }
   }
 
   /** By every name that a request may give as its model. */
@@ -60,17 +90,10 @@ export function modelRoutes(services: Services): readonly Route[] {
     return { ...adapterEntry(adapter, model), id }
   }
 
-  async function listAdapters(id: string | undefined) {
+  async function findAdapter(id: string | undefined) {
     requireModel(services)
-    return services.adapters.read(id === undefined ? [] : [id])
-  }
-
-  function find<T extends { readonly id: string }>(
-    entries: readonly T[],
-    id: string | undefined,
-  ): T {
-    const entry = entries.find((candidate) => candidate.id === id)
-    if (entry !== undefined) return entry
+    const [adapter] = id === undefined ? [] : await services.adapters.read([id])
+    if (adapter !== undefined) return adapter
     throw new ServerError('model_not_found', `the adapter ${quote(id)} does not exist`)
   }
 
@@ -78,8 +101,8 @@ export function modelRoutes(services: Services): readonly Route[] {
     {
       method: 'GET',
       path: '/v1/models',
-      summary: 'The base model and its adapters',
-      handle: async () => Response.json({ object: 'list', data: await listModels() }),
+      summary: 'The base model and its adapters, in pages',
+      handle: async (context) => Response.json(await listModels(readRange(context, maxModels))),
     },
     {
       method: 'GET',
@@ -99,17 +122,18 @@ export function modelRoutes(services: Services): readonly Route[] {
     {
       method: 'GET',
       path: '/v1/adapters',
-      summary: 'The adapters with state, digest, rank and provenance',
-      handle: async () => Response.json({ object: 'list', data: await listAdapters(undefined) }),
+      summary: 'The adapters with state, digest, rank and provenance, in pages',
+      async handle(context) {
+        requireModel(services)
+        const { adapters, hasMore } = await services.adapters.page(readRange(context, maxAdapters))
+        return Response.json(listPage(adapters, hasMore))
+      },
     },
     {
       method: 'GET',
       path: '/v1/adapters/:id',
       summary: 'One adapter',
-      async handle(context) {
-        const id = context.req.param('id')
-        return Response.json(find(await listAdapters(id), id))
-      },
+      handle: async (context) => Response.json(await findAdapter(context.req.param('id'))),
     },
   ]
 }

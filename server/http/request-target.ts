@@ -20,6 +20,8 @@ export function requireModel(services: Services): ModelInfo {
   throw modelLoading()
 }
 
+const maxLookedUp = 32
+
 interface TargetFields {
   readonly model: string
   readonly adapter?: unknown
@@ -42,7 +44,8 @@ export async function resolveTarget(
     lora: fields.lora,
   }
   const operators = [config.requireAdapter?.id, config.defaultAdapter?.id]
-  const names = mentionedNames(named, baseId)
+  // More names than a request may mean are refused whether or not they exist.
+  const names = [...new Set(mentionedNames(named, baseId))].slice(0, maxLookedUp)
   const list = await adapters.readKnown([...names, ...operators.filter((id) => id !== undefined)])
   const selection = chooseAdapters(named, {
     baseId,

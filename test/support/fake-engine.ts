@@ -259,8 +259,10 @@ export const createFakeEngine = (options: { script?: Script } = {}): FakeEngine 
     async detokenize(tokens) {
       return Buffer.from(tokens).toString()
     },
-    async listAdapters() {
+    async listAdapters({ ids, after = '', limit = Number.POSITIVE_INFINITY } = {}) {
       return this.adapters
+        .filter(({ id }) => (ids === undefined ? id > after : ids.includes(id)))
+        .slice(0, limit)
     },
     async ready() {
       if (this.model !== undefined) return this.model

@@ -1,0 +1,82 @@
+// The list of a large adapters folder: in pages, by name, and read again when the folder changed.
+
+import assert from 'node:assert/strict'
+import { mkdirSync, readdirSync, rmSync, utimesSync } from 'node:fs'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { createFolderIndex, indexAfter } from '../server/adapters/folder-index.ts'
+import { createAdapterStore } from '../server/adapters/store.ts'
+import type { AdapterQuery } from '../server/contracts/adapter.ts'
+import { createTempFolder } from './support/temp-folder.ts'
+import { smallModel, writeAdapter } from './support/tensor-files.ts'
+
+const temp = createTempFolder()
+let numRoots = 0
+
+function newRoot(): string {
+  const root = join(temp, String(++numRoots))
+  mkdirSync(root)
+  return root
+}
+
+/** As if it was last changed so long ago. */
+function age(root: string, seconds: number): void {
+  const time = Date.now() / 1000 - seconds
+  utimesSync(root, time, time)
+}
+
+test('pages begin after a name, whether or not it is there', async () => {
+  const root = newRoot()
+  for (const id of ['b', 'd', 'f']) writeAdapter(root, id)
+  mkdirSync(join(root, 'c c'))
+  const store = createAdapterStore({
+    root,
+    modelConfig: smallModel,
+    sites: new Set(['up_proj']),
+    maxBytes: 1e6,
+    maxRankPerRow: 4,
+  })
+  const idsOf = async (query?: AdapterQuery) => (await store.list(query)).map(({ id }) => id)
+  assert.deepEqual(await idsOf(), ['b', 'c c', 'd', 'f'])
+  assert.deepEqual(await idsOf({ limit: 2 }), ['b', 'c c'])
+  assert.deepEqual(await idsOf({ after: 'b', limit: 2 }), ['c c', 'd'])
+  assert.deepEqual(await idsOf({ after: 'c', limit: 1 }), ['c c'])
+  assert.deepEqual(await idsOf({ after: 'f' }), [])
+  assert.deepEqual(await idsOf({ limit: 0 }), [])
+  assert.deepEqual(await idsOf({ ids: ['f', 'x', '../f', 'c c', 'b'] }), ['f', 'b'])
+})
+
+test('the folder is read again only when its stamp moved, or is young', async () => {
+  const root = newRoot()
+  for (const id of ['a', 'b']) mkdirSync(join(root, id))
+  const index = createFolderIndex(root)
+  let numReads = 0
+  const read = async () => (await index.read(() => numReads++)).map(({ id }) => id)
+  age(root, 0)
+  await read()
+  assert.deepEqual(await read(), ['a', 'b'])
+  assert.equal(numReads, 2)
+  age(root, 60)
+  await read()
+  assert.deepEqual(await read(), ['a', 'b'])
+  assert.equal(numReads, 3)
+  mkdirSync(join(root, 'c'))
+  assert.deepEqual(await read(), ['a', 'b', 'c'])
+  // A change that leaves the old time: the inode's own time moved.
+  rmSync(join(root, 'a'), { recursive: true })
+  age(root, 60)
+  assert.deepEqual(await read(), ['b', 'c'])
+  rmSync(root, { recursive: true })
+  assert.deepEqual(await read(), [])
+})
+
+test('where a page begins is found for every name', () => {
+  const entries = readdirSync(join(import.meta.dirname, '..', 'server'))
+    .sort()
+    .map((id) => ({ id, find: null }))
+  for (const name of ['', '\u0000', 'zzz', ...entries.map(({ id }) => id)]) {
+    const expected = entries.filter(({ id }) => id <= name).length
+    assert.equal(indexAfter(entries, name), expected, name)
+  }
+  assert.equal(indexAfter(entries, undefined), 0)
+})
