@@ -10,10 +10,17 @@ import {
   tensorsFile,
 } from './adapter-folder.ts'
 
-/** Reads the headers of the tensor files, never tensors; what is broken asks for nothing. */
-export function sitesOfFolder(root: string): readonly LinearModule[] {
+/**
+ * Reads the headers of the tensor files, never tensors; what is broken asks for nothing. `onFolder` is
+ * called before each folder.
+ */
+export function sitesOfFolder(
+  root: string,
+  onFolder: () => void = () => {},
+): readonly LinearModule[] {
   const found = new Set<string>()
   for (const { find } of listAdapterFolders(root)) {
+    onFolder()
     for (const key of tensorKeys(find)) {
       const module = /\.([a-z]+_proj)\.lora_A\.weight$/.exec(key)?.[1]
       if (module !== undefined) found.add(module)

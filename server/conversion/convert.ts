@@ -27,7 +27,7 @@ import {
   weightsFileName,
 } from '../graph/encoding.ts'
 import { runTasks } from '../threads/run-tasks.ts'
-import { explainDiskError, requireSpace } from './cache-disk.ts'
+import { explainDiskError, makeCacheFolder, requireSpace } from './cache-disk.ts'
 import { type ConvertPart, convertPart, convertPartTask } from './convert-part.ts'
 import { checkFolder, discardFolder, publishFolder } from './converted-folder.ts'
 import { type HashedFile, knownHashes } from './file-hashes.ts'
@@ -46,6 +46,13 @@ const threadsFrom = 50e6
 /** What a folder takes besides the weights: the graphs. */
 const spareBytes = 16 << 20
 
+/** Phases whose bytes are counted. Of the last only its beginning and its end are told. */
+export type ConversionPhase =
+  | 'reading the checkpoint'
+  | 'converting weights'
+  | 'checking converted weights'
+  | 'writing to the disk'
+
 export interface ConvertOptions {
   readonly dir: string
   readonly checkpoint: Checkpoint
@@ -55,7 +62,7 @@ export interface ConvertOptions {
   readonly target?: GraphTarget
   readonly sites: readonly LinearModule[]
   readonly cacheDir: string
-  readonly onProgress?: (what: string, done: number, total: number) => void
+  readonly onProgress?: (what: ConversionPhase, done: number, total: number) => void
   /** Told what an operator should know: a damaged folder, leftovers, what an earlier version left. */
   readonly onNotice?: (message: string) => void
   /** Free bytes of a folder's disk; null: unknown. */
@@ -75,14 +82,14 @@ export interface ConvertedCheckpoint {
 export async function convertCheckpoint(options: ConvertOptions): Promise<ConvertedCheckpoint> {
   const { cacheDir, onProgress = () => {}, onNotice = () => {} } = options
 
-  function progressOf(what: string) {
+  function progressOf(what: ConversionPhase) {
     return (done: number, total: number) => onProgress(what, done, total)
   }
 
   const { graph, placements, size } = layOut(options)
   const needed = size + spareBytes
   try {
-    mkdirSync(cacheDir, { recursive: true })
+    makeCacheFolder(cacheDir)
     for (const name of removeLeftovers(cacheDir)) {
       onNotice(`${name} was left in the cache by a process that died: removed.`)
     }
@@ -113,7 +120,9 @@ export async function convertCheckpoint(options: ConvertOptions): Promise<Conver
         await convertWeights(options, path, bytes, progressOf('converting weights'))
         requireUnchanged(sources)
         const onProgress = progressOf('checking converted weights')
-        await publishFolder(partial, folder, { checkpoint: options.dir, madeFrom, onProgress })
+        const onFlush = progressOf('writing to the disk')
+        const about = { checkpoint: options.dir, madeFrom }
+        await publishFolder(partial, folder, { ...about, onProgress, onFlush })
       } finally {
         rmSync(partial, { recursive: true, force: true })
       }

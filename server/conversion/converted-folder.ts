@@ -54,7 +54,8 @@ export async function publishFolder(
     checkpoint,
     madeFrom,
     onProgress,
-  }: { checkpoint: string; madeFrom: unknown; onProgress: OnProgress },
+    onFlush,
+  }: { checkpoint: string; madeFrom: unknown; onProgress: OnProgress; onFlush: OnProgress },
 ): Promise<void> {
   const path = join(partial, weightsFileName)
   const [hashed] = await hashFiles([path], onProgress)
@@ -62,9 +63,11 @@ export async function publishFolder(
   const manifest: Manifest = { checkpoint, madeFrom, weights: { sha256, stamp } }
   const manifestPath = join(partial, manifestName)
   writeFileSync(manifestPath, JSON.stringify(manifest, null, 2))
+  onFlush(0, stamp.size)
   flushFile(path)
   flushFile(manifestPath)
   flushFolder(partial)
+  onFlush(stamp.size, stamp.size)
   try {
     renameSync(partial, folder)
   } catch (error) {

@@ -1,6 +1,7 @@
 // Opens an engine: from a checkpoint folder to an object that takes requests. The process entry serves
 // it over IPC.
 
+import { join } from 'node:path'
 import type { ReadAdapter } from '../adapters/peft.ts'
 import { createAdapterReader } from '../adapters/reader.ts'
 import { joinSites, sitesOfFolder } from '../adapters/sites.ts'
@@ -10,7 +11,12 @@ import type { GraphTarget, LinearModule, WeightFormat } from '../contracts/check
 import type { EngineOptions, EngineStats, ModelInfo } from '../contracts/engine.ts'
 import { floatNames } from '../contracts/float-type.ts'
 import type { GenerationEvent } from '../contracts/generation.ts'
-import { type ConvertedCheckpoint, convertCheckpoint, probeOf } from '../conversion/convert.ts'
+import {
+  type ConversionPhase,
+  type ConvertedCheckpoint,
+  convertCheckpoint,
+  probeOf,
+} from '../conversion/convert.ts'
 import type { CallHandlers } from '../engine-client/protocol.ts'
 import { createIdleTimer } from '../loop/idle-timer.ts'
 import { firstShape } from '../loop/kv-shape.ts'
@@ -21,12 +27,15 @@ import { type ModelDevice, openDevice } from '../runtime/device.ts'
 import { ownKernels } from '../runtime/own-kernels.ts'
 import { loadChatTemplate } from '../tokenizer/chat-template.ts'
 import { loadTokenizer } from '../tokenizer/tokenizer.ts'
+import { acceleratorMs, diskMs, parseMs } from './allowances.ts'
 import { readFreeMemory } from './free-memory.ts'
 import { guardRunner } from './guarded-runner.ts'
+import type { Heart } from './heart.ts'
 import { createIntake, type Intake } from './intake.ts'
 import { type MemoryPlan, planMemory } from './memory.ts'
-import { createStartup, type Startup } from './startup.ts'
+import { createStartup, firstTokens, type Startup } from './startup.ts'
 import { createStatsThrottle } from './stats-throttle.ts'
+import { createStepBounds, watchRunner } from './watched-runner.ts'
 import { formatOf, resolveKernels, resolveWeights, targetOf } from './weights.ts'
 
 const maxChunk = 512
@@ -36,6 +45,8 @@ const targetGapMs = 250
 const idleMs = 120_000
 
 export interface EngineEvents {
+  /** Told of each phase, and later of each step. */
+  readonly heart: Heart
   readonly publish: (events: ReadonlyArray<readonly [string, GenerationEvent]>) => void
   readonly onStats: (stats: EngineStats) => void
   readonly onProgress: (what: string, done: number, total: number) => void
@@ -47,8 +58,6 @@ export interface EngineEvents {
 
 export interface OpenEngine extends Pick<Intake, 'submit' | 'cancel'>, CallHandlers {
   readonly model: ModelInfo
-  /** How long the step under way has taken, in ms; null when idle. */
-  readonly stepMs: number | null
   close(): void
 }
 
@@ -78,34 +87,50 @@ export async function openEngine(
     peakRssBytes: () => process.resourceUsage().maxRSS * 1024,
   })
 
+  const { heart } = events
+
   // 1. Checkpoint and tokenizer.
+  heart.enter('opening the checkpoint', parseMs(join(options.model, 'tokenizer.json')))
   const checkpoint = openCheckpoint(options.model)
   const tokenizer = loadTokenizer(options.model)
   const chatTemplate = loadChatTemplate(options.model, tokenizer)
   const opening: Opening = { options, events, checkpoint }
 
   // 2. Device and formats.
+  heart.enter('opening the device', options.device === 'cpu' ? 0 : acceleratorMs)
   const device = openDevice(options.device, options.onnxruntime)
+  heart.enter('reading the adapters')
   const formats = chooseFormats(opening, device)
 
   // 3. Memory plan, before anything large is allocated.
   const memory = chooseMemory(opening, formats)
 
   // 4. Conversion; found in the cache when it was done before.
+  heart.enter('preparing the conversion', diskMs(memory.bytes.weights))
   const converted = await convert(opening, formats)
   checkpoint.close()
   startup.markConverted()
 
   // 5. Device test. A device failure up to and including phase 6 is an ordinary start-up error.
+  heart.enter('testing the device', acceleratorMs + diskMs(memory.bytes.weights))
   await testAccelerator(opening, device, formats, converted)
 
   // 6. Runner and first token.
+  const deviceMs = device.accelerator === null ? 0 : acceleratorMs
+  heart.enter('loading the weights', deviceMs + diskMs(memory.bytes.weights))
   const plainRunner = loadRunner(opening, device, formats, memory, converted)
+  heart.enter('computing the first token', deviceMs + diskMs(memory.bytes.weights))
   const started = await startup.warmUp(plainRunner)
-  const runner =
+  const guarded =
     device.accelerator === null ? plainRunner : guardRunner(plainRunner, events.onDeviceFailure)
+  const bounds = createStepBounds({
+    tokens: firstTokens.length,
+    ms: started.firstTokenSeconds * 1000,
+  })
+  const runner = watchRunner(guarded, { heart, bounds, now: () => performance.now() })
 
   // 7. Adapters and loop.
+  heart.enter('opening the adapters')
   const reader = createAdapterReader()
   const store = openStore(opening, formats, memory, converted, reader.read)
   const { loop, reportStats } = startLoop(opening, memory, runner, store)
@@ -120,13 +145,11 @@ export async function openEngine(
     onSubmitted: reportStats,
   })
 
+  heart.enter('serving')
   return {
     ...intake,
     model: describeModel(opening, device, formats, memory, started),
     listAdapters: () => store.list(),
-    get stepMs() {
-      return loop.stepMs
-    },
     close() {
       runner.release()
       void reader.close()
@@ -134,14 +157,14 @@ export async function openEngine(
   }
 }
 
-function chooseFormats({ options, checkpoint }: Opening, device: ModelDevice): Formats {
+function chooseFormats({ options, events, checkpoint }: Opening, device: ModelDevice): Formats {
   const weights = resolveWeights(options.weights, checkpoint.numParameters, device)
   const format = formatOf(weights, options)
   const kernels = resolveKernels(options.kernels, device, ownKernels() !== null)
   const target = targetOf(weights, device, kernels, options.kvCacheDtype)
   const sites = joinSites(
     options.adapterModules,
-    options.scansAdapters ? sitesOfFolder(options.adapters) : [],
+    options.scansAdapters ? sitesOfFolder(options.adapters, events.heart.progress) : [],
   )
   return { weights, format, kernels, target, sites }
 }
@@ -165,9 +188,25 @@ function convert(opening: Opening, formats: Formats): Promise<ConvertedCheckpoin
     target,
     sites,
     cacheDir: options.cacheDir,
-    onProgress: events.onProgress,
+    onProgress(phase, done, total) {
+      events.heart.enter(phase, countsBytes(phase, format) ? 0 : diskMs(total))
+      events.onProgress(phase, done, total)
+    },
     onNotice: events.onNotice,
   })
+}
+
+/** Whether the phase tells of small pieces: weights that stay floats are written whole. */
+function countsBytes(phase: ConversionPhase, format: WeightFormat): boolean {
+  switch (phase) {
+    case 'reading the checkpoint':
+    case 'checking converted weights':
+      return true
+    case 'converting weights':
+      return format.kind === 'quantized'
+    case 'writing to the disk':
+      return false
+  }
 }
 
 async function testAccelerator(

@@ -114,7 +114,7 @@ export const rooms: readonly Room[] = [
       'contracts',
       'errors',
     ],
-    packages: ['node:fs', 'node:os'],
+    packages: ['node:fs', 'node:os', 'node:path', 'node:worker_threads'],
   },
   {
     name: 'model',
