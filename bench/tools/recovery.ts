@@ -10,6 +10,9 @@ import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
 
 const pollMs = 20
+const settledMs = 1_000
+/** From the start of a process until it is struck while it loads. */
+const loadingMs = 200
 const givenUpMs = 60_000
 /** How long no process can be started. */
 const exhaustedMs = 3_000
@@ -50,7 +53,8 @@ async function startServer(cacheDir: string): Promise<Server> {
 }
 
 function childOf({ front }: Server): number | undefined {
-  const { pid } = front
+  const { pid, exitCode } = front
+  if (exitCode !== null) throw new Error('the server has ended')
   const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim()
   return children === '' ? undefined : Number(children.split(' ').at(-1))
 }
@@ -147,25 +151,32 @@ function strike(server: Server, fault: Fault): () => void {
 }
 
 const moments = {
+  async 'as soon as ready'(server: Server, fault: Fault): Promise<Times> {
+    return measure(server, strike(server, fault))
+  },
   async idle(server: Server, fault: Fault): Promise<Times> {
+    await sleep(settledMs)
     return measure(server, strike(server, fault))
   },
   async 'mid-stream'(server: Server, fault: Fault): Promise<Times> {
+    await sleep(settledMs)
     const { end } = await openStream(server)
     return measure(server, strike(server, fault), end)
   },
   /** The restart after a kill, struck in turn. */
   async 'while restarting'(server: Server, fault: Fault): Promise<Times> {
+    await sleep(settledMs)
     const first = childOf(server)!
     process.kill(first, 'SIGKILL')
     await until(() => (childOf(server) ?? first) !== first || undefined)
-    await sleep(200)
+    await sleep(loadingMs)
     return measure(server, strike(server, fault))
   },
 }
 
 /** No process can be started for a while: the front may open no more files. */
 async function measureSpawnFailure(server: Server): Promise<Times> {
+  await sleep(settledMs)
   const { pid } = server.front
   const setLimit = (soft: number) =>
     execFileSync('prlimit', ['--pid', `${pid}`, `--nofile=${soft}:`])
@@ -183,10 +194,10 @@ async function measureSpawnFailure(server: Server): Promise<Times> {
 async function measureFirstStart(cacheDir: string, fault: Fault): Promise<Times> {
   const server = await startServer(cacheDir)
   try {
-    await sleep(200)
+    await sleep(loadingMs)
     return await measure(server, strike(server, fault))
   } catch {
-    return { notReady: null, gone: null, readyAgain: null, streamEnd: null }
+    return nothing
   } finally {
     server.front.kill('SIGKILL')
   }
@@ -198,30 +209,32 @@ function print(fault: string, moment: string, times: Times): void {
   console.log(`| ${[fault, moment, ...cells].join(' | ')} |`)
 }
 
-const temp = mkdtempSync(join(tmpdir(), 'recovery-'))
-const faults = Object.keys(signals) as Fault[]
-console.log('| fault | when | not ready after | process gone | stream ended | ready again |')
-console.log('| --- | --- | --- | --- | --- | --- |')
-try {
-  for (const fault of faults) {
-    for (const [moment, run] of Object.entries(moments)) {
-      const server = await startServer(temp)
-      try {
-        await until(async () => ((await isReady(server)) ? true : undefined))
-        print(fault, moment, await run(server, fault))
-      } finally {
-        server.front.kill('SIGKILL')
-      }
-    }
-    print(fault, 'at the first start', await measureFirstStart(temp, fault))
-  }
+const nothing: Times = { notReady: null, gone: null, readyAgain: null, streamEnd: null }
+
+/** A server of its own for each fault; one that ends with its engine is all dashes. */
+async function withServer(run: (server: Server) => Promise<Times>): Promise<Times> {
   const server = await startServer(temp)
   try {
     await until(async () => ((await isReady(server)) ? true : undefined))
-    print('no process for 3 s', 'idle', await measureSpawnFailure(server))
+    return await run(server)
+  } catch {
+    return nothing
   } finally {
     server.front.kill('SIGKILL')
   }
+}
+
+const temp = mkdtempSync(join(tmpdir(), 'recovery-'))
+console.log('| fault | when | not ready after | process gone | stream ended | ready again |')
+console.log('| --- | --- | --- | --- | --- | --- |')
+try {
+  for (const fault of Object.keys(signals) as Fault[]) {
+    for (const [moment, run] of Object.entries(moments)) {
+      print(fault, moment, await withServer((server) => run(server, fault)))
+    }
+    print(fault, 'at the first start', await measureFirstStart(temp, fault))
+  }
+  print('no process for 3 s', 'idle', await withServer(measureSpawnFailure))
 } finally {
   rmSync(temp, { recursive: true, force: true })
 }

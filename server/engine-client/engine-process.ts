@@ -18,7 +18,7 @@ import {
 } from './child-engine.ts'
 import { createDeferred } from './deferred.ts'
 import type { CallName, FromEngine, ToEngine } from './protocol.ts'
-import { createVitalSigns, type VitalLimits } from './vital-signs.ts'
+import { createVitalSigns, createWatchClock, type VitalLimits } from './vital-signs.ts'
 
 /** When an engine counts as stuck, and how fast it is started again. */
 export interface EngineLimits extends VitalLimits {
@@ -170,14 +170,8 @@ export function createEngineProcess(given: EngineProcessOptions): EngineProcess 
     child.kill()
   }
 
-  // When this process itself stood still, the engine's pulses lie in the pipe: a turn counts as little more
-  // than one interval, and they are read before the next.
-  let watchedAt = performance.now()
-  const watchdog = setInterval(() => {
-    const now = performance.now()
-    watch(Math.min(now - watchedAt, 2 * limits.watchIntervalMs))
-    watchedAt = now
-  }, limits.watchIntervalMs)
+  const elapsedMs = createWatchClock(limits.watchIntervalMs, () => performance.now())
+  const watchdog = setInterval(() => watch(elapsedMs()), limits.watchIntervalMs)
   watchdog.unref()
   setState('loading')
   start()

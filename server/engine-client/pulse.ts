@@ -55,7 +55,7 @@ export function createPulseReader(onPulse: (pulse: Pulse) => void): (chunk: Uint
 
 /** The pipe's two ends are on one machine and share its order of bytes. */
 function parsePulse(bytes: Uint8Array): Pulse {
-  const numbers = new Int32Array(bytes.slice(0, pulseBytes).buffer)
+  const numbers = new Int32Array(Uint8Array.from(bytes.subarray(0, pulseBytes)).buffer)
   return {
     turns: numbers[slots.turns]!,
     progress: numbers[slots.progress]!,

@@ -17,6 +17,19 @@ export interface VitalLimits {
   readonly hangMs: number
 }
 
+/**
+ * Time between two calls, at most two intervals: when this process itself stood still, pulses lie in the
+ * pipe and are read before the next call.
+ */
+export function createWatchClock(intervalMs: number, now: () => number): () => number {
+  let last = now()
+  return function elapsedMs() {
+    const before = last
+    last = now()
+    return Math.min(last - before, 2 * intervalMs)
+  }
+}
+
 /** A phase that takes so many times its longest so far is a hang. */
 const patience = 10
 

@@ -1,9 +1,8 @@
-// How long a phase of the start may do without progress, where its bytes cannot be counted while it runs:
-// a time that grows with them. Anything longer is a hang.
+// How long a phase of the start may do without progress beyond the least time that counts as a hang, where
+// its bytes cannot be counted while it runs: a time that grows with them.
 
 import { statSync } from 'node:fs'
 
-const leastMs = 10_000
 /** A disk that is slower than this looks like one that hangs. */
 const slowDiskBytesPerMs = 20_000
 /** JSON that becomes a tokenizer, on a slow and busy core. */
@@ -14,10 +13,9 @@ export const acceleratorMs = 60_000
 
 /** So many bytes read or written once, such as weights that native code maps. */
 export function diskMs(bytes: number): number {
-  return leastMs + bytes / slowDiskBytesPerMs
+  return bytes / slowDiskBytesPerMs
 }
 
 export function parseMs(path: string): number {
-  const size = statSync(path, { throwIfNoEntry: false })?.size ?? 0
-  return leastMs + size / slowParseBytesPerMs
+  return (statSync(path, { throwIfNoEntry: false })?.size ?? 0) / slowParseBytesPerMs
 }
