@@ -46,12 +46,11 @@ const threadsFrom = 50e6
 /** What a folder takes besides the weights: the graphs. */
 const spareBytes = 16 << 20
 
-/** Phases whose bytes are counted. Of the last only its beginning and its end are told. */
+/** Phases whose bytes are counted. */
 export type ConversionPhase =
   | 'reading the checkpoint'
   | 'converting weights'
   | 'checking converted weights'
-  | 'writing to the disk'
 
 export interface ConvertOptions {
   readonly dir: string
@@ -63,6 +62,8 @@ export interface ConvertOptions {
   readonly sites: readonly LinearModule[]
   readonly cacheDir: string
   readonly onProgress?: (what: ConversionPhase, done: number, total: number) => void
+  /** Called before so many bytes are flushed to the disk, which blocks. */
+  readonly onFlush?: (bytes: number) => void
   /** Told what an operator should know: a damaged folder, leftovers, what an earlier version left. */
   readonly onNotice?: (message: string) => void
   /** Free bytes of a folder's disk; null: unknown. */
@@ -80,7 +81,7 @@ export interface ConvertedCheckpoint {
  * only adds a graph.
  */
 export async function convertCheckpoint(options: ConvertOptions): Promise<ConvertedCheckpoint> {
-  const { cacheDir, onProgress = () => {}, onNotice = () => {} } = options
+  const { cacheDir, onProgress = () => {}, onNotice = () => {}, onFlush = () => {} } = options
 
   function progressOf(what: ConversionPhase) {
     return (done: number, total: number) => onProgress(what, done, total)
@@ -120,7 +121,6 @@ export async function convertCheckpoint(options: ConvertOptions): Promise<Conver
         await convertWeights(options, path, bytes, progressOf('converting weights'))
         requireUnchanged(sources)
         const onProgress = progressOf('checking converted weights')
-        const onFlush = progressOf('writing to the disk')
         const about = { checkpoint: options.dir, madeFrom }
         await publishFolder(partial, folder, { ...about, onProgress, onFlush })
       } finally {

@@ -55,7 +55,12 @@ export async function publishFolder(
     madeFrom,
     onProgress,
     onFlush,
-  }: { checkpoint: string; madeFrom: unknown; onProgress: OnProgress; onFlush: OnProgress },
+  }: {
+    checkpoint: string
+    madeFrom: unknown
+    onProgress: OnProgress
+    onFlush: (bytes: number) => void
+  },
 ): Promise<void> {
   const path = join(partial, weightsFileName)
   const [hashed] = await hashFiles([path], onProgress)
@@ -63,11 +68,10 @@ export async function publishFolder(
   const manifest: Manifest = { checkpoint, madeFrom, weights: { sha256, stamp } }
   const manifestPath = join(partial, manifestName)
   writeFileSync(manifestPath, JSON.stringify(manifest, null, 2))
-  onFlush(0, stamp.size)
+  onFlush(stamp.size)
   flushFile(path)
   flushFile(manifestPath)
   flushFolder(partial)
-  onFlush(stamp.size, stamp.size)
   try {
     renameSync(partial, folder)
   } catch (error) {

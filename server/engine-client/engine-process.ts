@@ -139,7 +139,8 @@ export function createEngineProcess(given: EngineProcessOptions): EngineProcess 
   }
 
   function startError({ kind, how }: Ending): ServerError {
-    const times = `${limits.firstStarts} times in a row`
+    const { firstStarts } = limits
+    const times = firstStarts === 1 ? '1 time' : `${firstStarts} times in a row`
     if (kind === 'unstarted') {
       const remedy = 'raise the limits on processes, open files and memory'
       const message = `The engine process could not be started, ${times} (${how}): ${remedy}.`

@@ -33,8 +33,6 @@ export function createWatchClock(intervalMs: number, now: () => number): () => n
 /** A phase that takes so many times its longest so far is a hang. */
 const patience = 10
 
-export type VitalSigns = ReturnType<typeof createVitalSigns>
-
 export function createVitalSigns({ unresponsiveMs, silenceMs, hangMs }: VitalLimits) {
   /** Over all processes of this engine: a new one knows what the last one took. */
   const longestMs = new Map<Phase, number>()

@@ -11,12 +11,7 @@ import type { GraphTarget, LinearModule, WeightFormat } from '../contracts/check
 import type { EngineOptions, EngineStats, ModelInfo } from '../contracts/engine.ts'
 import { floatNames } from '../contracts/float-type.ts'
 import type { GenerationEvent } from '../contracts/generation.ts'
-import {
-  type ConversionPhase,
-  type ConvertedCheckpoint,
-  convertCheckpoint,
-  probeOf,
-} from '../conversion/convert.ts'
+import { type ConvertedCheckpoint, convertCheckpoint, probeOf } from '../conversion/convert.ts'
 import type { CallHandlers } from '../engine-client/protocol.ts'
 import { createIdleTimer } from '../loop/idle-timer.ts'
 import { firstShape } from '../loop/kv-shape.ts'
@@ -189,24 +184,13 @@ function convert(opening: Opening, formats: Formats): Promise<ConvertedCheckpoin
     sites,
     cacheDir: options.cacheDir,
     onProgress(phase, done, total) {
-      events.heart.enter(phase, countsBytes(phase, format) ? 0 : diskMs(total))
+      // Weights that stay floats are written whole, each a single piece of progress.
+      events.heart.enter(phase, format.kind === 'quantized' ? 0 : diskMs(total))
       events.onProgress(phase, done, total)
     },
+    onFlush: (bytes) => events.heart.enter('writing to the disk', diskMs(bytes)),
     onNotice: events.onNotice,
   })
-}
-
-/** Whether the phase tells of small pieces: weights that stay floats are written whole. */
-function countsBytes(phase: ConversionPhase, format: WeightFormat): boolean {
-  switch (phase) {
-    case 'reading the checkpoint':
-    case 'checking converted weights':
-      return true
-    case 'converting weights':
-      return format.kind === 'quantized'
-    case 'writing to the disk':
-      return false
-  }
 }
 
 async function testAccelerator(
