@@ -47,7 +47,7 @@ const threadsFrom = 50e6
 const spareBytes = 16 << 20
 
 /** Phases whose bytes are counted. */
-export type ConversionPhase =
+type ConversionPhase =
   | 'reading the checkpoint'
   | 'converting weights'
   | 'checking converted weights'
