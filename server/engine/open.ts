@@ -85,7 +85,8 @@ export async function openEngine(
   const { heart } = events
 
   // 1. Checkpoint and tokenizer.
-  heart.enter('opening the checkpoint', parseMs(join(options.model, 'tokenizer.json')))
+  const tokenizerMs = parseMs(join(options.model, 'tokenizer.json'))
+  heart.enter('opening the checkpoint', tokenizerMs)
   const checkpoint = openCheckpoint(options.model)
   const tokenizer = loadTokenizer(options.model)
   const chatTemplate = loadChatTemplate(options.model, tokenizer)
@@ -125,7 +126,7 @@ export async function openEngine(
   const runner = watchRunner(guarded, { heart, bounds, now: () => performance.now() })
 
   // 7. Adapters and loop.
-  heart.enter('opening the adapters')
+  heart.enter('opening the adapters', tokenizerMs)
   const reader = createAdapterReader()
   const store = openStore(opening, formats, memory, converted, reader.read)
   const { loop, reportStats } = startLoop(opening, memory, runner, store)
