@@ -16,8 +16,8 @@ export interface StepBounds {
 }
 
 /**
- * Ten times the longest step of the kind so far. A step of more tokens than any before may take in
- * proportion, twice: reading the weights is paid once a step, so the first token overstates it.
+ * Ten times the longest step of the kind so far, in proportion for a step of more tokens than any before:
+ * generous, since a step reads the weights once whatever its tokens.
  */
 export function createStepBounds(first: {
   readonly tokens: number
@@ -30,7 +30,7 @@ export function createStepBounds(first: {
   return {
     allowanceMs(kind, tokens) {
       const { tokens: most, ms } = longest[kind]
-      return ms * Math.max(patience, (2 * tokens) / most)
+      return patience * ms * Math.max(1, tokens / most)
     },
     learn(kind, tokens, ms) {
       const { tokens: most, ms: longestMs } = longest[kind]
