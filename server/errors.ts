@@ -41,6 +41,7 @@ export const errorTable = {
   // The operator: these end the process with exit code 1 and one line
   invalid_config: { status: 500, type: 'server_error' },
   invalid_checkpoint: { status: 500, type: 'server_error' },
+  engine_unavailable: { status: 500, type: 'server_error' },
   device_unavailable: { status: 500, type: 'server_error' },
   unsupported_checkpoint: { status: 500, type: 'server_error' },
   hub_unavailable: { status: 500, type: 'server_error' },
@@ -119,9 +120,9 @@ export function shuttingDown(): ServerError {
   return new ServerError('shutting_down', 'The server is shutting down; send the request again.')
 }
 
-/** There is no engine yet that could run the request. */
+/** There is no engine now that could run the request. */
 export function modelLoading(
-  doing: 'loading' | 'restarting' | 'being downloaded' = 'loading',
+  doing: 'loading' | 'restarting' | 'being downloaded' | 'unresponsive' = 'loading',
 ): ServerError {
   return new ServerError('model_loading', `The model is ${doing}; try again in a moment.`)
 }

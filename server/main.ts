@@ -3,10 +3,12 @@
 
 import { existsSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { pino } from 'pino'
 import { parseModelConfig } from './checkpoint/checkpoint-config.ts'
 import { addKeys, type Config, engineOptions, parseCommand, renderHelp } from './config.ts'
+import type { AdapterSummary } from './contracts/adapter.ts'
 import type { EngineClient, EngineOptions } from './contracts/engine.ts'
 import type { Logger } from './contracts/logger.ts'
 import { escapeLine } from './contracts/printable.ts'
@@ -105,6 +107,8 @@ async function main(): Promise<void> {
   })
 }
 
+const askAgainMs = 200
+
 /** The operator's own adapters (--require-adapter, --default-adapter) must exist before the first request. */
 async function checkOperatorsAdapters(config: Config, engine: EngineClient): Promise<void> {
   const wanted = {
@@ -112,12 +116,28 @@ async function checkOperatorsAdapters(config: Config, engine: EngineClient): Pro
     'default-adapter': config.defaultAdapter,
   }
   const ids = Object.values(wanted).flatMap((ref) => (ref === null ? [] : [ref.id]))
-  const adapters = ids.length === 0 ? [] : await engine.listAdapters({ ids })
+  const adapters = ids.length === 0 ? [] : await listAdapters(engine, ids)
   for (const [flag, ref] of Object.entries(wanted)) {
     const found = adapters.find(({ id }) => id === ref?.id)
     if (ref === null || (found !== undefined && found.state !== 'invalid')) continue
     const why = found?.error?.message ?? 'there is no such folder'
     throw new ServerError('invalid_config', `--${flag} "${ref.id}" cannot be used: ${why}`)
+  }
+}
+
+/** An engine that ends meanwhile is started again, and asked again. */
+async function listAdapters(
+  engine: EngineClient,
+  ids: readonly string[],
+): Promise<readonly AdapterSummary[]> {
+  for (;;) {
+    try {
+      return await engine.listAdapters({ ids })
+    } catch (error) {
+      const code = error instanceof ServerError ? error.code : null
+      if (code !== 'engine_crashed' && code !== 'model_loading') throw error
+      await sleep(askAgainMs)
+    }
   }
 }
 

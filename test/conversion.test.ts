@@ -13,6 +13,7 @@ import {
   readFileSync,
   rmSync,
   statSync,
+  symlinkSync,
   truncateSync,
   utimesSync,
   writeFileSync,
@@ -399,6 +400,28 @@ describe('what a conversion leaves', () => {
       code: 'invalid_config',
       message: /--cache-dir must be a folder that can be written/,
     })
+  })
+
+  it('a cache folder that cannot be made is refused at once', async () => {
+    // Linux answers ENOENT below /proc, for which Node's recursive mkdir never returns.
+    const link = join(newFolder(), 'link')
+    symlinkSync(join(newFolder(), 'gone', 'target'), link)
+    const impossible = existsSync('/proc/self') ? ['/proc/nope', '/proc/nope/deeper/still'] : []
+    for (const dir of [...impossible, link, join(link, 'below')]) {
+      await assert.rejects(convert(createCheckpoint(), dir), {
+        code: 'invalid_config',
+        message: /--cache-dir must be a folder that can be written; .* cannot \(E[A-Z]+\)/,
+      })
+    }
+  })
+
+  it('a cache folder is made with those above it, also through a link', async () => {
+    const folder = newFolder()
+    mkdirSync(join(folder, 'target'))
+    symlinkSync(join(folder, 'target'), join(folder, 'link'))
+    const dir = join(folder, 'link', 'a', 'b')
+    await convert(createCheckpoint(), dir)
+    assert.ok(existsSync(join(folder, 'target', 'a', 'b')))
   })
 
   it('a checkpoint that changes meanwhile gives no graph', async () => {

@@ -567,7 +567,7 @@ describe('an engine process that dies', () => {
   })
 
   it('is killed and started again when it falls silent', async () => {
-    // A heart beats each second; four seconds of silence are a stuck process here.
+    // A heart beats twice a second; four seconds of silence are a stuck process here.
     const engine = startClient({}, { silenceMs: 4_000, watchIntervalMs: 50 })
     try {
       await engine.ready()
@@ -621,11 +621,25 @@ describe('an engine process that cannot start', () => {
     })
   }
 
-  it('says so when it is killed while it loads', async () => {
+  it('says so when it is killed while it loads, each time', async () => {
+    const engine = startClient({}, { firstStarts: 1 })
+    try {
+      process.kill(engine.client.pid as number, 'SIGKILL')
+      await assert.rejects(engine.ready(), {
+        code: 'invalid_checkpoint',
+        message: /ended while loading, 1 time \(SIGKILL\)/,
+      })
+    } finally {
+      await engine.client.close()
+    }
+  })
+
+  it('is started again when it is killed once while it loads', async () => {
     const engine = startClient()
     try {
       process.kill(engine.client.pid as number, 'SIGKILL')
-      await assert.rejects(engine.ready(), { code: 'invalid_checkpoint' })
+      await engine.ready()
+      assert.equal((await collect(engine.client.submit(newRequest()))).at(-1)?.kind, 'done')
     } finally {
       await engine.client.close()
     }

@@ -589,11 +589,16 @@ describe('the engine’s own refusals', () => {
     assert.equal((await front.request('/health/live')).status, 200)
   })
 
-  it('not ready while the engine restarts', async () => {
+  it('not ready while the engine restarts or does not answer', async () => {
     const front = createFront()
     assert.equal((await front.request('/health/ready')).status, 200)
-    front.engine.state = 'restarting'
-    assert.equal((await front.request('/health/ready')).status, 503)
+    for (const state of ['restarting', 'unresponsive'] as const) {
+      front.engine.state = state
+      const response = await front.request('/health/ready')
+      assert.equal(response.status, 503)
+      const { code, message } = (await readJson(response)).error
+      assert.deepEqual([code, message.includes(state)], ['model_loading', true])
+    }
   })
 
   it('an engine that throws is a 500 without detail, logged with its stack', async () => {

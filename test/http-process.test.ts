@@ -3,8 +3,11 @@
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import type { AddressInfo } from 'node:net'
 import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import { within } from './support/deadline.ts'
 import { goodChat, parseEvents, until } from './support/front.ts'
@@ -60,7 +63,43 @@ const failure = async (args: readonly string[]) => {
   return { code, lines: child.output.err.trim().split('\n') }
 }
 
+/** Processes that it has started (Linux). */
+const childrenOf = (pid: number): number[] =>
+  readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ').map(Number)
+
+const statusOf = async (url: string) => {
+  const response = await fetch(`${url}/health/ready`)
+  await response.arrayBuffer()
+  return response.status
+}
+
 describe('the server process', () => {
+  // The operator's adapters are looked at once the engine is ready: an engine that ends just then
+  // ended the server.
+  const isLinux = process.platform === 'linux'
+  it('lives through an engine that is killed as soon as it is ready', {
+    skip: !isLinux,
+  }, async () => {
+    const cacheDir = mkdtempSync(join(tmpdir(), 'dutyfree-test-'))
+    const flags = ['--port', '0', '--cache-dir', cacheDir, '--default-adapter', 'safety-r1']
+    const child = start(mainFile, flags)
+    try {
+      await until(patience, 'listening', () => child.output.err.includes('"msg":"listening"'))
+      const url = /"url":"([^"]+)"/.exec(child.output.err)?.[1] as string
+      const untilStatus = async (wanted: number) => {
+        while ((await statusOf(url)) !== wanted);
+      }
+      await within(patience, 'ready', untilStatus(200))
+      process.kill(childrenOf(child.process.pid as number)[0]!, 'SIGKILL')
+      await within(patience, 'not ready', untilStatus(503))
+      await within(patience, 'ready again', untilStatus(200))
+      await until(patience, 'ready server', () => child.output.err.includes('"msg":"ready"'))
+    } finally {
+      child.process.kill('SIGKILL')
+      rmSync(cacheDir, { recursive: true, force: true })
+    }
+  })
+
   it('SIGTERM when idle ends it with 0', () =>
     withServer(async (child) => {
       child.process.kill('SIGTERM')

@@ -3,6 +3,7 @@
 
 import assert from 'node:assert/strict'
 import {
+  existsSync,
   mkdirSync,
   readdirSync,
   readFileSync,
@@ -279,6 +280,20 @@ describe('a checkpoint from a hub', () => {
       writeFileSync(cacheDir, '')
       const { error } = await fetchFrom({ url: hub.url, cacheDir: join(cacheDir, 'hub') })
       assertError(error, 'download_failed', /cannot be written \(ENOTDIR\); set HF_HUB_CACHE/)
+    }))
+
+  it('into a folder that cannot be made is refused at once', () =>
+    withHub(async (hub) => {
+      hub.commit(smallRepo)
+      const link = newCacheDir()
+      mkdirSync(join(link, '..'), { recursive: true })
+      symlinkSync(join(link, '..', 'gone'), link)
+      // Node's recursive mkdir never returns where the system answers ENOENT below /proc.
+      const impossible = existsSync('/proc/self') ? ['/proc/nope'] : []
+      for (const cacheDir of [...impossible, link]) {
+        const { error } = await fetchFrom({ url: hub.url, cacheDir })
+        assertError(error, 'download_failed', /cannot be written \(E[A-Z]+\); set HF_HUB_CACHE/)
+      }
     }))
 })
 

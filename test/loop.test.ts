@@ -387,14 +387,12 @@ describe('what the loop says of itself', () => {
         return gate.promise
       },
     })
-    assert.equal(world.loop.stepMs, null)
     world.submit(createRequest({ id: 'a', prompt: text('1234'), maxTokens: 8 }))
     world.submit(createRequest({ id: 'b', maxTokens: 1 }))
     await within(10_000, 'third step', reached.promise)
     const { running, waiting, kvUsage } = world.loop.stats(0)
     assert.deepEqual([running, waiting], [1, 1])
     assert.equal(kvUsage, 5 / 64)
-    assert.ok((world.loop.stepMs ?? 0) > 0)
     gate.resolve()
     await world.ended('b')
   })

@@ -85,7 +85,8 @@ export interface ModelInfo {
   readonly bytes: MemoryParts
 }
 
-export type EngineState = 'loading' | 'ready' | 'restarting' | 'stopped'
+/** unresponsive: it has been ready, and does not answer now. */
+export type EngineState = 'loading' | 'ready' | 'unresponsive' | 'restarting' | 'stopped'
 
 export interface EngineStats {
   readonly running: number

@@ -1,9 +1,19 @@
 // Whether the disk of the cache folder takes what is to be written, before and while it is written.
 
+import { makeFolder } from '../checkpoint/make-folder.ts'
 import { readableBytes } from '../contracts/bytes.ts'
 import { ServerError } from '../errors.ts'
 
 const remedy = 'free some space or name a folder on another disk with --cache-dir'
+
+/** Whatever keeps the folder from being there is the operator's to change. */
+export function makeCacheFolder(dir: string): void {
+  try {
+    makeFolder(dir)
+  } catch (error) {
+    throw notWritable(dir, error)
+  }
+}
 
 /** Refuses before anything is written. */
 export function requireSpace(dir: string, needed: number, free: number | null): void {
@@ -28,11 +38,16 @@ export function explainDiskError(error: unknown, dir: string, needed: number): u
   // A link in the cache that leads nowhere, or to itself.
   const isLost = ['ENOENT', 'ELOOP', 'EISDIR'].includes(code) && path?.startsWith(dir) === true
   if (isLost || ['EACCES', 'EPERM', 'EROFS', 'ENOTDIR', 'EEXIST'].includes(code)) {
-    return new ServerError(
-      'invalid_config',
-      `--cache-dir must be a folder that can be written; ${dir} cannot (${code}).`,
-      { cause: error },
-    )
+    return notWritable(dir, error)
   }
   return error
+}
+
+function notWritable(dir: string, error: unknown): ServerError {
+  const { code } = error as NodeJS.ErrnoException
+  return new ServerError(
+    'invalid_config',
+    `--cache-dir must be a folder that can be written; ${dir} cannot (${code}).`,
+    { cause: error },
+  )
 }

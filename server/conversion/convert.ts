@@ -27,7 +27,7 @@ import {
   weightsFileName,
 } from '../graph/encoding.ts'
 import { runTasks } from '../threads/run-tasks.ts'
-import { explainDiskError, requireSpace } from './cache-disk.ts'
+import { explainDiskError, makeCacheFolder, requireSpace } from './cache-disk.ts'
 import { type ConvertPart, convertPart, convertPartTask } from './convert-part.ts'
 import { checkFolder, discardFolder, publishFolder } from './converted-folder.ts'
 import { type HashedFile, knownHashes } from './file-hashes.ts'
@@ -46,6 +46,12 @@ const threadsFrom = 50e6
 /** What a folder takes besides the weights: the graphs. */
 const spareBytes = 16 << 20
 
+/** Phases whose bytes are counted. */
+type ConversionPhase =
+  | 'reading the checkpoint'
+  | 'converting weights'
+  | 'checking converted weights'
+
 export interface ConvertOptions {
   readonly dir: string
   readonly checkpoint: Checkpoint
@@ -55,7 +61,9 @@ export interface ConvertOptions {
   readonly target?: GraphTarget
   readonly sites: readonly LinearModule[]
   readonly cacheDir: string
-  readonly onProgress?: (what: string, done: number, total: number) => void
+  readonly onProgress?: (what: ConversionPhase, done: number, total: number) => void
+  /** Called before so many bytes are flushed to the disk, which blocks. */
+  readonly onFlush?: (bytes: number) => void
   /** Told what an operator should know: a damaged folder, leftovers, what an earlier version left. */
   readonly onNotice?: (message: string) => void
   /** Free bytes of a folder's disk; null: unknown. */
@@ -73,16 +81,16 @@ export interface ConvertedCheckpoint {
  * only adds a graph.
  */
 export async function convertCheckpoint(options: ConvertOptions): Promise<ConvertedCheckpoint> {
-  const { cacheDir, onProgress = () => {}, onNotice = () => {} } = options
+  const { cacheDir, onProgress = () => {}, onNotice = () => {}, onFlush = () => {} } = options
 
-  function progressOf(what: string) {
+  function progressOf(what: ConversionPhase) {
     return (done: number, total: number) => onProgress(what, done, total)
   }
 
   const { graph, placements, size } = layOut(options)
   const needed = size + spareBytes
   try {
-    mkdirSync(cacheDir, { recursive: true })
+    makeCacheFolder(cacheDir)
     for (const name of removeLeftovers(cacheDir)) {
       onNotice(`${name} was left in the cache by a process that died: removed.`)
     }
@@ -113,7 +121,8 @@ export async function convertCheckpoint(options: ConvertOptions): Promise<Conver
         await convertWeights(options, path, bytes, progressOf('converting weights'))
         requireUnchanged(sources)
         const onProgress = progressOf('checking converted weights')
-        await publishFolder(partial, folder, { checkpoint: options.dir, madeFrom, onProgress })
+        const about = { checkpoint: options.dir, madeFrom }
+        await publishFolder(partial, folder, { ...about, onProgress, onFlush })
       } finally {
         rmSync(partial, { recursive: true, force: true })
       }

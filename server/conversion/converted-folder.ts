@@ -54,7 +54,13 @@ export async function publishFolder(
     checkpoint,
     madeFrom,
     onProgress,
-  }: { checkpoint: string; madeFrom: unknown; onProgress: OnProgress },
+    onFlush,
+  }: {
+    checkpoint: string
+    madeFrom: unknown
+    onProgress: OnProgress
+    onFlush: (bytes: number) => void
+  },
 ): Promise<void> {
   const path = join(partial, weightsFileName)
   const [hashed] = await hashFiles([path], onProgress)
@@ -62,6 +68,7 @@ export async function publishFolder(
   const manifest: Manifest = { checkpoint, madeFrom, weights: { sha256, stamp } }
   const manifestPath = join(partial, manifestName)
   writeFileSync(manifestPath, JSON.stringify(manifest, null, 2))
+  onFlush(stamp.size)
   flushFile(path)
   flushFile(manifestPath)
   flushFolder(partial)

@@ -2,11 +2,12 @@
 // hash is remembered in the cache folder for as long as the file's stamp stays the same.
 
 import { createHash } from 'node:crypto'
-import { mkdirSync, readFileSync, realpathSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { readFileSync, realpathSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { type FileStamp, isSameStamp, stampOf, stampSchema } from '../checkpoint/file-stamp.ts'
+import { makeFolder } from '../checkpoint/make-folder.ts'
 import { runTasks } from '../threads/run-tasks.ts'
 import { hashFile, hashFileTask } from './file-hash.ts'
 
@@ -85,7 +86,7 @@ function remember(memory: string, { path, stamp, sha256 }: HashedFile): void {
   const target = memoryPath(memory, realPath)
   const partial = `${target}.${process.pid}`
   try {
-    mkdirSync(memory, { recursive: true })
+    makeFolder(memory)
     writeFileSync(partial, JSON.stringify({ path: realPath, stamp, sha256 }))
     renameSync(partial, target)
   } catch {

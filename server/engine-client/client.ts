@@ -6,6 +6,7 @@ import { type GenerateRequest, type GenerationEvent, isTerminal } from '../contr
 import type { Logger } from '../contracts/logger.ts'
 import type { Observer } from '../contracts/observer.ts'
 import { modelLoading, ServerError, shuttingDown } from '../errors.ts'
+import type { ForkEngine } from './child-engine.ts'
 import { createDeferred } from './deferred.ts'
 import { createEngineProcess, type EngineLimits } from './engine-process.ts'
 import { createEventQueue, type EventQueue } from './event-queue.ts'
@@ -19,6 +20,8 @@ export interface EngineClientOptions {
   readonly limits?: Partial<EngineLimits>
   /** Called while a checkpoint is converted. */
   readonly onProgress?: (what: string, done: number, total: number) => void
+  /** Makes the process; the engine's own unless given. */
+  readonly fork?: ForkEngine
 }
 
 /** An engine in a child process of this one. */
@@ -33,6 +36,7 @@ export function createEngineClient({
   logger,
   limits = {},
   onProgress,
+  fork,
 }: EngineClientOptions): LocalEngineClient {
   const generations = new Map<string, EventQueue>()
   const calls = createPendingCalls()
@@ -44,14 +48,12 @@ export function createEngineClient({
     observer,
     logger,
     limits,
+    ...(fork && { fork }),
     onMessage: receive,
     onGone() {
       failAll(new ServerError('engine_crashed', 'The engine stopped while it ran this request.'))
     },
-    onFailedStart(how) {
-      const message = `The engine ended while loading (${how}).`
-      whenReady.reject(new ServerError('invalid_checkpoint', message))
-    },
+    onFailedStart: (error) => whenReady.reject(error),
   })
 
   function receive(message: FromEngine): void {
@@ -64,6 +66,7 @@ export function createEngineClient({
         break
       case 'refused':
         logger.error({ code: message.error.code }, message.error.message)
+        engine.markRefused()
         whenReady.reject(ServerError.from(message.error))
         break
       case 'progress':
@@ -77,9 +80,6 @@ export function createEngineClient({
         break
       case 'stats':
         observer.engineStats(message.stats)
-        break
-      case 'heartbeat':
-        engine.checkStep(message.stepMs)
         break
       case 'answer':
         calls.answer(message)
@@ -103,7 +103,16 @@ export function createEngineClient({
   }
 
   function notReady(): ServerError {
-    return engine.state === 'stopped' ? shuttingDown() : modelLoading()
+    switch (engine.state) {
+      case 'stopped':
+        return shuttingDown()
+      case 'unresponsive':
+      case 'restarting':
+        return modelLoading(engine.state)
+      case 'loading':
+      case 'ready':
+        return modelLoading()
+    }
   }
 
   async function call<Name extends CallName>(
@@ -112,7 +121,7 @@ export function createEngineClient({
   ): Promise<Calls[Name][1]> {
     if (engine.state !== 'ready') throw notReady()
     const { call, answer } = calls.open(name, input)
-    engine.send(call)
+    if (!engine.send(call)) calls.refuse(call, unsendable())
     return answer
   }
 
@@ -135,7 +144,8 @@ export function createEngineClient({
       const queue = createEventQueue()
       if (engine.state === 'ready') {
         generations.set(request.id, queue)
-        engine.send({ kind: 'submit', request })
+        const isSent = engine.send({ kind: 'submit', request })
+        if (!isSent) deliver(request.id, { kind: 'failed', error: unsendable().toBody() })
       } else {
         queue.push({ kind: 'failed', error: notReady().toBody() })
       }
@@ -160,4 +170,8 @@ export function createEngineClient({
       await engine.end()
     },
   }
+}
+
+function unsendable(): ServerError {
+  return new ServerError('server_error', 'The request could not be handed to the engine.')
 }

@@ -1,44 +1,48 @@
-// The engine's child process: forked, watched, and started again with a growing delay when it crashes or
-// hangs. What its messages mean is the client's business.
+// The engine's process, kept alive: started, watched, and started again with a growing delay whatever ended
+// it. What its messages mean is the client's business.
 //
-//   loading ── ready ──┬── restarting ── ready …      (crashed, or killed because it hung)
-//      │               └── stopped                    (stop)
-//      └── stopped                                    (it never got ready: it would fail again)
+//   loading ── ready ⇄ unresponsive ──┬── restarting ── ready …   (it ended, or was killed: it hung)
+//      │                              └── stopped                 (stop)
+//      └── stopped     (it refused its options, or failed to start several times in a row)
 
-import { type ChildProcess, fork } from 'node:child_process'
 import type { EngineOptions, EngineState } from '../contracts/engine.ts'
 import type { Logger } from '../contracts/logger.ts'
 import type { Observer } from '../contracts/observer.ts'
+import { ServerError } from '../errors.ts'
+import {
+  type ChildEngine,
+  type Ending,
+  type ForkEngine,
+  forkEngine,
+  startChildEngine,
+} from './child-engine.ts'
 import { createDeferred } from './deferred.ts'
-import { withHugePages } from './huge-pages.ts'
 import type { CallName, FromEngine, ToEngine } from './protocol.ts'
-
-// Built from this file's own suffix: tsc rewrites imports but not URLs.
-const entry = new URL(`../engine/process${import.meta.url.slice(-3)}`, import.meta.url)
-
-/** A process that is asked to end is killed after this. */
-const endMs = 5_000
+import { createVitalSigns, createWatchClock, type VitalLimits } from './vital-signs.ts'
 
 /** When an engine counts as stuck, and how fast it is started again. */
-export interface EngineLimits {
-  /** Longest silence; its heart beats every second. */
-  readonly silenceMs: number
-  /** Longest step; those of large models take seconds. */
-  readonly stepMs: number
+export interface EngineLimits extends VitalLimits {
   readonly watchIntervalMs: number
   readonly firstBackoffMs: number
   readonly maxBackoffMs: number
   /** The backoff starts anew after so long without a failure. */
   readonly healthyAfterMs: number
+  /** So often an engine may fail to start before it was ever ready. */
+  readonly firstStarts: number
+  /** A process that is asked to end is killed after this, and given up after as much again. */
+  readonly endMs: number
 }
 
 const defaultLimits: EngineLimits = {
-  silenceMs: 30_000,
-  stepMs: 300_000,
-  watchIntervalMs: 5_000,
+  unresponsiveMs: 3_000,
+  silenceMs: 10_000,
+  hangMs: 10_000,
+  watchIntervalMs: 100,
   firstBackoffMs: 200,
-  maxBackoffMs: 30_000,
+  maxBackoffMs: 2_000,
   healthyAfterMs: 60_000,
+  firstStarts: 3,
+  endMs: 5_000,
 }
 
 export interface EngineProcessOptions {
@@ -46,11 +50,12 @@ export interface EngineProcessOptions {
   readonly observer: Pick<Observer, 'engineState' | 'engineRestarted'>
   readonly logger: Logger
   readonly limits: Partial<EngineLimits>
+  readonly fork?: ForkEngine
   readonly onMessage: (message: FromEngine) => void
   /** The process is gone. Called each time, before a new one is started. */
   readonly onGone: () => void
-  /** It went before it was ready, and is not started again. `how`: its signal or exit code. */
-  readonly onFailedStart: (how: string) => void
+  /** It was never ready, and is not started again. */
+  readonly onFailedStart: (error: ServerError) => void
 }
 
 export interface EngineProcess {
@@ -58,11 +63,12 @@ export interface EngineProcess {
   readonly restarts: number
   /** Of the process of the moment. */
   readonly pid: number | undefined
-  send<Name extends CallName>(message: ToEngine<Name>): void
+  /** False where the message cannot be sent to any engine. */
+  send<Name extends CallName>(message: ToEngine<Name>): boolean
   /** The engine has said that it is ready. */
   markReady(): void
-  /** A heartbeat came, with what the step under way has taken. */
-  checkStep(stepMs: number | null): void
+  /** The engine has said that it cannot start with its options. */
+  markRefused(): void
   /** No process is started any more. False: it has ended by itself, or somebody else is ending it. */
   stop(): boolean
   /** Ends the process; resolves when it is gone. */
@@ -72,85 +78,101 @@ export interface EngineProcess {
 }
 
 export function createEngineProcess(given: EngineProcessOptions): EngineProcess {
-  const { options, observer, logger, onMessage, onGone, onFailedStart } = given
+  const { options, observer, logger, fork = forkEngine, onMessage, onGone, onFailedStart } = given
   const limits = { ...defaultLimits, ...given.limits }
+  const vitals = createVitalSigns(limits)
   let state: EngineState = 'loading'
-  let child: ChildProcess
+  let child: ChildEngine
   let whenGone = createDeferred<void>()
   let hasBeenReady = false
-  let lastHeard = performance.now()
+  let isServing = false
+  let isRefused = false
   let readySince = 0
-  let isHung = false
+  /** Why the process is being killed. */
+  let hang: string | null = null
   let restarts = 0
   let failuresInARow = 0
   let restartTimer: NodeJS.Timeout | undefined
 
   function setState(next: EngineState): void {
+    if (state === next && next !== 'loading') return
     state = next
     observer.engineState(next)
   }
 
-  function send<Name extends CallName>(message: ToEngine<Name>): void {
-    if (child.connected) child.send(message)
-  }
-
   function start(): void {
-    isHung = false
-    lastHeard = performance.now()
+    hang = null
+    isServing = false
+    vitals.restart()
     whenGone = createDeferred<void>()
-    child = fork(entry, { serialization: 'advanced', env: withHugePages(process.env) })
-    child.on('message', (message: FromEngine) => {
-      lastHeard = performance.now()
-      onMessage(message)
+    child = startChildEngine({
+      fork,
+      logger,
+      onMessage,
+      onPulse: vitals.beat,
+      onGone: onEnding,
+      killMs: limits.endMs,
     })
-    const started = child
-    started.once('exit', (code, signal) => {
-      // Its last messages may come after 'exit'; they come before 'disconnect'.
-      if (started.connected) started.once('disconnect', () => onExit(code, signal))
-      else onExit(code, signal)
-    })
-    // Each message to a process that has just died is an error of its own.
-    child.on('error', (error) => logger.error({ error: error.message }, 'engine process'))
-    send({ kind: 'start', options })
+    child.send({ kind: 'start', options })
   }
 
-  function onExit(code: number | null, signal: NodeJS.Signals | null): void {
+  function onEnding(ending: Ending): void {
     onGone()
     whenGone.resolve()
     if (state === 'stopped') return
-    logger.error({ code, signal }, 'engine process ended')
-    if (hasBeenReady) restart()
-    else {
-      onFailedStart(`${signal ?? code}`)
+    const { kind, how } = ending
+    logger.error({ how }, kind === 'ended' ? 'engine process ended' : 'no engine process')
+    const isLast = !hasBeenReady && (isRefused || failuresInARow + 1 >= limits.firstStarts)
+    if (isLast) {
+      onFailedStart(startError(ending))
       setState('stopped')
-    }
+    } else restart()
   }
 
   function restart(): void {
     restarts++
-    observer.engineRestarted(isHung ? 'hung' : 'crashed')
-    if (performance.now() - readySince > limits.healthyAfterMs) failuresInARow = 0
+    observer.engineRestarted(hang === null ? 'crashed' : 'hung')
+    if (hasBeenReady && performance.now() - readySince > limits.healthyAfterMs) failuresInARow = 0
     const backoffMs = Math.min(limits.firstBackoffMs * 2 ** failuresInARow++, limits.maxBackoffMs)
-    setState('restarting')
+    if (hasBeenReady) setState('restarting')
     restartTimer = setTimeout(start, backoffMs)
   }
 
-  function killHung(why: string): void {
-    logger.error({ why }, 'engine is stuck: killing it')
-    isHung = true
-    child.kill('SIGKILL')
+  function startError({ kind, how }: Ending): ServerError {
+    const { firstStarts } = limits
+    const times = firstStarts === 1 ? '1 time' : `${firstStarts} times in a row`
+    if (kind === 'unstarted') {
+      const remedy = 'raise the limits on processes, open files and memory'
+      const message = `The engine process could not be started, ${times} (${how}): ${remedy}.`
+      return new ServerError('engine_unavailable', message)
+    }
+    if (hang !== null) {
+      const message = `The engine hung while loading, ${times}: ${hang}.`
+      return new ServerError('engine_unavailable', message)
+    }
+    return new ServerError(
+      'invalid_checkpoint',
+      `The engine ended while loading, ${times} (${how}).`,
+    )
   }
 
-  function isGone(): boolean {
-    return child.pid === undefined || child.exitCode !== null || child.signalCode !== null
-  }
-
-  const watchdog = setInterval(() => {
-    const silentMs = performance.now() - lastHeard
+  function watch(elapsedMs: number): void {
+    vitals.advance(elapsedMs)
+    if (child.isGone || hang !== null) return
+    if (isServing && state !== 'stopped') {
+      const next = vitals.isResponsive(true) ? 'ready' : 'unresponsive'
+      if (next !== state) logger.warn({ state: next }, 'engine')
+      setState(next)
+    }
     // Also while it ends: running requests wait for it.
-    const shallSpeak = state === 'ready' || (state === 'stopped' && hasBeenReady)
-    if (shallSpeak && silentMs > limits.silenceMs) killHung(`silent for ${silentMs} ms`)
-  }, limits.watchIntervalMs)
+    hang = vitals.findHang(isServing)
+    if (hang === null) return
+    logger.error({ why: hang }, 'engine is stuck: killing it')
+    child.kill()
+  }
+
+  const elapsedMs = createWatchClock(limits.watchIntervalMs, () => performance.now())
+  const watchdog = setInterval(() => watch(elapsedMs()), limits.watchIntervalMs)
   watchdog.unref()
   setState('loading')
   start()
@@ -165,37 +187,39 @@ export function createEngineProcess(given: EngineProcessOptions): EngineProcess 
     get pid() {
       return child.pid
     },
-    send,
+    send: (message) => child.send(message),
 
     markReady() {
+      if (state === 'stopped') return
       hasBeenReady = true
+      isServing = true
       readySince = performance.now()
       setState('ready')
     },
 
-    checkStep(stepMs) {
-      if ((stepMs ?? 0) > limits.stepMs) killHung('a step took too long')
+    markRefused() {
+      isRefused = true
     },
 
     stop() {
       clearTimeout(restartTimer)
-      if (state === 'stopped' && !child.connected) return false
+      if (state === 'stopped' && child.isGone) return false
       setState('stopped')
       return true
     },
 
     async end() {
       clearInterval(watchdog)
-      if (isGone()) return
-      if (child.connected) child.disconnect()
-      const deadline = setTimeout(() => child.kill('SIGKILL'), endMs)
+      if (child.isGone) return
+      child.disconnect()
+      const deadline = setTimeout(child.kill, limits.endMs)
       await whenGone.promise
       clearTimeout(deadline)
     },
 
     async gone() {
       clearInterval(watchdog)
-      if (!isGone()) await whenGone.promise
+      if (!child.isGone) await whenGone.promise
     },
   }
 }

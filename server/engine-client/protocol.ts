@@ -63,8 +63,6 @@ export type FromEngine<Name extends CallName = CallName> =
   | { readonly kind: 'notice'; readonly message: string }
   | { readonly kind: 'events'; readonly events: ReadonlyArray<readonly [string, GenerationEvent]> }
   | { readonly kind: 'stats'; readonly stats: EngineStats }
-  /** How long the step under way has taken; null when idle. */
-  | { readonly kind: 'heartbeat'; readonly stepMs: number | null }
   | Answer<Name>
   | {
       readonly kind: 'refusal'
@@ -72,5 +70,3 @@ export type FromEngine<Name extends CallName = CallName> =
       readonly name: Name
       readonly error: ErrorBody
     }
-
-export const heartbeatMs = 1000

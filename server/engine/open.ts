@@ -1,6 +1,7 @@
 // Opens an engine: from a checkpoint folder to an object that takes requests. The process entry serves
 // it over IPC.
 
+import { join } from 'node:path'
 import { surveyAdapters } from '../adapters/folder-survey.ts'
 import type { ReadAdapter } from '../adapters/peft.ts'
 import { createAdapterReader } from '../adapters/reader.ts'
@@ -23,14 +24,17 @@ import { type ModelDevice, openDevice } from '../runtime/device.ts'
 import { ownKernels } from '../runtime/own-kernels.ts'
 import { loadChatTemplate } from '../tokenizer/chat-template.ts'
 import { loadTokenizer } from '../tokenizer/tokenizer.ts'
+import { acceleratorMs, diskMs, parseMs } from './allowances.ts'
 import { droppedTensors } from './dropped-tensors.ts'
 import { readFreeMemory } from './free-memory.ts'
 import { guardRunner } from './guarded-runner.ts'
+import type { Heart } from './heart.ts'
 import { createIntake, type Intake } from './intake.ts'
 import { type MemoryPlan, planMemory } from './memory.ts'
-import { createStartup, type Startup } from './startup.ts'
+import { createStartup, firstTokens, type Startup } from './startup.ts'
 import { createStatsThrottle } from './stats-throttle.ts'
 import { checkVocabulary, endTokensOf } from './token-ids.ts'
+import { createStepBounds, watchRunner } from './watched-runner.ts'
 import { formatOf, resolveKernels, resolveWeights, targetOf } from './weights.ts'
 
 const maxChunk = 512
@@ -40,6 +44,8 @@ const targetGapMs = 250
 const idleMs = 120_000
 
 export interface EngineEvents {
+  /** Told of each phase, and later of each step. */
+  readonly heart: Heart
   readonly publish: (events: ReadonlyArray<readonly [string, GenerationEvent]>) => void
   readonly onStats: (stats: EngineStats) => void
   readonly onProgress: (what: string, done: number, total: number) => void
@@ -51,8 +57,6 @@ export interface EngineEvents {
 
 export interface OpenEngine extends Pick<Intake, 'submit' | 'cancel'>, CallHandlers {
   readonly model: ModelInfo
-  /** How long the step under way has taken, in ms; null when idle. */
-  readonly stepMs: number | null
   close(): void
 }
 
@@ -82,7 +86,11 @@ export async function openEngine(
     peakRssBytes: () => process.resourceUsage().maxRSS * 1024,
   })
 
+  const { heart } = events
+
   // 1. Checkpoint and tokenizer.
+  const tokenizerMs = parseMs(join(options.model, 'tokenizer.json'))
+  heart.enter('opening the checkpoint', tokenizerMs)
   const checkpoint = openCheckpoint(options.model)
   const tokenizer = loadTokenizer(options.model)
   const chatTemplate = loadChatTemplate(options.model, tokenizer)
@@ -94,7 +102,9 @@ export async function openEngine(
   const eosTokenIds = endTokensOf(generation, tokenizer, vocabSize, events.onNotice)
 
   // 2. Device and formats.
+  heart.enter('opening the device', options.device === 'cpu' ? 0 : acceleratorMs)
   const device = openDevice(options.device, options.onnxruntime)
+  heart.enter('reading the adapters')
   const sites = await startup.scan(() => chooseSites(opening))
   const formats = chooseFormats(opening, device, sites)
 
@@ -102,20 +112,31 @@ export async function openEngine(
   const memory = chooseMemory(opening, formats)
 
   // 4. Conversion; found in the cache when it was done before.
+  heart.enter('preparing the conversion', diskMs(memory.bytes.weights))
   const converted = await convert(opening, formats)
   checkpoint.close()
   startup.markConverted()
 
   // 5. Device test. A device failure up to and including phase 6 is an ordinary start-up error.
+  heart.enter('testing the device', acceleratorMs + diskMs(memory.bytes.weights))
   await testAccelerator(opening, device, formats, converted)
 
   // 6. Runner and first token.
+  const deviceMs = device.accelerator === null ? 0 : acceleratorMs
+  heart.enter('loading the weights', deviceMs + diskMs(memory.bytes.weights))
   const plainRunner = loadRunner(opening, device, formats, memory, converted)
+  heart.enter('computing the first token', deviceMs + diskMs(memory.bytes.weights))
   const started = await startup.warmUp(plainRunner)
-  const runner =
+  const guarded =
     device.accelerator === null ? plainRunner : guardRunner(plainRunner, events.onDeviceFailure)
+  const bounds = createStepBounds({
+    tokens: firstTokens.length,
+    ms: started.firstTokenSeconds * 1000,
+  })
+  const runner = watchRunner(guarded, { heart, bounds, now: () => performance.now() })
 
   // 7. Adapters and loop.
+  heart.enter('opening the adapters', tokenizerMs)
   const reader = createAdapterReader()
   const store = openStore(opening, formats, memory, converted, reader.read)
   for (const { id } of options.operatorsAdapters) await tryAdapter(store, id)
@@ -132,13 +153,11 @@ export async function openEngine(
     onSubmitted: reportStats,
   })
 
+  heart.enter('serving')
   return {
     ...intake,
     model: describeModel(opening, device, formats, memory, started),
     listAdapters: (query) => store.list(query),
-    get stepMs() {
-      return loop.stepMs
-    },
     close() {
       runner.release()
       void reader.close()
@@ -150,8 +169,10 @@ async function chooseSites({ options, events }: Opening): Promise<readonly Linea
   const { adapters, adapterModules, scansAdapters, servedModelName } = options
   for (const notice of surveyAdapters(adapters, ['none', servedModelName])) events.onNotice(notice)
   if (!scansAdapters) return adapterModules
-  const onProgress = (done: number, total: number) =>
+  const onProgress = (done: number, total: number) => {
+    events.heart.progress()
     events.onProgress('looking at adapters', done, total)
+  }
   const found = await sitesOfFolder(adapters, { onProgress, onNotice: events.onNotice })
   return joinSites(adapterModules, found)
 }
@@ -187,7 +208,12 @@ function convert(opening: Opening, formats: Formats): Promise<ConvertedCheckpoin
     target,
     sites,
     cacheDir: options.cacheDir,
-    onProgress: events.onProgress,
+    onProgress(phase, done, total) {
+      // Weights that stay floats are written whole, each a single piece of progress.
+      events.heart.enter(phase, format.kind === 'quantized' ? 0 : diskMs(total))
+      events.onProgress(phase, done, total)
+    },
+    onFlush: (bytes) => events.heart.enter('writing to the disk', diskMs(bytes)),
     onNotice: events.onNotice,
   })
 }

@@ -8,6 +8,9 @@ import type { StepRunner } from '../loop/step-runner.ts'
 
 export type Startup = ModelInfo['startup']
 
+/** Of the first run. */
+export const firstTokens = [0, 1] as const
+
 export interface StartupClock {
   /** Monotonic milliseconds. */
   readonly now: () => number
@@ -31,10 +34,10 @@ export function createStartup({ now, peakRssBytes }: StartupClock) {
       convertedAt = now()
     },
 
-    /** Computes a token after two others, in a row that the first sequence overwrites. */
+    /** Computes a token after the first, in a row that the first sequence overwrites. */
     async warmUp(runner: Pick<StepRunner, 'prefill'>): Promise<Startup> {
       const loadedAt = now()
-      const input = { row: 0, tokens: [0, 1], past: 0, components: [], numLogits: 1 }
+      const input = { row: 0, tokens: firstTokens, past: 0, components: [], numLogits: 1 }
       const logits = await runner.prefill(input)
       if (!logits.every(Number.isFinite)) {
         throw new ServerError(

@@ -6,9 +6,10 @@
 //   models--org--name/refs/<branch or tag>           the commit that it was when last looked at
 
 import { createHash, randomUUID } from 'node:crypto'
-import { mkdir, readFile, rename, stat, symlink, writeFile } from 'node:fs/promises'
+import { readFile, rename, stat, symlink, writeFile } from 'node:fs/promises'
 import { dirname, join, relative } from 'node:path'
 import { getRepoFolderName } from '@huggingface/hub'
+import { makeFolder } from '../checkpoint/make-folder.ts'
 import { indexName, weightsName } from '../checkpoint/weight-index.ts'
 import { isCommit } from './hub-id.ts'
 import type { RepoFile } from './repo.ts'
@@ -39,7 +40,7 @@ export function createHubCache(cacheDir: string, repo: string) {
     async link(commit: string, file: RepoFile): Promise<void> {
       const blob = blobPath(commit, file)
       const path = join(snapshotPath(commit), file.name)
-      await mkdir(dirname(path), { recursive: true })
+      makeFolder(dirname(path))
       const fresh = `${path}.${randomUUID()}`
       try {
         await symlink(relative(dirname(path), blob), fresh)
@@ -53,7 +54,7 @@ export function createHubCache(cacheDir: string, repo: string) {
 
     async writeRef(revision: string, commit: string): Promise<void> {
       if (isCommit(revision)) return
-      await mkdir(dirname(refPath(revision)), { recursive: true })
+      makeFolder(dirname(refPath(revision)))
       await writeFile(refPath(revision), commit)
     },
 

@@ -1,10 +1,11 @@
 // A checkpoint from the hub to a folder that the loader reads. The story in one place: which commit,
 // which files, what is missing, and in which order it comes.
 
-import { mkdir, readFile } from 'node:fs/promises'
+import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { freeBytes } from '../checkpoint/disk-space.ts'
+import { makeFolder } from '../checkpoint/make-folder.ts'
 import { readableBytes } from '../contracts/bytes.ts'
 import type { Logger } from '../contracts/logger.ts'
 import { ServerError } from '../errors.ts'
@@ -157,7 +158,7 @@ async function fetchWeights(job: Job, commit: string, files: readonly RepoFile[]
   })
 
   async function requireSpace({ freeBytesOf = freeBytes }: Job, bytes: number): Promise<void> {
-    await mkdir(settings.cacheDir, { recursive: true })
+    makeFolder(settings.cacheDir)
     const free = freeBytesOf(settings.cacheDir)
     if (free === null || free >= bytes) return
     throw new ServerError(

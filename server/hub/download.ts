@@ -8,8 +8,9 @@
 
 import { createHash } from 'node:crypto'
 import { constants, createReadStream } from 'node:fs'
-import { type FileHandle, mkdir, open, rename, rm } from 'node:fs/promises'
+import { type FileHandle, open, rename, rm } from 'node:fs/promises'
 import { dirname } from 'node:path'
+import { makeFolder } from '../checkpoint/make-folder.ts'
 import { ServerError } from '../errors.ts'
 import { sizeOf } from './cache.ts'
 import { HubFailure } from './failure.ts'
@@ -42,7 +43,7 @@ export function halfPath(path: string): string {
 export async function downloadFile(options: DownloadOptions): Promise<void> {
   const { file, path, retry, signal } = options
   const half = halfPath(path)
-  await mkdir(dirname(path), { recursive: true })
+  makeFolder(dirname(path))
   for (let round = 1; ; round++) {
     try {
       await retry(file.name, (onProgress) => fetchRest(options, half, onProgress))

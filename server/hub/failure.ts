@@ -54,6 +54,9 @@ export interface Asked {
   readonly cacheDir: string
 }
 
+/** ENOENT: below a link that leads nowhere, or where no folder can be made, such as /proc. */
+const unwritable = new Set(['EACCES', 'EPERM', 'EROFS', 'ENOTDIR', 'EEXIST', 'ENOENT', 'ELOOP'])
+
 /** Anything that ended a fetch, as the line that an operator can act on. Bugs stay what they are. */
 export function explain(error: unknown, asked: Asked): unknown {
   if (error instanceof ServerError) return error
@@ -66,7 +69,7 @@ export function explain(error: unknown, asked: Asked): unknown {
       `The disk of ${asked.cacheDir} is full. What was downloaded is kept: make room and start again, or set HF_HUB_CACHE to another folder`,
     )
   }
-  if (code === 'EACCES' || code === 'EPERM' || code === 'EROFS' || code === 'ENOTDIR') {
+  if (code !== undefined && unwritable.has(code)) {
     return new ServerError(
       'download_failed',
       `${asked.cacheDir} cannot be written (${code}); set HF_HUB_CACHE to a folder that can`,

@@ -56,7 +56,6 @@ export function createLoop<Saved extends SavedBlock>(options: LoopOptions<Saved>
   })
   const executor = createExecutor({ runner, scheduler, kvManager, jobs, prefillBudget, vocabSize })
   let isRunning = false
-  let stepStartedAt: number | null = null
 
   // ---- One step: schedule, run, publish, sample ----
 
@@ -64,16 +63,15 @@ export function createLoop<Saved extends SavedBlock>(options: LoopOptions<Saved>
   async function step(): Promise<boolean> {
     const batch = schedule() // a copy, a chunk of a prompt, or the next token of every row
     if (batch === null) return false
-    stepStartedAt = now()
+    const startedAt = now()
     try {
       const running = executor.run(batch) // on other threads
       publish() // what the step before gave goes out while this one computes
       const logits = await running
-      executor.collect(batch, logits, now() - stepStartedAt) // sample, detokenise, finish
+      executor.collect(batch, logits, now() - startedAt) // sample, detokenise, finish
     } catch (error) {
       jobs.failStep(batch.kind === 'decode' ? batch.sequences : [batch.sequence], error)
     }
-    stepStartedAt = null
     return true
   }
 
@@ -129,10 +127,6 @@ export function createLoop<Saved extends SavedBlock>(options: LoopOptions<Saved>
     /** Takes effect between two steps; unknown ids are ignored. */
     cancel(id: string): void {
       if (jobs.cancel(id)) wake()
-    },
-    /** How long the step under way has taken, in ms; null when idle. */
-    get stepMs(): number | null {
-      return stepStartedAt === null ? null : now() - stepStartedAt
     },
     stats(residentAdapters: number): EngineStats {
       const running = scheduler.running()

@@ -26,7 +26,7 @@ export const rooms: readonly Room[] = [
       'contracts',
       'errors',
     ],
-    packages: ['node:fs', 'node:path', 'node:url', 'pino'],
+    packages: ['node:fs', 'node:path', 'node:timers/promises', 'node:url', 'pino'],
   },
   {
     name: 'serve',
@@ -114,7 +114,7 @@ export const rooms: readonly Room[] = [
       'contracts',
       'errors',
     ],
-    packages: ['node:fs', 'node:os'],
+    packages: ['node:fs', 'node:os', 'node:path', 'node:worker_threads'],
   },
   {
     name: 'model',

@@ -1,0 +1,173 @@
+// What counts as silence, as a loop that stands still and as a hang. Time comes in; nothing waits.
+
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import { createPulseReader, numSlots, type Pulse, phases } from '../server/engine-client/pulse.ts'
+import { createVitalSigns, createWatchClock } from '../server/engine-client/vital-signs.ts'
+
+const limits = { unresponsiveMs: 3_000, silenceMs: 10_000, hangMs: 10_000 }
+const tickMs = 100
+
+/** Vital signs with an engine whose pulse is as given, every 500 ms. */
+function createPatient() {
+  const vitals = createVitalSigns(limits)
+  let pulse: Pulse = { turns: 0, progress: 0, phase: 'starting', allowanceMs: 0 }
+  return {
+    vitals,
+    /** Time goes by; `change` is applied before each pulse. */
+    live(ms: number, change: (pulse: Pulse) => Partial<Pulse>): void {
+      for (let at = tickMs; at <= ms; at += tickMs) {
+        vitals.advance(tickMs)
+        if (at % 500 !== 0) continue
+        pulse = { ...pulse, ...change(pulse) }
+        vitals.beat(pulse)
+      }
+    },
+    /** No pulse comes. */
+    stop(ms: number): void {
+      for (let at = tickMs; at <= ms; at += tickMs) vitals.advance(tickMs)
+    },
+  }
+}
+
+const turning = ({ turns }: Pulse) => ({ turns: turns + 1 })
+const still = () => ({})
+
+describe('vital signs', () => {
+  it('an engine is unresponsive after 3 s without a pulse and stuck after 10, in any phase', () => {
+    for (const isServing of [false, true]) {
+      const { vitals, live, stop } = createPatient()
+      live(5_000, turning)
+      stop(2_900)
+      assert.equal(vitals.isResponsive(isServing), true)
+      stop(100)
+      assert.equal(vitals.isResponsive(isServing), false)
+      stop(6_900)
+      assert.equal(vitals.findHang(isServing), null)
+      stop(100)
+      assert.match(
+        vitals.findHang(isServing) ?? '',
+        /^no sign of life for 10\.0 s, last while start/,
+      )
+    }
+  })
+
+  it('a pulse makes it responsive again', () => {
+    const { vitals, live, stop } = createPatient()
+    live(1_000, turning)
+    stop(9_000)
+    live(500, turning)
+    assert.equal(vitals.isResponsive(true), true)
+    assert.equal(vitals.findHang(true), null)
+  })
+
+  it('a loop that stands still counts once it serves, not while it loads', () => {
+    const { vitals, live } = createPatient()
+    live(500, (pulse) => ({ ...turning(pulse), phase: 'serving' }))
+    live(3_500, still)
+    assert.equal(vitals.isResponsive(false), true)
+    assert.equal(vitals.isResponsive(true), false)
+    live(7_000, still)
+    assert.equal(vitals.findHang(false), null)
+    assert.match(
+      vitals.findHang(true) ?? '',
+      /event loop has not turned for 1\d\.\d s while serving/,
+    )
+  })
+
+  it('an idle engine never hangs', () => {
+    const { vitals, live } = createPatient()
+    live(500, (pulse) => ({ ...turning(pulse), phase: 'serving' }))
+    live(3_600_000, turning)
+    assert.equal(vitals.findHang(true), null)
+  })
+
+  for (const phase of phases.filter((one) => one !== 'serving')) {
+    it(`without progress for 10 s it hangs: ${phase}`, () => {
+      const { vitals, live } = createPatient()
+      live(500, ({ progress }) => ({ phase, progress: progress + 1 }))
+      live(9_500, turning)
+      assert.equal(vitals.findHang(false), null)
+      live(500, turning)
+      assert.ok(vitals.findHang(false)?.includes(phase))
+    })
+  }
+
+  it('progress is enough, however long the phase takes', () => {
+    const { vitals, live } = createPatient()
+    const working = (pulse: Pulse) => ({
+      phase: 'converting weights' as const,
+      progress: pulse.progress + 1,
+    })
+    live(3_600_000, working)
+    assert.equal(vitals.findHang(false), null)
+  })
+
+  it('what the engine allows for a phase holds, for as long as it says', () => {
+    const { vitals, live } = createPatient()
+    const load = { phase: 'loading the weights', allowanceMs: 40_000 } as const
+    live(500, ({ progress }) => ({ ...load, progress: progress + 1 }))
+    live(39_500, still)
+    assert.equal(vitals.findHang(false), null)
+    live(500, still)
+    assert.match(vitals.findHang(false) ?? '', /no progress for 40\.0 s while loading the weights/)
+  })
+
+  it('ten times the longest so far is allowed to the same phase, also of the next process', () => {
+    const { vitals, live } = createPatient()
+    const decode = ({ progress }: Pulse) => ({ phase: 'decode' as const, progress: progress + 1 })
+    live(500, decode)
+    live(2_500, turning)
+    live(500, decode)
+    vitals.restart()
+    live(500, decode)
+    live(29_000, turning)
+    assert.equal(vitals.findHang(true), null)
+    live(1_500, turning)
+    assert.match(vitals.findHang(true) ?? '', /while computing a decode step/)
+    vitals.restart()
+    live(500, ({ progress }) => ({ phase: 'prefill', progress: progress + 1 }))
+    live(10_000, turning)
+    assert.match(vitals.findHang(true) ?? '', /while computing a prefill step/)
+  })
+
+  it('a stopped process teaches no patience', () => {
+    const { vitals, live, stop } = createPatient()
+    const decode = ({ progress }: Pulse) => ({ phase: 'decode' as const, progress: progress + 1 })
+    live(500, decode)
+    stop(9_000)
+    live(500, decode)
+    live(15_500, turning)
+    assert.match(vitals.findHang(true) ?? '', /computing a decode step/)
+  })
+})
+
+describe('the clock of the watch', () => {
+  it('counts no more than two intervals at a time: the front itself may stand still', () => {
+    let now = 1000
+    const elapsedMs = createWatchClock(100, () => now)
+    const after = (ms: number) => {
+      now += ms
+      return elapsedMs()
+    }
+    assert.deepEqual([after(100), after(150), after(60_000), after(90)], [100, 150, 200, 90])
+  })
+})
+
+describe('the pipe of pulses', () => {
+  it('may be cut anywhere', () => {
+    const pulses = [0, 1, 2, 3, 4].map((i) => [i, 10 * i, i, 7])
+    const bytes = new Uint8Array(Int32Array.from(pulses.flat()).buffer)
+    for (let size = 1; size <= 4 * numSlots + 1; size++) {
+      const seen: Pulse[] = []
+      const read = createPulseReader((pulse) => seen.push(pulse))
+      for (let from = 0; from < bytes.length; from += size) read(bytes.subarray(from, from + size))
+      assert.deepEqual(
+        seen,
+        pulses.map(([turns, progress, phase, allowanceMs]) => {
+          return { turns, progress, phase: phases[phase!], allowanceMs }
+        }),
+      )
+    }
+  })
+})
