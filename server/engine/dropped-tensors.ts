@@ -18,9 +18,13 @@ const rowsAtOnce = 1024
 const tolerance = 0.01
 
 /** Reads both of what differs up to the first difference, and all of what is equal. */
-export function droppedTensors({ config, tensors }: DroppedOf): readonly string[] {
+export function droppedTensors(
+  { config, tensors }: DroppedOf,
+  onProgress: () => void = () => {},
+): readonly string[] {
   const notices: string[] = []
-  if (config.tieWordEmbeddings && tensors.has(head) && !isSame(tensors, head, embedding)) {
+  const hasHead = config.tieWordEmbeddings && tensors.has(head)
+  if (hasHead && !isSame(tensors, head, embedding, onProgress)) {
     notices.push(
       `The checkpoint's ${head} differs from ${embedding}, and config.json says ` +
         'tie_word_embeddings: it is not used. Set that to false if the head is the trained one.',
@@ -35,11 +39,12 @@ export function droppedTensors({ config, tensors }: DroppedOf): readonly string[
   return notices
 }
 
-function isSame(tensors: TensorSource, x: string, y: string): boolean {
+function isSame(tensors: TensorSource, x: string, y: string, onProgress: () => void): boolean {
   const shape = tensors.shape(x)
   if (shape.join() !== tensors.shape(y).join()) return false
   const rows = shape[0] ?? 0
   for (let first = 0; first < rows; first += rowsAtOnce) {
+    onProgress()
     const count = Math.min(rowsAtOnce, rows - first)
     const [a, b] = [tensors.readRows(x, first, count), tensors.readRows(y, first, count)]
     if (Buffer.compare(bytesOf(a), bytesOf(b)) !== 0) return false

@@ -96,7 +96,8 @@ export async function openEngine(
   const chatTemplate = loadChatTemplate(options.model, tokenizer)
   const opening: Opening = { options, events, checkpoint }
   const { vocabSize } = checkpoint.config
-  for (const notice of droppedTensors(checkpoint)) events.onNotice(notice)
+  heart.enter('looking for dropped tensors')
+  for (const notice of droppedTensors(checkpoint, heart.progress)) events.onNotice(notice)
   checkVocabulary(tokenizer, vocabSize, events.onNotice)
   const { generation } = checkpoint
   const eosTokenIds = endTokensOf(generation, tokenizer, vocabSize, events.onNotice)
