@@ -6,6 +6,7 @@ export const phases = [
   'serving',
   'starting',
   'opening the checkpoint',
+  'looking for dropped tensors',
   'opening the device',
   'reading the adapters',
   'preparing the conversion',
