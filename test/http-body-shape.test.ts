@@ -2,11 +2,11 @@
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { jsonPieces } from '../server/http/json-pieces.ts'
-import { jsonResponse } from '../server/http/json-response.ts'
 import { each } from '../server/http/reply/lazy-list.ts'
 import { toRaw } from '../server/http/reply/raw-json.ts'
 import { checkShape } from '../server/http/request/body-shape.ts'
+import { jsonPieces } from '../server/http/wire/json-pieces.ts'
+import { jsonResponse } from '../server/http/wire/json-response.ts'
 import { createFront, goodChat } from './support/front.ts'
 
 const keys = (count: number) =>

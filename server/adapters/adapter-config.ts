@@ -5,7 +5,7 @@
 import { z } from 'zod'
 import { findDuplicateKey } from '../checkpoint/safetensors-header.ts'
 import { ServerError } from '../errors.ts'
-import type { AdapterTargets } from './adapter-targets.ts'
+import type { AdapterTargets } from './adapter-gaps.ts'
 
 export interface AdapterConfig {
   readonly targetModules: readonly string[] | null

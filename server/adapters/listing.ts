@@ -13,7 +13,7 @@ import {
   readConfigText,
   readFingerprint,
 } from './adapter-folder.ts'
-import { compareTargets } from './adapter-targets.ts'
+import { compareTargets } from './adapter-gaps.ts'
 import { createFolderIndex, type FolderEntry, indexAfter } from './folder-index.ts'
 import { type Manifest, readManifest } from './manifest.ts'
 import { type KnownOfAdapter, nameAdapter, summarizeAdapter, summarizeInvalid } from './summary.ts'

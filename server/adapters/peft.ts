@@ -9,7 +9,6 @@ import type { RankOne } from '../contracts/adapter.ts'
 import { type LinearModule, linearModules, type ModelConfig } from '../contracts/checkpoint.ts'
 import { ServerError } from '../errors.ts'
 import { type AdapterConfig, parseAdapterConfig } from './adapter-config.ts'
-import { findEffectGap } from './adapter-effect.ts'
 import {
   type AdapterFolder,
   openTensors,
@@ -17,7 +16,7 @@ import {
   readFully,
   tensorsFile,
 } from './adapter-folder.ts'
-import { compareTargets } from './adapter-targets.ts'
+import { compareTargets, findEffectGap } from './adapter-gaps.ts'
 import {
   type AdapterMatrices,
   type AdapterPlan,

@@ -5,24 +5,18 @@
 
 import type { AdapterSummary } from '../contracts/adapter.ts'
 import type { EngineClient } from '../contracts/engine.ts'
+import type { ListRange } from './request/list-range.ts'
 
 export interface AdapterList {
   /** Those of the names that there are. */
   read(names: readonly string[]): Promise<readonly AdapterSummary[]>
   /** The same, but what is a few seconds old will do while a fresh look is taken. */
   readKnown(names: readonly string[]): Promise<readonly AdapterSummary[]>
-  /** The first of those that come after a name. Never remembered. */
-  page(range: AdapterRange): Promise<AdapterPage>
+  /** The first of those that come after a name, without manifests where brief. Never remembered. */
+  page(range: ListRange & { readonly isBrief?: boolean }): Promise<AdapterPage>
 }
 
-export interface AdapterRange {
-  readonly after: string | undefined
-  readonly limit: number
-  /** Without manifests. */
-  readonly isBrief?: boolean
-}
-
-export interface AdapterPage {
+interface AdapterPage {
   readonly adapters: readonly AdapterSummary[]
   readonly hasMore: boolean
 }

@@ -12,12 +12,12 @@ import { ServerError } from '../errors.ts'
 import { createAdapterList } from './adapter-list.ts'
 import { type Admission, createAdmission } from './admission.ts'
 import { createAuthenticate, openPaths } from './auth.ts'
-import { clientGone } from './client-fault.ts'
 import { completionRoutes } from './completion-routes.ts'
 import {
   type Clock,
   defaultStreamLimits,
   type HttpConfig,
+  incomingOf,
   type RequestContext,
   type RequestVariables,
   type Route,
@@ -33,6 +33,7 @@ import { adapterHeader } from './reply/applied-adapters.ts'
 import { ClientGone } from './request/body-bytes.ts'
 import { unsupportedRoutes } from './request/unsupported-routes.ts'
 import { tokenizeRoutes } from './tokenize-routes.ts'
+import { clientGone } from './wire/client-fault.ts'
 
 export interface AppOptions {
   readonly engine: EngineClient
@@ -95,7 +96,7 @@ export function createApp(options: AppOptions): App {
       return errorResponse(toServerError(error, logger, context.get('requestId')))
     }
     observer.clientDisconnected('before_response')
-    return clientGone(context)
+    return clientGone(incomingOf(context)?.socket)
   })
 
   function onRefused(status: number, reason: string) {

@@ -4,10 +4,10 @@
 import type { AdapterSummary } from '../contracts/adapter.ts'
 import type { ModelInfo } from '../contracts/engine.ts'
 import { ServerError } from '../errors.ts'
-import type { AdapterRange } from './adapter-list.ts'
 import type { Route, Services } from './context.ts'
-import { listPage, readRange } from './list-page.ts'
+import { listPage } from './reply/list-page.ts'
 import { mentionedNames, parseModel } from './request/adapter-choice.ts'
+import { type ListRange, readRange } from './request/list-range.ts'
 import { quote } from './request/quote.ts'
 import { requireModel } from './request-target.ts'
 
@@ -53,7 +53,7 @@ function adapterEntry(adapter: AdapterSummary, model: ModelInfo) {
 
 export function modelRoutes(services: Services): readonly Route[] {
   /** The base comes first, then the adapters. */
-  async function listModels({ after, limit }: AdapterRange) {
+  async function listModels({ after, limit }: ListRange) {
     const model = requireModel(services)
     const models = after === undefined ? [modelEntry(model)] : []
     let from = after === model.id ? undefined : after
@@ -102,7 +102,8 @@ export function modelRoutes(services: Services): readonly Route[] {
       method: 'GET',
       path: '/v1/models',
       summary: 'The base model and its adapters, in pages',
-      handle: async (context) => Response.json(await listModels(readRange(context, maxModels))),
+      handle: async (context) =>
+        Response.json(await listModels(readRange(context.req.query(), maxModels))),
     },
     {
       method: 'GET',
@@ -125,7 +126,9 @@ export function modelRoutes(services: Services): readonly Route[] {
       summary: 'The adapters with state, digest, rank and provenance, in pages',
       async handle(context) {
         requireModel(services)
-        const { adapters, hasMore } = await services.adapters.page(readRange(context, maxAdapters))
+        const { adapters, hasMore } = await services.adapters.page(
+          readRange(context.req.query(), maxAdapters),
+        )
         return Response.json(listPage(adapters, hasMore))
       },
     },

@@ -4,16 +4,16 @@
 import { randomUUID } from 'node:crypto'
 import type { GenerateRequest, GenerationEvent } from '../contracts/generation.ts'
 import { ServerError } from '../errors.ts'
-import { clientGone } from './client-fault.ts'
-import type { RequestContext, Services } from './context.ts'
+import { incomingOf, type RequestContext, type Services } from './context.ts'
 import { openAIError } from './error-response.ts'
 import { type EventWriter, streamEvents } from './event-stream.ts'
 import { groupGenerations } from './generation-group.ts'
-import { jsonResponse } from './json-response.ts'
-import { createPace } from './pace.ts'
 import { adapterHeader } from './reply/applied-adapters.ts'
 import type { Reply } from './reply/reply.ts'
 import { superviseRun } from './supervised-run.ts'
+import { clientGone } from './wire/client-fault.ts'
+import { jsonResponse } from './wire/json-response.ts'
+import { createPace } from './wire/pace.ts'
 
 export interface GenerationJob {
   /** Of the reply; the engine's requests are numbered under it. */
@@ -75,7 +75,7 @@ export async function runGeneration(
   if (accepted?.kind !== 'accepted') {
     await events.return(undefined)
     observer.clientDisconnected('before_response')
-    return clientGone(context)
+    return clientGone(incomingOf(context)?.socket)
   }
   context.set('applied', accepted.adapters)
   const headers = { ...job.headers, 'x-adapter': adapterHeader(accepted.adapters) }
@@ -87,7 +87,7 @@ export async function runGeneration(
     if (ending.kind === 'failed') throw ServerError.from(ending.error)
     if (ending.kind === 'done') return jsonResponse(job.reply.body(), headers)
     observer.clientDisconnected('before_response')
-    return clientGone(context)
+    return clientGone(incomingOf(context)?.socket)
   }
 
   // 4. … or a stream, whose last event is [DONE] also after an error.

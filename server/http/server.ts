@@ -7,9 +7,9 @@ import { getRequestListener, RequestError } from '@hono/node-server'
 import type { Logger } from '../contracts/logger.ts'
 import { ServerError } from '../errors.ts'
 import type { App } from './app.ts'
-import { paceBody } from './body-pace.ts'
-import { markRefused } from './client-fault.ts'
 import { errorResponse, openAIError, toServerError } from './error-response.ts'
+import { paceBody } from './wire/body-pace.ts'
+import { markRefused } from './wire/client-fault.ts'
 
 export interface SocketLimits {
   readonly headersTimeoutMs: number

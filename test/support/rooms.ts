@@ -37,7 +37,7 @@ export const rooms: readonly Room[] = [
   {
     name: 'http',
     does: 'routes, gates, streams',
-    ours: ['http/reply', 'http/request', 'config', 'contracts', 'errors'],
+    ours: ['http/wire', 'http/reply', 'http/request', 'config', 'contracts', 'errors'],
     packages: [
       '@hono/node-server',
       'hono',
@@ -47,6 +47,12 @@ export const rooms: readonly Room[] = [
       'node:net',
       'zod',
     ],
+  },
+  {
+    name: 'http/wire',
+    does: 'bytes in and out, in slices',
+    ours: ['http/reply'],
+    packages: ['node:http', 'node:net', 'node:timers/promises'],
   },
   {
     name: 'http/reply',

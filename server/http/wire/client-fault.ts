@@ -2,8 +2,6 @@
 // is the client's 499, one that Node refused in the middle has the status that Node's answer had.
 
 import type { Socket } from 'node:net'
-import type { RequestContext } from './context.ts'
-import { incomingOf } from './context.ts'
 
 /** nginx's "client closed request". */
 const clientClosedRequest = 499
@@ -16,8 +14,7 @@ export function markRefused(socket: Socket, status: number): void {
 }
 
 /** No one reads it; the log and the metrics do. */
-export function clientGone(context: RequestContext): Response {
-  const socket = incomingOf(context)?.socket
+export function clientGone(socket: Socket | undefined): Response {
   const status = socket && refused.get(socket)
   return new Response(null, { status: status ?? clientClosedRequest })
 }

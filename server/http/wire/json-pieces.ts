@@ -1,7 +1,7 @@
 // A value as JSON in pieces, as JSON.stringify would write it. Iterables are lists that are walked while
 // they are written; arrays and deeper objects hold none.
 
-import { RawJson } from './reply/raw-json.ts'
+import { RawJson } from '../reply/raw-json.ts'
 
 const lazyDepth = 4
 const sliceLength = 64

@@ -1,8 +1,8 @@
-// What adapter_config.json says that an adapter changes, beside what its file holds. The tensors
-// decide what runs; a file that holds less than its config names is told of.
+// What adapter_config.json says that an adapter changes, beside what its file holds and does. The tensors
+// decide what runs; a file that holds less than its config names, or changes nothing, is told of.
 
 import { linearModules, type ModelConfig } from '../contracts/checkpoint.ts'
-import { pathOfModule } from './adapter-tensors.ts'
+import { type AdapterMatrices, pathOfModule } from './adapter-tensors.ts'
 
 /** target_modules, exclude_modules and layers_to_transform as they stand. */
 export interface AdapterTargets {
@@ -111,4 +111,35 @@ function pathsOfLayer({ numLayers }: ModelConfig, layer: number): string[] {
 function listed(names: readonly string[]): string {
   const more = names.length - maxNamed
   return `${names.slice(0, maxNamed).join(', ')}${more > 0 ? ` and ${more} more` : ''}`
+}
+
+/** null: everything that the file holds has an effect. */
+export function findEffectGap(matrices: readonly AdapterMatrices[]): {
+  readonly text: string
+  readonly isWhole: boolean
+} | null {
+  const idle = matrices.filter((one) => !changesAnything(one)).length
+  if (idle === 0) return null
+  if (idle < matrices.length) {
+    const text = `adapter_model.safetensors: ${idle} of its ${matrices.length} modules are zero and change nothing.`
+    return { text, isWhole: false }
+  }
+  return {
+    text: 'adapter_model.safetensors: every module is zero, so the adapter changes nothing.',
+    isWhole: true,
+  }
+}
+
+function changesAnything({ rank, a, b }: AdapterMatrices): boolean {
+  const inner = a.length / rank
+  const outer = b.length / rank
+  for (let k = 0; k < rank; k++) {
+    if (hasValue(a, k * inner, inner) && hasValue(b, k * outer, outer)) return true
+  }
+  return false
+}
+
+function hasValue(values: Float32Array, start: number, length: number): boolean {
+  for (let i = start; i < start + length; i++) if (values[i] !== 0) return true
+  return false
 }
