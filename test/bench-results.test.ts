@@ -227,7 +227,7 @@ describe('the tables in the documents', () => {
     const withoutHttp = made.sections.filter(({ section }) => section.name !== 'http')
     assert.match(
       renderReadmeBlock({ ...made, sections: withoutHttp }),
-      /HTTP server over bare engine .*\*\*not run\*\* \|/,
+      /HTTP server over a bare loop .*\*\*not run\*\* \|/,
     )
   })
 
