@@ -6,7 +6,12 @@ import { cpSync, mkdirSync, readdirSync, renameSync, truncateSync, writeFileSync
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { openCheckpoint } from '../server/checkpoint/checkpoint.ts'
-import type { EngineOptions, EngineState, Generation } from '../server/contracts/engine.ts'
+import type {
+  EngineOptions,
+  EngineState,
+  Generation,
+  TokenizeInput,
+} from '../server/contracts/engine.ts'
 import { type GenerationEvent, isTerminal } from '../server/contracts/generation.ts'
 import type { Observer } from '../server/contracts/observer.ts'
 import { createEngineClient, type LocalEngineClient } from '../server/engine-client/client.ts'
@@ -376,10 +381,11 @@ describe('an engine process', () => {
     const running = engine.client.submit(endless())
     const { rest } = await readUntil(running, 'delta')
     const text = 'A duck 🦆 costs 12.'
-    const asked = engine.client.tokenize({ kind: 'text', text, addSpecialTokens: false })
+    const input = { kind: 'text', text, addSpecialTokens: false, withTokenStrings: true } as const
+    const asked = engine.client.tokenize(input)
     const { tokens, tokenStrings } = await within(patience, 'tokenize', asked)
     assert.equal(tokens.length, tokenStrings.length)
-    const back = await within(patience, 'detokenize', engine.client.detokenize(tokens))
+    const back = await within(patience, 'detokenize', engine.client.detokenize([...tokens]))
     assert.equal(back, text)
     const list = await within(patience, 'adapters', engine.client.listAdapters())
     assert.deepEqual(
@@ -531,7 +537,8 @@ describe('an engine process that dies', () => {
       process.kill(firstPid, 'SIGKILL')
       // It is not known to be gone yet: these are sent to nobody, and end all the same.
       const late = Array.from({ length: 5 }, () => engine.client.submit(newRequest()))
-      const question = engine.client.tokenize({ kind: 'text', text: 'x', addSpecialTokens: false })
+      const input = { kind: 'text', text: 'x', addSpecialTokens: false, withTokenStrings: false }
+      const question = engine.client.tokenize(input as TokenizeInput)
       await assert.rejects(within(patience, 'tokenize', question), { code: 'engine_crashed' })
       assertFailed(await rest(), 'engine_crashed')
       for (const generation of [...waiting, ...late]) {

@@ -119,15 +119,20 @@ export interface EngineClient {
   close(options?: { force?: boolean }): Promise<void>
 }
 
-export type TokenizeInput =
+export type TokenizeInput = (
   | { readonly kind: 'text'; readonly text: string; readonly addSpecialTokens: boolean }
   | {
       readonly kind: 'messages'
       readonly messages: readonly ChatMessage[]
       readonly addGenerationPrompt: boolean
     }
+) & {
+  /** The text of each token is wanted, too. */
+  readonly withTokenStrings: boolean
+}
 
 export interface TokenizeResult {
-  readonly tokens: readonly number[]
+  readonly tokens: Int32Array
+  /** Empty unless wanted. */
   readonly tokenStrings: readonly string[]
 }

@@ -1,21 +1,18 @@
-// Takes requests in: encodes the prompt, checks that it fits the context, loads the adapters, and hands
+// Takes requests in: has the prompt encoded, checks that it fits the context, loads the adapters, and hands
 // the choices to the loop. A request that never reaches the loop gets its one terminal event here.
 
 import type { AcquiredAdapters, AdapterStore } from '../adapters/store.ts'
 import type { TokenizeInput, TokenizeResult } from '../contracts/engine.ts'
-import type { GenerateRequest, GenerationEvent, Prompt } from '../contracts/generation.ts'
+import type { GenerateRequest, GenerationEvent, Prompt, Turn } from '../contracts/generation.ts'
 import { ServerError } from '../errors.ts'
 import type { Loop } from '../loop/loop.ts'
 import { createSequence, type Sequence } from '../loop/sequence.ts'
-import type { ChatTemplate } from '../tokenizer/chat-template.ts'
 import type { Tokenizer } from '../tokenizer/tokenizer.ts'
+import type { TextThreads } from './text-threads.ts'
 
 export interface IntakeOptions {
-  readonly tokenizer: Pick<
-    Tokenizer,
-    'encodePrompt' | 'decode' | 'tokenText' | 'tokenBytes' | 'isSpecial'
-  >
-  readonly chatTemplate: Pick<ChatTemplate, 'encode'>
+  readonly tokenizer: Pick<Tokenizer, 'decode' | 'tokenText' | 'tokenBytes' | 'isSpecial'>
+  readonly texts: Pick<TextThreads, 'run'>
   readonly store: Pick<AdapterStore, 'acquire'>
   readonly loop: Pick<Loop, 'submit' | 'cancel'>
   /** Longest prompt and answer together, in tokens. */
@@ -31,8 +28,8 @@ export interface Intake {
   submit(request: GenerateRequest): Promise<void>
   /** Unknown ids are ignored. */
   cancel(id: string): void
-  tokenize(input: TokenizeInput): TokenizeResult
-  detokenize(tokens: readonly number[]): string
+  tokenize(input: TokenizeInput): Promise<TokenizeResult>
+  detokenize(tokens: readonly number[]): Promise<string>
 }
 
 interface EncodedPrompt {
@@ -40,26 +37,25 @@ interface EncodedPrompt {
   readonly startsInReasoning: boolean
 }
 
+/** Texts that belong to no generation share turns of their own. */
+const askedTexts: Turn = { client: 'tokenize', request: 'tokenize' }
+
 export function createIntake(options: IntakeOptions): Intake {
-  const { tokenizer, chatTemplate, store, loop, maxContext, eosTokenIds } = options
-  /** Requests whose adapters are being loaded; aborted when they are cancelled. */
+  const { tokenizer, texts, store, loop, maxContext, eosTokenIds } = options
+  /** Requests whose prompt is encoded or whose adapters are loaded; aborted when they are cancelled. */
   const preparing = new Map<string, AbortController>()
 
   function publish(id: string, event: GenerationEvent): void {
     options.publish([[id, event]])
   }
 
-  function encodePrompt(prompt: Prompt): EncodedPrompt {
-    switch (prompt.kind) {
-      case 'messages':
-        return chatTemplate.encode(prompt.messages, { addGenerationPrompt: true })
-      case 'text': {
-        const tokens = tokenizer.encodePrompt(prompt.text, { addSpecialTokens: true })
-        return { tokens, startsInReasoning: false }
-      }
-      case 'tokens':
-        return { tokens: prompt.tokens, startsInReasoning: false }
-    }
+  async function encodePrompt(
+    { prompt, turn }: GenerateRequest,
+    signal: AbortSignal,
+  ): Promise<EncodedPrompt> {
+    if (prompt.kind === 'tokens') return { tokens: prompt.tokens, startsInReasoning: false }
+    const encoded = await texts.run({ kind: 'encode', prompt, maxContext }, turn, signal)
+    return { ...encoded, tokens: Array.from(encoded.tokens) }
   }
 
   /** The prompt to echo: as the client wrote it, where it wrote text. */
@@ -93,7 +89,8 @@ export function createIntake(options: IntakeOptions): Intake {
 
   /** Rejects where the loop has not taken the request. */
   async function prepare(request: GenerateRequest, signal: AbortSignal): Promise<void> {
-    const prompt = encodePrompt(request.prompt)
+    const prompt = await encodePrompt(request, signal)
+    signal.throwIfAborted()
     const promptTokens = prompt.tokens.length
     const maxTokens = boundTokens(promptTokens, request.maxTokens, maxContext)
     const held = await store.acquire(request, signal)
@@ -129,16 +126,14 @@ export function createIntake(options: IntakeOptions): Intake {
       loop.cancel(id)
     },
 
-    tokenize(input) {
-      const tokens =
-        input.kind === 'text'
-          ? tokenizer.encodePrompt(input.text, { addSpecialTokens: input.addSpecialTokens })
-          : chatTemplate.encode(input.messages, input).tokens
-      return { tokens, tokenStrings: tokens.map((id) => tokenizer.tokenText(id)) }
+    async tokenize(input) {
+      const { tokens, texts: tokenStrings } = await texts.run({ kind: 'tokenize', input }, askedTexts)
+      return { tokens, tokenStrings }
     },
 
-    detokenize(tokens) {
-      return tokenizer.decode(tokens)
+    async detokenize(tokens) {
+      const result = await texts.run({ kind: 'detokenize', tokens }, askedTexts)
+      return result.texts[0]!
     },
   }
 }

@@ -19,7 +19,6 @@ import { createRunner, type Runner } from '../model/runner.ts'
 import { testDevice } from '../model/self-test.ts'
 import { type ModelDevice, openDevice } from '../runtime/device.ts'
 import { ownKernels } from '../runtime/own-kernels.ts'
-import { loadChatTemplate } from '../tokenizer/chat-template.ts'
 import { loadTokenizer } from '../tokenizer/tokenizer.ts'
 import { readFreeMemory } from './free-memory.ts'
 import { guardRunner } from './guarded-runner.ts'
@@ -27,6 +26,7 @@ import { createIntake, type Intake } from './intake.ts'
 import { type MemoryPlan, planMemory } from './memory.ts'
 import { createStartup, type Startup } from './startup.ts'
 import { createStatsThrottle } from './stats-throttle.ts'
+import { createTextThreads } from './text-threads.ts'
 import { formatOf, resolveKernels, resolveWeights, targetOf } from './weights.ts'
 
 const maxChunk = 512
@@ -81,7 +81,11 @@ export async function openEngine(
   // 1. Checkpoint and tokenizer.
   const checkpoint = openCheckpoint(options.model)
   const tokenizer = loadTokenizer(options.model)
-  const chatTemplate = loadChatTemplate(options.model, tokenizer)
+  const texts = createTextThreads({
+    dir: options.model,
+    onNotice: events.onNotice,
+    now: () => performance.now(),
+  })
   const opening: Opening = { options, events, checkpoint }
 
   // 2. Device and formats.
@@ -109,9 +113,10 @@ export async function openEngine(
   const reader = createAdapterReader()
   const store = openStore(opening, formats, memory, converted, reader.read)
   const { loop, reportStats } = startLoop(opening, memory, runner, store)
+  await texts.opened()
   const intake = createIntake({
     tokenizer,
-    chatTemplate,
+    texts,
     store,
     loop,
     maxContext: memory.limits.maxCapacity,
@@ -130,6 +135,7 @@ export async function openEngine(
     close() {
       runner.release()
       void reader.close()
+      void texts.close()
     },
   }
 }

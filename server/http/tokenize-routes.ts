@@ -29,6 +29,7 @@ const detokenizeSchema = z.object({
 type TokenizeFields = z.infer<typeof tokenizeSchema>
 
 function tokenizeInput(fields: TokenizeFields): TokenizeInput {
+  const withTokenStrings = fields.return_token_strs ?? false
   if ((fields.prompt == null) === (fields.messages == null)) {
     throw new ServerError('invalid_value', 'send either prompt or messages', { param: 'prompt' })
   }
@@ -37,12 +38,14 @@ function tokenizeInput(fields: TokenizeFields): TokenizeInput {
       kind: 'text',
       text: fields.prompt.toWellFormed(),
       addSpecialTokens: fields.add_special_tokens ?? true,
+      withTokenStrings,
     }
   }
   return {
     kind: 'messages',
     messages: parseMessages(fields.messages),
     addGenerationPrompt: fields.add_generation_prompt ?? true,
+    withTokenStrings,
   }
 }
 
@@ -67,8 +70,8 @@ export function tokenizeRoutes(services: Services): readonly Route[] {
         return Response.json({
           count: tokens.length,
           max_model_len: model.maxContext,
-          tokens,
-          token_strs: fields.return_token_strs ? tokenStrings : null,
+          tokens: [...tokens],
+          token_strs: input.withTokenStrings ? tokenStrings : null,
         })
       },
     },

@@ -5,8 +5,13 @@
 //
 // Prefill and decode take turns, so neither new nor running sequences starve. A turn of prefill has a
 // budget of prompt tokens, not of sequences: several short prompts fit in one, a long one takes many.
-// Who came first is served first; one that must wait for memory is not overtaken.
+//
+// Who waits is admitted in turn (turns.ts): clients by the tokens computed for them, the requests of one
+// client by what they may cost. Where the first in turn finds no row or no memory, one that runs gives
+// way if its client is ahead by `fairLead` tokens, or, within a client, if `muchLarger` times as much is
+// left of it. It goes on later, bit for bit. Nobody else is admitted before the first in turn.
 
+import { createTurns } from '../turns/turns.ts'
 import type { Sequence } from './sequence.ts'
 
 /** A piece of a sequence's prefix whose keys and values are there already. */
@@ -80,15 +85,30 @@ export function chunkEnd(from: number, length: number, maxChunk: number): number
   return from + (isLoneLeft && size > minChunk ? size - minChunk + (size % 2) : size)
 }
 
+/** Tokens by which a client may be ahead of one that waits, before it gives a row up. */
+export const fairLead = 256
+/** Within a client, so many times as large is what gives its row up to what waits. */
+export const muchLarger = 8
+/** Tokens that a sequence gets each time it runs, before it may have to give way. */
+export const leastRun = 32
+/** A prompt with no more tokens left than this is computed to its end. */
+const shortRest = 256
+/** An item may be overtaken by so many times its own cost a row. */
+const stretchPerRow = 8
+/** What may run for very long counts as this long, so that it does not wait for very long. */
+const mostCost = 4096
+
 export type Scheduler = ReturnType<typeof createScheduler>
 
 export function createScheduler(options: SchedulerOptions) {
   const { rows, maxChunk, maxLogitsChunk = maxChunk, maxCopy = Infinity } = options
   const { prefillBudget = () => maxChunk, tryAdmit = () => true, match = () => null } = options
-  const waiting: Sequence[] = []
+  const turns = createTurns<Sequence>({ stretch: stretchPerRow * rows })
   const decoding: Sequence[] = []
-  const arrivals = new WeakMap<Sequence, number>()
-  let numArrived = 0
+  /** Tokens that a sequence had when it got its row, and how often it gave way. */
+  const runs = new WeakMap<Sequence, { numTokens: number; numYields: number }>()
+  /** The first in turn found no memory. */
+  let isShort = false
   let prefilling: Sequence | undefined
   /** Prompt tokens since the last decode step. */
   let budgetUsed = 0
@@ -98,9 +118,15 @@ export function createScheduler(options: SchedulerOptions) {
   }
 
   function admit(): void {
-    const [first] = waiting
-    if (first === undefined || prefilling !== undefined || decoding.length >= rows) return
-    if (tryAdmit(first, decoding)) prefilling = waiting.shift()
+    isShort = false
+    if (prefilling !== undefined || decoding.length >= rows) return
+    const first = turns.first()
+    if (first === undefined) return
+    isShort = !tryAdmit(first, decoding)
+    if (isShort) return
+    turns.take(first)
+    runs.set(first, { numTokens: first.numTokens, numYields: runs.get(first)?.numYields ?? 0 })
+    prefilling = first
   }
 
   /** What the sequence being prefilled runs next; null where it is the others' turn. */
@@ -128,6 +154,7 @@ export function createScheduler(options: SchedulerOptions) {
     const cost = Math.ceil((turn * (hit.to - hit.from)) / maxCopy)
     if (left < Math.min(cost, turn)) return null
     budgetUsed += cost
+    turns.charge(sequence, 1)
     return { kind: 'copy', sequence, row: decoding.length, hit }
   }
 
@@ -139,6 +166,7 @@ export function createScheduler(options: SchedulerOptions) {
     const most = sequence.needsPromptLogits ? Math.min(left, maxLogitsChunk) : left
     const to = chunkEnd(from, length, Math.min(most, maxChunk))
     budgetUsed += to - from
+    turns.charge(sequence, to - from)
     return { kind: 'prefill', sequence, row: decoding.length, from, to }
   }
 
@@ -149,13 +177,52 @@ export function createScheduler(options: SchedulerOptions) {
     prefilling = undefined
   }
 
-  /** Takes a sequence out, wherever it is; returns the cache rows that must move, in order. */
-  function remove(sequence: Sequence): RowMove[] {
-    const at = waiting.indexOf(sequence)
-    if (at >= 0) {
-      waiting.splice(at, 1)
-      return []
+  // ---- Giving way ----
+
+  /** It had its least run, and going on would hold the first in turn up for long. */
+  function mayYield(sequence: Sequence): boolean {
+    if (sequence.isRecomputing) return false
+    const { numTokens, numYields } = runs.get(sequence)!
+    if (sequence !== prefilling) return sequence.numTokens - numTokens >= leastRun
+    // What a prompt has computed may be lost: so each time it gets more.
+    if (sequence.numComputed - sequence.numReused < leastRun * 2 ** numYields) return false
+    return sequence.promptTokens.length - sequence.numComputed > shortRest
+  }
+
+  /** How much too long it runs beside what waits; 0 where it may go on. */
+  function excess(sequence: Sequence, first: Sequence): number {
+    const lead = turns.lead(sequence, first)
+    if (lead !== null) return lead >= fairLead ? lead : 0
+    return costOf(sequence) >= muchLarger * costOf(first) ? 1 : 0
+  }
+
+  /** Of those that hold a row, who gives it up to the first in turn. */
+  function yielding(): Sequence | undefined {
+    if (turns.numWaiting === 0) return undefined
+    if (prefilling === undefined && decoding.length < rows && !isShort) return undefined
+    const first = turns.first()!
+    // One prompt is computed at a time: only that one is in the way of the next.
+    const candidates = (prefilling === undefined ? decoding : [prefilling]).filter(mayYield)
+    let worst: Sequence | undefined
+    let most = 0
+    for (const sequence of candidates) {
+      const over = excess(sequence, first)
+      if (over < most || over === 0) continue
+      if (over === most && worst !== undefined && isOlder(sequence, worst)) continue
+      worst = sequence
+      most = over
     }
+    return worst
+  }
+
+  function isOlder(x: Sequence, y: Sequence): boolean {
+    return turns.arrivalOf(x) < turns.arrivalOf(y)
+  }
+
+  // ---- Rows ----
+
+  /** Takes a sequence from its row; returns the cache rows that must move, in order. */
+  function vacate(sequence: Sequence): RowMove[] {
     if (sequence === prefilling) {
       prefilling = undefined
       return []
@@ -177,7 +244,11 @@ export function createScheduler(options: SchedulerOptions) {
 
   return {
     get numWaiting() {
-      return waiting.length
+      return turns.numWaiting
+    },
+    /** Changes when a sequence begins or ends to wait. */
+    get waitingVersion() {
+      return turns.version
     },
     get numRunning() {
       return decoding.length + (prefilling === undefined ? 0 : 1)
@@ -187,12 +258,11 @@ export function createScheduler(options: SchedulerOptions) {
       return running()
     },
     waiting(): readonly Sequence[] {
-      return waiting
+      return turns.waiting()
     },
 
     add(sequence: Sequence): void {
-      arrivals.set(sequence, numArrived++)
-      waiting.push(sequence)
+      turns.add(sequence, sequence.request.turn, costOf(sequence))
     },
 
     /** What runs next. Null when there is nothing to do. */
@@ -201,26 +271,44 @@ export function createScheduler(options: SchedulerOptions) {
       const step = nextOfPrompt()
       if (step !== null) return step
       budgetUsed = 0
+      for (const sequence of decoding) turns.charge(sequence, 1)
       return decoding.length > 0 ? { kind: 'decode', sequences: [...decoding] } : null
     },
 
     finishPrefill,
 
-    remove,
+    /** Takes a sequence out, wherever it is; returns the cache rows that must move, in order. */
+    remove(sequence: Sequence): RowMove[] {
+      return turns.remove(sequence) ? [] : vacate(sequence)
+    },
 
     /** Of those that hold a row, who came last. */
     youngest(): Sequence | undefined {
-      const arrival = (sequence: Sequence) => arrivals.get(sequence) ?? 0
       return running().reduce<Sequence | undefined>((youngest, sequence) => {
-        return youngest && arrival(youngest) > arrival(sequence) ? youngest : sequence
+        return youngest && isOlder(sequence, youngest) ? youngest : sequence
       }, undefined)
     },
 
-    /** The youngest gives its row up and is next to be admitted: it came before all that wait. */
+    /** For want of memory a sequence gives its row up, and waits where it had waited before. */
     preempt(sequence: Sequence): RowMove[] {
-      const moves = remove(sequence)
-      waiting.unshift(sequence)
+      const moves = vacate(sequence)
+      turns.putBack(sequence)
+      return moves
+    },
+
+    yielding,
+
+    /** A sequence gives its row up to the first in turn, and waits as if it came now. */
+    giveWay(sequence: Sequence): RowMove[] {
+      const moves = vacate(sequence)
+      turns.putLast(sequence, costOf(sequence))
+      runs.get(sequence)!.numYields++
       return moves
     },
   }
+}
+
+/** Tokens that may yet be computed for it. */
+function costOf({ promptTokens, maxTokens, numTokens }: Sequence): number {
+  return Math.min(mostCost, 2 * promptTokens.length + maxTokens - numTokens)
 }

@@ -12,6 +12,8 @@ import { readTokenizerConfig } from './tokenizer-file.ts'
 
 interface ChatTemplateOptions {
   readonly addGenerationPrompt: boolean
+  /** Sees the prompt as text before it is encoded; may throw. */
+  readonly onRendered?: (text: string) => void
 }
 
 interface ChatPrompt {
@@ -68,6 +70,7 @@ export function loadChatTemplate(dir: string, tokenizer: Tokenizer): ChatTemplat
     render: (messages, options) => renderMarked(messages, options).replaceAll(mark, ''),
     encode(messages, options) {
       const rendered = renderMarked(messages, options)
+      options.onRendered?.(rendered.replaceAll(mark, ''))
       return {
         tokens: tokenizer.encodeSegments(rendered.split(mark)),
         startsInReasoning: rendered.lastIndexOf(thoughtStart) > rendered.lastIndexOf(thoughtEnd),
@@ -106,11 +109,17 @@ function createProtection(specialTexts: readonly string[]) {
   const inAnyText = marks(specialTexts)
   const inAnswer = marks(specialTexts.filter((text) => text !== thoughtEnd))
 
-  function isPrefix(tail: string) {
-    return specialTexts.some((text) => text.length > tail.length && text.startsWith(tail))
-  }
-
   const longest = Math.max(0, ...specialTexts.map((text) => text.length))
+  const prefixes = new Set(
+    specialTexts.flatMap((text) => Array.from({ length: text.length }, (_, i) => text.slice(0, i))),
+  )
+
+  function endsAsPrefix(text: string): boolean {
+    for (let length = Math.min(longest, text.length); length > 0; length--) {
+      if (prefixes.has(text.slice(-length))) return true
+    }
+    return false
+  }
 
   /** Breaks what would become a special text if a template took </think> out of its middle. */
   function separate(answer: string): string {
@@ -118,10 +127,7 @@ function createProtection(specialTexts: readonly string[]) {
     return parts
       .map((part, i) => {
         if (i === parts.length - 1) return part
-        for (let length = Math.min(longest, part.length); length > 0; length--) {
-          if (isPrefix(part.slice(-length))) return part + mark
-        }
-        return part
+        return endsAsPrefix(part) ? part + mark : part
       })
       .join(thoughtEnd)
   }

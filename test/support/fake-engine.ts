@@ -239,8 +239,9 @@ export const createFakeEngine = (options: { script?: Script } = {}): FakeEngine 
     async tokenize(input) {
       const text =
         input.kind === 'text' ? input.text : input.messages.map(({ content }) => content).join('\n')
-      const tokens = [...Buffer.from(text)]
-      return { tokens, tokenStrings: tokens.map((byte) => String.fromCharCode(byte)) }
+      const bytes = [...Buffer.from(text)]
+      const tokenStrings = bytes.map((byte) => String.fromCharCode(byte))
+      return { tokens: Int32Array.from(bytes), tokenStrings }
     },
     async detokenize(tokens) {
       return Buffer.from(tokens).toString()

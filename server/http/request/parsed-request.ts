@@ -10,8 +10,8 @@ export interface ParsedRequest<Fields> {
   readonly fields: Fields
   /** Names of unknown fields, for the log. */
   readonly unknown: readonly string[]
-  /** One per prompt, but for ids and adapters. */
-  readonly requests: ReadonlyArray<Omit<GenerateRequest, 'id' | keyof AdapterSelection>>
+  /** One per prompt, but for ids, turns and adapters. */
+  readonly requests: ReadonlyArray<Omit<GenerateRequest, 'id' | 'turn' | keyof AdapterSelection>>
 }
 
 /** Throws ServerError at the first wrong field. */

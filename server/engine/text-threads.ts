@@ -1,0 +1,199 @@
+// Chat template and tokenizer in threads of their own: no running stream waits for them, whatever the
+// text. Each order has a time budget. A template that never ends takes its own request only: its
+// thread is ended, another is started.
+//
+// Several threads, and each client has one of them at most, so that nobody waits for the slow texts of
+// another client. Within a client, and between clients, orders come in turn (turns.ts).
+
+import type { Prompt, Turn } from '../contracts/generation.ts'
+import { createDeferred } from '../engine-client/deferred.ts'
+import { ServerError } from '../errors.ts'
+import { startThread, type Thread, ThreadEnded } from '../threads/thread.ts'
+import { createTurns } from '../turns/turns.ts'
+import { createOverruns } from './overruns.ts'
+import { type TextOrder, type TextResult, type TextWork, textTask } from './text-task.ts'
+
+export interface TextThreadsOptions {
+  /** The checkpoint's folder. */
+  readonly dir: string
+  readonly onNotice: (message: string) => void
+  /** Monotonic milliseconds. */
+  readonly now: () => number
+  readonly numThreads?: number
+  /** How long a text of so many characters may take, in ms. */
+  readonly budgetMs?: (numChars: number) => number
+  readonly start?: () => Pick<Thread<TextOrder, TextResult>, 'run' | 'terminate'>
+}
+
+export interface TextThreads {
+  /** Resolves when every thread can take orders. */
+  opened(): Promise<void>
+  /** Rejects with ServerError, or with the signal's reason. */
+  run(work: TextWork, turn: Turn, signal?: AbortSignal): Promise<TextResult>
+  close(): Promise<void>
+}
+
+/** Many times what texts of that size take on an idle machine. */
+function usualBudget(numChars: number): number {
+  return 1500 + numChars / 100
+}
+
+interface Order {
+  readonly work: TextWork
+  readonly turn: Turn
+  readonly numChars: number
+  readonly resolve: (result: TextResult) => void
+  readonly reject: (error: unknown) => void
+}
+
+interface Slot {
+  readonly thread: Pick<Thread<TextOrder, TextResult>, 'run' | 'terminate'>
+  /** Resolves when the thread has its tokenizer: no order's budget pays for that. */
+  opening: Promise<unknown>
+  isBusy: boolean
+}
+
+/** It took more time or memory than it may. */
+class Overrun extends Error {}
+
+export function createTextThreads(options: TextThreadsOptions): TextThreads {
+  const { dir, onNotice, now, numThreads = 2, budgetMs = usualBudget } = options
+  const start = options.start ?? (() => startThread(textTask))
+  const turns = createTurns<Order>({ stretch: numThreads })
+  const busyClients = new Set<string>()
+  const overruns = createOverruns({ now, onNotice })
+  const slots = Array.from({ length: numThreads }, () => openSlot(start()))
+  let isClosed = false
+
+  function openSlot(thread: Slot['thread']): Slot {
+    return { thread, opening: open(thread), isBusy: false }
+  }
+
+  function open(thread: Slot['thread']): Promise<unknown> {
+    const opening = thread.run({ dir, work: { kind: 'open' } })
+    // The next order hears of it.
+    opening.catch(() => {})
+    return opening
+  }
+
+  function dispatch(): void {
+    for (const slot of slots) {
+      if (slot.isBusy) continue
+      const order = turns.first((client) => !busyClients.has(client))
+      if (order === undefined) return
+      turns.take(order)
+      void serve(slot, order)
+    }
+  }
+
+  async function serve(slot: Slot, order: Order): Promise<void> {
+    const { client } = order.turn
+    slot.isBusy = true
+    busyClients.add(client)
+    let startMs = now()
+    try {
+      await slot.opening
+      startMs = now()
+      order.resolve(await inBudget(slot, order))
+      overruns.forget(client)
+    } catch (error) {
+      order.reject(await recover(slot, order, error))
+    }
+    turns.charge(order, now() - startMs)
+    turns.remove(order)
+    busyClients.delete(client)
+    slot.isBusy = false
+    dispatch()
+  }
+
+  /** Makes the thread fit for the next order; what this one is told. */
+  async function recover(slot: Slot, { turn, numChars }: Order, error: unknown): Promise<unknown> {
+    if (isClosed) return new ServerError('shutting_down', 'The engine is ending.')
+    // A text that is refused was looked at in time.
+    if (error instanceof ServerError) {
+      overruns.forget(turn.client)
+      return error
+    }
+    const isOverrun = error instanceof Overrun || isOutOfMemory(error)
+    if (error instanceof Overrun) await slot.thread.terminate()
+    if (isOverrun || error instanceof ThreadEnded) slot.opening = open(slot.thread)
+    if (!isOverrun) return error
+    overruns.count(turn.client)
+    return new ServerError(
+      'invalid_request',
+      'The chat template and the tokenizer needed more time or memory for this text than they may ' +
+        `(${Math.round(budgetMs(numChars))} ms): send a shorter or simpler one.`,
+    )
+  }
+
+  async function inBudget(slot: Slot, { work, numChars }: Order): Promise<TextResult> {
+    let timer: NodeJS.Timeout | undefined
+    const tooLate = new Promise<never>((_, reject) => {
+      // An answer that is there but not read yet came in time: it is read before an immediate.
+      const expire = () => setImmediate(() => reject(new Overrun()))
+      timer = setTimeout(expire, budgetMs(numChars))
+    })
+    const result = slot.thread.run({ dir, work })
+    result.catch(() => {})
+    try {
+      return await Promise.race([result, tooLate])
+    } finally {
+      clearTimeout(timer)
+    }
+  }
+
+  return {
+    async opened() {
+      await Promise.all(slots.map(({ opening }) => opening))
+    },
+    async run(work, turn, signal) {
+      signal?.throwIfAborted()
+      overruns.requireNone(turn.client)
+      const { promise, resolve, reject } = createDeferred<TextResult>()
+      const order: Order = { work, turn, numChars: charsOf(work), resolve, reject }
+      function leave(): void {
+        // One that runs goes on, within its budget, and nobody hears of it.
+        if (turns.isWaiting(order)) turns.remove(order)
+        reject(signal?.reason)
+      }
+      signal?.addEventListener('abort', leave, { once: true })
+      turns.add(order, turn, order.numChars)
+      dispatch()
+      try {
+        return await promise
+      } finally {
+        signal?.removeEventListener('abort', leave)
+      }
+    },
+    async close() {
+      isClosed = true
+      await Promise.all(slots.map(({ thread }) => thread.terminate()))
+    },
+  }
+}
+
+function isOutOfMemory(error: unknown): boolean {
+  if (!(error instanceof ThreadEnded)) return false
+  return (error.cause as NodeJS.ErrnoException | undefined)?.code === 'ERR_WORKER_OUT_OF_MEMORY'
+}
+
+function charsOf(work: TextWork): number {
+  switch (work.kind) {
+    case 'open':
+      return 0
+    case 'detokenize':
+      return work.tokens.length
+    case 'encode':
+      return charsOfPrompt(work.prompt)
+    case 'tokenize':
+      return charsOfPrompt(work.input)
+  }
+}
+
+/** Of each message, a little more than its text: a template has to look at it. */
+const charsPerMessage = 16
+
+function charsOfPrompt(prompt: Exclude<Prompt, { kind: 'tokens' }>): number {
+  if (prompt.kind === 'text') return prompt.text.length
+  return prompt.messages.reduce((sum, { content }) => sum + content.length + charsPerMessage, 0)
+}
