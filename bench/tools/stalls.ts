@@ -4,7 +4,7 @@
 //   node dist/bench/tools/stalls.js [root of a built checkout]
 
 import { spawn } from 'node:child_process'
-import { once } from 'node:events'
+import { once, setMaxListeners } from 'node:events'
 import { request as httpRequest, type IncomingMessage } from 'node:http'
 import { join, resolve } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -61,6 +61,7 @@ const attacks: readonly Attack[] = [
       },
     ],
   },
+  { name: '</think> + 200 spaces × 2,300, asked', path: chatPath, bodies: [chat(thoughts)] },
   {
     name: '/tokenize of 500 kB, with strings',
     path: '/tokenize',
@@ -132,6 +133,7 @@ function longestGap(times: readonly number[]): number {
 async function measure(url: URL, { path, bodies }: Attack) {
   const stream = new AbortController()
   const attack = new AbortController()
+  setMaxListeners(0, attack.signal)
   const times: number[] = []
   const watching = watchStream(url, stream.signal, times)
   while (times.length < 20) await sleep(10)
@@ -177,7 +179,9 @@ for await (const line of createInterface({ input: server.stderr })) {
 }
 if (url === undefined) throw new Error('the server did not start')
 server.stderr.resume()
-const models = (await (await fetch(new URL('/v1/models', url))).json()) as { data: { id: string }[] }
+const models = (await (await fetch(new URL('/v1/models', url))).json()) as {
+  data: { id: string }[]
+}
 modelName = models.data[0]!.id
 try {
   console.log('| beside | longest gap, ms | longest wait for one token, ms | answers |')

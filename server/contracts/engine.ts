@@ -133,6 +133,8 @@ export type TokenizeInput = (
 
 export interface TokenizeResult {
   readonly tokens: Int32Array
-  /** Empty unless wanted. */
-  readonly tokenStrings: readonly string[]
+  /** Those of the tokens, joined: a million of them travels as one. Empty unless wanted. */
+  readonly text: string
+  /** Of each token's text, in UTF-16 units. */
+  readonly textLengths: Int32Array
 }

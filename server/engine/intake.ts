@@ -127,13 +127,13 @@ export function createIntake(options: IntakeOptions): Intake {
     },
 
     async tokenize(input) {
-      const { tokens, texts: tokenStrings } = await texts.run({ kind: 'tokenize', input }, askedTexts)
-      return { tokens, tokenStrings }
+      const { tokens, text, textLengths } = await texts.run({ kind: 'tokenize', input }, askedTexts)
+      return { tokens, text, textLengths }
     },
 
     async detokenize(tokens) {
       const result = await texts.run({ kind: 'detokenize', tokens }, askedTexts)
-      return result.texts[0]!
+      return result.text
     },
   }
 }

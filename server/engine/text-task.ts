@@ -29,8 +29,10 @@ export interface TextOrder {
 export interface TextResult {
   readonly tokens: Int32Array
   readonly startsInReasoning: boolean
-  /** Of a detokenized text: all of it; of a tokenized one: those of its tokens that were asked for. */
-  readonly texts: readonly string[]
+  /** A detokenized text, or the texts of a tokenized one's tokens joined, where they are wanted. */
+  readonly text: string
+  /** Of each token's text. */
+  readonly textLengths: Int32Array
 }
 
 interface Opened {
@@ -50,7 +52,8 @@ function open(dir: string): Opened {
   return opened
 }
 
-const nothing: TextResult = { tokens: new Int32Array(), startsInReasoning: false, texts: [] }
+const none = new Int32Array()
+const nothing: TextResult = { tokens: none, startsInReasoning: false, text: '', textLengths: none }
 
 function encode(
   { tokenizer, chatTemplate, fewestTokens }: Opened,
@@ -85,7 +88,12 @@ function tokenize({ tokenizer, chatTemplate }: Opened, input: TokenizeInput): Te
       ? tokenizer.encodePrompt(input.text, { addSpecialTokens: input.addSpecialTokens })
       : chatTemplate.encode(input.messages, input).tokens
   const texts = input.withTokenStrings ? tokens.map((id) => tokenizer.tokenText(id)) : []
-  return { ...nothing, tokens: Int32Array.from(tokens), texts }
+  return {
+    ...nothing,
+    tokens: Int32Array.from(tokens),
+    text: texts.join(''),
+    textLengths: Int32Array.from(texts, ({ length }) => length),
+  }
 }
 
 export const textTask = defineTask({
@@ -100,8 +108,9 @@ export const textTask = defineTask({
       case 'tokenize':
         return tokenize(files, work.input)
       case 'detokenize':
-        return { ...nothing, texts: [files.tokenizer.decode(work.tokens)] }
+        return { ...nothing, text: files.tokenizer.decode(work.tokens) }
     }
   },
-  transfers: ({ tokens }) => (tokens.length > 0 ? [tokens.buffer as ArrayBuffer] : []),
+  transfers: ({ tokens, textLengths }) =>
+    [tokens, textLengths].filter((one) => one !== none).map(({ buffer }) => buffer as ArrayBuffer),
 })

@@ -26,7 +26,9 @@ export function clientName(
   { authorization, address }: { authorization: string | undefined; address: string | undefined },
 ): string {
   const known = keys === null ? address : tokenOf(authorization)
-  return digest(known ?? '').toString('base64url').slice(0, 16)
+  return digest(known ?? '')
+    .toString('base64url')
+    .slice(0, 16)
 }
 
 export type Authenticate = (path: string, authorization: string | undefined) => void

@@ -1,7 +1,7 @@
 // POST /tokenize and POST /detokenize, in vLLM's shapes.
 
 import { z } from 'zod'
-import type { TokenizeInput } from '../contracts/engine.ts'
+import type { TokenizeInput, TokenizeResult } from '../contracts/engine.ts'
 import { ServerError } from '../errors.ts'
 import type { Route, Services } from './context.ts'
 import { readJsonObject } from './request/body.ts'
@@ -49,6 +49,11 @@ function tokenizeInput(fields: TokenizeFields): TokenizeInput {
   }
 }
 
+function tokenStrings({ text, textLengths }: TokenizeResult): string[] {
+  let at = 0
+  return Array.from(textLengths, (length) => text.slice(at, (at += length)))
+}
+
 export function tokenizeRoutes(services: Services): readonly Route[] {
   const { engine, config } = services
   return [
@@ -66,12 +71,12 @@ export function tokenizeRoutes(services: Services): readonly Route[] {
         await resolveTarget(context, services, { model: fields.model ?? '' })
         const input = tokenizeInput(fields)
         checkPromptSize(input, input.kind === 'text' ? 'prompt' : 'messages', model)
-        const { tokens, tokenStrings } = await engine.tokenize(input)
+        const result = await engine.tokenize(input)
         return Response.json({
-          count: tokens.length,
+          count: result.tokens.length,
           max_model_len: model.maxContext,
-          tokens: [...tokens],
-          token_strs: input.withTokenStrings ? tokenStrings : null,
+          tokens: [...result.tokens],
+          token_strs: input.withTokenStrings ? tokenStrings(result) : null,
         })
       },
     },

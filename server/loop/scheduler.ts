@@ -181,9 +181,9 @@ export function createScheduler(options: SchedulerOptions) {
 
   /** It had its least run, and going on would hold the first in turn up for long. */
   function mayYield(sequence: Sequence): boolean {
-    if (sequence.isRecomputing) return false
     const { numTokens, numYields } = runs.get(sequence)!
     if (sequence !== prefilling) return sequence.numTokens - numTokens >= leastRun
+    if (sequence.isRecomputing) return false
     // What a prompt has computed may be lost: so each time it gets more.
     if (sequence.numComputed - sequence.numReused < leastRun * 2 ** numYields) return false
     return sequence.promptTokens.length - sequence.numComputed > shortRest

@@ -239,9 +239,8 @@ export const createFakeEngine = (options: { script?: Script } = {}): FakeEngine 
     async tokenize(input) {
       const text =
         input.kind === 'text' ? input.text : input.messages.map(({ content }) => content).join('\n')
-      const bytes = [...Buffer.from(text)]
-      const tokenStrings = bytes.map((byte) => String.fromCharCode(byte))
-      return { tokens: Int32Array.from(bytes), tokenStrings }
+      const tokens = Int32Array.from(Buffer.from(text))
+      return { tokens, text: String.fromCharCode(...tokens), textLengths: tokens.map(() => 1) }
     },
     async detokenize(tokens) {
       return Buffer.from(tokens).toString()
