@@ -2,7 +2,9 @@
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { chunkEnd, createScheduler, type RowMove, type Step } from '../server/loop/scheduler.ts'
+import { chunkEnd } from '../server/loop/prefill-turn.ts'
+import type { RowMove } from '../server/loop/rows.ts'
+import { createScheduler, type Step } from '../server/loop/scheduler.ts'
 import type { Sequence } from '../server/loop/sequence.ts'
 import { createRandomNumbers, pick } from './support/random-numbers.ts'
 import { createRequest, createTestSequence } from './support/scripted-model.ts'

@@ -15,8 +15,6 @@ const pauseMs = 30_000
 /** Clients that are remembered; the oldest is forgotten first. */
 const maxClients = 1000
 
-export type Overruns = ReturnType<typeof createOverruns>
-
 export function createOverruns({ now, onNotice }: OverrunsOptions) {
   const clients = new Map<string, { inRow: number; pausedUntil: number }>()
   let total = 0

@@ -51,7 +51,10 @@ function tokenizeInput(fields: TokenizeFields): TokenizeInput {
 
 function tokenStrings({ text, textLengths }: TokenizeResult): string[] {
   let at = 0
-  return Array.from(textLengths, (length) => text.slice(at, (at += length)))
+  return Array.from(textLengths, (length) => {
+    at += length
+    return text.slice(at - length, at)
+  })
 }
 
 export function tokenizeRoutes(services: Services): readonly Route[] {
