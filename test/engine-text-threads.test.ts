@@ -78,6 +78,7 @@ function createFakeThreads(options: Partial<TextThreadsOptions> = {}) {
     pass(ms: number): void {
       nowMs += ms
     },
+    opened: threads.opened,
     run: (text: string, client: string, signal?: AbortSignal) =>
       within(patience, text, threads.run(textOf(text), { client, request: text }, signal)),
     /** Orders that threads have by now. */

@@ -26,7 +26,7 @@ export interface TextThreadsOptions {
 }
 
 export interface TextThreads {
-  /** Resolves when every thread can take orders. */
+  /** Resolves when the first thread can take orders; rejects when it cannot load the tokenizer. */
   opened(): Promise<void>
   /** Rejects with ServerError, or with the signal's reason. */
   run(work: TextWork, turn: Turn, signal?: AbortSignal): Promise<TextResult>
@@ -48,9 +48,10 @@ interface Order {
 
 interface Slot {
   readonly thread: Pick<Thread<TextOrder, TextResult>, 'run' | 'terminate'>
-  /** Resolves when the thread has its tokenizer: no order's budget pays for that. */
-  opening: Promise<unknown>
+  /** With an order, or loading its tokenizer: no order's budget pays for that. */
   isBusy: boolean
+  /** Why its thread could not load; the next order is told, and another thread is started. */
+  failure: unknown
 }
 
 /** It took more time or memory than it may. */
@@ -62,18 +63,35 @@ export function createTextThreads(options: TextThreadsOptions): TextThreads {
   const turns = createTurns<Order>({ stretch: numThreads })
   const busyClients = new Set<string>()
   const overruns = createOverruns({ now, onNotice })
-  const slots = Array.from({ length: numThreads }, () => openSlot(start()))
+  const slots = Array.from({ length: numThreads }, (): Slot => {
+    return { thread: start(), isBusy: true, failure: null }
+  })
   let isClosed = false
+  const opened = slots.map(() => createDeferred<void>())
+  void openAll()
 
-  function openSlot(thread: Slot['thread']): Slot {
-    return { thread, opening: open(thread), isBusy: false }
+  /** One after the other, so that the first is there soon. */
+  async function openAll(): Promise<void> {
+    for (const [i, slot] of slots.entries()) {
+      opened[i]!.promise.catch(() => {})
+      await open(slot)
+      if (slot.failure === null) opened[i]!.resolve()
+      else opened[i]!.reject(slot.failure)
+    }
   }
 
-  function open(thread: Slot['thread']): Promise<unknown> {
-    const opening = thread.run({ dir, work: { kind: 'open' } })
-    // The next order hears of it.
-    opening.catch(() => {})
-    return opening
+  async function open(slot: Slot): Promise<void> {
+    // An order would start an ended thread again.
+    if (isClosed) return
+    slot.isBusy = true
+    slot.failure = null
+    try {
+      await slot.thread.run({ dir, work: { kind: 'open' } })
+    } catch (error) {
+      slot.failure = error
+    }
+    slot.isBusy = false
+    dispatch()
   }
 
   function dispatch(): void {
@@ -90,25 +108,27 @@ export function createTextThreads(options: TextThreadsOptions): TextThreads {
     const { client } = order.turn
     slot.isBusy = true
     busyClients.add(client)
-    let startMs = now()
+    const startMs = now()
+    let isFit = true
     try {
-      await slot.opening
-      startMs = now()
+      if (slot.failure !== null) throw new ThreadEnded('no tokenizer', { cause: slot.failure })
       order.resolve(await inBudget(slot, order))
       overruns.forget(client)
     } catch (error) {
-      order.reject(await recover(slot, order, error))
+      isFit = error instanceof ServerError
+      order.reject(await explain(slot, order, error))
     }
     turns.charge(order, now() - startMs)
     turns.remove(order)
     busyClients.delete(client)
-    slot.isBusy = false
+    if (isFit || isClosed) slot.isBusy = false
+    else void open(slot)
     dispatch()
   }
 
-  /** Makes the thread fit for the next order; what this one is told. */
-  async function recover(slot: Slot, { turn, numChars }: Order, error: unknown): Promise<unknown> {
-    if (isClosed) return new ServerError('shutting_down', 'The engine is ending.')
+  /** What the order is told; a thread that did not answer has ended then. */
+  async function explain(slot: Slot, { turn, numChars }: Order, error: unknown): Promise<unknown> {
+    if (isClosed) return ending()
     // A text that is refused was looked at in time.
     if (error instanceof ServerError) {
       overruns.forget(turn.client)
@@ -116,7 +136,6 @@ export function createTextThreads(options: TextThreadsOptions): TextThreads {
     }
     const isOverrun = error instanceof Overrun || isOutOfMemory(error)
     if (error instanceof Overrun) await slot.thread.terminate()
-    if (isOverrun || error instanceof ThreadEnded) slot.opening = open(slot.thread)
     if (!isOverrun) return error
     overruns.count(turn.client)
     return new ServerError(
@@ -144,10 +163,11 @@ export function createTextThreads(options: TextThreadsOptions): TextThreads {
 
   return {
     async opened() {
-      await Promise.all(slots.map(({ opening }) => opening))
+      await opened[0]!.promise
     },
     async run(work, turn, signal) {
       signal?.throwIfAborted()
+      if (isClosed) throw ending()
       overruns.requireNone(turn.client)
       const { promise, resolve, reject } = createDeferred<TextResult>()
       const order: Order = { work, turn, numChars: charsOf(work), resolve, reject }
@@ -170,6 +190,10 @@ export function createTextThreads(options: TextThreadsOptions): TextThreads {
       await Promise.all(slots.map(({ thread }) => thread.terminate()))
     },
   }
+}
+
+function ending(): ServerError {
+  return new ServerError('shutting_down', 'The engine is ending.')
 }
 
 function isOutOfMemory(error: unknown): boolean {
