@@ -30,7 +30,7 @@ const result: TextResult = {
   tokens: Int32Array.of(1),
   startsInReasoning: false,
   text: '',
-  textLengths: new Int32Array(),
+  tokenized: { count: 0, tokens: '[]', tokenStrings: '[]' },
 }
 
 /** Threads that answer when a test says so; a thread that is ended opens again at once. */

@@ -131,10 +131,10 @@ export type TokenizeInput = (
   readonly withTokenStrings: boolean
 }
 
+/** Lists are JSON: the thread that makes them writes them, so that no event loop does. */
 export interface TokenizeResult {
-  readonly tokens: Int32Array
-  /** Those of the tokens, joined: a million of them travels as one. Empty unless wanted. */
-  readonly text: string
-  /** Of each token's text, in UTF-16 units. */
-  readonly textLengths: Int32Array
+  readonly count: number
+  readonly tokens: string
+  /** Empty unless wanted. */
+  readonly tokenStrings: string
 }

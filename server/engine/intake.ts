@@ -127,8 +127,8 @@ export function createIntake(options: IntakeOptions): Intake {
     },
 
     async tokenize(input) {
-      const { tokens, text, textLengths } = await texts.run({ kind: 'tokenize', input }, askedTexts)
-      return { tokens, text, textLengths }
+      const result = await texts.run({ kind: 'tokenize', input }, askedTexts)
+      return result.tokenized
     },
 
     async detokenize(tokens) {

@@ -1,7 +1,7 @@
 // The task of a text thread: the chat template and the tokenizer, which may take seconds on texts that
 // were made for it. It has a tokenizer of its own.
 
-import type { TokenizeInput } from '../contracts/engine.ts'
+import type { TokenizeInput, TokenizeResult } from '../contracts/engine.ts'
 import type { Prompt } from '../contracts/generation.ts'
 import { ServerError } from '../errors.ts'
 import { defineTask } from '../threads/task.ts'
@@ -29,10 +29,9 @@ export interface TextOrder {
 export interface TextResult {
   readonly tokens: Int32Array
   readonly startsInReasoning: boolean
-  /** A detokenized text, or the texts of a tokenized one's tokens joined, where they are wanted. */
+  /** A detokenized text. */
   readonly text: string
-  /** Of each token's text. */
-  readonly textLengths: Int32Array
+  readonly tokenized: TokenizeResult
 }
 
 interface Opened {
@@ -52,8 +51,12 @@ function open(dir: string): Opened {
   return opened
 }
 
-const none = new Int32Array()
-const nothing: TextResult = { tokens: none, startsInReasoning: false, text: '', textLengths: none }
+const nothing: TextResult = {
+  tokens: new Int32Array(),
+  startsInReasoning: false,
+  text: '',
+  tokenized: { count: 0, tokens: '[]', tokenStrings: '[]' },
+}
 
 function encode(
   { tokenizer, chatTemplate, fewestTokens }: Opened,
@@ -87,13 +90,13 @@ function tokenize({ tokenizer, chatTemplate }: Opened, input: TokenizeInput): Te
     input.kind === 'text'
       ? tokenizer.encodePrompt(input.text, { addSpecialTokens: input.addSpecialTokens })
       : chatTemplate.encode(input.messages, input).tokens
-  const texts = input.withTokenStrings ? tokens.map((id) => tokenizer.tokenText(id)) : []
-  return {
-    ...nothing,
-    tokens: Int32Array.from(tokens),
-    text: texts.join(''),
-    textLengths: Int32Array.from(texts, ({ length }) => length),
+  const strings = input.withTokenStrings ? tokens.map((id) => tokenizer.tokenText(id)) : []
+  const tokenized = {
+    count: tokens.length,
+    tokens: JSON.stringify(tokens),
+    tokenStrings: JSON.stringify(strings),
   }
+  return { ...nothing, tokenized }
 }
 
 export const textTask = defineTask({
@@ -111,6 +114,5 @@ export const textTask = defineTask({
         return { ...nothing, text: files.tokenizer.decode(work.tokens) }
     }
   },
-  transfers: ({ tokens, textLengths }) =>
-    [tokens, textLengths].filter((one) => one !== none).map(({ buffer }) => buffer as ArrayBuffer),
+  transfers: ({ tokens }) => (tokens.length > 0 ? [tokens.buffer as ArrayBuffer] : []),
 })

@@ -1,7 +1,7 @@
 // POST /tokenize and POST /detokenize, in vLLM's shapes.
 
 import { z } from 'zod'
-import type { TokenizeInput, TokenizeResult } from '../contracts/engine.ts'
+import type { ModelInfo, TokenizeInput, TokenizeResult } from '../contracts/engine.ts'
 import { ServerError } from '../errors.ts'
 import type { Route, Services } from './context.ts'
 import { readJsonObject } from './request/body.ts'
@@ -49,12 +49,17 @@ function tokenizeInput(fields: TokenizeFields): TokenizeInput {
   }
 }
 
-function tokenStrings({ text, textLengths }: TokenizeResult): string[] {
-  let at = 0
-  return Array.from(textLengths, (length) => {
-    at += length
-    return text.slice(at - length, at)
-  })
+/** Its lists are JSON already, and may be long. */
+function answer(
+  { count, tokens, tokenStrings }: TokenizeResult,
+  { withTokenStrings }: TokenizeInput,
+  { maxContext }: ModelInfo,
+): Response {
+  const strings = withTokenStrings ? tokenStrings : 'null'
+  return new Response(
+    `{"count":${count},"max_model_len":${maxContext},"tokens":${tokens},"token_strs":${strings}}`,
+    { headers: { 'content-type': 'application/json' } },
+  )
 }
 
 export function tokenizeRoutes(services: Services): readonly Route[] {
@@ -74,13 +79,7 @@ export function tokenizeRoutes(services: Services): readonly Route[] {
         await resolveTarget(context, services, { model: fields.model ?? '' })
         const input = tokenizeInput(fields)
         checkPromptSize(input, input.kind === 'text' ? 'prompt' : 'messages', model)
-        const result = await engine.tokenize(input)
-        return Response.json({
-          count: result.tokens.length,
-          max_model_len: model.maxContext,
-          tokens: [...result.tokens],
-          token_strs: input.withTokenStrings ? tokenStrings(result) : null,
-        })
+        return answer(await engine.tokenize(input), input, model)
       },
     },
     {

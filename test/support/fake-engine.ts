@@ -239,8 +239,13 @@ export const createFakeEngine = (options: { script?: Script } = {}): FakeEngine 
     async tokenize(input) {
       const text =
         input.kind === 'text' ? input.text : input.messages.map(({ content }) => content).join('\n')
-      const tokens = Int32Array.from(Buffer.from(text))
-      return { tokens, text: String.fromCharCode(...tokens), textLengths: tokens.map(() => 1) }
+      const bytes = [...Buffer.from(text)]
+      const strings = bytes.map((byte) => String.fromCharCode(byte))
+      return {
+        count: bytes.length,
+        tokens: JSON.stringify(bytes),
+        tokenStrings: JSON.stringify(strings),
+      }
     },
     async detokenize(tokens) {
       return Buffer.from(tokens).toString()
