@@ -377,6 +377,23 @@ describe('an engine process', () => {
     assert.equal(engine.client.restarts, 0)
   })
 
+  it('one token of a client comes while 960 sequences of another run; costly texts are refused', async () => {
+    const greedy = Array.from({ length: 60 }, (_, i) => {
+      const turn = { client: 'greedy', request: 'many' }
+      const prompt = { kind: 'text', text: `${i} and` } as const
+      return engine.client.submit(newRequest({ turn, prompt, n: 16, maxTokens: 100 }))
+    })
+    const turn = { client: 'other', request: 'one' }
+    const text = '7'.repeat(500_000)
+    const costly = engine.client.submit(newRequest({ turn, prompt: { kind: 'text', text } }))
+    assertFailed(await collect(costly), 'context_length_exceeded')
+    const small = await collect(engine.client.submit(newRequest({ turn, maxTokens: 1 })))
+    assert.equal(small.at(-1)?.kind, 'done')
+    const last = greedy.at(-1)!
+    for (const generation of greedy) generation.cancel()
+    assert.equal((await collect(last)).at(-1)?.kind, 'cancelled')
+  })
+
   it('tokenizes, detokenizes and lists adapters beside running requests', async () => {
     const running = engine.client.submit(endless())
     const { rest } = await readUntil(running, 'delta')

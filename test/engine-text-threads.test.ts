@@ -122,6 +122,23 @@ describe('texts of several clients', () => {
     await world.close()
   })
 
+  it('beside a long text of a client its short ones have a second thread, its long ones wait', async () => {
+    const world = createFakeThreads()
+    const all = [world.run('x'.repeat(50_000), 'a')]
+    await world.begun()
+    for (const text of ['y'.repeat(50_000), 'short', 'brief']) all.push(world.run(text, 'a'))
+    assert.deepEqual((await world.begun()).slice(1), ['short'])
+    world.orders[1]!.answer()
+    assert.deepEqual((await world.begun()).slice(2), ['brief'])
+    world.orders[2]!.answer()
+    assert.equal((await world.begun()).length, 3)
+    world.orders[0]!.answer()
+    assert.equal((await world.begun()).length, 4)
+    world.orders[3]!.answer()
+    await Promise.all(all)
+    await world.close()
+  })
+
   it('one that is cancelled while it waits never begins; while it runs, its answer is dropped', async () => {
     const world = createFakeThreads()
     const [running, waiting] = [new AbortController(), new AbortController()]

@@ -2,8 +2,9 @@
 // text. Each order has a time budget. A template that never ends takes its own request only: its
 // thread is ended, another is started.
 //
-// Several threads, and each client has one of them at most, so that nobody waits for the slow texts of
-// another client. Within a client, and between clients, orders come in turn (turns.ts).
+// Several threads, and each client has one of them, so that nobody waits for the slow texts of another
+// client; beside a long text a client's short ones have a second. Within a client, and between clients,
+// orders come in turn (turns.ts).
 
 import type { Prompt, Turn } from '../contracts/generation.ts'
 import { createDeferred } from '../engine-client/deferred.ts'
@@ -61,7 +62,8 @@ export function createTextThreads(options: TextThreadsOptions): TextThreads {
   const { dir, onNotice, now, numThreads = 2, budgetMs = usualBudget } = options
   const start = options.start ?? (() => startThread(textTask))
   const turns = createTurns<Order>({ stretch: numThreads })
-  const busyClients = new Set<string>()
+  /** Orders of each client that threads have. */
+  const served = new Map<string, readonly Order[]>()
   const overruns = createOverruns({ now, onNotice })
   const slots = Array.from({ length: numThreads }, (): Slot => {
     return { thread: start(), isBusy: true, failure: null }
@@ -97,17 +99,25 @@ export function createTextThreads(options: TextThreadsOptions): TextThreads {
   function dispatch(): void {
     for (const slot of slots) {
       if (slot.isBusy) continue
-      const order = turns.first((client) => !busyClients.has(client))
+      const order = nextOrder()
       if (order === undefined) return
       turns.take(order)
       void serve(slot, order)
     }
   }
 
+  function nextOrder(): Order | undefined {
+    const order = turns.first((client) => !served.has(client))
+    if (order !== undefined) return order
+    // All that wait have a thread: beside a long text of a client a short one may run.
+    const own = turns.first((client) => served.get(client)!.every(isLong))
+    return own === undefined || isLong(own) ? undefined : own
+  }
+
   async function serve(slot: Slot, order: Order): Promise<void> {
     const { client } = order.turn
     slot.isBusy = true
-    busyClients.add(client)
+    served.set(client, [...(served.get(client) ?? []), order])
     const startMs = now()
     let isFit = true
     try {
@@ -120,7 +130,9 @@ export function createTextThreads(options: TextThreadsOptions): TextThreads {
     }
     turns.charge(order, now() - startMs)
     turns.remove(order)
-    busyClients.delete(client)
+    const others = served.get(client)!.filter((other) => other !== order)
+    if (others.length > 0) served.set(client, others)
+    else served.delete(client)
     if (isFit || isClosed) slot.isBusy = false
     else void open(slot)
     dispatch()
@@ -190,6 +202,13 @@ export function createTextThreads(options: TextThreadsOptions): TextThreads {
       await Promise.all(slots.map(({ thread }) => thread.terminate()))
     },
   }
+}
+
+/** Characters; a text of so many takes some ten milliseconds. */
+const longText = 20_000
+
+function isLong({ numChars }: Order): boolean {
+  return numChars > longText
 }
 
 function ending(): ServerError {
