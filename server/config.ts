@@ -215,7 +215,8 @@ const configSchema = z.strictObject({
   maxQueue: setting(integer(0, 1_000_000), {
     value: '<n>',
     default: '256',
-    description: 'Requests waiting beyond --max-batch; more get 429 with Retry-After',
+    description:
+      'Prompts waiting beyond --max-batch, with 8 sequences and 16,384 tokens each on average; more get 429 with Retry-After',
   }),
   requestTimeout: setting(positiveDuration, {
     value: '<duration>',

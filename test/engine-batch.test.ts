@@ -17,7 +17,7 @@ import {
 } from '../server/contracts/checkpoint.ts'
 import type { KvCacheDtype } from '../server/contracts/engine.ts'
 import { weightsOf } from '../server/engine/weights.ts'
-import { chunkEnd } from '../server/loop/scheduler.ts'
+import { chunkEnd } from '../server/loop/prefill-turn.ts'
 import { ownKernels } from '../server/runtime/own-kernels.ts'
 import { createRandomNumbers, pick } from './support/random-numbers.ts'
 import { root } from './support/root.ts'

@@ -6,7 +6,12 @@ import { cpSync, mkdirSync, readdirSync, renameSync, truncateSync, writeFileSync
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { openCheckpoint } from '../server/checkpoint/checkpoint.ts'
-import type { EngineOptions, EngineState, Generation } from '../server/contracts/engine.ts'
+import type {
+  EngineOptions,
+  EngineState,
+  Generation,
+  TokenizeInput,
+} from '../server/contracts/engine.ts'
 import { type GenerationEvent, isTerminal } from '../server/contracts/generation.ts'
 import type { Observer } from '../server/contracts/observer.ts'
 import { createEngineClient, type LocalEngineClient } from '../server/engine-client/client.ts'
@@ -373,13 +378,33 @@ describe('an engine process', () => {
     assert.equal(engine.client.restarts, 0)
   })
 
+  it('one token of a client comes while 960 sequences of another run; costly texts are refused', async () => {
+    const greedy = Array.from({ length: 60 }, (_, i) => {
+      const turn = { client: 'greedy', request: 'many' }
+      const prompt = { kind: 'text', text: `${i} and` } as const
+      return engine.client.submit(newRequest({ turn, prompt, n: 16, maxTokens: 100 }))
+    })
+    const turn = { client: 'other', request: 'one' }
+    const text = '7'.repeat(500_000)
+    const costly = engine.client.submit(newRequest({ turn, prompt: { kind: 'text', text } }))
+    assertFailed(await collect(costly), 'context_length_exceeded')
+    const small = await collect(engine.client.submit(newRequest({ turn, maxTokens: 1 })))
+    assert.equal(small.at(-1)?.kind, 'done')
+    const last = greedy.at(-1)!
+    for (const generation of greedy) generation.cancel()
+    assert.equal((await collect(last)).at(-1)?.kind, 'cancelled')
+  })
+
   it('tokenizes, detokenizes and lists adapters beside running requests', async () => {
     const running = engine.client.submit(endless())
     const { rest } = await readUntil(running, 'delta')
     const text = 'A duck 🦆 costs 12.'
-    const asked = engine.client.tokenize({ kind: 'text', text, addSpecialTokens: false })
-    const { tokens, tokenStrings } = await within(patience, 'tokenize', asked)
-    assert.equal(tokens.length, tokenStrings.length)
+    const input = { kind: 'text', text, addSpecialTokens: false, withTokenStrings: true } as const
+    const asked = engine.client.tokenize(input)
+    const tokenized = await within(patience, 'tokenize', asked)
+    const tokens: number[] = JSON.parse(tokenized.tokens)
+    assert.equal(tokens.length, tokenized.count)
+    assert.equal(JSON.parse(tokenized.tokenStrings).length, tokenized.count)
     const back = await within(patience, 'detokenize', engine.client.detokenize(tokens))
     assert.equal(back, text)
     const list = await within(patience, 'adapters', engine.client.listAdapters())
@@ -532,7 +557,8 @@ describe('an engine process that dies', () => {
       process.kill(firstPid, 'SIGKILL')
       // It is not known to be gone yet: these are sent to nobody, and end all the same.
       const late = Array.from({ length: 5 }, () => engine.client.submit(newRequest()))
-      const question = engine.client.tokenize({ kind: 'text', text: 'x', addSpecialTokens: false })
+      const input = { kind: 'text', text: 'x', addSpecialTokens: false, withTokenStrings: false }
+      const question = engine.client.tokenize(input as TokenizeInput)
       await assert.rejects(within(patience, 'tokenize', question), { code: 'engine_crashed' })
       assertFailed(await rest(), 'engine_crashed')
       for (const generation of [...waiting, ...late]) {

@@ -15,10 +15,10 @@ import {
   isTerminal,
 } from '../server/contracts/generation.ts'
 import { createIntake, type IntakeOptions } from '../server/engine/intake.ts'
+import { type TextResult, type TextWork, textTask } from '../server/engine/text-task.ts'
 import { createDeferred } from '../server/engine-client/deferred.ts'
 import { ServerError } from '../server/errors.ts'
 import type { Job } from '../server/loop/jobs.ts'
-import { loadChatTemplate } from '../server/tokenizer/chat-template.ts'
 import { loadTokenizer } from '../server/tokenizer/tokenizer.ts'
 import { markers, writeByteTokenizer } from './support/byte-tokenizer.ts'
 import { within } from './support/deadline.ts'
@@ -30,7 +30,12 @@ const maxContext = 32
 const temp = createTempFolder()
 writeByteTokenizer(temp)
 const tokenizer = loadTokenizer(temp)
-const chatTemplate = loadChatTemplate(temp, tokenizer)
+/** As the threads encode, in this one. */
+const texts = {
+  async run(work: TextWork): Promise<TextResult> {
+    return textTask.run({ dir: temp, work }, () => {})
+  },
+}
 const thoughtStart = tokenizer.idOf('<think>')!
 
 /** One request that asked the store for its adapters. */
@@ -139,7 +144,7 @@ function createWorld(overrides: Partial<IntakeOptions> = {}) {
   const loop = createFakeLoop(tell)
   const intake = createIntake({
     tokenizer,
-    chatTemplate,
+    texts,
     store,
     loop: {
       submit: (job) => {
@@ -177,8 +182,9 @@ function createWorld(overrides: Partial<IntakeOptions> = {}) {
 
 /** A request that was submitted and whose adapters are there. */
 async function accept(world: ReturnType<typeof createWorld>, request: GenerateRequest) {
+  const number = world.store.numAsked + 1
   const submitted = world.submit(request)
-  ;(await world.store.asked(world.store.numAsked)).resolve()
+  ;(await world.store.asked(number)).resolve()
   await submitted
   return world.loop.taken.at(-1)!
 }
@@ -280,21 +286,18 @@ describe('a request that is accepted', () => {
   })
 
   it('has the special tokens of a text unless it asks for none', async () => {
-    const asked: boolean[] = []
+    const dir = createTempFolder()
+    writeByteTokenizer(dir, { config: { add_bos_token: true } })
     const world = createWorld({
-      tokenizer: {
-        ...tokenizer,
-        encodePrompt(text, options) {
-          asked.push(options.addSpecialTokens)
-          return tokenizer.encodePrompt(text, options)
-        },
-      },
+      texts: { run: async (work) => textTask.run({ dir, work }, () => {}) },
     })
+    const lengths: number[] = []
     for (const more of [{}, { addSpecialTokens: true }, { addSpecialTokens: false }]) {
       const prompt = { kind: 'text', text: 'hi', ...more } as const
-      await accept(world, createRequest({ id: `${asked.length}`, prompt }))
+      const { sequences } = await accept(world, createRequest({ id: `${lengths.length}`, prompt }))
+      lengths.push(sequences[0]!.promptTokens.length)
     }
-    assert.deepEqual(asked, [true, true, false])
+    assert.deepEqual(lengths, [3, 3, 2])
   })
 
   it('echoes text as the client wrote it, and the text of tokens', async () => {
@@ -354,7 +357,7 @@ describe('a request that is cancelled', () => {
   it('leaves others alone that are being prepared', async () => {
     const world = createWorld()
     const submitted = ['a', 'b'].map((id) => world.submit(adapted({ id })))
-    const loads = await Promise.all([world.store.asked(1), world.store.asked(2)])
+    const loads = [await world.store.asked(1), await world.store.asked(2)]
     world.intake.cancel('a')
     world.intake.cancel('nobody')
     for (const { resolve } of loads) resolve()
@@ -401,10 +404,8 @@ describe('a request that cannot be run', () => {
   it('for a template that refuses its messages says so, and loads no adapter', async () => {
     const refusal = new ServerError('invalid_request', 'roles must alternate')
     const world = createWorld({
-      chatTemplate: {
-        encode() {
-          throw refusal
-        },
+      texts: {
+        run: () => Promise.reject(refusal),
       },
     })
     await world.submit(adapted({ prompt: { kind: 'messages', messages: [] } }))
@@ -488,14 +489,84 @@ describe('a request that cannot be run', () => {
   })
 })
 
+describe('a request whose prompt is being encoded', () => {
+  /** Texts that are encoded when a test says so; `aborted` counts the signals that came. */
+  function createSlowTexts() {
+    const orders: { resolve(): void; reject(error: unknown): void }[] = []
+    let numAborted = 0
+    return {
+      orders,
+      get numAborted() {
+        return numAborted
+      },
+      run(work: TextWork, _: unknown, signal?: AbortSignal): Promise<TextResult> {
+        const { promise, resolve, reject } = createDeferred<TextResult>()
+        signal?.addEventListener('abort', () => {
+          numAborted++
+          reject(signal.reason)
+        })
+        orders.push({ resolve: () => void texts.run(work).then(resolve, reject), reject })
+        return promise
+      },
+    }
+  }
+
+  it('and is cancelled ends at once and once, and loads no adapter', async () => {
+    const slow = createSlowTexts()
+    const world = createWorld({ texts: slow })
+    const submitted = world.submit(adapted())
+    world.intake.cancel('request')
+    await submitted
+    assert.equal(slow.numAborted, 1)
+    slow.orders[0]!.resolve()
+    assert.deepEqual(kinds(world.ended()), ['cancelled'])
+    assert.equal(world.store.numAsked, 0)
+    assert.equal(world.loop.taken.length, 0)
+  })
+
+  it('and is cancelled just when the tokens come ends once', async () => {
+    const slow = createSlowTexts()
+    const world = createWorld({ texts: { run: (work) => slow.run(work, null) } })
+    const submitted = world.submit(adapted())
+    slow.orders[0]!.resolve()
+    world.intake.cancel('request')
+    await submitted
+    assert.deepEqual(kinds(world.ended()), ['cancelled'])
+    assert.equal(world.store.numAsked, 0)
+  })
+
+  it('does not hold up one whose prompt is ready', async () => {
+    const slow = createSlowTexts()
+    const world = createWorld({ texts: slow })
+    const first = world.submit(createRequest({ id: 'slow' }))
+    const second = world.submit(createRequest({ id: 'ready', prompt: ofTokens(2) }))
+    ;(await world.store.asked(1)).resolve()
+    await second
+    assert.deepEqual(kinds(world.eventsOf('ready')), ['accepted'])
+    assert.deepEqual(world.eventsOf('slow'), [])
+    slow.orders[0]!.reject(new ServerError('invalid_request', 'it took too long'))
+    await first
+    assert.equal(errorOf(world.ended('slow')).message, 'it took too long')
+  })
+})
+
 describe('tokens of a text', () => {
-  it('are those of the prompt, with the text of each', () => {
+  it('are those of the prompt, with the text of each where it is wanted', async () => {
     const { intake } = createWorld()
-    const plain = intake.tokenize({ kind: 'text', text: 'hi', addSpecialTokens: false })
-    assert.deepEqual(plain, { tokens: bytesOf('hi'), tokenStrings: ['h', 'i'] })
+    const input = { kind: 'text', text: 'hi', addSpecialTokens: false } as const
+    const plain = await intake.tokenize({ ...input, withTokenStrings: true })
+    const tokens = JSON.stringify(bytesOf('hi'))
+    assert.deepEqual(plain, { count: 2, tokens, tokenStrings: '["h","i"]' })
+    const bare = await intake.tokenize({ ...input, withTokenStrings: false })
+    assert.equal(bare.tokenStrings, '[]')
     const messages = [{ role: 'user', content: 'hi' }] as const
-    const chat = intake.tokenize({ kind: 'messages', messages, addGenerationPrompt: false })
-    assert.equal(chat.tokenStrings[0], markers[0])
-    assert.equal(intake.detokenize(plain.tokens), 'hi')
+    const chat = await intake.tokenize({
+      kind: 'messages',
+      messages,
+      addGenerationPrompt: false,
+      withTokenStrings: true,
+    })
+    assert.equal(JSON.parse(chat.tokenStrings)[0], markers[0])
+    assert.equal(await intake.detokenize(bytesOf('hi')), 'hi')
   })
 })

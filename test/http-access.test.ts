@@ -70,6 +70,36 @@ describe('with an API key', () => {
   })
 })
 
+describe('a client, for fairness,', () => {
+  async function clientOf(apiKey: readonly string[] | null, init: RequestInit, address?: string) {
+    const front = createFront({ config: { apiKey: apiKey === null ? null : [...apiKey] } })
+    const env = { incoming: { socket: { remoteAddress: address } } }
+    const request = new Request(`http://127.0.0.1${chat}`, {
+      method: 'POST',
+      body: JSON.stringify(goodChat),
+      ...init,
+      headers: { 'content-type': 'application/json', ...(init.headers as object) },
+    })
+    await (await front.app.hono.fetch(request, env)).text()
+    return front.engine.requests[0]!.turn.client
+  }
+
+  it('is a key, whatever the address; neither key nor address can be read from its name', async () => {
+    const keys = ['first-key', 'second-key']
+    const first = await clientOf(keys, bearer('first-key'), '10.0.0.1')
+    assert.equal(await clientOf(keys, bearer('first-key'), '10.0.0.2'), first)
+    assert.notEqual(await clientOf(keys, bearer('second-key'), '10.0.0.1'), first)
+    assert.doesNotMatch(first, /key|10\.0/)
+  })
+
+  it('is an address where no key is needed, whatever is sent as one', async () => {
+    const first = await clientOf(null, bearer('x'), '10.0.0.1')
+    assert.equal(await clientOf(null, bearer('y'), '10.0.0.1'), first)
+    assert.notEqual(await clientOf(null, bearer('x'), '10.0.0.2'), first)
+    assert.doesNotMatch(first, /10\.0/)
+  })
+})
+
 describe('origins', () => {
   const config = { apiKey: ['k'], corsOrigins: ['https://app.example'] }
   const preflight = (origin: string, more: Record<string, string> = {}) => ({

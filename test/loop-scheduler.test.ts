@@ -2,13 +2,15 @@
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { chunkEnd, createScheduler, type RowMove, type Step } from '../server/loop/scheduler.ts'
+import { chunkEnd } from '../server/loop/prefill-turn.ts'
+import type { RowMove } from '../server/loop/rows.ts'
+import { createScheduler, type Step } from '../server/loop/scheduler.ts'
 import type { Sequence } from '../server/loop/sequence.ts'
 import { createRandomNumbers, pick } from './support/random-numbers.ts'
 import { createRequest, createTestSequence } from './support/scripted-model.ts'
 
-const newSequence = (id: string, promptLength: number): Sequence =>
-  createTestSequence(createRequest({ id }), {
+const newSequence = (id: string, promptLength: number, client = 'client', maxTokens = 16) =>
+  createTestSequence(createRequest({ id, turn: { client, request: id }, maxTokens }), {
     promptTokens: Array.from({ length: promptLength }, (_, i) => i + 1),
   })
 
@@ -173,8 +175,13 @@ describe('the scheduler', () => {
  * Drives a scheduler as the loop does. The simulated cache holds, per row, whose position each entry
  * is; every step checks that what it is about to read is there.
  */
-function createWorld(options: { rows: number; maxChunk: number; seed: number }) {
-  const { rows, maxChunk, seed } = options
+function createWorld(options: {
+  rows: number
+  maxChunk: number
+  seed: number
+  numClients: number
+}) {
+  const { rows, maxChunk, seed, numClients } = options
   const random = createRandomNumbers(seed)
   /** Rows there is memory for, and prompt tokens a turn may have: both change all the time. */
   let room = rows
@@ -203,8 +210,6 @@ function createWorld(options: { rows: number; maxChunk: number; seed: number }) 
   })
   const cache: string[][] = Array.from({ length: rows }, () => [])
   const live = new Map<string, Sequence>()
-  const order: string[] = []
-  const started: string[] = []
   /** Prompt tokens that were computed while others waited to decode, since the last decode step. */
   let budgetUsed = 0
   let stepNumber = 0
@@ -229,14 +234,7 @@ function createWorld(options: { rows: number; maxChunk: number; seed: number }) 
     // Only the last of those with a row may be unready to decode.
     const unready = running.filter((s) => s.numComputed < s.promptTokens.length)
     assert.ok(unready.length <= 1 && (unready[0] ?? running.at(-1)) === running.at(-1))
-    assert.deepEqual(
-      waiting.map(({ request }) => request.id),
-      order.filter((id) => live.has(id) && !isRunning(id)),
-      'waiting is not in order of arrival',
-    )
   }
-
-  const isRunning = (id: string) => scheduler.running().some(({ request }) => request.id === id)
 
   function move({ from, to, length }: RowMove): void {
     assert.ok(from > to && from < rows, `move ${from} → ${to}`)
@@ -253,7 +251,6 @@ function createWorld(options: { rows: number; maxChunk: number; seed: number }) 
     stepNumber++
     if (step.kind === 'copy') {
       const { sequence, row, hit } = step
-      if (!started.includes(sequence.request.id)) started.push(sequence.request.id)
       assert.equal(hit.from, sequence.numComputed)
       assert.equal(row, scheduler.numRunning - 1, 'a copy goes to the row after the decoding')
       checkRow(sequence, row)
@@ -264,7 +261,6 @@ function createWorld(options: { rows: number; maxChunk: number; seed: number }) 
     }
     if (step.kind === 'prefill') {
       const { sequence, row, from, to } = step
-      if (!started.includes(sequence.request.id)) started.push(sequence.request.id)
       if (scheduler.numRunning > 1) budgetUsed += to - from
       assert.ok(budgetUsed <= maxChunk, `${budgetUsed} prompt tokens in one turn`)
       assert.ok(to > from && to - from <= maxChunk)
@@ -298,20 +294,14 @@ function createWorld(options: { rows: number; maxChunk: number; seed: number }) 
     random,
     live,
     checkInvariants,
-    get order() {
-      return order
-    },
     get numCopies() {
       return numCopies
     },
-    get started() {
-      return started
-    },
     add() {
       const id = `s${numAdded++}`
-      const sequence = newSequence(id, 1 + pick(random, 3 * maxChunk))
+      const client = `c${pick(random, numClients)}`
+      const sequence = newSequence(id, 1 + pick(random, 3 * maxChunk), client)
       live.set(id, sequence)
-      order.push(id)
       scheduler.add(sequence)
     },
     cancelOne() {
@@ -331,6 +321,12 @@ function createWorld(options: { rows: number; maxChunk: number; seed: number }) 
     },
     /** False when there was nothing to do. */
     step(): boolean {
+      const yielding = scheduler.yielding()
+      if (yielding !== undefined) {
+        assert.ok(scheduler.numWaiting > 0, 'somebody gives way to nobody')
+        for (const rowMove of scheduler.giveWay(yielding)) move(rowMove)
+        yielding.preempt()
+      }
       const step = scheduler.schedule()
       if (step === null) {
         assert.equal(live.size, 0, 'idle although sequences are there')
@@ -347,7 +343,9 @@ describe('the scheduler over random histories', () => {
     it(`loses nothing, keeps every cache row and starves nobody: ${rows} rows`, () => {
       let numCopies = 0
       for (let seed = 0; seed < 250; seed++) {
-        const world = createWorld({ rows, maxChunk: 1 + (seed % 5), seed: seed * 10 + rows })
+        const numClients = 1 + (seed % 3)
+        const maxChunk = 1 + (seed % 5)
+        const world = createWorld({ rows, maxChunk, seed: seed * 10 + rows, numClients })
         for (let action = 0; action < 80; action++) {
           const choice = world.random()
           if (choice < 0.25) world.add()
@@ -365,10 +363,185 @@ describe('the scheduler over random histories', () => {
         }
         assert.equal(world.live.size, 0)
         numCopies += world.numCopies
-        const arrival = world.order.filter((id) => world.started.includes(id))
-        assert.deepEqual(world.started, arrival, 'not first come, first served')
       }
       assert.ok(numCopies > 100, `only ${numCopies} copies`)
     })
   }
+})
+
+/**
+ * What the loop does, with a model that says one token a step for each row. Sequences say as many
+ * tokens as they may; a step costs one unit of time, however many rows it has.
+ */
+function createFairWorld(options: { rows: number; seed?: number; room?: () => number }) {
+  const { rows, room = () => rows } = options
+  const scheduler = createScheduler({
+    rows,
+    maxChunk: 512,
+    prefillBudget: () => 64,
+    tryAdmit: (_, running) => running.length === 0 || running.length < room(),
+  })
+  const ended = new Map<string, number>()
+  const firstTokenAt = new Map<string, number>()
+  /** Tokens said by each client. */
+  const said = new Map<string, number>()
+  let numSteps = 0
+  let numYields = 0
+  const nothingLikely = new Float32Array(260).fill(0)
+  nothingLikely[65] = 50
+
+  function say(sequence: Sequence): void {
+    const { id, turn } = sequence.request
+    if (!firstTokenAt.has(id)) firstTokenAt.set(id, numSteps)
+    said.set(turn.client, (said.get(turn.client) ?? 0) + 1)
+    sequence.accept(nothingLikely)
+    if (!sequence.isFinished) return
+    ended.set(id, numSteps)
+    scheduler.remove(sequence)
+  }
+
+  return {
+    scheduler,
+    ended,
+    firstTokenAt,
+    said,
+    get numSteps() {
+      return numSteps
+    },
+    get numYields() {
+      return numYields
+    },
+    add(id: string, client: string, promptLength: number, maxTokens: number, request = id): void {
+      const turn = { client, request }
+      const promptTokens = Array.from({ length: promptLength }, (_, i) => i + 1)
+      const sequence = createTestSequence(createRequest({ id, turn, maxTokens }), { promptTokens })
+      scheduler.add(sequence)
+    },
+    /** False when there was nothing to do. */
+    step(): boolean {
+      const yielding = scheduler.yielding()
+      if (yielding !== undefined) {
+        scheduler.giveWay(yielding)
+        yielding.preempt()
+        numYields++
+      }
+      const step = scheduler.schedule()
+      if (step === null) return false
+      numSteps++
+      if (step.kind === 'copy') assert.fail('there is nothing to copy')
+      if (step.kind === 'prefill') {
+        const { sequence } = step
+        sequence.advance(step.to)
+        if (step.to < sequence.promptTokens.length) return true
+        scheduler.finishPrefill()
+        if (!sequence.isRecomputing) say(sequence)
+        return true
+      }
+      for (const sequence of step.sequences) {
+        sequence.advance(sequence.numComputed + 1)
+        if (!sequence.isRecomputing) say(sequence)
+      }
+      return true
+    },
+  }
+}
+
+describe('fairness between clients', () => {
+  const rows = 8
+
+  /** Steps from now until the first token of a request for one token. */
+  function waitOf(world: ReturnType<typeof createFairWorld>, client: string): number {
+    const from = world.numSteps
+    world.add('small', client, 8, 1)
+    while (!world.ended.has('small')) assert.ok(world.step())
+    return world.ended.get('small')! - from
+  }
+
+  /** A prompt's turn, then a lead of 256 tokens at 8 a step, with some prompts between. */
+  const soon = 64
+
+  it('gives one token to another soon, whatever one client has begun and sent', () => {
+    const loads: Record<string, (world: ReturnType<typeof createFairWorld>) => void> = {
+      '60 prompts of 16 choices in one request': (world) => {
+        for (let i = 0; i < 960; i++) world.add(`many ${i}`, 'greedy', 4, 16, 'many')
+      },
+      '8 long streams': (world) => {
+        for (let i = 0; i < 8; i++) world.add(`long ${i}`, 'greedy', 4, 5000)
+      },
+      '200 long streams': (world) => {
+        for (let i = 0; i < 200; i++) world.add(`long ${i}`, 'greedy', 4, 5000)
+      },
+      '200 short ones': (world) => {
+        for (let i = 0; i < 200; i++) world.add(`short ${i}`, 'greedy', 4, 4)
+      },
+      'long prompts': (world) => {
+        for (let i = 0; i < 50; i++) world.add(`prompt ${i}`, 'greedy', 2000, 1)
+      },
+    }
+    for (const [name, load] of Object.entries(loads)) {
+      // Its own request comes before its larger ones, and after those of its size.
+      for (const client of name === '200 short ones' ? ['other'] : ['other', 'greedy']) {
+        const world = createFairWorld({ rows })
+        load(world)
+        for (let i = 0; i < 50; i++) world.step()
+        const wait = waitOf(world, client)
+        assert.ok(wait <= soon, `${name}, asked by the ${client} one: ${wait} steps`)
+      }
+    }
+  })
+
+  it('is in tokens: two clients that always wait are served alike, whatever they send', () => {
+    const world = createFairWorld({ rows })
+    for (let i = 0; i < 40; i++) world.add(`long ${i}`, 'long', 10, 1000)
+    for (let i = 0; i < 4000; i++) world.add(`short ${i}`, 'short', 1, 9)
+    for (let i = 0; i < 2000; i++) world.step()
+    const [long, short] = [world.said.get('long')!, world.said.get('short')!]
+    assert.ok(long > 0.7 * short && short > 0.6 * long, `${long} tokens to ${short}`)
+  })
+
+  it('lets small work of one client overtake its large work, and not for ever', () => {
+    const world = createFairWorld({ rows: 1 })
+    world.add('first', 'client', 4, 40)
+    world.add('large', 'client', 4, 100)
+    let numSmall = 0
+    // There is always another small one.
+    while (!world.ended.has('large')) {
+      if (world.scheduler.numWaiting < 3) world.add(`small ${numSmall++}`, 'client', 4, 10)
+      assert.ok(world.step())
+      assert.ok(world.numSteps < 5000, 'the large one waits for ever')
+    }
+    assert.ok(numSmall > 20, `only ${numSmall} small ones overtook it`)
+  })
+
+  it('costs nothing where one client sends requests of one kind: first come, first served', () => {
+    const world = createFairWorld({ rows })
+    for (let i = 0; i < 64; i++) world.add(`${i}`, 'client', 20, 300)
+    while (world.step());
+    assert.equal(world.numYields, 0)
+    const starts = [...world.firstTokenAt].sort(([, x], [, y]) => x - y).map(([id]) => Number(id))
+    assert.deepEqual(
+      starts,
+      [...starts].sort((x, y) => x - y),
+    )
+  })
+
+  it('every sequence ends, however clients come and memory goes: 100 random histories', () => {
+    for (let seed = 0; seed < 100; seed++) {
+      const random = createRandomNumbers(seed)
+      let room = 4
+      const world = createFairWorld({ rows: 4, room: () => room })
+      let numAdded = 0
+      for (let i = 0; i < 300; i++) {
+        if (random() < 0.1) room = 1 + pick(random, 4)
+        if (random() < 0.15) {
+          const [prompt, most] = [1 + pick(random, 400), 1 + pick(random, 300)]
+          world.add(`${numAdded++}`, `c${pick(random, 3)}`, prompt, most)
+        }
+        world.step()
+      }
+      const bound = 40 * (numAdded + 1) * 400
+      while (world.step()) assert.ok(world.numSteps < bound, `not idle after ${bound} steps`)
+      assert.equal(world.ended.size, numAdded)
+    }
+  })
 })

@@ -124,11 +124,18 @@ export interface EngineClient {
   close(options?: { force?: boolean }): Promise<void>
 }
 
-export type TokenizeInput =
+export type TokenizeInput = (
   | { readonly kind: 'text'; readonly text: string; readonly addSpecialTokens: boolean }
   | ({ readonly kind: 'messages'; readonly addGenerationPrompt: boolean } & ChatInput)
+) & {
+  /** The text of each token is wanted, too. */
+  readonly withTokenStrings: boolean
+}
 
+/** Lists are JSON: the thread that makes them writes them, so that no event loop does. */
 export interface TokenizeResult {
-  readonly tokens: readonly number[]
-  readonly tokenStrings: readonly string[]
+  readonly count: number
+  readonly tokens: string
+  /** Empty unless wanted. */
+  readonly tokenStrings: string
 }

@@ -31,6 +31,14 @@ export type Prompt =
     }
   | { readonly kind: 'tokens'; readonly tokens: readonly number[] }
 
+/** Who asks, for fairness: a client's requests share its turns, and so do a request's prompts. */
+export interface Turn {
+  /** Not the key or the address itself. */
+  readonly client: string
+  /** Of the client's own call; several prompts may belong to one. */
+  readonly request: string
+}
+
 /** Every field is concrete: defaults were resolved at the border from the checkpoint's own. */
 export interface SamplingParams {
   /** 0 is greedy. */
@@ -58,6 +66,7 @@ export interface SamplingParams {
 
 export interface GenerateRequest extends AdapterSelection {
   readonly id: string
+  readonly turn: Turn
   readonly prompt: Prompt
   readonly sampling: SamplingParams
   /** Number of choices; choice i is seeded with seed + i. */

@@ -1,23 +1,23 @@
-// Takes requests in: encodes the prompt, checks that it fits the context, loads the adapters, and hands
+// Takes requests in: has the prompt encoded, checks that it fits the context, loads the adapters, and hands
 // the choices to the loop. A request that never reaches the loop gets its one terminal event here.
 
 import type { AcquiredAdapters, AdapterStore } from '../adapters/store.ts'
 import type { TokenizeInput, TokenizeResult } from '../contracts/engine.ts'
-import type { GenerateRequest, GenerationEvent, Prompt } from '../contracts/generation.ts'
+import type { GenerateRequest, GenerationEvent, Prompt, Turn } from '../contracts/generation.ts'
 import type { ReplyPhase } from '../contracts/thought.ts'
 import { ServerError } from '../errors.ts'
 import type { Loop } from '../loop/loop.ts'
 import { createSequence, type Sequence } from '../loop/sequence.ts'
-import type { ChatTemplate } from '../tokenizer/chat-template.ts'
 import type { Tokenizer } from '../tokenizer/tokenizer.ts'
+import type { TextThreads } from './text-threads.ts'
 import { requireRows } from './token-ids.ts'
 
 export interface IntakeOptions {
   readonly tokenizer: Pick<
     Tokenizer,
-    'encodePrompt' | 'decode' | 'tokenText' | 'tokenBytes' | 'isSpecial' | 'specialTexts' | 'idOf'
+    'decode' | 'tokenText' | 'tokenBytes' | 'isSpecial' | 'specialTexts' | 'idOf'
   >
-  readonly chatTemplate: Pick<ChatTemplate, 'encode'>
+  readonly texts: Pick<TextThreads, 'run'>
   readonly store: Pick<AdapterStore, 'acquire'>
   readonly loop: Pick<Loop, 'submit' | 'cancel'>
   /** Longest prompt and answer together, in tokens. */
@@ -35,8 +35,8 @@ export interface Intake {
   submit(request: GenerateRequest): Promise<void>
   /** Unknown ids are ignored. */
   cancel(id: string): void
-  tokenize(input: TokenizeInput): TokenizeResult
-  detokenize(tokens: readonly number[]): string
+  tokenize(input: TokenizeInput): Promise<TokenizeResult>
+  detokenize(tokens: readonly number[]): Promise<string>
 }
 
 interface EncodedPrompt {
@@ -45,27 +45,25 @@ interface EncodedPrompt {
   readonly phase: ReplyPhase
 }
 
+/** Texts that belong to no generation share turns of their own. */
+const askedTexts: Turn = { client: 'tokenize', request: 'tokenize' }
+
 export function createIntake(options: IntakeOptions): Intake {
-  const { tokenizer, chatTemplate, store, loop, maxContext, eosTokenIds } = options
-  /** Requests whose adapters are being loaded; aborted when they are cancelled. */
+  const { tokenizer, texts, store, loop, maxContext, eosTokenIds } = options
+  /** Requests whose prompt is encoded or whose adapters are loaded; aborted when they are cancelled. */
   const preparing = new Map<string, AbortController>()
 
   function publish(id: string, event: GenerationEvent): void {
     options.publish([[id, event]])
   }
 
-  function encodePrompt(prompt: Prompt): EncodedPrompt {
-    switch (prompt.kind) {
-      case 'messages':
-        return chatTemplate.encode(prompt.messages, { ...prompt, addGenerationPrompt: true })
-      case 'text': {
-        const { addSpecialTokens = true } = prompt
-        const tokens = tokenizer.encodePrompt(prompt.text, { addSpecialTokens })
-        return { tokens, phase: 'answering' }
-      }
-      case 'tokens':
-        return { tokens: prompt.tokens, phase: 'answering' }
-    }
+  async function encodePrompt(
+    { prompt, turn }: GenerateRequest,
+    signal: AbortSignal,
+  ): Promise<EncodedPrompt> {
+    if (prompt.kind === 'tokens') return { tokens: prompt.tokens, phase: 'answering' }
+    const encoded = await texts.run({ kind: 'encode', prompt, maxContext }, turn, signal)
+    return { phase: encoded.phase, tokens: Array.from(encoded.tokens) }
   }
 
   /** The prompt to echo: as the client wrote it, where it wrote text. */
@@ -99,7 +97,8 @@ export function createIntake(options: IntakeOptions): Intake {
 
   /** Rejects where the loop has not taken the request. */
   async function prepare(request: GenerateRequest, signal: AbortSignal): Promise<void> {
-    const prompt = encodePrompt(request.prompt)
+    const prompt = await encodePrompt(request, signal)
+    signal.throwIfAborted()
     requireRows(prompt.tokens, options.vocabSize, tokenizer.tokenText)
     const promptTokens = prompt.tokens.length
     const param = request.prompt.kind === 'messages' ? 'messages' : 'prompt'
@@ -137,16 +136,14 @@ export function createIntake(options: IntakeOptions): Intake {
       loop.cancel(id)
     },
 
-    tokenize(input) {
-      const tokens =
-        input.kind === 'text'
-          ? tokenizer.encodePrompt(input.text, { addSpecialTokens: input.addSpecialTokens })
-          : chatTemplate.encode(input.messages, input).tokens
-      return { tokens, tokenStrings: tokens.map((id) => tokenizer.tokenText(id)) }
+    async tokenize(input) {
+      const result = await texts.run({ kind: 'tokenize', input }, askedTexts)
+      return result.tokenized
     },
 
-    detokenize(tokens) {
-      return tokenizer.decode(tokens)
+    async detokenize(tokens) {
+      const result = await texts.run({ kind: 'detokenize', tokens }, askedTexts)
+      return result.text
     },
   }
 }

@@ -22,7 +22,6 @@ import { createRunner, type Runner } from '../model/runner.ts'
 import { testDevice } from '../model/self-test.ts'
 import { type ModelDevice, openDevice } from '../runtime/device.ts'
 import { ownKernels } from '../runtime/own-kernels.ts'
-import { loadChatTemplate } from '../tokenizer/chat-template.ts'
 import { loadTokenizer } from '../tokenizer/tokenizer.ts'
 import { acceleratorMs, diskMs, parseMs } from './allowances.ts'
 import { droppedTensors } from './dropped-tensors.ts'
@@ -33,6 +32,7 @@ import { createIntake, type Intake } from './intake.ts'
 import { type MemoryPlan, planMemory } from './memory.ts'
 import { createStartup, firstTokens, type Startup } from './startup.ts'
 import { createStatsThrottle } from './stats-throttle.ts'
+import { createTextThreads } from './text-threads.ts'
 import { checkVocabulary, endTokensOf } from './token-ids.ts'
 import { createStepBounds, watchRunner } from './watched-runner.ts'
 import { formatOf, resolveKernels, resolveWeights, targetOf } from './weights.ts'
@@ -93,7 +93,11 @@ export async function openEngine(
   heart.enter('opening the checkpoint', tokenizerMs)
   const checkpoint = openCheckpoint(options.model)
   const tokenizer = loadTokenizer(options.model)
-  const chatTemplate = loadChatTemplate(options.model, tokenizer)
+  const texts = createTextThreads({
+    dir: options.model,
+    onNotice: events.onNotice,
+    now: () => performance.now(),
+  })
   const opening: Opening = { options, events, checkpoint }
   const { vocabSize } = checkpoint.config
   heart.enter('looking for dropped tensors')
@@ -142,9 +146,10 @@ export async function openEngine(
   const store = openStore(opening, formats, memory, converted, reader.read)
   for (const { id } of options.operatorsAdapters) await tryAdapter(store, id)
   const { loop, reportStats } = startLoop(opening, memory, runner, store)
+  await texts.opened()
   const intake = createIntake({
     tokenizer,
-    chatTemplate,
+    texts,
     store,
     loop,
     maxContext: memory.limits.maxCapacity,
@@ -162,6 +167,7 @@ export async function openEngine(
     close() {
       runner.release()
       void reader.close()
+      void texts.close()
     },
   }
 }

@@ -1,6 +1,12 @@
-// Who may run now. A request holds one ticket per prompt until its terminal event; beyond
-// --max-batch + --max-queue the answer is 429, while the server drains it is 503.
+// Who may run now. A request holds a ticket for its prompts, their sequences and their tokens until its
+// terminal event. Beyond the limits the answer is 429, while the server drains it is 503.
+//
+// One request counts as half of a limit at most: one that fits the limits of its fields is admitted
+// when it is alone, and does not shut others out. Where the limits are reached, a client that has
+// nothing under way still gets one request in, up to twice the limits: who sends much makes no other
+// client wait at the door.
 
+import type { GenerateRequest, Prompt } from '../contracts/generation.ts'
 import { ServerError, shuttingDown } from '../errors.ts'
 
 export interface Ticket {
@@ -10,11 +16,21 @@ export interface Ticket {
   release(): void
 }
 
+/** What a request brings. */
+export interface Load {
+  readonly prompts: number
+  /** Prompts times choices. */
+  readonly sequences: number
+  /** Those of texts are estimated. */
+  readonly promptTokens: number
+}
+
 export interface Admission {
+  /** Prompts. */
   readonly numInFlight: number
   readonly isDraining: boolean
   /** Throws ServerError rate_limit_exceeded or shutting_down. */
-  enter(options: { numPrompts: number }): Ticket
+  enter(request: Load & { readonly client: string }): Ticket
   /** Throws shutting_down once the drain began. */
   requireOpen(): void
   /** No request enters from here on. */
@@ -25,14 +41,57 @@ export interface Admission {
   whenIdle(): Promise<void>
 }
 
+/** Bytes of text that make about a token. */
+const bytesPerToken = 4
+/** For each prompt of the limit, on average. */
+const sequencesPerPrompt = 8
+const tokensPerPrompt = 16_384
+const names = ['prompts', 'sequences', 'promptTokens'] as const
+const words = { prompts: 'prompts', sequences: 'sequences', promptTokens: 'prompt tokens' }
+
+export function loadOf(requests: ReadonlyArray<Pick<GenerateRequest, 'prompt' | 'n'>>): Load {
+  return {
+    prompts: requests.length,
+    sequences: requests.reduce((sum, { n }) => sum + n, 0),
+    promptTokens: requests.reduce((sum, { prompt }) => sum + tokensOf(prompt), 0),
+  }
+}
+
+function tokensOf(prompt: Prompt): number {
+  switch (prompt.kind) {
+    case 'tokens':
+      return prompt.tokens.length
+    case 'text':
+      return Math.ceil(prompt.text.length / bytesPerToken)
+    case 'messages': {
+      const chars = prompt.messages.reduce((sum, { content }) => sum + content.length, 0)
+      return Math.ceil(chars / bytesPerToken) + prompt.messages.length
+    }
+  }
+}
+
+function zero(): Record<(typeof names)[number], number> {
+  return { prompts: 0, sequences: 0, promptTokens: 0 }
+}
+
 export function createAdmission(options: {
   readonly maxRunning: number
   readonly maxWaiting: number
   readonly monotonicMs: () => number
 }): Admission {
   const { maxRunning, maxWaiting, monotonicMs } = options
-  const inFlight = new Map<AbortController, number>()
+  const prompts = maxRunning + maxWaiting
+  const limits: Load = {
+    prompts,
+    sequences: sequencesPerPrompt * prompts,
+    promptTokens: tokensPerPrompt * prompts,
+  }
+  const inFlight = new Set<AbortController>()
+  /** Requests under way of each client that has any. */
+  const clients = new Map<string, number>()
   const idle = new Set<() => void>()
+  /** What counts against the limits. */
+  const used = zero()
   let draining = false
   let numInFlight = 0
   // Exponential mean of how long a request takes, for Retry-After.
@@ -43,6 +102,28 @@ export function createAdmission(options: {
     throw shuttingDown()
   }
 
+  function counted(load: Load): Load {
+    const part = zero()
+    for (const name of names) part[name] = Math.min(load[name], Math.ceil(limits[name] / 2))
+    return part
+  }
+
+  /** The first limit that it would exceed, if any. */
+  function exceeded(part: Load, times: number) {
+    if (numInFlight === 0) return undefined
+    return names.find((name) => used[name] + part[name] > times * limits[name])
+  }
+
+  function refusal(name: (typeof names)[number]): ServerError {
+    const seconds = Math.ceil(((numInFlight / maxRunning) * meanMs) / 1000)
+    return new ServerError(
+      'rate_limit_exceeded',
+      `${used[name]} ${words[name]} are running or waiting and the limit is ${limits[name]} ` +
+        '(--max-queue); try again later',
+      { headers: { 'retry-after': String(Math.min(60, Math.max(1, seconds))) } },
+    )
+  }
+
   return {
     get numInFlight() {
       return numInFlight
@@ -51,27 +132,27 @@ export function createAdmission(options: {
       return draining
     },
     requireOpen,
-    enter({ numPrompts }) {
+    enter({ client, ...load }) {
       requireOpen()
-      const limit = maxRunning + maxWaiting
-      // A request of more prompts than the limit may still run alone.
-      if (numInFlight > 0 && numInFlight + numPrompts > limit) {
-        const seconds = Math.ceil(((numInFlight / maxRunning) * meanMs) / 1000)
-        throw new ServerError(
-          'rate_limit_exceeded',
-          `${numInFlight} requests are running or waiting and the limit is ${limit} (--max-batch + --max-queue); try again later`,
-          { headers: { 'retry-after': String(Math.min(60, Math.max(1, seconds))) } },
-        )
-      }
+      const part = counted(load)
+      const numOwn = clients.get(client) ?? 0
+      const over = exceeded(part, numOwn === 0 ? 2 : 1)
+      if (over !== undefined) throw refusal(over)
       const controller = new AbortController()
-      inFlight.set(controller, numPrompts)
-      numInFlight += numPrompts
+      inFlight.add(controller)
+      clients.set(client, numOwn + 1)
+      for (const name of names) used[name] += part[name]
+      numInFlight += load.prompts
       const startMs = monotonicMs()
       return {
         stop: controller.signal,
         release() {
           if (!inFlight.delete(controller)) return
-          numInFlight -= numPrompts
+          const left = clients.get(client)! - 1
+          if (left === 0) clients.delete(client)
+          else clients.set(client, left)
+          for (const name of names) used[name] -= part[name]
+          numInFlight -= load.prompts
           meanMs += 0.1 * (monotonicMs() - startMs - meanMs)
           if (numInFlight > 0) return
           for (const resolve of idle) resolve()
@@ -83,7 +164,7 @@ export function createAdmission(options: {
       draining = true
     },
     stopAll() {
-      for (const controller of [...inFlight.keys()]) controller.abort()
+      for (const controller of [...inFlight]) controller.abort()
     },
     whenIdle: () =>
       numInFlight === 0 ? Promise.resolve() : new Promise((resolve) => idle.add(resolve)),

@@ -13,6 +13,24 @@ function digest(key: string): Buffer {
   return createHash('sha256').update(key).digest()
 }
 
+function tokenOf(authorization: string | undefined): string | undefined {
+  return /^bearer +([^\s]+)$/i.exec(authorization ?? '')?.[1]
+}
+
+/**
+ * Who is one client, for fairness: who has the same key, or where none is needed, the same address.
+ * Neither can be read from the name.
+ */
+export function clientName(
+  keys: readonly string[] | null,
+  { authorization, address }: { authorization: string | undefined; address: string | undefined },
+): string {
+  const known = keys === null ? address : tokenOf(authorization)
+  return digest(known ?? '')
+    .toString('base64url')
+    .slice(0, 16)
+}
+
 export type Authenticate = (path: string, authorization: string | undefined) => void
 
 /** Compares the digests of all keys each time, so that timing leaks neither length nor prefix. */
@@ -21,7 +39,7 @@ export function createAuthenticate(keys: readonly string[] | null): Authenticate
   const known = keys.map(digest)
   return function authenticate(path, authorization) {
     if (openPaths.has(path)) return
-    const token = /^bearer +([^\s]+)$/i.exec(authorization ?? '')?.[1]
+    const token = tokenOf(authorization)
     const given = digest(token ?? '')
     const matches = known.filter((key) => timingSafeEqual(key, given)).length
     if (token !== undefined && matches > 0) return

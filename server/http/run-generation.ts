@@ -2,9 +2,11 @@
 // Headers wait for the engine's `accepted`, so that a refusal gets its own status.
 
 import { randomUUID } from 'node:crypto'
-import type { GenerateRequest, GenerationEvent } from '../contracts/generation.ts'
+import type { GenerateRequest, GenerationEvent, Turn } from '../contracts/generation.ts'
 import { ServerError } from '../errors.ts'
-import { incomingOf, type RequestContext, type Services } from './context.ts'
+import { loadOf } from './admission.ts'
+import { clientName } from './auth.ts'
+import { type HttpConfig, incomingOf, type RequestContext, type Services } from './context.ts'
 import { openAIError } from './error-response.ts'
 import { type EventWriter, streamEvents } from './event-stream.ts'
 import { groupGenerations } from './generation-group.ts'
@@ -19,7 +21,7 @@ export interface GenerationJob {
   /** Of the reply; the engine's requests are numbered under it. */
   readonly id: string
   /** One per prompt; all with the same n. */
-  readonly requests: ReadonlyArray<Omit<GenerateRequest, 'id'>>
+  readonly requests: ReadonlyArray<Omit<GenerateRequest, 'id' | 'turn'>>
   readonly stream: boolean
   readonly reply: Reply
   /** Of the answer, beside those that every answer has. */
@@ -52,10 +54,15 @@ export async function runGeneration(
   if (first === undefined) throw new Error('a job has at least one prompt')
 
   // 1. In, and off to the engine.
-  const ticket = admission.enter({ numPrompts: job.requests.length })
+  const turn: Turn = { client: clientOf(context, config), request: job.id }
+  const ticket = admission.enter({ client: turn.client, ...loadOf(job.requests) })
   const client = followSignal(context.req.raw.signal)
   const generations = job.requests.map((request, i) =>
-    engine.submit({ ...request, id: job.requests.length === 1 ? job.id : `${job.id}-${i}` }),
+    engine.submit({
+      ...request,
+      turn,
+      id: job.requests.length === 1 ? job.id : `${job.id}-${i}`,
+    }),
   )
   const events = superviseRun({
     generation: groupGenerations(generations, first.n, job.id),
@@ -141,6 +148,11 @@ export async function runGeneration(
       'x-accel-buffering': 'no',
     },
   })
+}
+
+function clientOf(context: RequestContext, { apiKey }: HttpConfig): string {
+  const address = incomingOf(context)?.socket.remoteAddress
+  return clientName(apiKey, { authorization: context.req.header('authorization'), address })
 }
 
 async function collect(

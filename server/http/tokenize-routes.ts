@@ -1,7 +1,7 @@
 // POST /tokenize and POST /detokenize, in vLLM's shapes.
 
 import { z } from 'zod'
-import type { TokenizeInput } from '../contracts/engine.ts'
+import type { ModelInfo, TokenizeInput, TokenizeResult } from '../contracts/engine.ts'
 import type { JsonObject } from '../contracts/json.ts'
 import { escapeUnprinted } from '../contracts/printable.ts'
 import { ServerError } from '../errors.ts'
@@ -50,15 +50,34 @@ function checkFields(
 }
 
 function tokenizeInput(fields: TokenizeFields): TokenizeInput {
+  const withTokenStrings = fields.return_token_strs ?? false
   if (fields.prompt != null) {
     return {
       kind: 'text',
       text: fields.prompt.toWellFormed(),
       addSpecialTokens: fields.add_special_tokens ?? true,
+      withTokenStrings,
     }
   }
   const messages = parseMessages(fields.messages)
-  return { kind: 'messages', ...resolveChatText(fields, messages, fields.messages) }
+  return {
+    kind: 'messages',
+    ...resolveChatText(fields, messages, fields.messages),
+    withTokenStrings,
+  }
+}
+
+/** Its lists are JSON already, and may be long. */
+function answer(
+  { count, tokens, tokenStrings }: TokenizeResult,
+  { withTokenStrings }: TokenizeInput,
+  { maxContext }: ModelInfo,
+): Response {
+  const strings = withTokenStrings ? tokenStrings : 'null'
+  return new Response(
+    `{"count":${count},"max_model_len":${maxContext},"tokens":${tokens},"token_strs":${strings}}`,
+    { headers: { 'content-type': 'application/json' } },
+  )
 }
 
 export function tokenizeRoutes(services: Services): readonly Route[] {
@@ -78,13 +97,7 @@ export function tokenizeRoutes(services: Services): readonly Route[] {
         await resolveTarget(context, services, { ...read, model: fields.model ?? '' })
         const input = tokenizeInput(fields)
         checkPromptSize(input, input.kind === 'text' ? 'prompt' : 'messages', model)
-        const { tokens, tokenStrings } = await engine.tokenize(input)
-        return Response.json({
-          count: tokens.length,
-          max_model_len: model.maxContext,
-          tokens,
-          token_strs: fields.return_token_strs ? tokenStrings : null,
-        })
+        return answer(await engine.tokenize(input), input, model)
       },
     },
     {

@@ -10,6 +10,7 @@ import {
   numPositions,
   shapeFor,
 } from './kv-shape.ts'
+import { chunkMultiple, minChunk, type PrefixHit } from './prefill-turn.ts'
 import {
   blockTokens,
   commonLength,
@@ -17,7 +18,6 @@ import {
   type PrefixPosition,
   type SavedBlock,
 } from './prefix-cache.ts'
-import { chunkMultiple, minChunk, type PrefixHit } from './scheduler.ts'
 import type { Sequence } from './sequence.ts'
 import type { StepRunner } from './step-runner.ts'
 

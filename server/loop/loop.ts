@@ -10,7 +10,9 @@ import { createKvManager } from './kv-manager.ts'
 import type { KvLimits } from './kv-shape.ts'
 import { createPrefillBudget } from './prefill-budget.ts'
 import { blockTokens, type SavedBlock } from './prefix-cache.ts'
-import { createScheduler, type RowMove, type Step } from './scheduler.ts'
+import type { RowMove } from './rows.ts'
+import { createScheduler, type Step } from './scheduler.ts'
+import type { Sequence } from './sequence.ts'
 import type { StepRunner } from './step-runner.ts'
 
 export interface LoopOptions<Saved extends SavedBlock> {
@@ -56,6 +58,7 @@ export function createLoop<Saved extends SavedBlock>(options: LoopOptions<Saved>
   })
   const executor = createExecutor({ runner, scheduler, kvManager, jobs, prefillBudget, vocabSize })
   let isRunning = false
+  let waitingKnown: { version: number; adapters: readonly string[] } = { version: 0, adapters: [] }
 
   // ---- One step: schedule, run, publish, sample ----
 
@@ -78,6 +81,7 @@ export function createLoop<Saved extends SavedBlock>(options: LoopOptions<Saved>
   function schedule(): Step | null {
     jobs.endCancelled()
     makeRoom()
+    makeWay()
     return scheduler.schedule()
   }
 
@@ -109,9 +113,31 @@ export function createLoop<Saved extends SavedBlock>(options: LoopOptions<Saved>
       const sequence = scheduler.youngest()
       if (sequence === undefined) return
       moveRows(scheduler.preempt(sequence))
-      kvManager.forget(sequence)
-      sequence.preempt()
+      takeRow(sequence)
     }
+  }
+
+  /** A row for who waits and is in turn, from one that had more than its share. */
+  function makeWay(): void {
+    const sequence = scheduler.yielding()
+    if (sequence === undefined) return
+    moveRows(scheduler.giveWay(sequence))
+    takeRow(sequence)
+  }
+
+  /** Its keys and values are computed again later. */
+  function takeRow(sequence: Sequence): void {
+    kvManager.forget(sequence)
+    sequence.preempt()
+  }
+
+  /** Looked up again only where another sequence waits: there may be thousands. */
+  function waitingAdapters(): readonly string[] {
+    if (waitingKnown.version !== scheduler.waitingVersion) {
+      const adapters = jobs.adaptersOf(scheduler.waiting())
+      waitingKnown = { version: scheduler.waitingVersion, adapters }
+    }
+    return waitingKnown.adapters
   }
 
   function wake(): void {
@@ -135,7 +161,7 @@ export function createLoop<Saved extends SavedBlock>(options: LoopOptions<Saved>
         waiting: scheduler.numWaiting,
         kvUsage: kvManager.usage(running),
         runningAdapters: jobs.adaptersOf(running),
-        waitingAdapters: jobs.adaptersOf(scheduler.waiting()),
+        waitingAdapters: waitingAdapters(),
         residentAdapters,
       }
     },

@@ -16,6 +16,8 @@ import { readTokenizerConfig } from './tokenizer-file.ts'
 
 interface ChatTemplateOptions extends Omit<ChatInput, 'messages'> {
   readonly addGenerationPrompt: boolean
+  /** Sees the prompt as text before it is encoded; may throw. */
+  readonly onRendered?: (text: string) => void
 }
 
 interface Rendered {
@@ -179,6 +181,7 @@ export function loadChatTemplate(dir: string, tokenizer: Tokenizer): ChatTemplat
     render: (messages, options) => unprotect(renderPrompt(messages, options).rendered),
     encode(messages, options) {
       const { rendered, phase } = renderPrompt(messages, options)
+      options.onRendered?.(unprotect(rendered))
       return { tokens: tokenizer.encodeSegments(segments(rendered)), phase }
     },
   }

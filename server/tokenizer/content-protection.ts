@@ -27,8 +27,15 @@ export function createContentProtection(specialTexts: readonly string[]): Conten
   const marksInAnswer = breakable(marks.filter((text) => text !== thoughtEnd))
   const longest = Math.max(0, ...specialTexts.map((text) => text.length))
 
-  function isPrefix(tail: string) {
-    return specialTexts.some((text) => text.length > tail.length && text.startsWith(tail))
+  const prefixes = new Set(
+    specialTexts.flatMap((text) => Array.from({ length: text.length }, (_, i) => text.slice(0, i))),
+  )
+
+  function endsAsPrefix(text: string): boolean {
+    for (let length = Math.min(longest, text.length); length > 0; length--) {
+      if (prefixes.has(text.slice(-length))) return true
+    }
+    return false
   }
 
   /** Breaks what would become a special text if a template took </think> out of its middle. */
@@ -37,10 +44,7 @@ export function createContentProtection(specialTexts: readonly string[]): Conten
     return parts
       .map((part, i) => {
         if (i === parts.length - 1) return part
-        for (let length = Math.min(longest, part.length); length > 0; length--) {
-          if (isPrefix(part.slice(-length))) return part + hardBreak
-        }
-        return part
+        return endsAsPrefix(part) ? part + hardBreak : part
       })
       .join(thoughtEnd)
   }

@@ -253,8 +253,13 @@ export const createFakeEngine = (options: { script?: Script } = {}): FakeEngine 
     async tokenize(input) {
       const text =
         input.kind === 'text' ? input.text : input.messages.map(({ content }) => content).join('\n')
-      const tokens = [...Buffer.from(text)]
-      return { tokens, tokenStrings: tokens.map((byte) => String.fromCharCode(byte)) }
+      const bytes = [...Buffer.from(text)]
+      const strings = bytes.map((byte) => String.fromCharCode(byte))
+      return {
+        count: bytes.length,
+        tokens: JSON.stringify(bytes),
+        tokenStrings: JSON.stringify(strings),
+      }
     },
     async detokenize(tokens) {
       return Buffer.from(tokens).toString()

@@ -114,8 +114,10 @@ export const rooms: readonly Room[] = [
       'adapters',
       'runtime',
       'loop',
+      'turns',
       'tokenizer',
       'checkpoint',
+      'threads',
       'engine-client',
       'contracts',
       'errors',
@@ -157,8 +159,14 @@ export const rooms: readonly Room[] = [
   {
     name: 'loop',
     does: 'the step loop, KV cache',
-    ours: ['sampling', 'contracts', 'errors'],
+    ours: ['turns', 'sampling', 'contracts', 'errors'],
     packages: ['lru-cache'],
+  },
+  {
+    name: 'turns',
+    does: 'whose turn it is, pure',
+    ours: ['contracts'],
+    packages: [],
   },
   {
     name: 'sampling',

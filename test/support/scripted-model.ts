@@ -178,6 +178,7 @@ export function createRequest({
 } = {}): GenerateRequest {
   return {
     id: 'request',
+    turn: { client: 'client', request: fields.id ?? 'request' },
     prompt: { kind: 'text', text: 'hi' },
     adapters: [],
     n: 1,

@@ -11,8 +11,8 @@ export interface ParsedRequest<Fields> {
   readonly fields: Fields
   /** How its fields were named. */
   readonly read: ReadFields
-  /** One per prompt, but for ids and adapters. */
-  readonly requests: ReadonlyArray<Omit<GenerateRequest, 'id' | keyof AdapterSelection>>
+  /** One per prompt, but for ids, turns and adapters. */
+  readonly requests: ReadonlyArray<Omit<GenerateRequest, 'id' | 'turn' | keyof AdapterSelection>>
 }
 
 /** Throws ServerError at the first wrong field. */

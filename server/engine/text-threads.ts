@@ -1,0 +1,242 @@
+// Chat template and tokenizer in threads of their own: no running stream waits for them, whatever the
+// text. Each order has a time budget. A template that never ends takes its own request only: its
+// thread is ended, another is started.
+//
+// Several threads, and each client has one of them, so that nobody waits for the slow texts of another
+// client; beside a long text a client's short ones have a second. Within a client, and between clients,
+// orders come in turn (turns.ts).
+
+import type { Prompt, Turn } from '../contracts/generation.ts'
+import { createDeferred } from '../engine-client/deferred.ts'
+import { ServerError } from '../errors.ts'
+import { startThread, type Thread, ThreadEnded } from '../threads/thread.ts'
+import { createTurns } from '../turns/turns.ts'
+import { createOverruns } from './overruns.ts'
+import { type TextOrder, type TextResult, type TextWork, textTask } from './text-task.ts'
+
+export interface TextThreadsOptions {
+  /** The checkpoint's folder. */
+  readonly dir: string
+  readonly onNotice: (message: string) => void
+  /** Monotonic milliseconds. */
+  readonly now: () => number
+  readonly numThreads?: number
+  /** How long a text of so many characters may take, in ms. */
+  readonly budgetMs?: (numChars: number) => number
+  readonly start?: () => Pick<Thread<TextOrder, TextResult>, 'run' | 'terminate'>
+}
+
+export interface TextThreads {
+  /** Resolves when the first thread can take orders; rejects when it cannot load the tokenizer. */
+  opened(): Promise<void>
+  /** Rejects with ServerError, or with the signal's reason. */
+  run(work: TextWork, turn: Turn, signal?: AbortSignal): Promise<TextResult>
+  close(): Promise<void>
+}
+
+/** Many times what texts of that size take on an idle machine. */
+function usualBudget(numChars: number): number {
+  return 1500 + numChars / 100
+}
+
+interface Order {
+  readonly work: TextWork
+  readonly turn: Turn
+  readonly numChars: number
+  readonly resolve: (result: TextResult) => void
+  readonly reject: (error: unknown) => void
+}
+
+interface Slot {
+  readonly thread: Pick<Thread<TextOrder, TextResult>, 'run' | 'terminate'>
+  /** With an order, or loading its tokenizer: no order's budget pays for that. */
+  isBusy: boolean
+  /** Why its thread could not load; the next order is told, and another thread is started. */
+  failure: unknown
+}
+
+/** It took more time or memory than it may. */
+class Overrun extends Error {}
+
+export function createTextThreads(options: TextThreadsOptions): TextThreads {
+  const { dir, onNotice, now, numThreads = 2, budgetMs = usualBudget } = options
+  const start = options.start ?? (() => startThread(textTask))
+  const turns = createTurns<Order>({ stretch: numThreads })
+  /** Orders of each client that threads have. */
+  const served = new Map<string, readonly Order[]>()
+  const overruns = createOverruns({ now, onNotice })
+  const slots = Array.from({ length: numThreads }, (): Slot => {
+    return { thread: start(), isBusy: true, failure: null }
+  })
+  let isClosed = false
+  const opened = slots.map(() => createDeferred<void>())
+  void openAll()
+
+  /** One after the other, so that the first is there soon. */
+  async function openAll(): Promise<void> {
+    for (const [i, slot] of slots.entries()) {
+      opened[i]!.promise.catch(() => {})
+      await open(slot)
+      if (slot.failure === null) opened[i]!.resolve()
+      else opened[i]!.reject(slot.failure)
+    }
+  }
+
+  async function open(slot: Slot): Promise<void> {
+    // An order would start an ended thread again.
+    if (isClosed) return
+    slot.isBusy = true
+    slot.failure = null
+    try {
+      await slot.thread.run({ dir, work: { kind: 'open' } })
+    } catch (error) {
+      slot.failure = error
+    }
+    slot.isBusy = false
+    dispatch()
+  }
+
+  function dispatch(): void {
+    for (const slot of slots) {
+      if (slot.isBusy) continue
+      const order = nextOrder()
+      if (order === undefined) return
+      turns.take(order)
+      void serve(slot, order)
+    }
+  }
+
+  function nextOrder(): Order | undefined {
+    const order = turns.first((client) => !served.has(client))
+    if (order !== undefined) return order
+    // All that wait have a thread: beside a long text of a client a short one may run.
+    const own = turns.first((client) => served.get(client)!.every(isLong))
+    return own === undefined || isLong(own) ? undefined : own
+  }
+
+  async function serve(slot: Slot, order: Order): Promise<void> {
+    const { client } = order.turn
+    slot.isBusy = true
+    served.set(client, [...(served.get(client) ?? []), order])
+    const startMs = now()
+    let isFit = true
+    try {
+      if (slot.failure !== null) throw new ThreadEnded('no tokenizer', { cause: slot.failure })
+      order.resolve(await inBudget(slot, order))
+      overruns.forget(client)
+    } catch (error) {
+      isFit = error instanceof ServerError
+      order.reject(await explain(slot, order, error))
+    }
+    turns.charge(order, now() - startMs)
+    turns.remove(order)
+    const others = served.get(client)!.filter((other) => other !== order)
+    if (others.length > 0) served.set(client, others)
+    else served.delete(client)
+    if (isFit || isClosed) slot.isBusy = false
+    else void open(slot)
+    dispatch()
+  }
+
+  /** What the order is told; a thread that did not answer has ended then. */
+  async function explain(slot: Slot, { turn, numChars }: Order, error: unknown): Promise<unknown> {
+    if (isClosed) return ending()
+    // A text that is refused was looked at in time.
+    if (error instanceof ServerError) {
+      overruns.forget(turn.client)
+      return error
+    }
+    const isOverrun = error instanceof Overrun || isOutOfMemory(error)
+    if (error instanceof Overrun) await slot.thread.terminate()
+    if (!isOverrun) return error
+    overruns.count(turn.client)
+    return new ServerError(
+      'invalid_request',
+      'The chat template and the tokenizer needed more time or memory for this text than they may ' +
+        `(${Math.round(budgetMs(numChars))} ms): send a shorter or simpler one.`,
+    )
+  }
+
+  async function inBudget(slot: Slot, { work, numChars }: Order): Promise<TextResult> {
+    let timer: NodeJS.Timeout | undefined
+    const tooLate = new Promise<never>((_, reject) => {
+      // An answer that is there but not read yet came in time: it is read before an immediate.
+      const expire = () => setImmediate(() => reject(new Overrun()))
+      timer = setTimeout(expire, budgetMs(numChars))
+    })
+    const result = slot.thread.run({ dir, work })
+    result.catch(() => {})
+    try {
+      return await Promise.race([result, tooLate])
+    } finally {
+      clearTimeout(timer)
+    }
+  }
+
+  return {
+    async opened() {
+      await opened[0]!.promise
+    },
+    async run(work, turn, signal) {
+      signal?.throwIfAborted()
+      if (isClosed) throw ending()
+      overruns.requireNone(turn.client)
+      const { promise, resolve, reject } = createDeferred<TextResult>()
+      const order: Order = { work, turn, numChars: charsOf(work), resolve, reject }
+      function leave(): void {
+        // One that runs goes on, within its budget, and nobody hears of it.
+        if (turns.isWaiting(order)) turns.remove(order)
+        reject(signal?.reason)
+      }
+      signal?.addEventListener('abort', leave, { once: true })
+      turns.add(order, turn, order.numChars)
+      dispatch()
+      try {
+        return await promise
+      } finally {
+        signal?.removeEventListener('abort', leave)
+      }
+    },
+    async close() {
+      isClosed = true
+      await Promise.all(slots.map(({ thread }) => thread.terminate()))
+    },
+  }
+}
+
+/** Characters; a text of so many takes some ten milliseconds. */
+const longText = 20_000
+
+function isLong({ numChars }: Order): boolean {
+  return numChars > longText
+}
+
+function ending(): ServerError {
+  return new ServerError('shutting_down', 'The engine is ending.')
+}
+
+function isOutOfMemory(error: unknown): boolean {
+  if (!(error instanceof ThreadEnded)) return false
+  return (error.cause as NodeJS.ErrnoException | undefined)?.code === 'ERR_WORKER_OUT_OF_MEMORY'
+}
+
+function charsOf(work: TextWork): number {
+  switch (work.kind) {
+    case 'open':
+      return 0
+    case 'detokenize':
+      return work.tokens.length
+    case 'encode':
+      return charsOfPrompt(work.prompt)
+    case 'tokenize':
+      return charsOfPrompt(work.input)
+  }
+}
+
+/** Of each message, a little more than its text: a template has to look at it. */
+const charsPerMessage = 16
+
+function charsOfPrompt(prompt: Exclude<Prompt, { kind: 'tokens' }>): number {
+  if (prompt.kind === 'text') return prompt.text.length
+  return prompt.messages.reduce((sum, { content }) => sum + content.length + charsPerMessage, 0)
+}
