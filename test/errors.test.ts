@@ -23,8 +23,8 @@ const flagsOfLimits: Partial<Record<ErrorCode, readonly string[]>> = {
   origin_not_allowed: ['cors-origins'],
 }
 
-/** Limits of the protocol, which no flag moves. */
-const fixedLimits = /pieces of under/
+/** Limits of the protocol and of texts that took too long, which no flag moves. */
+const fixedLimits = /pieces of under|tokenizer too long/
 
 /** Every place of the server that makes an error of a code, as source text. */
 const findErrors = (code: ErrorCode): { at: string; text: string }[] =>

@@ -1,6 +1,7 @@
 // Who may call: keys, hosts, origins. Routes are discovered, so a new one cannot be forgotten.
 
 import assert from 'node:assert/strict'
+import { Readable } from 'node:stream'
 import { describe, it } from 'node:test'
 import { openPaths } from '../server/http/auth.ts'
 import { createFront, goodChat, readJson } from './support/front.ts'
@@ -73,10 +74,14 @@ describe('with an API key', () => {
 describe('a client, for fairness,', () => {
   async function clientOf(apiKey: readonly string[] | null, init: RequestInit, address?: string) {
     const front = createFront({ config: { apiKey: apiKey === null ? null : [...apiKey] } })
-    const env = { incoming: { socket: { remoteAddress: address } } }
+    const body = JSON.stringify(goodChat)
+    const incoming = Object.assign(Readable.from([Buffer.from(body)]), {
+      socket: { remoteAddress: address },
+    })
+    const env = { incoming }
     const request = new Request(`http://127.0.0.1${chat}`, {
       method: 'POST',
-      body: JSON.stringify(goodChat),
+      body,
       ...init,
       headers: { 'content-type': 'application/json', ...(init.headers as object) },
     })

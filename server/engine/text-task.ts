@@ -72,7 +72,7 @@ function encode(
     throw new ServerError(
       'context_length_exceeded',
       `This model's maximum context length is ${maxContext} tokens; the prompt has at least ` +
-        `${fewest}. Shorten the prompt.`,
+        `${fewest}. Shorten the prompt, or raise --max-context if the model allows it.`,
       { param: prompt.kind === 'text' ? 'prompt' : 'messages' },
     )
   }
