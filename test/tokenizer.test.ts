@@ -7,7 +7,6 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import type { ChatMessage } from '../server/contracts/generation.ts'
-import { replaceMerging } from '../server/tokenizer/byte-pairs.ts'
 import { loadChatTemplate } from '../server/tokenizer/chat-template.ts'
 import { loadTokenizer } from '../server/tokenizer/tokenizer.ts'
 import { type ByteTokenizerOptions, writeByteTokenizer } from './support/byte-tokenizer.ts'
@@ -32,11 +31,6 @@ test('merges apply lowest rank first, and leftmost first among equals', () => {
   assert.deepEqual(encode('aabb'), [97, 256, 98])
   // Five spaces: pairs from the left, then pairs of pairs.
   assert.deepEqual(encode('     '), [259, 32])
-})
-
-test('a package whose model merges under another name is refused, not run without merges', () => {
-  const renamed = { mergeWord: () => [] }
-  assert.throws(() => replaceMerging(renamed, () => []), /no bpe\(word\)/)
 })
 
 test('every byte survives a round trip, through tokens of any cut', () => {
