@@ -16,24 +16,24 @@ export const documentedRun = 'bench/results/amd-epyc-avx2-2core/latest'
 export const readmeRows: ReadonlyArray<{ readonly what: string; readonly title: string }> = [
   {
     what: 'decode, 1 streams: int4-128 over llama.cpp Q4_0',
-    title: 'decode, 1 stream: int4 over llama.cpp Q4_0',
+    title: 'decode, 1 stream: int4-128 (4.25 bits) over llama.cpp Q4_0 (4.5)',
   },
   {
     what: 'decode, 8 streams: int4-128 over llama.cpp Q4_0',
-    title: 'decode, 8 streams: int4 over llama.cpp Q4_0',
+    title: 'decode, 8 streams: int4-128 over llama.cpp Q4_0',
   },
-  { what: 'prefill: int4-128 over Q4_0', title: 'prefill: int4 over llama.cpp Q4_0' },
+  { what: 'prefill: int4-128 over Q4_0', title: 'prefill: int4-128 over llama.cpp Q4_0' },
   {
     what: '8 different adapters over 8 rows of base',
     title: 'decode, 8 streams: 8 different adapters over none',
   },
   {
     what: '1 streams: HTTP over the bare loop',
-    title: 'decode, 1 stream: HTTP server over bare engine',
+    title: 'decode, 1 stream: HTTP server over a bare loop',
   },
   {
     what: '8 streams: HTTP over the bare loop',
-    title: 'decode, 8 streams: HTTP server over bare engine',
+    title: 'decode, 8 streams: HTTP server over a bare loop',
   },
 ]
 

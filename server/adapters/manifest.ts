@@ -1,5 +1,5 @@
 // manifest.json of an adapter folder: provenance and results, written by our trainer or by nobody.
-// A field that is ill-formed is left out and told of, and the adapter serves without it: of all
+// An ill-formed field is dropped, with a warning, and the adapter serves without it: of all
 // fields only the recommended strength and the base's digest have a say in what runs.
 
 import { manifestSchema } from '../contracts/manifest.ts'

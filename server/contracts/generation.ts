@@ -127,7 +127,7 @@ export type GenerationEvent =
   | {
       readonly kind: 'done'
       readonly timing: GenerationTiming
-      /** Prompt tokens whose keys and values were taken over from earlier or running requests. */
+      /** Prompt tokens that were prefix-cache hits, of earlier or running requests. */
       readonly cachedTokens: number
     }
   | { readonly kind: 'failed'; readonly error: ErrorBody }

@@ -13,23 +13,14 @@ const model = 'tiny-reasoner'
 const patience = 30_000
 const goodEvery = 25
 const chat = '/v1/chat/completions'
-const flags = [
-  '--max-batch',
-  '4',
-  '--threads',
-  '1',
-  '--kv-memory',
-  '256MiB',
-  '--log-level',
-  'error',
-]
+const flags = ['--max-batch', '4', '--threads', '1', '--kv-memory', '256MiB']
 
 export const serverTarget: Target<BodyRequest> = {
   name: 'server',
   inputs: bodyRequests(model).map((request) => ({ ...request, body: boundTokens(request.body) })),
   async open() {
     const cache = join(tmpdir(), 'dutyfree-fuzz-cache')
-    const server = await startServer(['--cache-dir', cache, ...flags, '--log-level', 'info'])
+    const server = await startServer(['--cache-dir', cache, ...flags])
     let numChecked = 0
 
     async function send({ path, method, contentType, body }: BodyRequest): Promise<Response> {

@@ -30,7 +30,7 @@ export const rooms: readonly Room[] = [
   },
   {
     name: 'serve',
-    does: 'the front as one object',
+    does: 'wires the front together',
     ours: ['http', 'metrics', 'contracts'],
     packages: [],
   },
@@ -150,7 +150,7 @@ export const rooms: readonly Room[] = [
   },
   {
     name: 'loop',
-    does: 'the heartbeat',
+    does: 'the step loop, KV cache',
     ours: ['sampling', 'contracts', 'errors'],
     packages: ['lru-cache'],
   },
@@ -186,7 +186,7 @@ export const rooms: readonly Room[] = [
   },
   {
     name: 'engine-client',
-    does: "the front's side of the engine",
+    does: "the front's side of the engine, protocol",
     ours: ['contracts', 'errors'],
     packages: ['node:child_process'],
   },
