@@ -38,6 +38,8 @@ function createReader(chars: readonly string[], source: string) {
 
   const startsWith = (text: string) => [...text].every((char, i) => chars[at + i] === char)
 
+  const fold = (set: CodePointSet, foldsCase: boolean) => (foldsCase ? foldCase(set, source) : set)
+
   /** Alternatives up to ")" or the end. */
   function readAlternatives(foldsCase: boolean, depth: number): string {
     if (depth > mostNested) refuse(source, `a group nested ${depth} deep`)
@@ -167,26 +169,25 @@ function createReader(chars: readonly string[], source: string) {
     return isNegated ? complement(set) : set
   }
 
-  /** Case-folding pairs ASCII letters, and two with others: K with U+212A, s with U+017F. */
-  function fold(set: CodePointSet, foldsCase: boolean): CodePointSet {
-    if (!foldsCase) return set
-    const isAscii = set.every(([, end]) => end < 0x80)
-    if (!isAscii) refuse(source, 'more than ASCII inside (?i:…)')
-    const chars = set.flatMap(([first, end]) =>
-      Array.from({ length: end - first + 1 }, (_, i) => String.fromCharCode(first + i)),
-    )
-    const others = chars.flatMap((char) => [
-      char.toLowerCase(),
-      char.toUpperCase(),
-      ...(/k/i.test(char) ? ['\u212a'] : []),
-      ...(/s/i.test(char) ? ['\u017f'] : []),
-    ])
-    return union(set, setOf(others.join('')))
-  }
-
   const pattern = readAlternatives(false, 0)
   if (at < chars.length) refuse(source, '")" without its group')
   return { pattern }
+}
+
+/** Case-folding pairs ASCII letters, and two with others: K with U+212A, s with U+017F. */
+function foldCase(set: CodePointSet, source: string): CodePointSet {
+  const isAscii = set.every(([, end]) => end < 0x80)
+  if (!isAscii) refuse(source, 'more than ASCII inside (?i:…)')
+  const chars = set.flatMap(([first, end]) =>
+    Array.from({ length: end - first + 1 }, (_, i) => String.fromCharCode(first + i)),
+  )
+  const others = chars.flatMap((char) => [
+    char.toLowerCase(),
+    char.toUpperCase(),
+    ...(/k/i.test(char) ? ['\u212a'] : []),
+    ...(/s/i.test(char) ? ['\u017f'] : []),
+  ])
+  return union(set, setOf(others.join('')))
 }
 
 /** Whether a pattern of ours holds a quantifier: outside of classes, where \u{…} has braces. */

@@ -3,7 +3,7 @@
 import type * as fc from 'fast-check'
 
 /** One thing opened to be given inputs. */
-export interface OpenTarget<Input> {
+interface OpenTarget<Input> {
   /** Throws where a claim is broken. */
   check(input: Input): void | Promise<void>
   close(): void | Promise<void>
