@@ -10,7 +10,7 @@ import { join } from 'node:path'
 import { describe, test } from 'node:test'
 import type { CodePointSet } from '../server/tokenizer/code-point-set.ts'
 import { normalizeNfc } from '../server/tokenizer/normalizer.ts'
-import { numeric } from '../server/tokenizer/pre-tokenizer.ts'
+import { createPreTokenizer, gpt2Expression, numeric } from '../server/tokenizer/pre-tokenizer.ts'
 import { compileSplitExpression } from '../server/tokenizer/split-expression.ts'
 import { loadTokenizer } from '../server/tokenizer/tokenizer.ts'
 import { findCategory, whiteSpace } from '../server/tokenizer/unicode-categories.ts'
@@ -124,6 +124,22 @@ test('JavaScript’s own \\s and \\p{…} are not used: the cases that were repo
   assert.deepEqual(words("(?i:'s|'k)", "'ſ'K'S'k"), ["'ſ", "'K", "'S", "'k"])
   // No lower-case letter in newer versions of Unicode.
   assert.deepEqual(words('\\p{Ll}', '\u0295'), ['\u0295'])
+})
+
+test('a look-ahead alone cuts before what it sees, and steps over whole code points', () => {
+  const split = createPreTokenizer([{ kind: 'expression', source: '(?=😀)' }])
+  assert.deepEqual(split('😀a😀😀'), ['😀a', '😀', '😀'])
+})
+
+test('many words take no longer than long ones: an expression is not copied for each', () => {
+  const split = createPreTokenizer([
+    { kind: 'digits', areIndividual: true },
+    { kind: 'expression', source: gpt2Expression },
+  ])
+  const start = performance.now()
+  assert.equal(split('0123456789'.repeat(20_000)).length, 200_000)
+  // A tenth of a second; copies take 7 s.
+  assert.ok(performance.now() - start < 3000)
 })
 
 const refused: readonly (readonly [string, string, string])[] = [

@@ -22,11 +22,15 @@ export const numeric: CodePointSet = union(findCategory('N')!, [
 
 export function createPreTokenizer(steps: readonly SplitStep[]): (text: string) => string[] {
   const expressions = steps.map(compile)
-  return (text) =>
-    expressions.reduce(
-      (pieces, expression) => pieces.flatMap((piece) => isolate(piece, expression)),
-      [text],
-    )
+  return (text) => {
+    let pieces = [text]
+    for (const expression of expressions) {
+      const next: string[] = []
+      for (const piece of pieces) isolate(piece, expression, next)
+      pieces = next
+    }
+    return pieces
+  }
 }
 
 function compile(step: SplitStep): RegExp {
@@ -40,15 +44,16 @@ function compile(step: SplitStep): RegExp {
   }
 }
 
-/** Matches, and the text between them. */
-function isolate(text: string, expression: RegExp): string[] {
-  const pieces: string[] = []
+/** Adds matches, and the text between them. Not matchAll, which copies the expression each time. */
+function isolate(text: string, expression: RegExp, pieces: string[]): void {
   let start = 0
-  for (const match of text.matchAll(expression)) {
+  expression.lastIndex = 0
+  for (let match = expression.exec(text); match !== null; match = expression.exec(text)) {
     if (match.index > start) pieces.push(text.slice(start, match.index))
-    pieces.push(match[0])
-    start = match.index + match[0].length
+    start = expression.lastIndex
+    if (match[0] !== '') pieces.push(match[0])
+    // A look-ahead alone matches nothing: such a match only cuts. Half a pair would be stepped back.
+    else expression.lastIndex += text.codePointAt(start)! > 0xffff ? 2 : 1
   }
   if (start < text.length) pieces.push(text.slice(start))
-  return pieces
 }
