@@ -3,8 +3,10 @@
 import assert from 'node:assert/strict'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout } from 'node:timers/promises'
 import { within } from '../support/deadline.ts'
 import { startServer } from '../support/real-server.ts'
+import { checkErrorBody } from './claims.ts'
 import { checkAnswer } from './front-target.ts'
 import { type BodyRequest, bodyRequests, goodBodies } from './request-bodies.ts'
 import type { Target } from './target.ts'
@@ -23,12 +25,19 @@ export const serverTarget: Target<BodyRequest> = {
     const server = await startServer(['--cache-dir', cache, ...flags])
     let numChecked = 0
 
-    async function send({ path, method, contentType, body }: BodyRequest): Promise<Response> {
-      return fetch(new URL(path, server.url), {
+    /** A 503 that says when to try again is declared: it is tried again. */
+    async function send(request: BodyRequest): Promise<Response> {
+      const { path, method, contentType, body } = request
+      const response = await fetch(new URL(path, server.url), {
         method,
         headers: contentType ? { 'content-type': contentType } : {},
         ...(method === 'GET' ? {} : { body }),
       })
+      const seconds = response.headers.get('retry-after')
+      if (response.status !== 503 || seconds === null) return response
+      checkErrorBody(503, await response.text())
+      await setTimeout(1000 * Number(seconds))
+      return send(request)
     }
 
     return {
