@@ -117,6 +117,23 @@ for (const [title, json, says] of refused) {
   })
 }
 
+const conflicts: readonly (readonly [string, object, RegExp])[] = [
+  ['a text of another id', { id: 400, content: 'a' }, /"a" of the id 400 has the id 97 too/],
+  ['an id of the vocabulary', { id: 97, content: '<x>' }, /"<x>" of the id 97 shares its id/],
+]
+for (const [title, token, says] of conflicts) {
+  test(`an added token is refused that gives ${title}`, () => {
+    const thrown = { code: 'invalid_checkpoint', message: says }
+    assert.throws(() => load({ json: { added_tokens: [token] } }), thrown)
+  })
+}
+
+test('a merge of tokens that the vocabulary lacks is refused', () => {
+  const model = { type: 'BPE', vocab: { a: 0, b: 1 }, merges: ['a b'] }
+  const thrown = { code: 'invalid_checkpoint', message: /merges\[0\] must be two tokens/ }
+  assert.throws(() => load({ json: { model } }), thrown)
+})
+
 test('time grows with the length, not with its square, on words without an end', () => {
   const { encode } = load()
   const seconds = (text: string) => {

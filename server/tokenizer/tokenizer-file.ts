@@ -155,13 +155,13 @@ function refuseUnsupported(json: TokenizerJson): void {
 
 /** The reference goes by the text; a file that gives a text or an id twice means something else. */
 function refuseConflicts({ added_tokens: added, model }: TokenizerJson): void {
-  const texts = new Map<number, string>()
+  const texts = new Map(Object.entries(model.vocab).map(([text, id]) => [id, text]))
   for (const { id, content } of added) {
     const known = Object.hasOwn(model.vocab, content) ? model.vocab[content] : undefined
     const other = texts.get(id)
     texts.set(id, content)
     if ((known ?? id) === id && (other ?? content) === content) continue
-    const what = other === undefined ? `has the id ${known} too` : 'shares its id with another'
+    const what = known === undefined ? 'shares its id with another' : `has the id ${known} too`
     throw new ServerError(
       'invalid_checkpoint',
       `tokenizer.json: the added token ${quoteName(content)} of the id ${id} ${what}.`,
