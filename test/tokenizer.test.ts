@@ -128,11 +128,23 @@ for (const [title, token, says] of conflicts) {
   })
 }
 
-test('a merge of tokens that the vocabulary lacks is refused', () => {
-  const model = { type: 'BPE', vocab: { a: 0, b: 1 }, merges: ['a b'] }
-  const thrown = { code: 'invalid_checkpoint', message: /merges\[0\] must be two tokens/ }
-  assert.throws(() => load({ json: { model } }), thrown)
-})
+const merges: readonly unknown[] = [
+  'a b',
+  'a',
+  5,
+  null,
+  ['a'],
+  [1, 2],
+  ['a', { toString: 1 }],
+  'a b c',
+]
+for (const merge of merges) {
+  test(`a merge that is no two tokens making a third is refused: ${JSON.stringify(merge)}`, () => {
+    const model = { type: 'BPE', vocab: { a: 0, b: 1 }, merges: [merge] }
+    const thrown = { code: 'invalid_checkpoint', message: /merges\[0\] must be two tokens/ }
+    assert.throws(() => load({ json: { model } }), thrown)
+  })
+}
 
 test('time grows with the length, not with its square, on words without an end', () => {
   const { encode } = load()

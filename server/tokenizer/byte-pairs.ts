@@ -109,17 +109,19 @@ function createMergeTable(ids: ReadonlyMap<string, number>, merges: Merges): Mer
   }
 
   merges.forEach((merge, rank) => {
-    const pair: readonly unknown[] = typeof merge === 'string' ? merge.split(' ') : merge
-    const [left, right, result] = [pair[0], pair[1], pair.join('')].map((text) =>
-      typeof text === 'string' ? ids.get(text) : undefined,
+    if (typeof merge === 'string' && merge.startsWith('#version')) return
+    const parts: unknown = typeof merge === 'string' ? merge.split(' ') : merge
+    const pair: readonly unknown[] = Array.isArray(parts) ? parts : []
+    const texts = pair.filter((text) => typeof text === 'string')
+    const [left, right, result] = [texts[0]!, texts[1]!, texts.join('')].map((text) =>
+      ids.get(text),
     )
-    const isHeader = typeof merge === 'string' && merge.startsWith('#version')
-    if (isHeader) return
-    if (pair.length !== 2 || left === undefined || right === undefined || result === undefined) {
+    const isPair = pair.length === 2 && texts.length === 2
+    if (!isPair || left === undefined || right === undefined || result === undefined) {
       throw new ServerError(
         'invalid_checkpoint',
         `tokenizer.json: model.merges[${rank}] must be two tokens of the vocabulary that make a ` +
-          `third; got ${JSON.stringify(merge).slice(0, 120)}.`,
+          `third; got ${JSON.stringify(merge)?.slice(0, 120)}.`,
       )
     }
     lefts[rank] = left

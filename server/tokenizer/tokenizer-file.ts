@@ -188,7 +188,7 @@ export function readSplitSteps(json: TokenizerJson): SplitStep[] {
       return [{ kind: 'digits', areIndividual: component.individual_digits === true }]
     }
     if (type !== 'Split' || behavior !== 'Isolated' || invert === true) {
-      unsupported(`pre_tokenizer ${type} ${behavior ?? ''}`.trim())
+      unsupported(`pre_tokenizer ${type} ${typeof behavior === 'string' ? behavior : ''}`.trim())
     }
     const own = parseJson(splitPattern, pattern, 'tokenizer.json: pre_tokenizer Split pattern')
     if ('Regex' in own) return [{ kind: 'expression', source: own.Regex }]
