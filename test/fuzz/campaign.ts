@@ -82,7 +82,9 @@ function runBatch(
   return new Promise((resolve) => {
     let seen = -1
     let since = performance.now()
-    const watch = setInterval(() => {
+    const watch = setInterval(look, 250)
+
+    function look(): void {
       const now = performance.now()
       if (progress[0] !== seen) {
         seen = progress[0]!
@@ -91,7 +93,7 @@ function runBatch(
       if (now - since > hangMs) settle({ kind: 'lost', why: `no end within ${hangMs} ms` })
       const { rss } = process.memoryUsage()
       if (rss > mostMemory) settle({ kind: 'lost', why: `${rss} bytes of memory` })
-    }, 250)
+    }
 
     function settle(result: Result): void {
       clearInterval(watch)
@@ -109,6 +111,7 @@ function runBatch(
 
     thread.on('message', settle).on('error', fail).on('exit', leave)
     thread.postMessage(order)
+    look()
   })
 }
 

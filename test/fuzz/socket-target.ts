@@ -120,9 +120,8 @@ export const socketTarget: Target<RawRequest> = {
             checkErrorBody(status, content)
           }
         }
-        const bug = front.log.find(({ level }) => level === 'error')
+        const bug = front.log.splice(0).find(({ level }) => level === 'error')
         assert.equal(bug, undefined, String(bug?.fields.err ?? bug?.message))
-        front.log.length = 0
         if (input.ending === 'end') return
         const good: RawRequest = { text: goods[0]!, cuts: [], ending: 'end' }
         const next = await within(patience, 'next good answer', send(server.port, good))
