@@ -223,11 +223,11 @@ describe('the tables in the documents', () => {
       ),
     )
     for (const { what } of readmeRows) assert.ok(planned.has(what), what)
-    assert.match(renderReadmeBlock(made), /int4 over llama\.cpp Q4_0 .*\*\*not met\*\* \|/)
+    assert.match(renderReadmeBlock(made), /int4-128 over llama\.cpp Q4_0 .*\*\*not met\*\* \|/)
     const withoutHttp = made.sections.filter(({ section }) => section.name !== 'http')
     assert.match(
       renderReadmeBlock({ ...made, sections: withoutHttp }),
-      /HTTP server over bare engine .*\*\*not run\*\* \|/,
+      /HTTP server over a bare loop .*\*\*not run\*\* \|/,
     )
   })
 
