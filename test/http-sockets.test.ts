@@ -81,6 +81,14 @@ const raw = (port: number, bytes: string): { socket: Socket; closed: Promise<str
 
 const disconnects = (stage: string) => `dutyfree_client_disconnects_total{stage="${stage}"}`
 
+it('a Host that makes no URL is a bad request, not our bug', () =>
+  withFront({}, async ({ front, port }) => {
+    const { closed, socket } = raw(port, 'GET /v1/models HTTP/1.1\r\nhost: 127.0..1\r\n\r\n')
+    socket.end()
+    assert.match(await closed, /^HTTP\/1\.1 400 .*"code":"invalid_request"/s)
+    assert.equal(front.log.filter(({ level }) => level === 'error').length, 0)
+  }))
+
 describe('clients that go', () => {
   it('before the first token: the generation is cancelled and counted', () =>
     withFront({ script: hang({ accept: false }) }, async ({ front, port }) => {

@@ -7,7 +7,6 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import type { ChatMessage } from '../server/contracts/generation.ts'
-import { replaceMerging } from '../server/tokenizer/byte-pairs.ts'
 import { loadChatTemplate } from '../server/tokenizer/chat-template.ts'
 import { loadTokenizer } from '../server/tokenizer/tokenizer.ts'
 import { type ByteTokenizerOptions, writeByteTokenizer } from './support/byte-tokenizer.ts'
@@ -32,11 +31,6 @@ test('merges apply lowest rank first, and leftmost first among equals', () => {
   assert.deepEqual(encode('aabb'), [97, 256, 98])
   // Five spaces: pairs from the left, then pairs of pairs.
   assert.deepEqual(encode('     '), [259, 32])
-})
-
-test('a package whose model merges under another name is refused, not run without merges', () => {
-  const renamed = { mergeWord: () => [] }
-  assert.throws(() => replaceMerging(renamed, () => []), /no bpe\(word\)/)
 })
 
 test('every byte survives a round trip, through tokens of any cut', () => {
@@ -120,6 +114,35 @@ const refused: readonly (readonly [string, Record<string, unknown>, RegExp])[] =
 for (const [title, json, says] of refused) {
   test(`not supported: ${title}`, () => {
     assert.throws(() => load({ json }), { code: 'unsupported_checkpoint', message: says })
+  })
+}
+
+const conflicts: readonly (readonly [string, object, RegExp])[] = [
+  ['a text of another id', { id: 400, content: 'a' }, /"a" of the id 400 has the id 97 too/],
+  ['an id of the vocabulary', { id: 97, content: '<x>' }, /"<x>" of the id 97 shares its id/],
+]
+for (const [title, token, says] of conflicts) {
+  test(`an added token is refused that gives ${title}`, () => {
+    const thrown = { code: 'invalid_checkpoint', message: says }
+    assert.throws(() => load({ json: { added_tokens: [token] } }), thrown)
+  })
+}
+
+const merges: readonly unknown[] = [
+  'a b',
+  'a',
+  5,
+  null,
+  ['a'],
+  [1, 2],
+  ['a', { toString: 1 }],
+  'a b c',
+]
+for (const merge of merges) {
+  test(`a merge that is no two tokens making a third is refused: ${JSON.stringify(merge)}`, () => {
+    const model = { type: 'BPE', vocab: { a: 0, b: 1 }, merges: [merge] }
+    const thrown = { code: 'invalid_checkpoint', message: /merges\[0\] must be two tokens/ }
+    assert.throws(() => load({ json: { model } }), thrown)
   })
 }
 

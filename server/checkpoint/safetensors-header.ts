@@ -89,8 +89,10 @@ function parseTensor(name: string, value: unknown, dataStart: number, fail: Fail
   const unknown = Object.keys(others)[0]
   if (unknown !== undefined) broken(`unknown field ${quoteName(unknown)}`)
 
-  const bits = typeof dtype === 'string' ? dtypeBits.get(dtype) : undefined
-  if (bits === undefined) broken(`unknown dtype ${quoteName(String(dtype))}`)
+  // No String(dtype): an object may come with a toString of its own.
+  if (typeof dtype !== 'string') return broken('its dtype is no text')
+  const bits = dtypeBits.get(dtype)
+  if (bits === undefined) return broken(`unknown dtype ${quoteName(dtype)}`)
   if (!Array.isArray(shape) || !shape.every(isSize)) {
     broken('its shape is not a list of whole numbers')
   }

@@ -187,6 +187,10 @@ function gates({ config, admission }: Services) {
   const cors = createCors(config.corsOrigins)
   const authenticate = createAuthenticate(config.apiKey)
   return async function gates(context: RequestContext, next: () => Promise<void>) {
+    // Node takes a Host that makes no URL ("127.0..1").
+    if (!URL.canParse(context.req.url)) {
+      throw new ServerError('invalid_request', 'the request target or the Host header is not valid')
+    }
     const { pathname, host } = new URL(context.req.url)
     checkHost(context.req.header('host') ?? host)
     const preflight = cors.preflight(context.req.raw)

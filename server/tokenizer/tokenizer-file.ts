@@ -1,18 +1,26 @@
 // tokenizer.json and tokenizer_config.json, checked for what we can run: byte-level BPE as the
-// Qwen2 and Llama 3 families use it. Anything that would encode differently from the reference
+// Qwen2, Llama 3, DeepSeek and GPT-2 families use it. Anything that would encode differently from the reference
 // is refused by name.
 
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { z } from 'zod'
-import { parseJson, readJson } from '../checkpoint/json.ts'
+import { parseJson, quoteName, readJson } from '../checkpoint/json.ts'
 import { ServerError } from '../errors.ts'
+import { byteCharacters } from './byte-table.ts'
+import { gpt2Expression, type SplitStep } from './pre-tokenizer.ts'
 
 const addedToken = z.looseObject({
-  id: z.int().nonnegative(),
+  id: z
+    .int()
+    .nonnegative()
+    .lt(1 << 24),
   content: z.string().min(1),
   single_word: z.boolean().default(false),
   special: z.boolean().default(false),
+  normalized: z.boolean().optional(),
+  lstrip: z.boolean().optional(),
+  rstrip: z.boolean().optional(),
 })
 
 const component = z.looseObject({ type: z.string() })
@@ -20,16 +28,21 @@ type Component = z.infer<typeof component>
 
 const tokenizerSchema = z.looseObject({
   added_tokens: z.array(addedToken).default([]),
-  normalizer: component.nullable(),
-  pre_tokenizer: component.nullable(),
-  post_processor: component.nullable(),
-  decoder: component.nullable(),
+  normalizer: component.nullable().default(null),
+  pre_tokenizer: component.nullable().default(null),
+  post_processor: component.nullable().default(null),
+  decoder: component.nullable().default(null),
   model: z.looseObject({
     type: z.string(),
     // 150,000 entries: their types are checked where they are read.
-    vocab: z.custom<Record<string, number>>((value) => typeof value === 'object' && value !== null),
+    vocab: z.custom<Record<string, number>>(
+      (value) => typeof value === 'object' && value !== null && !Array.isArray(value),
+    ),
     merges: z.custom<readonly (string | readonly [string, string])[]>(Array.isArray),
     byte_fallback: z.boolean().nullish(),
+    ignore_merges: z.boolean().nullish(),
+    dropout: z.number().nullish(),
+    unk_token: z.string().nullish(),
     continuing_subword_prefix: z.string().nullish(),
     end_of_word_suffix: z.string().nullish(),
   }),
@@ -52,7 +65,6 @@ export type TokenizerConfig = z.infer<typeof configSchema>
 
 export function readTokenizerJson(dir: string, config: TokenizerConfig): TokenizerJson {
   const json = parseJson(tokenizerSchema, readJson(join(dir, 'tokenizer.json')), 'tokenizer.json')
-  refuseUnsupported(json)
   // transformers adds what tokenizer_config.json names and tokenizer.json lacks.
   const known = new Set(json.added_tokens.map((token) => token.content))
   for (const [id, token] of Object.entries(config.added_tokens_decoder ?? {})) {
@@ -60,6 +72,7 @@ export function readTokenizerJson(dir: string, config: TokenizerConfig): Tokeniz
     const added = { ...token, id: Number(id) }
     json.added_tokens.push(parseJson(addedToken, added, 'tokenizer_config.json'))
   }
+  refuseUnsupported(json)
   return json
 }
 
@@ -128,22 +141,65 @@ function refuseUnsupported(json: TokenizerJson): void {
   if (model.byte_fallback) unsupported('model.byte_fallback (SentencePiece)')
   if (model.continuing_subword_prefix) unsupported('model.continuing_subword_prefix')
   if (model.end_of_word_suffix) unsupported('model.end_of_word_suffix')
+  if (model.dropout) unsupported('model.dropout')
+  if (typeof model.unk_token === 'string' && byteCharacters.some((c) => !(c in model.vocab))) {
+    unsupported('model.unk_token with a vocabulary that lacks a byte')
+  }
   for (const step of flatten(json.normalizer, 'normalizers')) {
     if (step.type !== 'NFC') unsupported(`normalizer ${step.type}`)
   }
-  const splits = flatten(json.pre_tokenizer, 'pretokenizers')
-  if (splits.at(-1)?.type !== 'ByteLevel') unsupported('a pre_tokenizer that is not ByteLevel')
-  for (const step of splits) {
-    if (step.add_prefix_space === true) unsupported('pre_tokenizer add_prefix_space')
-    const isKnown =
-      step.type === 'ByteLevel' ||
-      step.type === 'Digits' ||
-      (step.type === 'Split' && step.behavior === 'Isolated' && step.invert !== true)
-    if (!isKnown) unsupported(`pre_tokenizer ${step.type} ${step.behavior ?? ''}`.trim())
-  }
   const single = json.added_tokens.find((token) => token.single_word)
   if (single) unsupported('an added token with single_word')
+  refuseConflicts(json)
 }
+
+/** The reference goes by the text; a file that gives a text or an id twice means something else. */
+function refuseConflicts({ added_tokens: added, model }: TokenizerJson): void {
+  const texts = new Map(Object.entries(model.vocab).map(([text, id]) => [id, text]))
+  for (const { id, content } of added) {
+    const known = Object.hasOwn(model.vocab, content) ? model.vocab[content] : undefined
+    const other = texts.get(id)
+    texts.set(id, content)
+    if ((known ?? id) === id && (other ?? content) === content) continue
+    const what = known === undefined ? 'shares its id with another' : `has the id ${known} too`
+    throw new ServerError(
+      'invalid_checkpoint',
+      `tokenizer.json: the added token ${quoteName(content)} of the id ${id} ${what}.`,
+    )
+  }
+}
+
+/** Whether text is normalised to NFC, the only normalizer there is. */
+export function usesNfc({ normalizer }: TokenizerJson): boolean {
+  return flatten(normalizer, 'normalizers').length > 0
+}
+
+/** How text is cut into words: the pre-tokenizer's steps up to ByteLevel, which must be the last. */
+export function readSplitSteps(json: TokenizerJson): SplitStep[] {
+  const components = flatten(json.pre_tokenizer, 'pretokenizers')
+  if (components.at(-1)?.type !== 'ByteLevel') unsupported('a pre_tokenizer that is not ByteLevel')
+  return components.flatMap((component, i): SplitStep[] => {
+    const { type, behavior, invert, pattern } = component
+    if (component.add_prefix_space === true) unsupported('pre_tokenizer add_prefix_space')
+    if (type === 'ByteLevel' && i === components.length - 1) {
+      return component.use_regex === false ? [] : [{ kind: 'expression', source: gpt2Expression }]
+    }
+    if (type === 'Digits') {
+      return [{ kind: 'digits', areIndividual: component.individual_digits === true }]
+    }
+    if (type !== 'Split' || behavior !== 'Isolated' || invert === true) {
+      unsupported(`pre_tokenizer ${type} ${typeof behavior === 'string' ? behavior : ''}`.trim())
+    }
+    const own = parseJson(splitPattern, pattern, 'tokenizer.json: pre_tokenizer Split pattern')
+    if ('Regex' in own) return [{ kind: 'expression', source: own.Regex }]
+    return [{ kind: 'literal', text: own.String }]
+  })
+}
+
+const splitPattern = z.union([
+  z.strictObject({ Regex: z.string().min(1).max(10_000) }),
+  z.strictObject({ String: z.string().min(1) }),
+])
 
 /** A component, or the parts of a Sequence of them. */
 function flatten(value: Component | null, partsKey: string): Component[] {
@@ -156,6 +212,6 @@ function flatten(value: Component | null, partsKey: string): Component[] {
 function unsupported(what: string): never {
   throw new ServerError(
     'unsupported_checkpoint',
-    `tokenizer.json: ${what} is not supported; byte-level BPE (Qwen2, Llama 3) is.`,
+    `tokenizer.json: ${what} is not supported; byte-level BPE (Qwen2, Llama 3, DeepSeek, GPT-2) is.`,
   )
 }

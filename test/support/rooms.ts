@@ -178,7 +178,7 @@ export const rooms: readonly Room[] = [
     name: 'tokenizer',
     does: 'text ↔ tokens, chat template',
     ours: ['checkpoint', 'contracts', 'errors'],
-    packages: ['@huggingface/jinja', '@huggingface/tokenizers', 'node:fs', 'node:path', 'zod'],
+    packages: ['@huggingface/jinja', 'node:fs', 'node:path', 'zod'],
   },
   {
     name: 'graph',
