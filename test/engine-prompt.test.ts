@@ -2,8 +2,11 @@
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
+import { deserialize, serialize } from 'node:v8'
 import type { GenerationEvent } from '../server/contracts/generation.ts'
+import { type PromptLogprobs, promptBytes } from '../server/contracts/prompt-logprobs.ts'
 import { logprobsOf } from '../server/sampling/logprobs.ts'
+import { toPromptTokens } from './support/prompt-table.ts'
 import {
   bytesOf,
   chaotic,
@@ -21,14 +24,26 @@ const promptOf = (events: readonly GenerationEvent[]) => {
   return told[0] as Extract<GenerationEvent, { kind: 'prompt' }>
 }
 
+function tableOf(events: readonly GenerationEvent[]): PromptLogprobs {
+  const { logprobs } = promptOf(events)
+  assert.ok(logprobs, 'the prompt has log-probabilities')
+  return logprobs
+}
+
 describe('a prompt', () => {
   it('has the log-probabilities of the model at every position, none for the first token', async () => {
     for (const maxChunk of [2, 4, 7, 64]) {
       const world = createTestLoop({ maxChunk })
       world.submit(createRequest({ id: 'a', prompt, promptLogprobs: 3, maxTokens: 2 }))
-      const { logprobs } = promptOf(await world.ended('a'))
-      assert.equal(logprobs?.length, tokens.length)
-      for (const [i, entry] of logprobs.entries()) {
+      const table = tableOf(await world.ended('a'))
+      assert.deepEqual(
+        promptBytes(table).map(({ bytes }) => [...bytes]),
+        tokens.map((byte) => [byte]),
+      )
+      const entries = toPromptTokens(table)
+      assert.equal(entries.length, tokens.length)
+      for (const [i, entry] of entries.entries()) {
+        assert.equal(entry.token, String.fromCharCode(tokens[i]!))
         assert.equal(entry.id, tokens[i])
         if (i === 0) {
           assert.deepEqual([entry.logprob, entry.rank, entry.top], [null, null, []])
@@ -50,9 +65,25 @@ describe('a prompt', () => {
     world.submit(createRequest({ id: 'told', prompt, promptLogprobs: 0, maxTokens: 8 }))
     const events = await world.ended('told')
     assert.equal(textOf(events), want)
-    assert.equal(promptOf(events).logprobs?.length, tokens.length)
+    assert.equal(toPromptTokens(tableOf(events)).length, tokens.length)
     // All of it had to be computed again.
     assert.equal((events.at(-1) as { cachedTokens?: number }).cachedTokens, 0)
+  })
+
+  it('travels as flat lists, each token text once: a long one is cheap to copy', async () => {
+    const world = createTestLoop({ maxChunk: 64, capacity: 600 })
+    const long = { kind: 'text', text: 'once upon a time. '.repeat(25) } as const
+    const asked = { prompt: long, echo: true, promptLogprobs: 20, maxTokens: 0 }
+    world.submit(createRequest({ id: 'a', ...asked }))
+    const told = promptOf(await world.ended('a'))
+    const table = tableOf([told])
+    assert.equal(table.words.length, long.text.length * 21)
+    assert.equal(new Set(table.ids).size, table.ids.length)
+    assert.equal(table.texts.length, table.ids.length)
+    // What structured clone makes: 12 bytes for each of the words, and little else.
+    const perWord = serialize(told).length / table.words.length
+    assert.ok(perWord < 16, `${perWord}`)
+    assert.deepEqual(deserialize(serialize(told)), told)
   })
 
   it('is told once for several choices, before any of them speaks', async () => {

@@ -15,6 +15,7 @@ import {
   type Script,
 } from './support/fake-engine.ts'
 import { createFront, goodChat, parseEvents, readJson, until } from './support/front.ts'
+import { toPromptTable } from './support/prompt-table.ts'
 
 const chat = '/v1/chat/completions'
 const completions = '/v1/completions'
@@ -450,7 +451,7 @@ describe('plain completions', () => {
     const entries = likely.kind === 'delta' ? (likely.logprobs ?? []) : []
     const second = entries.map((entry) => ({ ...entry, rank: 1 }))
     const first = { id: 4, token: 'a', bytes: [97], logprob: null, rank: null, top: [] }
-    const logprobs = request.promptLogprobs === null ? null : [first, ...second]
+    const logprobs = request.promptLogprobs === null ? null : toPromptTable([first, ...second])
     for await (const event of answer(request, signal)) {
       yield event
       if (event.kind === 'accepted') yield { kind: 'prompt', index: 0, text: 'a b', logprobs }

@@ -72,12 +72,12 @@ const bodies: ReadonlyArray<readonly [string, string, () => string]> = [
     () => JSON.stringify({ ...completion, prompt: Array.from({ length: 900_000 }, () => 1) }),
   ],
   [
-    'n 16 × 128 prompts, logprobs',
+    'n 16 × 64 prompts, logprobs',
     completionPath,
     () =>
       JSON.stringify({
         ...completion,
-        prompt: Array.from({ length: 128 }, () => 'Hi'),
+        prompt: Array.from({ length: 64 }, () => 'Hi'),
         n: 16,
         logprobs: 20,
         max_tokens: 4,
@@ -97,12 +97,12 @@ const bodies: ReadonlyArray<readonly [string, string, () => string]> = [
       }),
   ],
   [
-    'n 16, 128 prompts of 250 tokens, echoed, logprobs',
+    'n 16, 64 prompts of 250 tokens, echoed, logprobs',
     completionPath,
     () =>
       JSON.stringify({
         ...completion,
-        prompt: Array.from({ length: 128 }, () => Array.from({ length: 250 }, (_, i) => i + 5)),
+        prompt: Array.from({ length: 64 }, () => Array.from({ length: 250 }, (_, i) => i + 5)),
         echo: true,
         n: 16,
         logprobs: 20,

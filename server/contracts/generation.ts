@@ -6,6 +6,7 @@
 
 import type { ErrorBody } from '../errors.ts'
 import type { AdapterSelection, AppliedAdapter } from './adapter.ts'
+import type { PromptLogprobs } from './prompt-logprobs.ts'
 
 export interface ChatMessage {
   readonly role: 'system' | 'user' | 'assistant'
@@ -97,13 +98,6 @@ export interface TokenLogprobs extends TokenLogprob {
   readonly top: readonly TokenLogprob[]
 }
 
-/** One token of a prompt. Nothing foretells the first: it has no log-probability. */
-export interface PromptTokenLogprobs extends Omit<TokenLogprobs, 'logprob'> {
-  readonly logprob: number | null
-  /** 1 is the most likely token. */
-  readonly rank: number | null
-}
-
 type Section = 'reasoning' | 'content'
 export type FinishReason = 'stop' | 'length'
 
@@ -130,7 +124,7 @@ export type GenerationEvent =
       /** The first choice of this prompt. */
       readonly index: number
       readonly text: string
-      readonly logprobs: readonly PromptTokenLogprobs[] | null
+      readonly logprobs: PromptLogprobs | null
     }
   | {
       readonly kind: 'delta'

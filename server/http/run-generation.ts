@@ -159,10 +159,12 @@ async function collect(
   events: AsyncIterable<GenerationEvent>,
   reply: Reply,
 ): Promise<GenerationEvent> {
+  const pace = createPace()
   let last: GenerationEvent = { kind: 'cancelled' }
   for await (const event of events) {
     reply.collect(event)
     last = event
+    await pace.step()
   }
   return last
 }

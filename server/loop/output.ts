@@ -159,7 +159,7 @@ export function createOutput(options: OutputOptions) {
   }
 }
 
-export function describeToken(tokenizer: TokenText, { id, logprob }: RankedToken): TokenLogprob {
+function describeToken(tokenizer: TokenText, { id, logprob }: RankedToken): TokenLogprob {
   const text = { id, token: tokenizer.tokenText(id), bytes: [...tokenizer.tokenBytes(id)], logprob }
   return isHidden(tokenizer, id) ? { ...text, hidden: true } : text
 }

@@ -2,9 +2,9 @@
 // It owns its counters: callers say what happened, nobody else assigns them.
 
 import type { ScaledRankOne } from '../contracts/adapter.ts'
-import type { GenerationEvent, PromptTokenLogprobs } from '../contracts/generation.ts'
-import { logprobsOf, type RankedToken } from '../sampling/logprobs.ts'
-import { createOutput, describeToken, type OutputOptions } from './output.ts'
+import type { GenerationEvent } from '../contracts/generation.ts'
+import { createOutput, type OutputOptions } from './output.ts'
+import { createPromptRecord, type PromptRecord } from './prompt-record.ts'
 
 export interface SequenceOptions extends OutputOptions {
   readonly components: readonly ScaledRankOne[]
@@ -21,20 +21,16 @@ export function createSequence(options: SequenceOptions) {
   const output = createOutput(options)
   /** Choices share a prompt: only choice 0 reports it. */
   const reportsPrompt = index === 0 && (request.echo || request.promptLogprobs !== null)
-  const promptLogprobs: PromptTokenLogprobs[] = []
+  let promptRecord: PromptRecord | undefined
   let numComputed = 0
   let numReused = 0
   let numCachedTokens = 0
   let numPreempted = 0
 
-  function promptLogprob(position: number, logits: Float32Array | null): PromptTokenLogprobs {
-    const describe = (ranked: RankedToken) => describeToken(tokenizer, ranked)
-    const id = promptTokens[position]!
-    if (logits === null) {
-      return { ...describe({ id, logprob: 0 }), logprob: null, rank: null, top: [] }
-    }
-    const { sampled, rank, top } = logprobsOf(logits, id, request.promptLogprobs ?? 0)
-    return { ...describe(sampled), rank, top: top.map(describe) }
+  /** A prompt that gave up its row is recorded anew. */
+  function startRecord(vocabSize: number): PromptRecord {
+    const numTop = Math.min(request.promptLogprobs ?? 0, vocabSize)
+    return createPromptRecord({ tokens: promptTokens, tokenizer, numTop })
   }
 
   return {
@@ -117,16 +113,14 @@ export function createSequence(options: SequenceOptions) {
     },
     /** Takes the logits after the prompt's token at `position`, which foretell the next. */
     acceptPromptLogits(position: number, logits: Float32Array): void {
-      if (position === 0) promptLogprobs.splice(0, Infinity, promptLogprob(0, null))
-      if (position + 1 < promptTokens.length) {
-        promptLogprobs.push(promptLogprob(position + 1, logits))
-      }
+      if (position === 0) promptRecord = startRecord(logits.length)
+      if (position + 1 < promptTokens.length) promptRecord?.add(position + 1, logits)
     },
     /** What there is to tell once the prompt is computed. */
     finishPrompt(): GenerationEvent[] {
       const events: GenerationEvent[] = []
       if (reportsPrompt) {
-        const logprobs = request.promptLogprobs === null ? null : promptLogprobs
+        const logprobs = promptRecord?.toTable() ?? null
         events.push({ kind: 'prompt', index, text: options.promptText, logprobs })
       }
       if (maxTokens === 0) events.push(output.finishEmpty())

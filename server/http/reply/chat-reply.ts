@@ -1,12 +1,8 @@
 // The answer of POST /v1/chat/completions. The thought is `reasoning` and `reasoning_content` (see
 // --reasoning-field), the answer is `content`: "" where a thought was cut and no answer came.
 
-import type {
-  FinishReason,
-  GenerationEvent,
-  PromptTokenLogprobs,
-  TokenLogprobs,
-} from '../../contracts/generation.ts'
+import type { FinishReason, GenerationEvent, TokenLogprobs } from '../../contracts/generation.ts'
+import type { PromptLogprobs } from '../../contracts/prompt-logprobs.ts'
 import type { ReasoningField } from '../../contracts/reasoning-field.ts'
 import { adapterField } from './applied-adapters.ts'
 import { each } from './lazy-list.ts'
@@ -36,7 +32,7 @@ export function createChatReply(options: ChatReplyOptions): Reply {
   const usage = createChunkUsage(options.stream)
   const choices = Array.from({ length: n }, emptyChoice)
   let adapter: ReturnType<typeof adapterField> = []
-  let promptLogprobs: readonly PromptTokenLogprobs[] = []
+  let promptLogprobs: PromptLogprobs | null = null
 
   function isHidden(delta: Delta) {
     return delta.section === 'reasoning' && options.reasoningField === 'none'
@@ -45,7 +41,7 @@ export function createChatReply(options: ChatReplyOptions): Reply {
   function collect(event: GenerationEvent): void {
     usage.count(event)
     if (event.kind === 'accepted') adapter = adapterField(event.adapters)
-    if (event.kind === 'prompt') promptLogprobs = event.logprobs ?? []
+    if (event.kind === 'prompt') promptLogprobs = event.logprobs
     if (event.kind === 'choice_finished') {
       const { reason, stopReason } = event
       choices[event.index]!.finish = { reason, stopReason }

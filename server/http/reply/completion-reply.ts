@@ -1,14 +1,18 @@
 // The answer of POST /v1/completions: plain text, logprobs in the legacy shape. With `echo` the prompt
 // comes before each choice's text, and its tokens before the choice's in the logprobs.
 
-import type {
-  FinishReason,
-  GenerationEvent,
-  PromptTokenLogprobs,
-} from '../../contracts/generation.ts'
+import type { FinishReason, GenerationEvent } from '../../contracts/generation.ts'
+import { type PromptLogprobs, promptBytes, promptTokenAt } from '../../contracts/prompt-logprobs.ts'
 import { adapterField } from './applied-adapters.ts'
 import { each } from './lazy-list.ts'
-import { chunkLogprobs, type ShownToken, TokenList, wholeLogprobs } from './legacy-logprobs.ts'
+import {
+  chunkLogprobs,
+  createEchoedList,
+  type ShownList,
+  type ShownToken,
+  TokenList,
+  wholeLogprobs,
+} from './legacy-logprobs.ts'
 import { promptLogprobsField } from './prompt-logprobs.ts'
 import { createChunkUsage, type Reply, type ReplyHead } from './reply.ts'
 import { createTextOffsets, type TextOffsets } from './text-offsets.ts'
@@ -18,8 +22,8 @@ type PromptEvent = Extract<GenerationEvent, { kind: 'prompt' }>
 interface Choice {
   text: string
   /** The prompt's as it is echoed, shared by its choices, then the choice's own. */
-  tokens: readonly [TokenList, TokenList]
-  promptLogprobs: readonly PromptTokenLogprobs[]
+  tokens: readonly [ShownList, TokenList]
+  promptLogprobs: PromptLogprobs | null
   offsets: TextOffsets
   finish: { reason: FinishReason; stopReason: string | number | null } | undefined
 }
@@ -44,25 +48,26 @@ export function createCompletionReply(options: CompletionReplyOptions): Reply {
     return choices.slice(index, index + options.choicesPerPrompt)
   }
 
-  /** prompt_logprobs may have asked for more alternatives than logprobs. */
-  function echoed(event: PromptEvent): PromptTokenLogprobs[] {
-    if (!echo || logprobs === null) return []
-    return (event.logprobs ?? []).map((token) => ({
-      ...token,
-      top: token.top.slice(0, logprobs),
-    }))
+  /** The prompt's tokens as its choices show them. */
+  function echoed(event: PromptEvent, offsets: TextOffsets): ShownList {
+    if (!echo || logprobs === null || event.logprobs === null) return new TokenList()
+    return createEchoedList({
+      table: event.logprobs,
+      // prompt_logprobs may have asked for more alternatives.
+      numTop: logprobs,
+      starts: offsets.ofPrompt(promptBytes(event.logprobs), event.text),
+      isShared: options.choicesPerPrompt > 1,
+    })
   }
 
   function collect(event: GenerationEvent): void {
     usage.count(event)
     if (event.kind === 'accepted') adapter = adapterField(event.adapters)
     if (event.kind === 'prompt') {
-      const list = new TokenList()
-      const tokens = echoed(event)
       const offsets = createTextOffsets()
-      if (tokens.length > 0) list.add(tokens, offsets.ofPrompt(tokens, event.text))
+      const list = echoed(event, offsets)
       for (const choice of choicesOf(event)) {
-        choice.promptLogprobs = options.promptLogprobs === null ? [] : (event.logprobs ?? [])
+        choice.promptLogprobs = options.promptLogprobs === null ? null : event.logprobs
         if (!echo) continue
         choice.text = event.text
         choice.tokens = [list, new TokenList()]
@@ -102,9 +107,11 @@ export function createCompletionReply(options: CompletionReplyOptions): Reply {
   }
 
   function* promptChunks(event: PromptEvent): Iterable<object> {
-    const tokens = echoed(event)
+    const table = logprobs === null ? null : event.logprobs
+    const tokens = tokensOf(table, logprobs ?? 0)
+    const bytes = table === null ? [] : promptBytes(table)
     for (const [i, { offsets }] of choicesOf(event).entries()) {
-      const starts = offsets.ofPrompt(tokens, event.text)
+      const starts = offsets.ofPrompt(bytes, event.text)
       yield* textChunk(event.index + i, event.text, tokens, starts)
     }
   }
@@ -162,10 +169,14 @@ function emptyChoice(): Choice {
   return {
     text: '',
     tokens: [new TokenList(), new TokenList()],
-    promptLogprobs: [],
+    promptLogprobs: null,
     offsets: createTextOffsets(),
     finish: undefined,
   }
+}
+
+function tokensOf(table: PromptLogprobs | null, numTop: number): ShownToken[] {
+  return Array.from(table?.ranks ?? [], (_, i) => promptTokenAt(table!, i, numTop))
 }
 
 /** A choice of the whole answer. */

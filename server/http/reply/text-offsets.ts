@@ -1,8 +1,10 @@
 // Where tokens begin in a text, in characters as OpenAI and Python count them: code points. A token
 // may be a part of a character: it then begins where its character does.
 
+type Bytes = readonly number[] | Uint8Array
+
 interface OffsetToken {
-  readonly bytes: readonly number[]
+  readonly bytes: Bytes
   /** Its text is no part of the answer's. */
   readonly hidden?: true
 }
@@ -23,7 +25,7 @@ export function createTextOffsets(begin = 0): TextOffsets {
   let tail: readonly number[] = []
   let isHalf = false
 
-  function push(bytes: readonly number[]): number {
+  function push(bytes: Bytes): number {
     if (!isHalf && bytes.every((byte) => byte < 0x80)) {
       numChars += bytes.length
       return numChars - bytes.length
