@@ -318,6 +318,16 @@ const chatFields: readonly Row[] = [
     code: 'invalid_value',
     param: 'adapter',
   },
+  // Whoever means an adapter must not get the base.
+  ...['adaptor', 'adapters', 'Adapter', 'adapter_id', 'lora', 'lora_name', 'adapter[]'].map(
+    (name) => ({
+      name: `?${name}= in the query`,
+      path: `${chat}?${encodeURIComponent(name)}=safety-r1`,
+      status: 400,
+      code: 'unsupported_parameter',
+      param: name,
+    }),
+  ),
 ]
 
 const completion = (
@@ -558,6 +568,16 @@ describe('odd but good input', () => {
     await front.post(chat, { ...goodChat, frobnicate: 'secret' })
     const line = front.log.find(({ message }) => message === 'request')
     assert.deepEqual(line?.fields.unknownFields, ['frobnicate'])
+    assert.doesNotMatch(JSON.stringify(front.log), /secret/)
+  })
+
+  it('other names in the query are logged beside unknown fields, without their values', async () => {
+    const front = createFront()
+    const response = await front.post(`${chat}?api-version=secret`, { ...goodChat, frobnicate: 1 })
+    assert.equal(response.status, 200)
+    const line = front.log.find(({ message }) => message === 'request')
+    assert.deepEqual(line?.fields.unknownFields, ['frobnicate'])
+    assert.deepEqual(line?.fields.unknownQuery, ['api-version'])
     assert.doesNotMatch(JSON.stringify(front.log), /secret/)
   })
 

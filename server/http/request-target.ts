@@ -4,10 +4,12 @@
 import type { AdapterSelection } from '../contracts/adapter.ts'
 import type { ModelInfo } from '../contracts/engine.ts'
 import type { JsonObject } from '../contracts/json.ts'
+import { escapeUnprinted } from '../contracts/printable.ts'
 import { modelLoading } from '../errors.ts'
 import { incomingOf, type RequestContext, type Services } from './context.ts'
 import { chooseAdapters, mentionedNames } from './request/adapter-choice.ts'
 import { readJsonObject } from './request/body.ts'
+import { readQuery } from './request/query.ts'
 
 export function readJson(context: RequestContext, { config }: Services): Promise<JsonObject> {
   return readJsonObject(context.req.raw, config.maxBody, incomingOf(context))
@@ -36,8 +38,13 @@ export async function resolveTarget(
 ): Promise<{ readonly selection: AdapterSelection; readonly modelName: string }> {
   const { config, adapters } = services
   const { id: baseId } = requireModel(services)
+  const query = readQuery(context.req.queries())
+  if (query.unknown.length > 0) {
+    const unknownQuery = query.unknown.map(escapeUnprinted)
+    context.set('logFields', { ...context.get('logFields'), unknownQuery })
+  }
   const named = {
-    query: context.req.queries('adapter') ?? [],
+    query: query.adapter,
     model: fields.model,
     adapter: fields.adapter,
     adapter_id: fields.adapter_id,
