@@ -4,9 +4,9 @@ import { z } from 'zod'
 import type { ModelInfo } from '../../contracts/engine.ts'
 import type { JsonObject } from '../../contracts/json.ts'
 import { ServerError } from '../../errors.ts'
-import { type ReadFields, readFields, spelledOut } from './field-rules.ts'
+import type { ReadFields } from './field-rules.ts'
 import { parseMessages } from './messages.ts'
-import { type ParsedRequest, parseFields } from './parsed-request.ts'
+import { type ParsedRequest, parseBody, parseFields } from './parsed-request.ts'
 import { checkPromptSize } from './prompt-size.ts'
 import {
   checkCost,
@@ -29,12 +29,7 @@ export const chatSchema = z.object({
 export type ChatFields = z.infer<typeof chatSchema>
 
 export function parseChat(body: JsonObject, model: ModelInfo): ParsedRequest<ChatFields> {
-  const read = readFields(body, 'chat')
-  try {
-    return parse(read, model)
-  } catch (error) {
-    throw spelledOut(error, read)
-  }
+  return parseBody(body, 'chat', (read) => parse(read, model))
 }
 
 function parse(read: ReadFields, model: ModelInfo): ParsedRequest<ChatFields> {

@@ -6,8 +6,8 @@ import type { ModelInfo } from '../../contracts/engine.ts'
 import type { Prompt } from '../../contracts/generation.ts'
 import type { JsonObject } from '../../contracts/json.ts'
 import { ServerError } from '../../errors.ts'
-import { type ReadFields, readFields, spelledOut } from './field-rules.ts'
-import { type ParsedRequest, parseFields } from './parsed-request.ts'
+import type { ReadFields } from './field-rules.ts'
+import { type ParsedRequest, parseBody, parseFields } from './parsed-request.ts'
 import { checkPromptSize } from './prompt-size.ts'
 import { quote } from './quote.ts'
 import {
@@ -98,12 +98,7 @@ export function parseCompletion(
   body: JsonObject,
   model: ModelInfo,
 ): ParsedRequest<CompletionFields> {
-  const read = readFields(body, 'completions')
-  try {
-    return parse(read, model)
-  } catch (error) {
-    throw spelledOut(error, read)
-  }
+  return parseBody(body, 'completions', (read) => parse(read, model))
 }
 
 function parse(read: ReadFields, model: ModelInfo): ParsedRequest<CompletionFields> {

@@ -5,7 +5,8 @@ import type { AdapterSelection } from '../../contracts/adapter.ts'
 import type { GenerateRequest } from '../../contracts/generation.ts'
 import type { JsonObject } from '../../contracts/json.ts'
 import { fieldError } from './field-error.ts'
-import type { ReadFields } from './field-rules.ts'
+import { type ReadFields, readFields, spelledOut } from './field-rules.ts'
+import type { RouteKind } from './field-verdict.ts'
 
 export interface ParsedRequest<Fields> {
   readonly fields: Fields
@@ -23,4 +24,18 @@ export function parseFields<Schema extends z.ZodObject>(
   const result = schema.safeParse(body)
   if (result.success) return result.data
   throw fieldError(result.error, body)
+}
+
+/** What `parse` makes of a body's fields; an error of it names them as the request spells them. */
+export function parseBody<Parsed>(
+  body: JsonObject,
+  route: RouteKind,
+  parse: (read: ReadFields) => Parsed,
+): Parsed {
+  const read = readFields(body, route)
+  try {
+    return parse(read)
+  } catch (error) {
+    throw spelledOut(error, read)
+  }
 }
