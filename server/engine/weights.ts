@@ -52,6 +52,7 @@ export function resolveWeights(
       )
     case 'int8':
     case 'int4':
+    case 'stored':
       return asked
   }
 }
@@ -83,13 +84,14 @@ export function formatOf(weights: ModelInfo['weights'], options: WeightOptions):
   const { weightBlock, weightZeroPoints } = options
   switch (weights) {
     case 'fp32':
-    case 'fp16': {
+    case 'fp16':
+    case 'stored': {
       const given =
         weightBlock !== null ? 'block' : weightZeroPoints !== null ? 'zero-points' : null
       if (given === null) return { kind: weights }
       throw new ServerError(
         'invalid_config',
-        `--weight-${given} needs quantised weights and these are ${weights}; ask for --weights int8 or int4.`,
+        `--weight-${given} is for --weights int8 and int4, and these are ${weights}; leave it out or ask for one of those.`,
       )
     }
     case 'int8':
@@ -101,6 +103,11 @@ export function formatOf(weights: ModelInfo['weights'], options: WeightOptions):
       return { kind: 'quantized', bits, block, zeroPoints, searchScales: bits === 4 && !zeroPoints }
     }
   }
+}
+
+/** Written some rows at a time. */
+export function isInBlocks({ kind }: WeightFormat): boolean {
+  return kind === 'quantized' || kind === 'stored'
 }
 
 /** What `--weights` calls a format. */
