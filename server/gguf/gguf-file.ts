@@ -3,7 +3,7 @@
 
 import { quoteName } from '../contracts/printable.ts'
 import { blockFormats, findBlockFormat, type GgufType } from './block-formats.ts'
-import { type Dequantize, findDequantizer, readableTypes } from './dequantize.ts'
+import { findDequantizer, readableTypes } from './dequantize.ts'
 import type { TensorPlace } from './gguf-header.ts'
 import type { GgufValue } from './gguf-metadata.ts'
 import { failAs, type GgufPart } from './gguf-part.ts'
@@ -67,21 +67,20 @@ export function openGguf(path: string): GgufFile {
     tensors,
     paths: parts.map((part) => part.path),
     readFloat32(name) {
-      const { part, place, format } = find(name)
-      const dequantize = findDequantizer(place.type) ?? refuse(name, part, place.type)
-      return readBlocks(part, place.begin, place.bytes!, format, dequantize)
+      const tensor = find(name)
+      const { begin, bytes } = tensor.place
+      return readBlocks(name, tensor, begin, bytes!)
     },
     readFloat32Rows(name, first, count) {
-      const { part, place, format } = find(name)
-      const dequantize = findDequantizer(place.type) ?? refuse(name, part, place.type)
-      const { begin, bytes } = rowsOf(name, place, format, first, count)
-      return readBlocks(part, begin, bytes, format, dequantize)
+      const tensor = find(name)
+      const { begin, bytes } = rowsOf(name, tensor, first, count)
+      return readBlocks(name, tensor, begin, bytes)
     },
     readStoredRows(name, first, count) {
-      const { part, place, format } = find(name)
-      const { begin, bytes } = rowsOf(name, place, format, first, count)
+      const tensor = find(name)
+      const { begin, bytes } = rowsOf(name, tensor, first, count)
       const stored = new Uint8Array(bytes)
-      part.readAt(stored, begin)
+      tensor.part.readAt(stored, begin)
       return stored
     },
     close() {
@@ -101,14 +100,14 @@ function refuse(name: string, part: GgufPart, type: GgufType): never {
   )
 }
 
-/** Where rows lie. A row of several dimensions is whole blocks; of a list, each value is a row. */
+/** Where rows lie. They are whole blocks, but in a quantised list, where each value is a row. */
 function rowsOf(
   name: string,
-  { shape, begin }: TensorPlace,
-  format: Format,
+  { part, place, format }: FoundTensor,
   first: number,
   count: number,
 ): { begin: number; bytes: number } {
+  const { shape, begin, type } = place
   if (first < 0 || count < 0 || first + count > shape[0]!) {
     throw new RangeError(`${name}: rows beyond its end`)
   }
@@ -116,18 +115,19 @@ function rowsOf(
   const from = (first * rowValues) / format.values
   const blocks = (count * rowValues) / format.values
   if (!Number.isInteger(from) || !Number.isInteger(blocks)) {
-    throw new RangeError(`${name}: its rows are parts of blocks of ${format.values} values`)
+    const fail = failAs('unsupported_checkpoint', part.path)
+    fail(`tensor ${quoteName(name)} is a list of ${type}; parts of its blocks are not read`)
   }
   return { begin: begin + from * format.bytes, bytes: blocks * format.bytes }
 }
 
 function readBlocks(
-  part: GgufPart,
+  name: string,
+  { part, place, format }: FoundTensor,
   begin: number,
   bytes: number,
-  format: Format,
-  dequantize: Dequantize,
 ): Float32Array {
+  const dequantize = findDequantizer(place.type) ?? refuse(name, part, place.type)
   const values = new Float32Array((bytes / format.bytes) * format.values)
   const chunkBytes = (chunkValues / format.values) * format.bytes
   const memory = new Uint8Array(Math.min(chunkBytes, bytes))
