@@ -39,9 +39,10 @@ export interface Tokenizer {
   readonly vocabSize: number
 }
 
-export function loadTokenizer(dir: string): Tokenizer {
-  const config = readTokenizerConfig(dir)
-  const json = readTokenizerJson(dir, config)
+/** Of a checkpoint's folder or GGUF file. */
+export function loadTokenizer(path: string): Tokenizer {
+  const config = readTokenizerConfig(path)
+  const json = readTokenizerJson(path, config)
   const vocab = new Map(Object.entries(json.model.vocab))
   const bytes = createByteTable(vocab, json.added_tokens)
   const splitAdded = createAddedTokenSplitter(
