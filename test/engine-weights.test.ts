@@ -34,11 +34,11 @@ describe('the weight format', () => {
   it('refuses what float32 has no use for', () => {
     assert.throws(() => formatOf('fp32', { ...open, weightBlock: 64 }), {
       code: 'invalid_config',
-      message: /^--weight-block needs quantised weights/,
+      message: /^--weight-block is for --weights int8 and int4/,
     })
     assert.throws(
       () => formatOf('fp32', { ...open, weightZeroPoints: false }),
-      /--weight-zero-points needs/,
+      /--weight-zero-points is for/,
     )
     assert.throws(() => resolveWeights('fp16', 2e6, cpuDevice), /--weights fp16 needs a GPU/)
   })

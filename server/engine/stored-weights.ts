@@ -1,19 +1,14 @@
 // Whether `--weights stored` can be had: our own kernels, and a GGUF file with formats that they read.
 
-import type { Kernels, TensorSource } from '../contracts/checkpoint.ts'
+import { expectedTensors } from '../checkpoint/checkpoint-tensors.ts'
+import type { Kernels, ModelConfig, TensorSource } from '../contracts/checkpoint.ts'
 import type { Device } from '../contracts/engine.ts'
 import { isStoredType, storedBlocks } from '../contracts/stored-blocks.ts'
 import { ServerError } from '../errors.ts'
 
-interface Matrices {
-  readonly tensors: TensorSource
-  /** Names of the matrices that the graph reads. */
-  readonly matrices: readonly string[]
-}
-
 /** Throws what is missing; returns what an operator should know: matrices that are rounded once more. */
 export function requireStored(
-  { tensors, matrices }: Matrices,
+  { config, tensors }: { readonly config: ModelConfig; readonly tensors: TensorSource },
   { name: device }: { readonly name: Device },
   kernels: Kernels | null,
 ): string | null {
@@ -21,8 +16,8 @@ export function requireStored(
     throw refusal(
       kernels === null
         ? `is for --device cpu and this is ${device}; use fp16, int8 or int4`
-        : 'needs our own kernels and ONNX Runtime’s compute here: use --kernels own, which says what is ' +
-            'missing for it, or --weights int8',
+        : "needs our own kernels and ONNX Runtime's compute here; use --kernels own, which says what it " +
+            'lacks, or --weights int8',
     )
   }
   const { stored } = tensors
@@ -31,7 +26,8 @@ export function requireStored(
   }
   const kept = new Map<string, number>()
   const others = new Map<string, number>()
-  for (const name of matrices) {
+  for (const [name, shape] of expectedTensors(config)) {
+    if (shape.length !== 2) continue
     const { type } = stored(name)
     const counts = isStoredType(type) ? kept : others
     counts.set(type, (counts.get(type) ?? 0) + 1)
