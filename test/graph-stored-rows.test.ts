@@ -48,7 +48,10 @@ describe('rows as a GGUF file stores them', () => {
 
     it(`${type}: has the size that GGUF says`, () => {
       const { values, bytes } = storedBlocks[type]
-      assert.deepEqual({ values, bytes }, { values: blockFormats[type].values, bytes: blockFormats[type].bytes })
+      assert.deepEqual(
+        { values, bytes },
+        { values: blockFormats[type].values, bytes: blockFormats[type].bytes },
+      )
     })
   }
 

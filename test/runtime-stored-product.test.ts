@@ -64,7 +64,9 @@ function nearestEven(value: number): number {
 function rounded(x: Float32Array): Float64Array {
   const to = new Float64Array(x.length)
   for (let from = 0; from < x.length; from += block) {
-    const largest = x.subarray(from, from + block).reduce((most, v) => Math.max(most, Math.abs(v)), 0)
+    const largest = x
+      .subarray(from, from + block)
+      .reduce((most, v) => Math.max(most, Math.abs(v)), 0)
     const inverse = Math.fround(127 / largest)
     const scale = Math.fround(largest / 127)
     for (let i = from; i < from + block; i++) {
@@ -80,7 +82,11 @@ function openProduct(name: string, matrix: Matrix, threads: number) {
   const graph = createGraphBuilder()
   const layout = { bits, block, offsets } as const
   graph.input('x', 'float32', ['rows', inner])
-  const parts = [data, graph.floatBytes(scales), ...(offsets === 'mins' ? [graph.floatBytes(mins)] : [])]
+  const parts = [
+    data,
+    graph.floatBytes(scales),
+    ...(offsets === 'mins' ? [graph.floatBytes(mins)] : []),
+  ]
   graph.weights({
     tensors: productTensors(graph, 'w', layout, { inner, outer }),
     pieces: () => [parts],

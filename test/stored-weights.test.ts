@@ -141,14 +141,26 @@ describe('what stored weights need', () => {
   it('is a GGUF file and our own kernels; each error has a remedy', () => {
     const path = write('needs', tied)
     assert.equal(asked(path), null)
-    const kernels = hasCode('invalid_config', /needs our own kernels .*use --kernels own.* or --weights int8\.$/)
+    const kernels = hasCode(
+      'invalid_config',
+      /needs our own kernels .*use --kernels own.* or --weights int8\.$/,
+    )
     assert.throws(() => asked(path, 'onnxruntime'), kernels)
-    const device = hasCode('invalid_config', /is for --device cpu and this is webgpu; use fp16, int8 or int4\.$/)
+    const device = hasCode(
+      'invalid_config',
+      /is for --device cpu and this is webgpu; use fp16, int8 or int4\.$/,
+    )
     assert.throws(() => asked(path, null, 'webgpu'), device)
     const folder = writeRandomCheckpoint(join(temp, 'folder'), 'llama', 1)
-    assert.throws(() => asked(folder), hasCode('invalid_config', /is for a GGUF file .* use fp32, int8 or int4\.$/))
+    assert.throws(
+      () => asked(folder),
+      hasCode('invalid_config', /is for a GGUF file .* use fp32, int8 or int4\.$/),
+    )
     const halves = write('halves', { ...tied, typeOf: () => 'F16' })
-    const none = hasCode('invalid_config', /keeps matrices of Q4_0, .* this file has 15 matrices of F16; use fp32/)
+    const none = hasCode(
+      'invalid_config',
+      /keeps matrices of Q4_0, .* this file has 15 matrices of F16; use fp32/,
+    )
     assert.throws(() => asked(halves), none)
   })
 
@@ -175,7 +187,10 @@ describe('what stored weights need', () => {
       assert.equal(finiteTensors(tensors).stored!(name).readRows(0, 5).length, 5 * 3 * 20)
       assert.throws(
         () => finiteTensors(tensors).stored!(name).readRows(4, 3),
-        hasCode('invalid_checkpoint', /down_proj.weight holds a block with Infinity at element 480;/),
+        hasCode(
+          'invalid_checkpoint',
+          /down_proj.weight holds a block with Infinity at element 480;/,
+        ),
       )
     })
   })

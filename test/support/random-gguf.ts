@@ -4,7 +4,17 @@
 import { writeFileSync } from 'node:fs'
 import { toHalf } from '../../server/contracts/float16.ts'
 import { blockFormats } from '../../server/gguf/block-formats.ts'
-import { ggufBytes, info, kinds, list, listKind, pair, stringKind, text, u32 } from './gguf-bytes.ts'
+import {
+  ggufBytes,
+  info,
+  kinds,
+  list,
+  listKind,
+  pair,
+  stringKind,
+  text,
+  u32,
+} from './gguf-bytes.ts'
 import { createRandomNumbers, normal } from './random-numbers.ts'
 
 export type RandomType = keyof typeof scaleOf
