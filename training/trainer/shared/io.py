@@ -51,7 +51,8 @@ def load_model(
     if not is_folder and (Path(name).exists() or str(name).count("/") != 1 or Path(name).suffix):
         raise Failure(
             f"the model must be a checkpoint folder with a config.json, a GGUF file, or a hub id; "
-            f"got {str(name)!r}; run `npm run make-models` for the embedded one, or pass --model FOLDER"
+            f"got {str(name)!r}; run `npm run make-models` for the embedded one, or pass another "
+            "as --model"
         )
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, padding_side="left")
