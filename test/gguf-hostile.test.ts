@@ -132,7 +132,7 @@ const metadata: typeof header = [
   [
     'a bool of 255 in a list',
     onePair(listKind, list(kinds.bool, 2, u8(1), u8(255))),
-    'element 1 of the value of "k" is a bool of 255; it must be 0 or 1',
+    'an element of the value of "k" is a bool of 255; it must be 0 or 1',
   ],
   [
     'a list of lists',
@@ -323,6 +323,18 @@ describe('odd but whole GGUF files', () => {
     const bytes = ggufBytes({ pairs, infos: [info({ offset: 256 })], alignment: 256, data })
     const [value] = read(bytes, (file) => file.readFloat32('a'))
     assert.equal(value, Buffer.alloc(4, 0x3f).readFloatLE())
+  })
+
+  it('a header longer than is read at once keeps every text whole', () => {
+    const texts = Array.from({ length: 40_000 }, (_, i) => `é${i}`)
+    const long = 'é'.repeat(200_000)
+    const pairs = [
+      pair('texts', listKind, list(stringKind, texts.length, ...texts.map((one) => text(one)))),
+      pair('long', stringKind, text(long)),
+      pair('last', kinds.uint8, u8(7)),
+    ]
+    const values = read(ggufBytes({ pairs }), ({ metadata }) => Object.fromEntries(metadata))
+    assert.deepEqual(values, { texts, long, last: 7 })
   })
 
   it('whole numbers beyond 2^53 are bigint, U+FFFD may stand in a text, keys are no properties', () => {
