@@ -7,9 +7,9 @@ import { parseArgs } from 'node:util'
 import { z } from 'zod'
 import { type AdapterRef, usualAdapterModules } from './contracts/adapter.ts'
 import type { EngineOptions } from './contracts/engine.ts'
+import { modelNameOf } from './contracts/model-path.ts'
 import { reasoningFields } from './contracts/reasoning-field.ts'
 import { ServerError } from './errors.ts'
-import { modelNameOf } from './contracts/model-path.ts'
 import {
   adapterStrength,
   apiKeys,
@@ -69,7 +69,8 @@ const configSchema = z.strictObject({
   model: setting(text, {
     value: '<folder, file or id>',
     default: 'models/tiny-reasoner',
-    description: 'Checkpoint folder, GGUF file, or org/name[@revision][:quant] on a Hugging Face hub',
+    description:
+      'Checkpoint folder, GGUF file, or org/name[@revision][:quant] on a Hugging Face hub',
   }),
   servedModelName: flag(text, {
     value: '<id>',

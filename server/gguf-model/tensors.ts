@@ -4,8 +4,8 @@
 // rotate together alternate: within a head of d rows, row j · d/2 + i (j: half, i: pair) became row
 // 2i + j. Reading undoes that; rows of other families stand as they stood.
 
-import type { GgufFile } from '../gguf/gguf-file.ts'
 import type { GgufType } from '../gguf/block-formats.ts'
+import type { GgufFile } from '../gguf/gguf-file.ts'
 import { type Family, type GgufShape, readGgufShape } from './config.ts'
 import { divisorsName } from './rope.ts'
 

@@ -20,8 +20,7 @@ export function readGgufTokenizer(file: GgufFile): Json {
     padding: null,
     added_tokens: addedTokens(vocabulary),
     normalizer,
-    pre_tokenizer:
-      steps.length === 1 ? steps[0] : { type: 'Sequence', pretokenizers: steps },
+    pre_tokenizer: steps.length === 1 ? steps[0] : { type: 'Sequence', pretokenizers: steps },
     post_processor: frame(vocabulary, preTokenizer),
     decoder: { type: 'ByteLevel', add_prefix_space: true, trim_offsets: true, use_regex: true },
     model: {
@@ -53,18 +52,18 @@ function requirePreTokenizer({ pre, metadata }: Vocabulary): PreTokenizer {
 
 /** Every token in use, the added ones too: only so does a reader keep their ids. */
 function vocab({ tokens, typeOf, metadata }: Vocabulary): Record<string, number> {
-  const ids = new Map<string, number>()
+  const ids: Record<string, number> = Object.create(null)
   for (const [id, text] of tokens.entries()) {
     if (typeOf(id) === tokenTypes.unused || text === '') continue
-    if (ids.has(text)) {
+    if (text in ids) {
       metadata.invalid(
         'tokenizer.ggml.tokens',
-        `has ${JSON.stringify(text.slice(0, 60))} twice: ${ids.get(text)} and ${id}`,
+        `has ${JSON.stringify(text.slice(0, 60))} twice: ${ids[text]} and ${id}`,
       )
     }
-    ids.set(text, id)
+    ids[text] = id
   }
-  return Object.fromEntries(ids)
+  return ids
 }
 
 function addedTokens({ tokens, typeOf }: Vocabulary): Json[] {

@@ -6,10 +6,10 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { parseJson, readJson } from '../checkpoint/json.ts'
+import { isGgufPath } from '../contracts/model-path.ts'
 import { quoteName } from '../contracts/printable.ts'
 import { ServerError } from '../errors.ts'
 import { openGguf } from '../gguf/gguf-file.ts'
-import { isGgufPath } from '../contracts/model-path.ts'
 import { readGgufTokenizer, readGgufTokenizerConfig } from '../gguf-model/tokenizer-files.ts'
 import { byteCharacters } from './byte-table.ts'
 import { gpt2Expression, type SplitStep } from './pre-tokenizer.ts'
@@ -68,21 +68,53 @@ export type TokenizerJson = z.infer<typeof tokenizerSchema>
 export type TokenizerConfig = z.infer<typeof configSchema>
 
 /** As the files say it, unchecked. */
-function readSource(path: string, part: 'json' | 'config'): unknown {
+interface TokenizerSource {
+  readonly json: () => unknown
+  readonly config: () => unknown
+}
+
+/** What `use` makes of a checkpoint's folder, or of its GGUF file. */
+function withSource<T>(path: string, use: (source: TokenizerSource) => T): T {
   if (!isGgufPath(path)) {
-    const own = join(path, part === 'json' ? 'tokenizer.json' : 'tokenizer_config.json')
-    return part === 'config' && !existsSync(own) ? {} : readJson(own)
+    const own = join(path, 'tokenizer_config.json')
+    return use({
+      json: () => readJson(join(path, 'tokenizer.json')),
+      config: () => (existsSync(own) ? readJson(own) : {}),
+    })
   }
   const file = openGguf(path)
   try {
-    return part === 'json' ? readGgufTokenizer(file) : readGgufTokenizerConfig(file)
+    return use({
+      json: () => readGgufTokenizer(file),
+      config: () => readGgufTokenizerConfig(file),
+    })
   } finally {
     file.close()
   }
 }
 
-export function readTokenizerJson(path: string, config: TokenizerConfig): TokenizerJson {
-  const json = parseJson(tokenizerSchema, readSource(path, 'json'), 'tokenizer.json')
+export interface TokenizerFiles {
+  readonly json: TokenizerJson
+  readonly config: TokenizerConfig
+}
+
+export function readTokenizerFiles(path: string): TokenizerFiles {
+  return withSource(path, (source) => {
+    const config = checkConfig(source.config())
+    return { config, json: checkJson(source.json(), config) }
+  })
+}
+
+export function readTokenizerConfig(path: string): TokenizerConfig {
+  return withSource(path, ({ config }) => checkConfig(config()))
+}
+
+function checkConfig(given: unknown): TokenizerConfig {
+  return parseJson(configSchema, given, 'tokenizer_config.json')
+}
+
+function checkJson(given: unknown, config: TokenizerConfig): TokenizerJson {
+  const json = parseJson(tokenizerSchema, given, 'tokenizer.json')
   // transformers adds what tokenizer_config.json names and tokenizer.json lacks.
   const known = new Set(json.added_tokens.map((token) => token.content))
   for (const [id, token] of Object.entries(config.added_tokens_decoder ?? {})) {
@@ -92,10 +124,6 @@ export function readTokenizerJson(path: string, config: TokenizerConfig): Tokeni
   }
   refuseUnsupported(json)
   return json
-}
-
-export function readTokenizerConfig(path: string): TokenizerConfig {
-  return parseJson(configSchema, readSource(path, 'config'), 'tokenizer_config.json')
 }
 
 /** bos_token, eos_token, … as text. */

@@ -11,8 +11,7 @@ import {
   namedTokens,
   readPromptFrame,
   readSplitSteps,
-  readTokenizerConfig,
-  readTokenizerJson,
+  readTokenizerFiles,
   usesNfc,
 } from './tokenizer-file.ts'
 
@@ -41,8 +40,7 @@ export interface Tokenizer {
 
 /** Of a checkpoint's folder or GGUF file. */
 export function loadTokenizer(path: string): Tokenizer {
-  const config = readTokenizerConfig(path)
-  const json = readTokenizerJson(path, config)
+  const { config, json } = readTokenizerFiles(path)
   const vocab = new Map(Object.entries(json.model.vocab))
   const bytes = createByteTable(vocab, json.added_tokens)
   const splitAdded = createAddedTokenSplitter(
