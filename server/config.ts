@@ -137,7 +137,7 @@ const configSchema = z.strictObject({
     value: '<type>',
     default: 'auto',
     description:
-      'fp32, fp16 (GPU), int8, int4, stored (the numbers of a GGUF file), or auto: fp16 on a GPU; else fp32 under 200 M parameters, int4 above',
+      "fp32, fp16 (GPU), int8, int4, stored (a GGUF file's own numbers), or auto: fp16 on a GPU; else fp32 under 200 M parameters, above it stored where it can be, or int4",
   }),
   kvCacheDtype: setting(oneOf(['auto', 'fp32', 'fp16']), {
     value: '<type>',

@@ -11,7 +11,7 @@ import { finiteTensors } from '../server/checkpoint/finite-tensors.ts'
 import { cpuTarget, type Kernels, type WeightFormat } from '../server/contracts/checkpoint.ts'
 import type { Device } from '../server/contracts/engine.ts'
 import { convertedBytes } from '../server/conversion/convert.ts'
-import { requireStored } from '../server/engine/stored-weights.ts'
+import { isMostlyStored, requireStored } from '../server/engine/stored-weights.ts'
 import { ownKernels } from '../server/runtime/own-kernels.ts'
 import { hasCode } from './support/errors.ts'
 import { writeRandomCheckpoint } from './support/random-checkpoint.ts'
@@ -162,6 +162,18 @@ describe('what stored weights need', () => {
       /keeps matrices of Q4_0, .* this file has 15 matrices of F16; use fp32/,
     )
     assert.throws(() => asked(halves), none)
+  })
+
+  it('is, for auto, that most weights keep their numbers', () => {
+    const isMost = (typeOf: RandomGguf['typeOf']) =>
+      withCheckpoint(
+        write('most', { ...wide, family: 'llama', isTied: false, typeOf }),
+        isMostlyStored,
+      )
+    assert.equal(isMost(byName({ attn_v: 'Q6_K', output: 'Q6_K' }, 'Q4_K')), true)
+    assert.equal(isMost(byName({ token_embd: 'Q4_K' }, 'Q6_K')), false)
+    const folder = writeRandomCheckpoint(join(temp, 'floats'), 'llama', 1)
+    assert.equal(withCheckpoint(folder, isMostlyStored), false)
   })
 
   it('says in one line which matrices are rounded once more', () => {

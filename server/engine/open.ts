@@ -36,7 +36,7 @@ import { createIntake, type Intake } from './intake.ts'
 import { type MemoryPlan, planMemory } from './memory.ts'
 import { createStartup, firstTokens, type Startup } from './startup.ts'
 import { createStatsThrottle } from './stats-throttle.ts'
-import { requireStored } from './stored-weights.ts'
+import { isMostlyStored, requireStored } from './stored-weights.ts'
 import { createTextThreads } from './text-threads.ts'
 import { checkVocabulary, endTokensOf } from './token-ids.ts'
 import { createStepBounds, watchRunner } from './watched-runner.ts'
@@ -194,9 +194,13 @@ function chooseFormats(
   device: ModelDevice,
   sites: readonly LinearModule[],
 ): Formats {
-  const weights = resolveWeights(options.weights, checkpoint.numParameters, device)
-  const format = formatOf(weights, options)
+  const { numParameters } = checkpoint
   const kernels = resolveKernels(options.kernels, device, ownKernels() !== null)
+  // Who gives a block or zero points asks for another rounding.
+  const isOpen = options.weightBlock === null && options.weightZeroPoints === null
+  const keepsNumbers = kernels === 'own' && isOpen && isMostlyStored(checkpoint)
+  const weights = resolveWeights(options.weights, { numParameters, keepsNumbers }, device)
+  const format = formatOf(weights, options)
   if (weights === 'stored') {
     const notice = requireStored(checkpoint, device, kernels)
     if (notice !== null) events.onNotice(notice)

@@ -6,9 +6,33 @@ import type { Device } from '../contracts/engine.ts'
 import { isStoredType, storedBlocks } from '../contracts/stored-blocks.ts'
 import { ServerError } from '../errors.ts'
 
+interface Source {
+  readonly config: ModelConfig
+  readonly tensors: TensorSource
+}
+
+/** Format and size of each matrix that the graph reads; none where files have no such formats. */
+function matricesOf({ config, tensors }: Source): Array<{ type: string; elements: number }> {
+  const { stored } = tensors
+  if (stored === undefined) return []
+  return [...expectedTensors(config)].flatMap(([name, shape]) => {
+    const [rows = 0, columns] = shape
+    return columns === undefined ? [] : [{ type: stored(name).type, elements: rows * columns }]
+  })
+}
+
+/** Whether the kernels can keep the numbers of most of the weights. */
+export function isMostlyStored(source: Source): boolean {
+  let balance = 0
+  for (const { type, elements } of matricesOf(source)) {
+    balance += isStoredType(type) ? elements : -elements
+  }
+  return balance > 0
+}
+
 /** Throws what is missing; returns what an operator should know: matrices that are rounded once more. */
 export function requireStored(
-  { config, tensors }: { readonly config: ModelConfig; readonly tensors: TensorSource },
+  { config, tensors }: Source,
   { name: device }: { readonly name: Device },
   kernels: Kernels | null,
 ): string | null {
@@ -20,15 +44,12 @@ export function requireStored(
             'lacks, or --weights int8',
     )
   }
-  const { stored } = tensors
-  if (stored === undefined) {
+  if (tensors.stored === undefined) {
     throw refusal('is for a GGUF file and this is a folder of safetensors; use fp32, int8 or int4')
   }
   const kept = new Map<string, number>()
   const others = new Map<string, number>()
-  for (const [name, shape] of expectedTensors(config)) {
-    if (shape.length !== 2) continue
-    const { type } = stored(name)
+  for (const { type } of matricesOf({ config, tensors })) {
     const counts = isStoredType(type) ? kept : others
     counts.set(type, (counts.get(type) ?? 0) + 1)
   }

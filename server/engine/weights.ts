@@ -20,6 +20,12 @@ export interface WeightOptions {
 }
 
 /** What the choice depends on. */
+export interface CheckpointTraits {
+  readonly numParameters: number
+  /** Most of its matrices can be served in the numbers of their file. */
+  readonly keepsNumbers: boolean
+}
+
 export interface DeviceTraits {
   readonly name: Device
   readonly hasFloat16: boolean
@@ -27,13 +33,15 @@ export interface DeviceTraits {
 
 export function resolveWeights(
   asked: Weights,
-  numParameters: number,
+  { numParameters, keepsNumbers }: CheckpointTraits,
   { name, hasFloat16 }: DeviceTraits,
 ): ModelInfo['weights'] {
   switch (asked) {
     case 'auto':
       if (hasFloat16) return 'fp16'
-      return numParameters < exactBelow ? 'fp32' : 'int4'
+      if (numParameters < exactBelow) return 'fp32'
+      // Rounding again what was rounded to 4 or 8 bits costs accuracy and wins little.
+      return keepsNumbers ? 'stored' : 'int4'
     case 'fp16':
       if (hasFloat16) return asked
       throw new ServerError(
