@@ -26,7 +26,7 @@ const ofLayer: Readonly<Record<string, string>> = {
 }
 
 /** A tensor that this server has no name for keeps its own, by which it is refused. */
-export function huggingFaceName(name: string): string {
+function huggingFaceName(name: string): string {
   const layer = /^blk\.(\d+)\.(\w+)\.(weight|bias)$/.exec(name)
   if (layer && Object.hasOwn(ofLayer, layer[2]!)) {
     return `model.layers.${layer[1]}.${ofLayer[layer[2]!]}.${layer[3]}`
@@ -89,7 +89,7 @@ export function readGgufWeights(file: GgufFile): GgufWeights {
 }
 
 /** Reads whole heads, and takes the rows that were asked for out of them. */
-export function halvesApart<T extends Float32Array | Uint8Array>(
+function halvesApart<T extends Float32Array | Uint8Array>(
   headDim: number,
   first: number,
   count: number,

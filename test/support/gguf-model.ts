@@ -8,7 +8,7 @@ export type Metadata = Readonly<Record<string, GgufValue | undefined>>
 
 /** Every byte as GGUF's tokenizers write it: the printable ones here are enough. */
 const letters = [...'abcdefgh']
-export const smallMetadata: Metadata = {
+const smallMetadata: Metadata = {
   'general.architecture': 'llama',
   'llama.block_count': 2,
   'llama.context_length': 64,
