@@ -2,7 +2,7 @@
 // all come from the schema below. Parsing is pure: argv and env come in, a Config or ServerError comes out.
 
 import { homedir } from 'node:os'
-import { join, resolve } from 'node:path'
+import { basename, join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { z } from 'zod'
 import { type AdapterRef, usualAdapterModules } from './contracts/adapter.ts'
@@ -335,7 +335,7 @@ export function engineOptions(config: Config, cwd: string): EngineOptions {
   const model = resolve(cwd, config.model)
   return {
     model,
-    servedModelName: config.servedModelName ?? modelNameOf(model),
+    servedModelName: config.servedModelName ?? modelNameOf(basename(model)),
     adapters: resolve(cwd, config.adapters),
     operatorsAdapters: operatorsAdapters(config),
     adapterModules: config.adapterModules ?? usualAdapterModules,
