@@ -14,6 +14,7 @@ import { ThreadEnded } from '../server/threads/thread.ts'
 import { writeByteTokenizer } from './support/byte-tokenizer.ts'
 import { within } from './support/deadline.ts'
 import { bytesOf } from './support/scripted-model.ts'
+import { loadTokenizer } from '../server/tokenizer/tokenizer.ts'
 import { createTempFolder } from './support/temp-folder.ts'
 
 const patience = 30_000
@@ -31,6 +32,7 @@ const result: TextResult = {
   phase: 'answering',
   text: '',
   tokenized: { count: 0, tokens: '[]', tokenStrings: '[]' },
+  table: loadTokenizer(dir).table,
 }
 
 /** Threads that answer when a test says so; a thread that is ended opens again at once. */

@@ -8,14 +8,14 @@ import type { ReplyPhase } from '../contracts/thought.ts'
 import { ServerError } from '../errors.ts'
 import type { Loop } from '../loop/loop.ts'
 import { createSequence, type Sequence } from '../loop/sequence.ts'
-import type { Tokenizer } from '../tokenizer/tokenizer.ts'
+import type { TokenTexts } from '../tokenizer/token-texts.ts'
 import { createCallAdapters } from './call-adapters.ts'
 import type { TextThreads } from './text-threads.ts'
 import { requireRows } from './token-ids.ts'
 
 export interface IntakeOptions {
   readonly tokenizer: Pick<
-    Tokenizer,
+    TokenTexts,
     'decode' | 'tokenText' | 'tokenBytes' | 'isSpecial' | 'specialTexts' | 'idOf'
   >
   readonly texts: Pick<TextThreads, 'run'>
