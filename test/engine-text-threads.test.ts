@@ -11,10 +11,10 @@ import { createTextThreads, type TextThreadsOptions } from '../server/engine/tex
 import { createDeferred } from '../server/engine-client/deferred.ts'
 import { ServerError } from '../server/errors.ts'
 import { ThreadEnded } from '../server/threads/thread.ts'
+import { loadTokenizer } from '../server/tokenizer/tokenizer.ts'
 import { writeByteTokenizer } from './support/byte-tokenizer.ts'
 import { within } from './support/deadline.ts'
 import { bytesOf } from './support/scripted-model.ts'
-import { loadTokenizer } from '../server/tokenizer/tokenizer.ts'
 import { createTempFolder } from './support/temp-folder.ts'
 
 const patience = 30_000

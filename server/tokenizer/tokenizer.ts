@@ -7,6 +7,7 @@ import { createBytePairs } from './byte-pairs.ts'
 import { createByteTable, toByteCharacters } from './byte-table.ts'
 import { normalizeNfc } from './normalizer.ts'
 import { createPreTokenizer } from './pre-tokenizer.ts'
+import { createTokenTexts, type TokenTable, type TokenTexts } from './token-texts.ts'
 import {
   namedTokens,
   readPromptFrame,
@@ -15,7 +16,6 @@ import {
   readTokenizerJson,
   usesNfc,
 } from './tokenizer-file.ts'
-import { createTokenTexts, type TokenTable, type TokenTexts } from './token-texts.ts'
 
 export interface Tokenizer extends TokenTexts {
   /** Tokens of the text; added tokens' texts in it become those tokens. Adds nothing around it. */
