@@ -174,6 +174,7 @@ export async function openEngine(
 async function chooseSites({ options, events }: Opening): Promise<readonly LinearModule[]> {
   const { adapters, adapterModules, scansAdapters, servedModelName } = options
   for (const notice of surveyAdapters(adapters, ['none', servedModelName])) events.onNotice(notice)
+  events.heart.progress()
   if (!scansAdapters) return adapterModules
   const onProgress = (done: number, total: number) => {
     events.heart.progress()
