@@ -1,6 +1,7 @@
 """Writes checkpoints as GGUF files the way llama.cpp's converter does, with the Python package gguf.
 
 python gguf_checkpoint.py models FOLDER...      FOLDER/model.gguf of each Hugging Face folder
+python gguf_checkpoint.py split FOLDER...       the same in parts of 8 tensors
 python gguf_checkpoint.py tokenizers FOLDER     small BPEs, FOLDER/<pre>.gguf, and the reference
                                                 library's ids of FOLDER/strings.jsonl
 """
@@ -113,11 +114,13 @@ def add_tokenizer(
     writer.add_chat_template(named["chat_template"])
 
 
-def write_model(folder: Path) -> None:
+def write_model(folder: Path, most_tensors: int = 0) -> None:
     config = json.loads((folder / "config.json").read_text("utf-8"))
     tensors = load_file(folder / "model.safetensors")
     family = config["model_type"]
-    writer = gguf.GGUFWriter(folder / "model.gguf", family)
+    writer = gguf.GGUFWriter(
+        folder / "model.gguf", family, split_max_tensors=most_tensors
+    )
     heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
     writer.add_block_count(config["num_hidden_layers"])
     writer.add_context_length(config["max_position_embeddings"])
@@ -195,4 +198,7 @@ def write_tokenizers(folder: Path) -> None:
 if __name__ == "__main__":
     command, *folders = sys.argv[1:]
     for folder in map(Path, folders):
-        (write_tokenizers if command == "tokenizers" else write_model)(folder)
+        if command == "tokenizers":
+            write_tokenizers(folder)
+        else:
+            write_model(folder, most_tensors=8 if command == "split" else 0)
