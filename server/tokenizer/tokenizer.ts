@@ -12,8 +12,7 @@ import {
   namedTokens,
   readPromptFrame,
   readSplitSteps,
-  readTokenizerConfig,
-  readTokenizerJson,
+  readTokenizerFiles,
   usesNfc,
 } from './tokenizer-file.ts'
 
@@ -28,9 +27,9 @@ export interface Tokenizer extends TokenTexts {
   readonly table: TokenTable
 }
 
-export function loadTokenizer(dir: string): Tokenizer {
-  const config = readTokenizerConfig(dir)
-  const json = readTokenizerJson(dir, config)
+/** Of a checkpoint's folder or GGUF file. */
+export function loadTokenizer(path: string): Tokenizer {
+  const { config, json } = readTokenizerFiles(path)
   const vocab = new Map(Object.entries(json.model.vocab))
   const splitAdded = createAddedTokenSplitter(
     json.added_tokens,
