@@ -26,6 +26,7 @@ from trainer.suites.suite import Context, Findings
 from trainer.weights.base_digest import base_digest
 
 SUITES = ("safety",)
+MAX_RETRIES = 4  # of a request that is turned away or fails; then it is an error of its item
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--any-data", action="store_true", help="take a set whose bytes are not the published ones")
     add("--limit", type=positive, help="items of each set: a fixed sample")
     add("--max-tokens", type=positive, help="of an answer; safety: 64, with a judge model 1024")
+    add("--timeout", type=positive, default=600, metavar="SECONDS", help="of one request")
     add("--base", type=Path, help="the checkpoint folder that the server runs, for its digest")
     add("--sets", type=names, help=f"comma list of {','.join(p.name for p in safety.PARTS)}")
     add("--judge", default="rule", help="rule, guard, or the address of a judge model's server")
@@ -53,7 +55,12 @@ def run(arguments: argparse.Namespace, argv: Sequence[str]) -> None:
     check(arguments)
     data = require_folder(arguments.data_dir)
     output = arguments.output or Path("runs") / arguments.suite
-    server = Server(arguments.against, api_key=arguments.api_key)
+    server = Server(
+        arguments.against,
+        api_key=arguments.api_key,
+        timeout_s=arguments.timeout,
+        max_retries=MAX_RETRIES,
+    )
     model = server.model()
     subjects = find_subjects(
         server, model, names(arguments.adapters) if arguments.adapters else None
@@ -123,7 +130,12 @@ def check(arguments: argparse.Namespace) -> None:
 def judge_of(arguments: argparse.Namespace, output: Path) -> ModelJudge | None:
     if arguments.judge == "rule":
         return None
-    server = Server(arguments.judge, api_key=os.environ.get("DUTYFREE_JUDGE_KEY"))
+    server = Server(
+        arguments.judge,
+        api_key=os.environ.get("DUTYFREE_JUDGE_KEY"),
+        timeout_s=arguments.timeout,
+        max_retries=MAX_RETRIES,
+    )
     model = arguments.judge_model or server.model()
     return ModelJudge(server, model, arguments.judge_kind, output, arguments.concurrency)
 
