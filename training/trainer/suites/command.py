@@ -107,7 +107,8 @@ def measured_and_drawn(context: Context, judge: ModelJudge | None) -> tuple[Find
 
 def safety_with_picture(context: Context, judge: ModelJudge | None) -> tuple[Findings, str | None]:
     findings = safety.run(context, judge)
-    return findings, draw_refusals(context.output, findings.measured, safety.HARMFUL)
+    picture = draw_refusals(context.output, findings.measured, safety.TO_REFUSE, safety.TO_ANSWER)
+    return findings, picture
 
 
 def check(arguments: argparse.Namespace) -> None:
