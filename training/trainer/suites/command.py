@@ -40,6 +40,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=Path(data) if data else None,
         help="folder of the test sets; or DUTYFREE_DATA",
     )
+    add("--fetch", action="store_true", help="get missing sets, where they can be converted")
+    add(
+        "--fetch-from",
+        metavar="URL",
+        default=os.environ.get("DUTYFREE_DATA_SOURCE"),
+        help="serves <owner>/<repository>/<commit>/<path> raw; or DUTYFREE_DATA_SOURCE",
+    )
     add("--any-data", action="store_true", help="take a set whose bytes are not the published ones")
     add("--limit", type=positive, help="items of each set: a fixed sample")
     add("--max-tokens", type=positive, help="of an answer; safety: 64, with a judge model 1024")
@@ -53,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, argv: Sequence[str]) -> None:
     check(arguments)
-    data = require_folder(arguments.data_dir)
+    data = require_folder(arguments.data_dir, create=arguments.fetch)
     output = arguments.output or Path("runs") / arguments.suite
     server = Server(
         arguments.against,
