@@ -58,3 +58,4 @@ class Findings:
     columns: Mapping[str, str]  # measure -> heading, in the page's order
     explanation: str  # how to read the page, in Markdown
     warnings: Sequence[str] = field(default_factory=tuple)
+    items: Mapping[str, Sequence[str]] = field(default_factory=dict)  # set -> ids of all asked
