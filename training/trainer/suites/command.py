@@ -61,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, argv: Sequence[str]) -> None:
     check(arguments)
     data = require_folder(arguments.data_dir, create=arguments.fetch)
+    digest = base_digest(arguments.base) if arguments.base else None
     output = arguments.output or Path("runs") / arguments.suite
     server = Server(
         arguments.against,
@@ -97,7 +98,7 @@ def run(arguments: argparse.Namespace, argv: Sequence[str]) -> None:
         commit=commit(),
         model=model,
         base_fingerprint=fingerprint,
-        base_digest=base_digest(arguments.base) if arguments.base else None,
+        base_digest=digest,
         subjects=subjects,
     )
     print(save(output, about, findings, picture))
