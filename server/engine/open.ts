@@ -17,6 +17,7 @@ import {
   convertedBytes,
   probeOf,
 } from '../conversion/convert.ts'
+import { isMostlyStored, requireStored } from '../conversion/stored-weights.ts'
 import type { CallHandlers } from '../engine-client/protocol.ts'
 import { ServerError } from '../errors.ts'
 import { createIdleTimer } from '../loop/idle-timer.ts'
@@ -36,7 +37,6 @@ import { createIntake, type Intake } from './intake.ts'
 import { type MemoryPlan, planMemory } from './memory.ts'
 import { createStartup, firstTokens, type Startup } from './startup.ts'
 import { createStatsThrottle } from './stats-throttle.ts'
-import { isMostlyStored, requireStored } from '../conversion/stored-weights.ts'
 import { createTextThreads } from './text-threads.ts'
 import { checkVocabulary, endTokensOf } from './token-ids.ts'
 import { createStepBounds, watchRunner } from './watched-runner.ts'
