@@ -27,6 +27,7 @@ export function convertPart(part: ConvertPart, onBytes: OnBytes): void {
   // Sites for adapters bring no weights and move none.
   const graph = buildDecoder({ ...part, config: checkpoint.config, tensors, sites: [] })
   const { placements } = placeWeights(graph)
+  onBytes(0)
   const offsets = new Map(placements.map(({ tensor, offset }) => [tensor.name, offset]))
   const file = openSync(part.path, 'r+')
   try {

@@ -214,6 +214,8 @@ async function convertWeights(
     onProgress(done, total)
   }
 
+  // Threads take their time to start.
+  onProgress(done, total)
   const isSmall = checkpoint.numParameters < threadsFrom
   const limit = isSmall ? 1 : Math.min(8, availableParallelism())
   const parts = shareWeights(bytes, limit).map((indices): ConvertPart => {
