@@ -14,7 +14,7 @@ from trainer.answer.served import Server
 from trainer.flags import names, positive
 from trainer.publish.provenance import commit
 from trainer.shared.failure import Failure
-from trainer.suites import safety
+from trainer.suites import safety, utility
 from trainer.suites.answers import AnswerBook
 from trainer.suites.asking import Examiner
 from trainer.suites.datasets import require_folder
@@ -25,7 +25,11 @@ from trainer.suites.subjects import base_fingerprint, find_subjects
 from trainer.suites.suite import Context, Findings
 from trainer.weights.base_digest import base_digest
 
-SUITES = ("safety",)
+SETS = {
+    "safety": tuple(part.name for part in safety.PARTS),
+    "utility": tuple(one.name for one in utility.SETS),
+}
+SUITES = tuple(SETS)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--limit", type=positive, help="items of each set: a fixed sample")
     add("--max-tokens", type=positive, help="of an answer; safety: 64, with a judge model 1024")
     add("--base", type=Path, help="the checkpoint folder that the server runs, for its digest")
-    add("--sets", type=names, help=f"comma list of {','.join(p.name for p in safety.PARTS)}")
+    add("--sets", type=names, help="comma list of the suite's sets; default: all")
     add("--judge", default="rule", help="rule, guard, or the address of a judge model's server")
     add("--judge-kind", choices=KINDS, default="llama-guard")
     add("--judge-model", help="default: the first that the judge's server lists")
@@ -94,6 +98,7 @@ def measured_and_drawn(context: Context, judge: ModelJudge | None) -> tuple[Find
     """The one place that knows each suite; a suite's picture is None where it draws none."""
     suites: dict[str, Callable[[], tuple[Findings, str | None]]] = {
         "safety": lambda: safety_with_picture(context, judge),
+        "utility": lambda: (utility.run(context), None),
     }
     return suites[context.flags.suite]()
 
@@ -104,9 +109,9 @@ def safety_with_picture(context: Context, judge: ModelJudge | None) -> tuple[Fin
 
 
 def check(arguments: argparse.Namespace) -> None:
-    known = [part.name for part in safety.PARTS]
+    known = SETS[arguments.suite]
     for name in arguments.sets or ():
-        if arguments.suite == "safety" and name not in known:
+        if name not in known:
             raise Failure(f"--sets must name sets of the suite; got {name!r}; take {known}")
     if arguments.judge == "guard":
         raise Failure(

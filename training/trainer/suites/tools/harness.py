@@ -1,8 +1,8 @@
 """Runs lm-eval's tasks against a dutyfree server; lm-eval's own environment runs this script.
 
-In: {"url", "model", "adapter", "applied", "max_length", "concurrency", "tasks", "cache"} as JSON on
-standard input; `tasks` is a folder of task files and the key for their names is "names". Out, as
-the last line: every item's metrics as lm-eval computed them, and its totals. No text.
+In, as JSON on standard input: {"url", "model", "adapter", "applied", "max_length", "concurrency",
+"tasks" (a folder of task files), "names" (of those to run), "cache" (a file)}. Out, as the last
+line: every item's metrics as lm-eval computed them, and its totals; no text.
 
 The model class is lm-eval's own `local-completions`, which scores the choices by the echoed
 log-probabilities of token ids. Here the server's `/tokenize` makes the ids, so that no tokenizer
@@ -19,7 +19,6 @@ from urllib.parse import quote
 
 import requests
 from lm_eval import simple_evaluate
-from lm_eval.api.model import CachingLM
 from lm_eval.models.openai_completions import LocalCompletionsAPI
 from lm_eval.tasks import TaskManager
 
@@ -67,7 +66,7 @@ class Served(LocalCompletionsAPI):
         return self.key
 
     def check(self, output: dict) -> None:
-        named = [f"{a['id']}@{a['digest']};scale={a['scale']:g}" for a in output["adapter"]]
+        named = [f"{a['id']}@{a['digest']};scale={a['scale']}" for a in output["adapter"]]
         if (", ".join(named) or "none") != self.applied:
             raise SystemExit(
                 f"error: the server must apply {self.applied!r} to the end; got {named}; the "
@@ -84,13 +83,25 @@ class Served(LocalCompletionsAPI):
         return LocalCompletionsAPI.parse_generations(outputs, **more)
 
 
+def is_same_number(found: str, wanted: str) -> bool:
+    """lm-eval compares texts, by which 8.00 is not 8."""
+    numbers = []
+    for text in (found, wanted):
+        try:
+            numbers.append(float(text.replace(",", "").replace("$", "").rstrip(".")))
+        except ValueError:
+            return False
+    return numbers[0] == numbers[1]
+
+
 def main() -> None:
     task = json.load(sys.stdin)
     # lm-eval prints tables and warnings on standard output too; the result goes out alone.
     out, sys.stdout = sys.stdout, sys.stderr
     lm = Served(task)
     found = simple_evaluate(
-        model=CachingLM(lm, task["cache"]),
+        model=lm,
+        use_cache=task["cache"],
         tasks=task["names"],
         task_manager=TaskManager(include_path=task["tasks"], include_defaults=False),
         log_samples=True,
@@ -103,9 +114,12 @@ def main() -> None:
             # A task with several filters has a sample for each.
             entry = kept.setdefault(sample["doc"]["id"], {})
             for metric in sample["metrics"]:
-                entry[f"{metric},{sample['filter']}"] = sample[metric]
-            if isinstance(sample["resps"][0][0], list | tuple):
-                entry["loglikelihoods"] = [float(one[0][0]) for one in sample["resps"]]
+                entry[f"{metric},{sample['filter']}"] = float(sample[metric])
+            if "choices" in sample["doc"]:
+                entry["loglikelihoods"] = [float(one[0]) for one in sample["filtered_resps"]]
+            elif sample["filter"] == "flexible-extract":
+                wanted = sample["doc"]["target"].split("#### ")[-1]
+                entry["number"] = float(is_same_number(sample["filtered_resps"][0], wanted))
     totals = {
         name: {key: value for key, value in row.items() if isinstance(value, int | float)}
         for name, row in found["results"].items()
