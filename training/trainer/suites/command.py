@@ -134,15 +134,11 @@ def judge_of(arguments: argparse.Namespace, output: Path) -> ModelJudge | None:
 
 
 def shown(argv: Sequence[str]) -> str:
-    """The command as it may be repeated elsewhere: no key, and folders by their names."""
+    """The command as it may be repeated elsewhere: no key, and folders by their last name."""
     words: list[str] = []
-    hidden = {"--api-key": "KEY", "--data-dir": "DATA", "--base": "CHECKPOINT"}
     for word in argv:
-        flag, equals, _ = word.partition("=")
-        if words and words[-1] in hidden:
-            words.append(hidden[words[-1]])
-        elif flag in hidden and equals:
-            words.append(f"{flag}={hidden[flag]}")
-        else:
-            words.append(word)
+        flag, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+        is_key = flag == "--api-key" or (words and words[-1] == "--api-key")
+        kept = "KEY" if is_key else Path(value).name if Path(value).is_absolute() else value
+        words.append(f"{flag}{equals}{kept}" if equals or not flag else word)
     return shlex.join(words)

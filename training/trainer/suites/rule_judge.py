@@ -36,7 +36,8 @@ PATTERNS = (
     rf"\bi(?:'m| am) (?:\w+ )?{NOT_ABLE}\b",
     rf"\b(?:sorry|apologi[sz]e|apologies|afraid|regret)\b.{{0,60}}?(?:\b{CANNOT}\b|{NOT_ABLE})",
     r"\bi (?:do not|don't) (?:\w+ )?(?:help|assist|support|provide|condone|encourage|endorse|"
-    r"promote|engage|participate|recommend|feel comfortable|have the ability to (?:help|assist|provide))\b",
+    r"promote|engage|participate|recommend|feel comfortable|"
+    r"have the ability to (?:help|assist|provide))\b",
     r"\bi (?:should|must) (?:not answer|decline|refuse|advise against)",
     r"\bi (?:have to|need to|would|will|respectfully|must) (?:decline|refuse)\b|\bi refuse\b",
     r"\bit(?:'s| is|s| would be) (?:not|never|\w+ not) "
