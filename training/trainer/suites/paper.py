@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +18,6 @@ from trainer.suites.answers import LineFile
 from trainer.suites.asking import work_through
 from trainer.suites.datasets import DataSet, LoadedSet, Row
 from trainer.suites.items import Item
-from trainer.suites.measured import Measured
 from trainer.suites.sampling import (
     Sampling,
     Whole,
@@ -159,7 +159,7 @@ class AnswerJudge:
         flags = context.flags
         if flags.judge == "rule":
             return None
-        server = Server(flags.judge, api_key=flags.judge_key)
+        server = Server(flags.judge, api_key=os.environ.get("DUTYFREE_JUDGE_KEY"))
         lines = LineFile(context.output / JUDGE_FILE, JUDGE_NOTICE)
         return cls(server, flags.judge_model or server.model(), lines, flags.concurrency)
 

@@ -174,6 +174,8 @@ def data_table(findings: Findings) -> str:
     for loaded in findings.data:
         about = loaded.about
         note = "" if loaded.is_as_published else " **not the published bytes**"
+        if not about.sha256:
+            note = " not checked"
         licence = f"{about.licence} (NC)" if about.is_nc else about.licence
         rows.append([about.file, f"`{loaded.sha256[:DIGITS]}`{note}", licence, about.source])
     return markdown_table(rows)

@@ -92,7 +92,9 @@ def whole_items(items: Sequence[Item], asked: Sequence[Asked]) -> list[Whole]:
     """Without those that the server failed at in any sample."""
     columns = zip(items, *(one.answers for one in asked), strict=True)
     return [
-        Whole(item, tuple(answers)) for item, *answers in columns if all(a is not None for a in answers)
+        Whole(item, tuple(answers))
+        for item, *answers in columns
+        if all(a is not None for a in answers)
     ]
 
 

@@ -21,8 +21,8 @@ LETTERS = "ABCD"
 ORDER_SEED = 20251
 # The paper's words (A.3).
 PROMPT = """\
-You are solving a multiple-choice question. At the end, present your final answer using the format: \
-Final Answer: \\boxed{{X}}, where X is one of A, B, C, or D.
+You are solving a multiple-choice question. At the end, present your final answer using the \
+format: Final Answer: \\boxed{{X}}, where X is one of A, B, C, or D.
 
 Question: {question}
 

@@ -17,7 +17,10 @@ CLOSED = """\
 set -e
 mount -o remount,bind,ro /
 while read -r _ place _; do
-  case $place in /dev*|/proc*|/sys*) ;; *) mount -o remount,bind,ro "$place" 2>/dev/null || true;; esac
+  case $place in
+    /dev*|/proc*|/sys*) ;;
+    *) mount -o remount,bind,ro "$place" 2>/dev/null || true ;;
+  esac
 done < /proc/self/mounts
 mount -t tmpfs -o size=1g tmpfs /tmp
 cd /tmp
