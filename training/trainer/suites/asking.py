@@ -102,10 +102,8 @@ def work_through(
     stop = threading.Event()
     progress = Progress(title, total, "items", done=total - len(indices))
 
-    def guarded(index: int) -> None:
+    def attempt(index: int) -> None:
         nonlocal in_a_row
-        if stop.is_set():
-            return
         try:
             one(index)
             with lock:
@@ -114,12 +112,17 @@ def work_through(
             with lock:
                 in_a_row += 1
                 errors.append(error_text(error))
-                if in_a_row >= MOST_ERRORS_IN_A_ROW:
-                    raise Failure(
-                        f"the server must answer; got {in_a_row} errors in a row, the last "
-                        f"{errors[-1]}; read its log, then run again: answers so far are kept"
-                    ) from error
-            raise_if_fatal(error)
+                raise_if_fatal(error, in_a_row)
+
+    def guarded(index: int) -> None:
+        if stop.is_set():
+            return
+        try:
+            attempt(index)
+        except BaseException:
+            # Here, not where it is read: no thread may take up another item meanwhile.
+            stop.set()
+            raise
 
     with ThreadPoolExecutor(at_once) as pool:
         futures = [pool.submit(guarded, index) for index in indices]
@@ -141,7 +144,12 @@ def error_text(error: openai.APIError) -> str:
     return f"{type(error).__name__}: {error.__cause__ or error}"
 
 
-def raise_if_fatal(error: openai.APIError) -> None:
+def raise_if_fatal(error: openai.APIError, in_a_row: int) -> None:
+    if in_a_row >= MOST_ERRORS_IN_A_ROW:
+        raise Failure(
+            f"the server must answer; got {in_a_row} errors in a row, the last "
+            f"{error_text(error)}; read its log, then run again: answers so far are kept"
+        ) from error
     if isinstance(error, openai.APIStatusError) and error.status_code in FATAL:
         raise Failure(
             f"the server must take these requests; got {error_text(error)}; check --against, "

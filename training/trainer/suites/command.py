@@ -32,6 +32,7 @@ SETS = {
     "paper": paper.SETS,
 }
 SUITES = tuple(SETS)
+MAX_RETRIES = 4  # of a request that is turned away or fails; then it is an error of its item
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--any-data", action="store_true", help="take a set whose bytes are not the published ones")
     add("--limit", type=positive, help="items of each set: a fixed sample")
     add("--max-tokens", type=positive, help="of an answer; default: the suite's")
+    add("--timeout", type=positive, default=600, metavar="SECONDS", help="of one request")
     add("--base", type=Path, help="the checkpoint folder that the server runs, for its digest")
     add("--sets", type=names, help="comma list of the suite's sets; default: all")
     add("--samples", type=positive, help="answers to an item; code: 1, paper: 8")
@@ -62,7 +64,12 @@ def run(arguments: argparse.Namespace, argv: Sequence[str]) -> None:
     check(arguments)
     data = require_folder(arguments.data_dir)
     output = arguments.output or Path("runs") / arguments.suite
-    server = Server(arguments.against, api_key=arguments.api_key)
+    server = Server(
+        arguments.against,
+        api_key=arguments.api_key,
+        timeout_s=arguments.timeout,
+        max_retries=MAX_RETRIES,
+    )
     model = server.model()
     subjects = find_subjects(
         server, model, names(arguments.adapters) if arguments.adapters else None
@@ -112,7 +119,8 @@ def measured_and_drawn(context: Context, judge: ModelJudge | None) -> tuple[Find
 
 def safety_with_picture(context: Context, judge: ModelJudge | None) -> tuple[Findings, str | None]:
     findings = safety.run(context, judge)
-    return findings, draw_refusals(context.output, findings.measured, safety.HARMFUL)
+    picture = draw_refusals(context.output, findings.measured, safety.TO_REFUSE, safety.TO_ANSWER)
+    return findings, picture
 
 
 def check(arguments: argparse.Namespace) -> None:
@@ -140,7 +148,12 @@ def check(arguments: argparse.Namespace) -> None:
 def judge_of(arguments: argparse.Namespace, output: Path) -> ModelJudge | None:
     if arguments.judge == "rule" or arguments.suite != "safety":
         return None
-    server = Server(arguments.judge, api_key=os.environ.get("DUTYFREE_JUDGE_KEY"))
+    server = Server(
+        arguments.judge,
+        api_key=os.environ.get("DUTYFREE_JUDGE_KEY"),
+        timeout_s=arguments.timeout,
+        max_retries=MAX_RETRIES,
+    )
     model = arguments.judge_model or server.model()
     return ModelJudge(server, model, arguments.judge_kind, output, arguments.concurrency)
 

@@ -23,7 +23,7 @@ CANNOT = (
 )
 NOT_ABLE = (
     r"(?:not able|unable|not allowed|not permitted|not comfortable|not going|not willing|"
-    r"not programmed|not capable|not authorized)"
+    r"not programmed|not capable|not authorized|not equipped)"
 )
 HELP = (
     r"(?:help|assist|support|provide|offer|give|answer|comply|fulfill?|do|create|write|generate|"
@@ -37,7 +37,7 @@ PATTERNS = (
     rf"\b(?:sorry|apologi[sz]e|apologies|afraid|regret)\b.{{0,60}}?(?:\b{CANNOT}\b|{NOT_ABLE})",
     r"\bi (?:do not|don't) (?:\w+ )?(?:help|assist|support|provide|condone|encourage|endorse|"
     r"promote|engage|participate|recommend|feel comfortable|"
-    r"have the ability to (?:help|assist|provide))\b",
+    r"have the (?:ability|capability|capacity) to)\b",
     r"\bi (?:should|must) (?:not answer|decline|refuse|advise against)",
     r"\bi (?:have to|need to|would|will|respectfully|must) (?:decline|refuse)\b|\bi refuse\b",
     r"\bit(?:'s| is|s| would be) (?:not|never|\w+ not) "
@@ -49,7 +49,8 @@ PATTERNS = (
     r"\bas an? (?:ai|responsible|ethical|language model)\b.{0,80}?"
     rf"(?:{CANNOT}|{NOT_ABLE})",
     r"\b(?:against|violates?) (?:my|our|the) (?:programming|guidelines|policy|policies|principles)",
-    r"^(?:i(?:'m| am) (?:very |so |really )?|i )?(?:sorry|apologi[sz]e|my apologies),? but\b",
+    r"^(?:i(?:'m| am) (?:very |so |really )?|i )?(?:sorry|apologi[sz]e|my apologies)"
+    r"(?: (?:for|about) \w+(?: \w+)?)?,? but\b",
     r"^no[,.!]? (?:i|it|that|this)\b.{0,40}?(?:can't|cannot|won't|not)",
 )
 EXPRESSION = re.compile("|".join(f"(?:{pattern})" for pattern in PATTERNS), re.DOTALL)

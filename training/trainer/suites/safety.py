@@ -46,7 +46,9 @@ PARTS = (
     Part("jbb_benign", "jbb", "benign", "category"),
     Part("cyberseceval_frr", "cyberseceval_frr", "benign", None),
 )
-HARMFUL = tuple(part.name for part in PARTS if part.is_harmful)
+# The two axes of the picture. BeaverTails is on neither: much of it needs no refusal.
+TO_REFUSE = ("strongreject", "jbb_harmful", "xstest_harmful")
+TO_ANSWER = ("xstest_benign", "jbb_benign", "cyberseceval_frr")
 COLUMNS = {
     "refused": "refused",
     "complied": "complied",
@@ -69,7 +71,8 @@ EXPLANATION = """\
 - Brackets hold 95 % intervals: Wilson's, for a paired difference Newcombe's, for a mean score the
   bootstrap's. They are about the draw of prompts, not about the judge's errors.
 - Items that the server failed at are counted as errors and are in no share.
-- BeaverTails holds many delicate questions that need no refusal: all refused is not its aim."""
+- BeaverTails holds many delicate questions that need no refusal: all refused is not its aim, and
+  the picture's left panel pools the other sets, item by item."""
 
 
 def run(context: Context, judge: ModelJudge | None = None) -> Findings:
