@@ -44,7 +44,8 @@ COLUMNS = {
 EXPLANATION = """\
 - **pass@1**: the code passes the tests of the original set. **extra tests too**: and EvalPlus's.
   With more than one sample a problem counts the share of its samples that pass.
-- **no code**: nothing in the answer that parses bears the function's name. **cut**: it reached the token limit.
+- **no code**: nothing in the answer that parses bears the function's name. **cut**: it reached the
+  token limit.
 - `humaneval` takes EvalPlus's reduced extra tests (Mini), `mbpp` its 378 tasks.
 - Brackets hold 95 % intervals: Wilson's, for a paired difference Newcombe's; of several samples the
   bootstrap's over problems. Limits are of time too: a crowded machine fails code that is right.

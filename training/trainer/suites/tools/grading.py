@@ -3,8 +3,8 @@ inside what sandbox.py gives.
 
 In, as JSON on standard input: {"dataset": "humaneval" or "mbpp", "problems" (rows of the data set),
 "samples": [{"id", "text"}], "parallel"}. Out, as the last line: a status of the base tests and of
-the extra ones for each sample, in order: "pass", "fail", "timeout", or "no code" where nothing bears
-the name of the wanted function.
+the extra ones for each sample, in order: "pass", "fail", "timeout", or "no code" where nothing
+bears the name of the wanted function.
 
 What is EvalPlus's: code found in the text, expected outputs, special oracles, limits of time and
 memory. Its data loader is not used: it downloads, and insists on whole sets.
