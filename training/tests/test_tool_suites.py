@@ -30,7 +30,8 @@ def evaluate(server, folder, suite, *more):
 
 
 def saved(folder):
-    return json.loads((folder / "out" / "results.json").read_text())
+    with open(folder / "out" / "results.json", encoding="utf-8") as file:
+        return json.load(file)
 
 
 def applied(adapter):

@@ -180,11 +180,11 @@ class AnswerJudge:
         left = [index for index, key in enumerate(keys) if self.lines.get(key) is None]
 
         def one(index: int) -> None:
-            self.lines.put(keys[index], {"text": self.ask(prompts[index])})
+            self.lines.put(keys[index], {"reply": self.ask(prompts[index])})
 
         work_through(one, left, title, total=len(pairs), at_once=self.concurrency)
         entries = [self.lines.get(key) for key in keys]
-        return [verdict(str(entry["text"])) if entry else None for entry in entries]
+        return [verdict(str(entry["reply"])) if entry else None for entry in entries]
 
     def ask(self, prompt: str) -> str:
         reply = self.server.client.chat.completions.create(
