@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from pathlib import Path
 
 import pytest
 from suite_server import write_sets
@@ -33,6 +34,14 @@ def test_the_table_names_each_set_once_with_a_whole_hash_and_a_source():
     assert all(len(about.sha256) == 64 and "/" in about.source for about in SETS.values())
     assert len({about.sha256 for about in SETS.values()}) == len(SETS)
     assert SETS["beavertails_eval"].is_nc and not SETS["xstest"].is_nc
+
+
+def test_the_readme_lists_every_set_as_the_table_has_it():
+    readme = (Path(__file__).resolve().parent.parent / "README.md").read_text(encoding="utf-8")
+    for about in SETS.values():
+        licence = f"{about.licence} **(NC)**" if about.is_nc else about.licence
+        row = f"| `{about.file}` | {about.n:,} | `{about.sha256[:12]}` | {licence} | {about.use} |"
+        assert row in readme, row
 
 
 @pytest.mark.parametrize(

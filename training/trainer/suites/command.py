@@ -46,6 +46,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=Path(data) if data else None,
         help="folder of the test sets; or DUTYFREE_DATA",
     )
+    add("--fetch", action="store_true", help="get missing sets, where they can be converted")
+    add(
+        "--fetch-from",
+        metavar="URL",
+        default=os.environ.get("DUTYFREE_DATA_SOURCE"),
+        help="serves <owner>/<repository>/<commit>/<path> raw; or DUTYFREE_DATA_SOURCE",
+    )
     add("--any-data", action="store_true", help="take a set whose bytes are not the published ones")
     add("--limit", type=positive, help="items of each set: a fixed sample")
     add("--max-tokens", type=positive, help="of an answer; default: the suite's")
@@ -62,7 +69,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, argv: Sequence[str]) -> None:
     check(arguments)
-    data = require_folder(arguments.data_dir)
+    data = require_folder(arguments.data_dir, create=arguments.fetch)
+    digest = base_digest(arguments.base) if arguments.base else None
     output = arguments.output or Path("runs") / arguments.suite
     server = Server(
         arguments.against,
@@ -99,7 +107,7 @@ def run(arguments: argparse.Namespace, argv: Sequence[str]) -> None:
         commit=commit(),
         model=model,
         base_fingerprint=fingerprint,
-        base_digest=base_digest(arguments.base) if arguments.base else None,
+        base_digest=digest,
         subjects=subjects,
     )
     print(save(output, about, findings, picture))

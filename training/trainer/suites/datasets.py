@@ -230,8 +230,8 @@ def read_set(name: str, folder: Path, *, any_data: bool = False) -> LoadedSet:
     if not path.is_file():
         raise Failure(
             f"--data-dir must hold {about.file} ({about.n} rows, SHA-256 {about.sha256[:12]}…); "
-            f"got {str(folder)!r} without it; its source is {about.source}; training/README.md "
-            "tells the form of a row"
+            f"got {str(folder)!r} without it; make it from {about.source}, or try --fetch; "
+            "training/README.md has the form of a row"
         )
     data = path.read_bytes()
     sha256 = hashlib.sha256(data).hexdigest()
@@ -264,12 +264,17 @@ def parsed_rows(file: str, data: bytes) -> tuple[Row, ...]:
     return tuple(rows)
 
 
-def require_folder(given: Path | None) -> Path:
+def require_folder(given: Path | None, *, create: bool = False) -> Path:
     if given is None:
         raise Failure(
             "--suite needs the test sets: name their folder with --data-dir or DUTYFREE_DATA; "
             "training/README.md lists them"
         )
+    if create:
+        given.mkdir(parents=True, exist_ok=True)
     if not given.is_dir():
-        raise Failure(f"--data-dir must be a folder; got {str(given)!r}; create it, or mend it")
+        raise Failure(
+            f"--data-dir must be a folder; got {str(given)!r}; name the folder of the sets, or let "
+            "--fetch make it"
+        )
     return given

@@ -43,7 +43,8 @@ def save(folder: Path, run: Run, findings: Findings, picture: str | None) -> str
 
 
 def as_document(run: Run, findings: Findings) -> dict[str, Any]:
-    items = {m.set: m.ids for m in findings.measured if m.subject == run.subjects[0].name}
+    answered = {m.set: m.ids for m in findings.measured if m.subject == run.subjects[0].name}
+    items = {**answered, **findings.items}
     return {
         "suite": run.suite,
         "command": run.command,

@@ -105,6 +105,7 @@ def run(context: Context, judge: ModelJudge | None = None) -> Findings:
         columns=COLUMNS,
         explanation=EXPLANATION,
         warnings=warnings,
+        items={name: [item.id for item in asked] for name, asked in items.items()},
     )
 
 

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from trainer.suites.asking import Examiner
-from trainer.suites.datasets import LoadedSet, Row, read_set
+from trainer.suites.datasets import SETS, LoadedSet, Row, read_set
+from trainer.suites.fetch import fetch
 from trainer.suites.items import fixed_sample
 from trainer.suites.measured import Measured
 from trainer.suites.subjects import Subject
@@ -35,6 +36,10 @@ class Context:
     flags: argparse.Namespace  # all flags of the command, a suite's own among them
 
     def read(self, name: str) -> LoadedSet:
+        """From the data folder; with --fetch, first into it where it is missing."""
+        about = SETS[name]
+        if self.flags.fetch and not (self.data / about.file).exists():
+            fetch(about, self.data, self.flags.fetch_from, any_data=self.any_data)
         return read_set(name, self.data, any_data=self.any_data)
 
     def sample(self, rows: Sequence[Row], name: str) -> tuple[Row, ...]:
@@ -55,3 +60,4 @@ class Findings:
     warnings: Sequence[str] = field(default_factory=tuple)
     summary: str = ""  # Markdown above the page's tables
     totals: Mapping[str, Any] = field(default_factory=dict)  # over sets, for results.json
+    items: Mapping[str, Sequence[str]] = field(default_factory=dict)  # set -> ids of all asked
