@@ -23,6 +23,7 @@ from trainer.suites.sampling import (
     Whole,
     ask_samples,
     complaints,
+    ids_of,
     per_item,
     require_room,
     sampling_of,
@@ -67,14 +68,18 @@ def run(context: Context) -> Findings:
     require_room(context, sampling)
     loaded = load(context)
     judge = AnswerJudge.of(context)
+    items = {
+        one.about.name: [
+            item_of(one.about.name, row) for row in context.sample(one.rows, one.about.name)
+        ]
+        for one in loaded
+    }
     measured = []
     try:
         for subject in context.subjects:
-            for one in loaded:
-                name = one.about.name
-                items = [item_of(name, row) for row in context.sample(one.rows, name)]
-                asked = ask_samples(context, subject, items, sampling)
-                whole = whole_items(items, asked)
+            for name, own in items.items():
+                asked = ask_samples(context, subject, own, sampling)
+                whole = whole_items(own, asked)
                 outcomes, facts = read_answers(subject, name, whole, judge)
                 measured.append(per_item(name, subject, whole, asked, outcomes, facts))
     finally:
@@ -88,6 +93,7 @@ def run(context: Context) -> Findings:
         columns=COLUMNS,
         explanation=EXPLANATION,
         warnings=[*missing(context, loaded), *complaints(measured)],
+        items=ids_of(items),
     )
 
 

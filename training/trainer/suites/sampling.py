@@ -127,6 +127,10 @@ def per_item(
     )
 
 
+def ids_of(items: Mapping[str, Sequence[Item]]) -> dict[str, list[str]]:
+    return {name: [item.id for item in own] for name, own in items.items()}
+
+
 def complaints(measured: Sequence[Measured]) -> list[str]:
     said = []
     for one in measured:
