@@ -246,6 +246,25 @@ def test_a_model_with_too_short_a_context_is_refused_unless_told_how_much(tmp_pa
     assert "must hold 32,768 tokens of an answer" in said and "got 4,096" in said
 
 
+def test_gpqa_by_name_without_its_file_is_refused(tmp_path, capsys):
+    write_aime(tmp_path)
+    with running("tiny", aime) as server:
+        more = ("--adapters=none", "--sets=gpqa", "--max-tokens=100")
+        assert evaluate(server, tmp_path, "paper", *more) == 2
+    assert "the set gpqa needs its file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "suite, flag",
+    [("utility", "samples=2"), ("safety", "temperature=1"), ("code", "gpqa=questions.csv")],
+)
+def test_a_flag_of_another_suite_is_refused(tmp_path, capsys, suite, flag):
+    assert main(["evaluate", "--against=http://127.0.0.1:9", f"--suite={suite}",
+                 f"--data-dir={tmp_path}", f"--{flag}"]) == 2  # fmt: skip
+    said = capsys.readouterr().err
+    assert f"--{flag.split('=')[0]} is of the suites" in said and f"got it with {suite}" in said
+
+
 def test_a_judge_has_no_place_where_tests_decide(tmp_path, capsys):
     assert main(["evaluate", "--against=http://127.0.0.1:9", "--suite=code",
                  f"--data-dir={tmp_path}", "--judge=http://127.0.0.1:9"]) == 2  # fmt: skip

@@ -32,6 +32,7 @@ SETS = {
     "paper": paper.SETS,
 }
 SUITES = tuple(SETS)
+ONLY_OF = {"samples": ("code", "paper"), "temperature": ("code", "paper"), "gpqa": ("paper",)}
 MAX_RETRIES = 4  # of a request that is turned away or fails; then it is an error of its item
 
 
@@ -136,6 +137,12 @@ def check(arguments: argparse.Namespace) -> None:
     for name in arguments.sets or ():
         if name not in known:
             raise Failure(f"--sets must name sets of the suite; got {name!r}; take {known}")
+    for flag, suites in ONLY_OF.items():
+        if getattr(arguments, flag) is not None and arguments.suite not in suites:
+            raise Failure(
+                f"--{flag} is of the suites {' and '.join(suites)}; got it with "
+                f"{arguments.suite}; leave it out"
+            )
     if arguments.judge != "rule" and arguments.suite in ("utility", "code"):
         raise Failure(
             f"--judge is of the suites safety and paper; got it with {arguments.suite}, whose "

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from trainer.answer.served import Server
+from trainer.shared.failure import Failure
 from trainer.suites.answers import LineFile
 from trainer.suites.asking import work_through
 from trainer.suites.datasets import DataSet, LoadedSet, Row
@@ -103,6 +104,11 @@ def about(sampling: Sampling) -> dict[str, Any]:
 
 def load(context: Context) -> list[LoadedSet]:
     chosen = context.flags.sets or SETS
+    if context.flags.sets and "gpqa" in chosen and not context.flags.gpqa:
+        raise Failure(
+            "the set gpqa needs its file, which is not among the test sets; got no --gpqa; name "
+            "gpqa_diamond.csv of its authors, or take --sets aime24"
+        )
     found = [context.read("aime24")] if "aime24" in chosen else []
     if "gpqa" in chosen and context.flags.gpqa:
         sha256, rows = read_gpqa(context.flags.gpqa)

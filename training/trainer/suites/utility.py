@@ -141,6 +141,7 @@ def examine(
         "applied": subject.applied,
         "max_length": examiner.server.max_length(),
         "concurrency": examiner.concurrency,
+        "timeout_s": context.flags.timeout,
         "tasks": str(folder),
         "names": list(names),
         "cache": str(cache),

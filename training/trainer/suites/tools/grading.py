@@ -29,6 +29,7 @@ READ_LIMIT_S = 30.0  # EvalPlus tries every span of lines; a long babble would t
 FILE_LIMIT = 16 << 20
 PARTS = ("base", "plus")
 NO_CODE = ("no code", "no code")
+EXPECTED: dict[str, dict[str, Any]] = {}  # problem -> part -> outputs and times
 
 
 def read_problem(dataset: str, row: dict[str, Any]) -> dict[str, Any]:
@@ -39,6 +40,13 @@ def read_problem(dataset: str, row: dict[str, Any]) -> dict[str, Any]:
 
 
 def expected_outputs(dataset: str, problem: dict[str, Any]) -> dict[str, Any]:
+    """Of the reference solution, with its times; run once a process."""
+    if problem["id"] not in EXPECTED:
+        EXPECTED[problem["id"]] = outputs_of(dataset, problem)
+    return EXPECTED[problem["id"]]
+
+
+def outputs_of(dataset: str, problem: dict[str, Any]) -> dict[str, Any]:
     entry = problem["entry_point"]
     only_not_none = dataset == "mbpp" and entry in MBPP_OUTPUT_NOT_NONE_TASKS
     return {

@@ -1,8 +1,8 @@
 """Runs lm-eval's tasks against a dutyfree server; lm-eval's own environment runs this script.
 
 In, as JSON on standard input: {"url", "model", "adapter", "applied", "max_length", "concurrency",
-"tasks" (a folder of task files), "names" (of those to run), "cache" (a file)}. Out, as the last
-line: every item's metrics as lm-eval computed them, and its totals; no text.
+"timeout_s", "tasks" (a folder of task files), "names" (of those to run), "cache" (a file)}. Out, as
+the last line: every item's metrics as lm-eval computed them, and its totals; no text.
 
 The model class is lm-eval's own `local-completions`, which scores the choices by the echoed
 log-probabilities of token ids. Here the server's `/tokenize` makes the ids, so that no tokenizer
@@ -22,7 +22,6 @@ from lm_eval import simple_evaluate
 from lm_eval.models.openai_completions import LocalCompletionsAPI
 from lm_eval.tasks import TaskManager
 
-TIMEOUT_S = 600
 MOST_TRIES = 8  # a busy server turns requests away with 429
 
 
@@ -32,15 +31,15 @@ class ServedTokenizer:
     eos_token = None  # a sequence ends at the model's own end tokens; no stop string is needed
     eos_token_id = bos_token_id = None
 
-    def __init__(self, url: str, model: str, key: str) -> None:
-        self.url, self.model = f"{url}/tokenize", model
+    def __init__(self, url: str, model: str, key: str, timeout_s: float) -> None:
+        self.url, self.model, self.timeout_s = f"{url}/tokenize", model, timeout_s
         self.session = requests.Session()
         self.session.headers["authorization"] = f"Bearer {key}"
         self.encode = functools.lru_cache(maxsize=4096)(self.ask)
 
     def ask(self, text: str) -> list[int]:
         body = {"model": self.model, "prompt": text}
-        answer = self.session.post(self.url, json=body, timeout=TIMEOUT_S)
+        answer = self.session.post(self.url, json=body, timeout=self.timeout_s)
         answer.raise_for_status()
         return answer.json()["tokens"]
 
@@ -55,9 +54,9 @@ class Served(LocalCompletionsAPI):
             num_concurrent=max(2, task["concurrency"]),
             max_length=task["max_length"],
             max_retries=MOST_TRIES,
-            timeout=TIMEOUT_S,
+            timeout=task["timeout_s"],
         )
-        self.tokenizer = ServedTokenizer(task["url"], task["model"], self.key)
+        self.tokenizer = ServedTokenizer(task["url"], task["model"], self.key, task["timeout_s"])
         self.tokenizer_backend, self.tokenized_requests = "remote", True
         self.applied, self.added_tokens = task["applied"], 0
 
