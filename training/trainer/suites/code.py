@@ -50,7 +50,8 @@ EXPLANATION = """\
 - `humaneval` takes EvalPlus's reduced extra tests (Mini), `mbpp` its 378 tasks. EvalPlus 0.3.1
   passes no solution of HumanEval/32, the reference one included, so 163 of 164 is all.
 - Brackets hold 95 % intervals: Wilson's, for a paired difference Newcombe's; of several samples the
-  bootstrap's over problems. Limits are of time too: a crowded machine fails code that is right.
+  bootstrap's over problems, which has no width where all problems come out alike.
+- Limits are of time too: a crowded machine fails code that is right.
 - The prompt is ours, an instruction in the user's message; the answer begins with nothing given."""
 
 

@@ -59,7 +59,8 @@ EXPLANATION = """\
 - **no answer read**: the answer names no integer in its last box (AIME), or no choice (GPQA). It
   counts as wrong. **cut**: it reached the token limit. A cut thought has no answer.
 - Brackets hold 95 % intervals: of several samples the bootstrap's over problems, of one Wilson's.
-  AIME has 30 problems: differences of ten points are within its noise.
+  A bootstrap interval has no width where all problems come out alike. AIME has 30 problems:
+  differences of ten points are within its noise.
 - GPQA's prompt is the paper's; each question's choices stand in a fixed order of its own. AIME's
   prompt is ours, for the paper prints none."""
 
