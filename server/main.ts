@@ -1,7 +1,7 @@
 // The composition root: flags → logger → metrics → engine → application → socket.
 //   node dist/server/main.js [--flags]   (npm start builds first)
 
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
@@ -11,6 +11,7 @@ import { addKeys, type Config, engineOptions, parseCommand, renderHelp } from '.
 import type { AdapterSummary } from './contracts/adapter.ts'
 import type { EngineClient, EngineOptions } from './contracts/engine.ts'
 import type { Logger } from './contracts/logger.ts'
+import { isGgufPath } from './contracts/model-path.ts'
 import { escapeLine } from './contracts/printable.ts'
 import { createEngineClient } from './engine-client/client.ts'
 import { createPendingEngine } from './engine-client/pending-engine.ts'
@@ -30,15 +31,23 @@ function readVersion(): string {
   return JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8')).version
 }
 
-/** Null for a folder. What exists wins over what might be on a hub. */
+/** Null for a folder or a file. What exists wins over what might be on a hub. */
 function findHubId(folder: string, given: string): HubId | null {
   if (existsSync(join(folder, 'config.json'))) return null
+  if (isGgufPath(folder) && existsSync(folder)) return null
   const id = existsSync(folder) ? null : parseHubId(given)
   if (id !== null) return id
   throw new ServerError(
     'invalid_config',
-    `--model must be a checkpoint folder with a config.json, or org/name[@revision] on a hub; got ${JSON.stringify(given)}`,
+    `--model must be a checkpoint folder with a config.json, a GGUF file, or org/name[@revision][:quant] on a hub; got ${JSON.stringify(given)}${ggufHint(folder)}`,
   )
+}
+
+/** What to name instead of a folder that holds GGUF files. */
+function ggufHint(folder: string): string {
+  const isFolder = statSync(folder, { throwIfNoEntry: false })?.isDirectory() ?? false
+  const file = isFolder ? readdirSync(folder).sort().find(isGgufPath) : undefined
+  return file === undefined ? '' : `; it holds ${JSON.stringify(file)}: give the file itself`
 }
 
 /** Keys of the flag, the variable and --api-key-file together. */

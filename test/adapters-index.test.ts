@@ -80,3 +80,24 @@ test('where a page begins is found for every name', () => {
   }
   assert.equal(indexAfter(entries, undefined), 0)
 })
+
+test('thousands of names are sorted in slices: others have the event loop between', async () => {
+  const root = newRoot()
+  // In an order of their own, so that every slice has names of all places.
+  const ids = Array.from({ length: 3001 }, (_, i) => `a${(i * 1009) % 3001}`)
+  for (const id of ids) mkdirSync(join(root, id))
+  let numTurns = 0
+  let isOver = false
+  const count = () => {
+    numTurns++
+    if (!isOver) setImmediate(count)
+  }
+  setImmediate(count)
+  const entries = await createFolderIndex(root).read(() => {})
+  isOver = true
+  assert.deepEqual(
+    entries.map(({ id }) => id),
+    ids.sort(),
+  )
+  assert.ok(numTurns >= 6, `${numTurns} turns`)
+})

@@ -1,7 +1,6 @@
 // Opens an engine: from a checkpoint folder to an object that takes requests. The process entry serves
 // it over IPC.
 
-import { join } from 'node:path'
 import { surveyAdapters } from '../adapters/folder-survey.ts'
 import type { ReadAdapter } from '../adapters/peft.ts'
 import { createAdapterReader } from '../adapters/reader.ts'
@@ -22,8 +21,8 @@ import { createRunner, type Runner } from '../model/runner.ts'
 import { testDevice } from '../model/self-test.ts'
 import { type ModelDevice, openDevice } from '../runtime/device.ts'
 import { ownKernels } from '../runtime/own-kernels.ts'
-import { loadTokenizer } from '../tokenizer/tokenizer.ts'
-import { acceleratorMs, diskMs, parseMs } from './allowances.ts'
+import { createTokenTexts } from '../tokenizer/token-texts.ts'
+import { acceleratorMs, diskMs, tokenizerParseMs } from './allowances.ts'
 import { droppedTensors } from './dropped-tensors.ts'
 import { readFreeMemory } from './free-memory.ts'
 import { guardRunner } from './guarded-runner.ts'
@@ -89,15 +88,15 @@ export async function openEngine(
   const { heart } = events
 
   // 1. Checkpoint and tokenizer.
-  const tokenizerMs = parseMs(join(options.model, 'tokenizer.json'))
+  const tokenizerMs = tokenizerParseMs(options.model)
   heart.enter('opening the checkpoint', tokenizerMs)
   const checkpoint = openCheckpoint(options.model)
-  const tokenizer = loadTokenizer(options.model)
   const texts = createTextThreads({
     dir: options.model,
     onNotice: events.onNotice,
     now: () => performance.now(),
   })
+  const tokenizer = createTokenTexts(await texts.opened())
   const opening: Opening = { options, events, checkpoint }
   const { vocabSize } = checkpoint.config
   heart.enter('looking for dropped tensors')
@@ -146,7 +145,6 @@ export async function openEngine(
   const store = openStore(opening, formats, memory, converted, reader.read)
   for (const { id } of options.operatorsAdapters) await tryAdapter(store, id)
   const { loop, reportStats } = startLoop(opening, memory, runner, store)
-  await texts.opened()
   const intake = createIntake({
     tokenizer,
     texts,
@@ -175,6 +173,7 @@ export async function openEngine(
 async function chooseSites({ options, events }: Opening): Promise<readonly LinearModule[]> {
   const { adapters, adapterModules, scansAdapters, servedModelName } = options
   for (const notice of surveyAdapters(adapters, ['none', servedModelName])) events.onNotice(notice)
+  events.heart.progress()
   if (!scansAdapters) return adapterModules
   const onProgress = (done: number, total: number) => {
     events.heart.progress()

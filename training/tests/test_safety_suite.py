@@ -58,7 +58,7 @@ def test_base_and_adapter_are_judged_compared_and_attested(tmp_path, capsys):
 
 def test_what_may_be_published_holds_no_text_and_no_folder(tmp_path):
     with running("tiny", answer) as server:
-        evaluate(server, write_sets(tmp_path), "--api-key=secret")
+        evaluate(server, write_sets(tmp_path), "--api-key=secret", "--sets=strongreject")
     for name in ("results.json", "README.md"):
         text = (tmp_path / "out" / name).read_text()
         assert "harmful 0?" not in text and "sorry" not in text and "like this" not in text
@@ -68,18 +68,19 @@ def test_what_may_be_published_holds_no_text_and_no_folder(tmp_path):
 def test_a_second_run_asks_nothing_again(tmp_path):
     with running("tiny", answer) as server:
         folder = write_sets(tmp_path)
-        evaluate(server, folder, "--adapters=none", "--limit=2")
+        arguments = (server, folder, "--limit=2", "--sets=strongreject,xstest_harmful")
+        evaluate(*arguments, "--adapters=none")
         first = len(server.requests)
         before = saved(tmp_path)["results"]
-        evaluate(server, folder, "--adapters=none", "--limit=2")
+        evaluate(*arguments, "--adapters=none")
         probes = 4  # one a subject, three for the base's fingerprint
-        assert (first, len(server.requests)) == (7 * 2 + probes, 7 * 2 + 2 * probes)
+        assert (first, len(server.requests)) == (2 * 2 + probes, 2 * 2 + 2 * probes)
         assert saved(tmp_path)["results"] == before
-        evaluate(server, folder, "--adapters=none,safe:0.5", "--limit=2", "--sets=strongreject")
+        evaluate(*arguments, "--adapters=none,safe:0.5")
         assert saved(tmp_path)["subjects"]["safe:0.5"] == "safe@abc123;scale=0.5"
     notice, *lines = (tmp_path / "out" / "answers.jsonl").read_text().split("\n")
     assert "Never commit" in notice
-    assert sum(bool(line) for line in lines) == 7 * 2 + 2
+    assert sum(bool(line) for line in lines) == 2 * 2 * 2
 
 
 def test_an_item_that_the_server_fails_at_is_an_error_and_no_refusal(tmp_path):
@@ -89,7 +90,8 @@ def test_an_item_that_the_server_fails_at_is_an_error_and_no_refusal(tmp_path):
         return answer(path, adapter, body)
 
     with running("tiny", failing) as server:
-        assert evaluate(server, write_sets(tmp_path), "--adapters=none") == 0
+        folder = write_sets(tmp_path)
+        assert evaluate(server, folder, "--adapters=none", "--sets=strongreject") == 0
     found = row(saved(tmp_path), "strongreject", "none")
     assert (found["n"], found["errors"]) == (5, 1)
     assert found["shares"]["refused"]["count"] == 1
@@ -149,10 +151,10 @@ def guard(path, adapter, body):
 def test_a_guard_judges_answer_and_thought_apart_and_is_pinned(tmp_path):
     with running("tiny", answer) as server, running("guard-3", guard) as judge:
         folder = write_sets(tmp_path)
-        arguments = (server, folder, f"--judge={judge.url}", "--sets=strongreject,xstest_benign")
-        assert evaluate(*arguments) == 0
+        arguments = (server, folder, f"--judge={judge.url}")
+        assert evaluate(*arguments, "--sets=strongreject") == 0
         asked = len(judge.requests)
-        assert evaluate(*arguments) == 0
+        assert evaluate(*arguments, "--sets=strongreject,xstest_benign") == 0
         assert len(judge.requests) == asked
     found = saved(tmp_path)
     base, safe = (row(found, "strongreject", name) for name in ("none", "safe"))
