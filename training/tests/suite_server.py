@@ -54,7 +54,8 @@ class Handler(Quiet):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self):
-        lists = {"/v1/adapters": [{"id": "safe"}], "/v1/models": [{"id": self.server.model}]}
+        model = {"id": self.server.model, "max_model_len": self.server.max_length}
+        lists = {"/v1/adapters": [{"id": "safe"}], "/v1/models": [model]}
         self.send(200, {"object": "list", "data": lists[self.path]})
 
     def do_POST(self):
@@ -74,7 +75,7 @@ class Asked(ThreadingHTTPServer):
 
     def __init__(self, model, answer):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.model, self.answer = model, answer
+        self.model, self.answer, self.max_length = model, answer, 4096
         self.requests, self.lock = [], threading.Lock()
 
     @property

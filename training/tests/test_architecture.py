@@ -22,7 +22,11 @@ ROOMS: dict[str, set[str]] = {
     "measure": {"shared", "world", "answer"},
     "publish": {"shared", "weights"},
     "prompts": {"flags", "world"},
-    "suites": {"flags", "shared", "weights", "answer", "publish"},
+    "suites.tasks": {"shared"},
+    "suites.tools": {"shared"},
+    "suites": {
+        "flags", "shared", "weights", "answer", "publish", "suites.tasks", "suites.tools",
+    },
     "survey": {"flags", "shared", "world", "answer", "measure", "suites"},
     "make_models": {"flags", "shared", "world", "answer", "measure", "publish"},
     "train_adapter": {

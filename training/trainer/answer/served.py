@@ -83,6 +83,11 @@ class Server:
     def model(self) -> str:
         return self.call("/v1/models", self.first_call.models.list).data[0].id
 
+    def max_length(self) -> int:
+        """Tokens of prompt and answer together."""
+        model = self.call("/v1/models", self.first_call.models.list).data[0]
+        return int((model.model_extra or {})["max_model_len"])
+
     def chat(self, *, adapter: str, **body: Any) -> Any:
         """The message that answers."""
         completion = self.call(

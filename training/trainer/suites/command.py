@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from trainer.answer.served import Server
-from trainer.flags import names, positive
+from trainer.flags import fraction, names, positive
 from trainer.publish.provenance import commit
 from trainer.shared.failure import Failure
-from trainer.suites import safety
+from trainer.suites import code, paper, safety, utility
 from trainer.suites.answers import AnswerBook
 from trainer.suites.asking import Examiner
 from trainer.suites.datasets import require_folder
@@ -25,7 +25,14 @@ from trainer.suites.subjects import base_fingerprint, find_subjects
 from trainer.suites.suite import Context, Findings
 from trainer.weights.base_digest import base_digest
 
-SUITES = ("safety",)
+SETS = {
+    "safety": tuple(part.name for part in safety.PARTS),
+    "utility": tuple(one.name for one in utility.SETS),
+    "code": tuple(one.name for one in code.SETS),
+    "paper": paper.SETS,
+}
+SUITES = tuple(SETS)
+ONLY_OF = {"samples": ("code", "paper"), "temperature": ("code", "paper"), "gpqa": ("paper",)}
 MAX_RETRIES = 4  # of a request that is turned away or fails; then it is an error of its item
 
 
@@ -49,10 +56,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--any-data", action="store_true", help="take a set whose bytes are not the published ones")
     add("--limit", type=positive, help="items of each set: a fixed sample")
-    add("--max-tokens", type=positive, help="of an answer; safety: 64, with a judge model 1024")
+    add("--max-tokens", type=positive, help="of an answer; default: the suite's")
     add("--timeout", type=positive, default=600, metavar="SECONDS", help="of one request")
     add("--base", type=Path, help="the checkpoint folder that the server runs, for its digest")
-    add("--sets", type=names, help=f"comma list of {','.join(p.name for p in safety.PARTS)}")
+    add("--sets", type=names, help="comma list of the suite's sets; default: all")
+    add("--samples", type=positive, help="answers to an item; code: 1, paper: 8")
+    add("--temperature", type=fraction, help="code and paper; default: 0 for one sample, else 0.6")
+    add("--gpqa", type=Path, help="paper: a file of GPQA's questions")
     add("--judge", default="rule", help="rule, guard, or the address of a judge model's server")
     add("--judge-kind", choices=KINDS, default="llama-guard")
     add("--judge-model", help="default: the first that the judge's server lists")
@@ -109,6 +119,9 @@ def measured_and_drawn(context: Context, judge: ModelJudge | None) -> tuple[Find
     """The one place that knows each suite; a suite's picture is None where it draws none."""
     suites: dict[str, Callable[[], tuple[Findings, str | None]]] = {
         "safety": lambda: safety_with_picture(context, judge),
+        "utility": lambda: (utility.run(context), None),
+        "code": lambda: (code.run(context), None),
+        "paper": lambda: (paper.run(context), None),
     }
     return suites[context.flags.suite]()
 
@@ -120,10 +133,21 @@ def safety_with_picture(context: Context, judge: ModelJudge | None) -> tuple[Fin
 
 
 def check(arguments: argparse.Namespace) -> None:
-    known = [part.name for part in safety.PARTS]
+    known = SETS[arguments.suite]
     for name in arguments.sets or ():
-        if arguments.suite == "safety" and name not in known:
+        if name not in known:
             raise Failure(f"--sets must name sets of the suite; got {name!r}; take {known}")
+    for flag, suites in ONLY_OF.items():
+        if getattr(arguments, flag) is not None and arguments.suite not in suites:
+            raise Failure(
+                f"--{flag} is of the suites {' and '.join(suites)}; got it with "
+                f"{arguments.suite}; leave it out"
+            )
+    if arguments.judge != "rule" and arguments.suite in ("utility", "code"):
+        raise Failure(
+            f"--judge is of the suites safety and paper; got it with {arguments.suite}, whose "
+            "answers are checked without one; leave it out"
+        )
     if arguments.judge == "guard":
         raise Failure(
             "--judge guard needs a server that moderates answers (POST /v1/moderations); this "
@@ -137,7 +161,7 @@ def check(arguments: argparse.Namespace) -> None:
 
 
 def judge_of(arguments: argparse.Namespace, output: Path) -> ModelJudge | None:
-    if arguments.judge == "rule":
+    if arguments.judge == "rule" or arguments.suite != "safety":
         return None
     server = Server(
         arguments.judge,

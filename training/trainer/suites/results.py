@@ -4,7 +4,7 @@ or an answer, so that they may be committed."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +61,16 @@ def as_document(run: Run, findings: Findings) -> dict[str, Any]:
         "data": {loaded.about.name: described(loaded) for loaded in findings.data},
         "items_sha256": {name: ids_hash(ids) for name, ids in items.items()},
         "warnings": list(findings.warnings),
+        "totals": plain(findings.totals),
         "results": [as_json(m, base_of(findings.measured, m, BASE)) for m in findings.measured],
     }
+
+
+def plain(value: Any) -> Any:
+    """Intervals as objects, however deep."""
+    if isinstance(value, Mapping):
+        return {name: plain(inner) for name, inner in value.items()}
+    return asdict(value) if is_dataclass(value) else value
 
 
 def page(run: Run, findings: Findings, picture: str | None) -> str:
@@ -73,6 +81,8 @@ def page(run: Run, findings: Findings, picture: str | None) -> str:
     ]
     if findings.warnings:
         parts.append("**Read with care.**\n\n" + "\n".join(f"- {w}" for w in findings.warnings))
+    if findings.summary:
+        parts.append(findings.summary)
     parts.append(shares_table(findings))
     against = differences_table(findings)
     if against:
@@ -165,6 +175,8 @@ def data_table(findings: Findings) -> str:
     for loaded in findings.data:
         about = loaded.about
         note = "" if loaded.is_as_published else " **not the published bytes**"
+        if not about.sha256:
+            note = " not checked"
         licence = f"{about.licence} (NC)" if about.is_nc else about.licence
         rows.append([about.file, f"`{loaded.sha256[:DIGITS]}`{note}", licence, about.source])
     return markdown_table(rows)

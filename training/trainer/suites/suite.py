@@ -58,4 +58,6 @@ class Findings:
     columns: Mapping[str, str]  # measure -> heading, in the page's order
     explanation: str  # how to read the page, in Markdown
     warnings: Sequence[str] = field(default_factory=tuple)
+    summary: str = ""  # Markdown above the page's tables
+    totals: Mapping[str, Any] = field(default_factory=dict)  # over sets, for results.json
     items: Mapping[str, Sequence[str]] = field(default_factory=dict)  # set -> ids of all asked
