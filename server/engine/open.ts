@@ -2,7 +2,7 @@
 // it over IPC.
 
 import { join } from 'node:path'
-import { surveyAdapters } from '../adapters/folder-survey.ts'
+import { surveyAdapters, surveyBases } from '../adapters/folder-survey.ts'
 import type { ReadAdapter } from '../adapters/peft.ts'
 import { createAdapterReader } from '../adapters/reader.ts'
 import { joinSites, sitesOfFolder } from '../adapters/sites.ts'
@@ -144,6 +144,7 @@ export async function openEngine(
   heart.enter('opening the adapters', tokenizerMs)
   const reader = createAdapterReader()
   const store = openStore(opening, formats, memory, converted, reader.read)
+  await tellOtherBases(store, events)
   for (const { id } of options.operatorsAdapters) await tryAdapter(store, id)
   const { loop, reportStats } = startLoop(opening, memory, runner, store)
   await texts.opened()
@@ -277,6 +278,14 @@ function openStore(
     reserved: [options.servedModelName],
     read,
   })
+}
+
+async function tellOtherBases(store: AdapterStore, { heart, onNotice }: EngineEvents) {
+  const notice = await surveyBases(store.list, {
+    now: () => performance.now(),
+    onPage: heart.progress,
+  })
+  if (notice !== null) onNotice(notice)
 }
 
 /** Reads an adapter before the first request; what is wrong with it is in the list then. */
