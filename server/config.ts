@@ -2,13 +2,14 @@
 // all come from the schema below. Parsing is pure: argv and env come in, a Config or ServerError comes out.
 
 import { homedir } from 'node:os'
-import { basename, join, resolve } from 'node:path'
+import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { z } from 'zod'
 import { type AdapterRef, usualAdapterModules } from './contracts/adapter.ts'
 import type { EngineOptions } from './contracts/engine.ts'
 import { reasoningFields } from './contracts/reasoning-field.ts'
 import { ServerError } from './errors.ts'
+import { modelNameOf } from './contracts/model-path.ts'
 import {
   adapterStrength,
   apiKeys,
@@ -66,14 +67,14 @@ const cacheRoot = process.env.XDG_CACHE_HOME || join(homedir(), '.cache')
 
 const configSchema = z.strictObject({
   model: setting(text, {
-    value: '<folder or id>',
+    value: '<folder, file or id>',
     default: 'models/tiny-reasoner',
-    description: 'Checkpoint folder, or org/name[@revision] on a Hugging Face hub',
+    description: 'Checkpoint folder, GGUF file, or org/name[@revision][:quant] on a Hugging Face hub',
   }),
   servedModelName: flag(text, {
     value: '<id>',
     default: null,
-    shownDefault: 'folder name or id',
+    shownDefault: 'name of folder, file or id',
     description: "The base model's id in the API",
   }),
   adapters: setting(text, {
@@ -333,7 +334,7 @@ export function engineOptions(config: Config, cwd: string): EngineOptions {
   const model = resolve(cwd, config.model)
   return {
     model,
-    servedModelName: config.servedModelName ?? basename(model),
+    servedModelName: config.servedModelName ?? modelNameOf(model),
     adapters: resolve(cwd, config.adapters),
     operatorsAdapters: operatorsAdapters(config),
     adapterModules: config.adapterModules ?? usualAdapterModules,

@@ -16,6 +16,7 @@ import { createEngineClient } from './engine-client/client.ts'
 import { createPendingEngine } from './engine-client/pending-engine.ts'
 import { createReplaceableClient } from './engine-client/replaceable-client.ts'
 import { ServerError } from './errors.ts'
+import { isGgufPath } from './contracts/model-path.ts'
 import { fetchCheckpoint } from './hub/checkpoint.ts'
 import { type HubId, parseHubId } from './hub/hub-id.ts'
 import { type HubSettings, readHubSettings } from './hub/settings.ts'
@@ -30,14 +31,15 @@ function readVersion(): string {
   return JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8')).version
 }
 
-/** Null for a folder. What exists wins over what might be on a hub. */
+/** Null for a folder or a file. What exists wins over what might be on a hub. */
 function findHubId(folder: string, given: string): HubId | null {
   if (existsSync(join(folder, 'config.json'))) return null
+  if (isGgufPath(folder) && existsSync(folder)) return null
   const id = existsSync(folder) ? null : parseHubId(given)
   if (id !== null) return id
   throw new ServerError(
     'invalid_config',
-    `--model must be a checkpoint folder with a config.json, or org/name[@revision] on a hub; got ${JSON.stringify(given)}`,
+    `--model must be a checkpoint folder with a config.json, a GGUF file, or org/name[@revision][:quant] on a hub; got ${JSON.stringify(given)}`,
   )
 }
 

@@ -1,11 +1,11 @@
 // The tensors of a PEFT LoRA file: pairs lora_A [r, in] and lora_B [out, r] per adapted module.
 // A plan is made from names and shapes alone, before any weight is read.
 
-import { quoteName } from '../checkpoint/json.ts'
 import type { SafetensorsFile } from '../checkpoint/safetensors.ts'
 import type { TensorInfo } from '../checkpoint/safetensors-header.ts'
 import type { ModuleUpdate, RankOne } from '../contracts/adapter.ts'
 import { type LinearModule, type ModelConfig, moduleShape } from '../contracts/checkpoint.ts'
+import { quoteName } from '../contracts/printable.ts'
 import { ServerError } from '../errors.ts'
 import type { AdapterConfig } from './adapter-config.ts'
 

@@ -4,15 +4,17 @@
 
 import { createHash } from 'node:crypto'
 
+const weightsEnding = /\.(safetensors|gguf)$/i
+
 /**
- * The SHA-256 of the one safetensors file, or that of the shards' hex SHA-256s joined in the order
- * of their names. Other files (config.json, the index) have no part in it.
+ * The SHA-256 of the one safetensors or GGUF file, or that of the shards' hex SHA-256s joined in the
+ * order of their names. Other files (config.json, the index) have no part in it.
  */
 export function baseDigestOf(
   files: ReadonlyArray<{ readonly name: string; readonly sha256: string }>,
 ): string {
   const weights = files
-    .filter(({ name }) => name.endsWith('.safetensors'))
+    .filter(({ name }) => weightsEnding.test(name))
     .sort((x, y) => (x.name < y.name ? -1 : 1))
     .map(({ sha256 }) => sha256)
   if (weights.length === 1) return weights[0]!

@@ -1,16 +1,18 @@
-// A Hugging Face checkpoint folder: its configuration, its generation defaults and its weights,
-// which are checked against the configuration by name and shape before any of them is read.
+// A checkpoint: a Hugging Face folder or a GGUF file. Its configuration, its generation defaults and its
+// weights, which are checked against the configuration by name and shape before any of them is read.
 
 import { existsSync, statSync } from 'node:fs'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import type { GenerationDefaults, ModelConfig, TensorSource } from '../contracts/checkpoint.ts'
 import { ServerError } from '../errors.ts'
+import { isGgufPath } from '../contracts/model-path.ts'
 import { parseModelConfig } from './checkpoint-config.ts'
 import { checkTensors } from './checkpoint-tensors.ts'
 import { parseGenerationDefaults } from './generation-defaults.ts'
+import { openGgufCheckpoint } from './gguf-checkpoint.ts'
 import { readJson } from './json.ts'
-import { openSafetensors, type SafetensorsFile } from './safetensors.ts'
-import { indexName, readWeightMap, weightsName } from './weight-index.ts'
+import { openSafetensorsWeights } from './safetensors-weights.ts'
+import type { Weights } from './weights.ts'
 
 interface CheckpointFile {
   readonly path: string
@@ -31,115 +33,70 @@ export interface Checkpoint {
   close(): void
 }
 
-const code = 'invalid_checkpoint'
+/** A folder or a .gguf file. */
+export function openCheckpoint(path: string): Checkpoint {
+  return isGgufPath(path) ? openFile(path) : openFolder(path)
+}
 
-export function openCheckpoint(dir: string): Checkpoint {
-  if (!existsSync(join(dir, 'config.json'))) {
-    throw new ServerError(code, `There is no checkpoint at ${dir}: config.json is missing.`)
+function openFolder(dir: string): Checkpoint {
+  const configPath = join(dir, 'config.json')
+  if (!existsSync(configPath)) {
+    throw new ServerError(
+      'invalid_checkpoint',
+      `There is no checkpoint at ${dir}: config.json is missing.`,
+    )
   }
-  const configJson = readJson(join(dir, 'config.json'))
+  const configJson = readJson(configPath)
   const generationPath = join(dir, 'generation_config.json')
   const generationJson = existsSync(generationPath) ? readJson(generationPath) : null
   const config = parseModelConfig(configJson)
   const generation = parseGenerationDefaults(generationJson, configJson)
+  const weights = openSafetensorsWeights(dir)
+  const used = [configPath, ...weights.paths]
+  if (generationJson !== null) used.push(generationPath)
+  return toCheckpoint(config, generation, weights, used)
+}
 
-  const weights = openWeights(dir)
-
-  function close() {
-    for (const file of new Set(weights.files.values())) file.close()
-  }
-
+function openFile(path: string): Checkpoint {
+  const { configJson, generationJson, weights } = openGgufCheckpoint(path)
+  let config: ModelConfig
+  let generation: GenerationDefaults
   try {
-    const shape = (name: string) => requireTensor(weights, name).tensors.get(name)!.shape
-    const numParameters = checkTensors(config, weights.infos())
-    const used = [join(dir, 'config.json'), ...weights.paths]
-    if (generationJson !== null) used.push(generationPath)
-    const files = used.map(describeFile)
+    config = parseModelConfig(configJson)
+    generation = parseGenerationDefaults(generationJson, configJson)
+  } catch (error) {
+    weights.close()
+    if (!(error instanceof ServerError)) throw error
+    // They were made of the metadata, and errors name their fields.
+    throw new ServerError(error.code, `${basename(path)}, read as ${error.message}`, {
+      cause: error,
+    })
+  }
+  return toCheckpoint(config, generation, weights, weights.paths)
+}
+
+function toCheckpoint(
+  config: ModelConfig,
+  generation: GenerationDefaults,
+  weights: Weights,
+  paths: readonly string[],
+): Checkpoint {
+  try {
+    const numParameters = checkTensors(config, weights.stored)
+    const files = paths.map(describeFile)
     return {
       config,
       generation,
-      tensors: {
-        has: (name) => weights.files.has(name),
-        shape,
-        read: (name) => requireTensor(weights, name).readFloat32(name),
-        readRows: (name, first, count) =>
-          requireTensor(weights, name).readFloat32Rows(name, first, count),
-      },
+      tensors: weights.tensors,
       numParameters,
       created: Math.floor(Math.max(...files.map((file) => file.mtimeMs)) / 1000),
       files,
-      close,
+      close: weights.close,
     }
   } catch (error) {
-    close()
+    weights.close()
     throw error
   }
-}
-
-interface WeightFiles {
-  /** Tensor name → the file that holds it. */
-  readonly files: ReadonlyMap<string, SafetensorsFile>
-  readonly paths: readonly string[]
-  infos(): Map<string, { readonly dtype: string; readonly shape: readonly number[] }>
-}
-
-function openWeights(dir: string): WeightFiles {
-  const single = join(dir, weightsName)
-  if (existsSync(single)) {
-    const file = openSafetensors(single, { code })
-    return toWeights(new Map([...file.tensors.keys()].map((name) => [name, file])), [single])
-  }
-  if (existsSync(join(dir, indexName))) return openShards(dir)
-  const missing = `There is neither ${weightsName} nor ${indexName}.`
-  if (!existsSync(join(dir, 'pytorch_model.bin'))) throw new ServerError(code, missing)
-  throw new ServerError(
-    'unsupported_checkpoint',
-    `${missing} pytorch_model.bin is a pickle and is never read: convert it to safetensors.`,
-  )
-}
-
-function openShards(dir: string): WeightFiles {
-  const weightMap = readWeightMap(readJson(join(dir, indexName)))
-  const shards = new Map<string, SafetensorsFile>()
-  try {
-    const files = new Map<string, SafetensorsFile>()
-    for (const [name, shard] of weightMap) {
-      if (!shards.has(shard)) shards.set(shard, openShard(dir, shard))
-      const file = shards.get(shard)!
-      if (!file.tensors.has(name)) {
-        throw new ServerError(code, `${indexName}: ${shard} does not hold ${JSON.stringify(name)}.`)
-      }
-      files.set(name, file)
-    }
-    const paths = [join(dir, indexName), ...[...shards.keys()].map((shard) => join(dir, shard))]
-    return toWeights(files, paths)
-  } catch (error) {
-    for (const file of shards.values()) file.close()
-    throw error
-  }
-}
-
-function openShard(dir: string, shard: string): SafetensorsFile {
-  const path = join(dir, shard)
-  if (!existsSync(path)) throw new ServerError(code, `${indexName} names ${shard}: it is missing.`)
-  return openSafetensors(path, { code })
-}
-
-function toWeights(
-  files: ReadonlyMap<string, SafetensorsFile>,
-  paths: readonly string[],
-): WeightFiles {
-  return {
-    files,
-    paths,
-    infos: () => new Map([...files].map(([name, file]) => [name, file.tensors.get(name)!])),
-  }
-}
-
-function requireTensor(weights: WeightFiles, name: string): SafetensorsFile {
-  const file = weights.files.get(name)
-  if (!file) throw new ServerError(code, `The checkpoint has no tensor ${JSON.stringify(name)}.`)
-  return file
 }
 
 function describeFile(path: string): CheckpointFile {

@@ -23,8 +23,3 @@ export function parseJson<T>(schema: z.ZodType<T>, json: unknown, file: string):
   const field = issue.path.length > 0 ? ` ${issue.path.join('.')}:` : ''
   throw new ServerError('invalid_checkpoint', `${file}:${field} ${issue.message}.`)
 }
-
-/** A name from a file, safe and short enough for a message. */
-export function quoteName(name: string): string {
-  return JSON.stringify(name.length > 120 ? `${name.slice(0, 120)}…` : name)
-}

@@ -3,7 +3,7 @@
 // given twice. Pure: takes bytes, returns a Map (a tensor may be called "__proto__").
 
 import { isObject } from '../contracts/json.ts'
-import { quoteName } from './json.ts'
+import { quoteName } from '../contracts/printable.ts'
 
 /** Bits per element of every dtype the format knows. */
 const dtypeBits: ReadonlyMap<string, number> = new Map([

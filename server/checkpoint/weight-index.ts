@@ -2,8 +2,8 @@
 // which tensor.
 
 import { isObject } from '../contracts/json.ts'
+import { quoteName } from '../contracts/printable.ts'
 import { ServerError } from '../errors.ts'
-import { quoteName } from './json.ts'
 
 export const weightsName = 'model.safetensors'
 export const indexName = 'model.safetensors.index.json'

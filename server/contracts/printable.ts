@@ -16,3 +16,8 @@ function escapeOne(char: string): string {
   const units = Array.from({ length: char.length }, (_, i) => char.charCodeAt(i))
   return units.map((unit) => `\\u${unit.toString(16).padStart(4, '0')}`).join('')
 }
+
+/** A name from a file, safe and short enough for a message. */
+export function quoteName(name: string): string {
+  return JSON.stringify(name.length > 120 ? `${name.slice(0, 120)}…` : name)
+}

@@ -9,6 +9,7 @@ import { basename, join } from 'node:path'
 import { baseDigestOf } from '../checkpoint/base-digest.ts'
 import type { Checkpoint } from '../checkpoint/checkpoint.ts'
 import { freeBytes } from '../checkpoint/disk-space.ts'
+import { attestedDigest } from '../checkpoint/gguf-note.ts'
 import { isSameStamp, stampOf } from '../checkpoint/file-stamp.ts'
 import { readableBytes } from '../contracts/bytes.ts'
 import {
@@ -72,7 +73,7 @@ export interface ConvertOptions {
 
 export interface ConvertedCheckpoint {
   readonly graphPath: string
-  /** Digest of the weights it was made from, not of the converted ones. */
+  /** Digest of the weights it was made from, or of the GGUF file that those were exported from. */
   readonly baseDigest: string
 }
 
@@ -134,7 +135,7 @@ export async function convertCheckpoint(options: ConvertOptions): Promise<Conver
     const names = sources.map(({ path, sha256 }) => ({ name: basename(path), sha256 }))
     return {
       graphPath: writeGraphs(folder, graphs, onNotice),
-      baseDigest: baseDigestOf(names),
+      baseDigest: attestedDigest(options.dir, baseDigestOf(names), onNotice),
     }
   } catch (error) {
     throw explainDiskError(error, cacheDir, needed)

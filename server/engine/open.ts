@@ -1,7 +1,6 @@
 // Opens an engine: from a checkpoint folder to an object that takes requests. The process entry serves
 // it over IPC.
 
-import { join } from 'node:path'
 import { surveyAdapters, surveyBases } from '../adapters/folder-survey.ts'
 import type { ReadAdapter } from '../adapters/peft.ts'
 import { createAdapterReader } from '../adapters/reader.ts'
@@ -23,7 +22,7 @@ import { testDevice } from '../model/self-test.ts'
 import { type ModelDevice, openDevice } from '../runtime/device.ts'
 import { ownKernels } from '../runtime/own-kernels.ts'
 import { loadTokenizer } from '../tokenizer/tokenizer.ts'
-import { acceleratorMs, diskMs, parseMs } from './allowances.ts'
+import { acceleratorMs, diskMs, tokenizerParseMs } from './allowances.ts'
 import { droppedTensors } from './dropped-tensors.ts'
 import { readFreeMemory } from './free-memory.ts'
 import { guardRunner } from './guarded-runner.ts'
@@ -89,7 +88,7 @@ export async function openEngine(
   const { heart } = events
 
   // 1. Checkpoint and tokenizer.
-  const tokenizerMs = parseMs(join(options.model, 'tokenizer.json'))
+  const tokenizerMs = tokenizerParseMs(options.model)
   heart.enter('opening the checkpoint', tokenizerMs)
   const checkpoint = openCheckpoint(options.model)
   const tokenizer = loadTokenizer(options.model)

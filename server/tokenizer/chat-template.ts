@@ -205,10 +205,10 @@ function cutAfterLast(rendered: string): string {
   return rendered.startsWith(lastEnd, at) ? text : text.trimEnd()
 }
 
-function readTemplate(dir: string): string | null {
-  const path = join(dir, 'chat_template.jinja')
-  if (existsSync(path)) return readFileSync(path, 'utf8')
-  const templates = readTokenizerConfig(dir).chat_template ?? null
+function readTemplate(path: string): string | null {
+  const own = join(path, 'chat_template.jinja')
+  if (existsSync(own)) return readFileSync(own, 'utf8')
+  const templates = readTokenizerConfig(path).chat_template ?? null
   if (!Array.isArray(templates)) return templates
   return templates.find(({ name }) => name === 'default')?.template ?? null
 }

@@ -1,12 +1,16 @@
-// tokenizer.json and tokenizer_config.json, checked for what we can run: byte-level BPE as the
+// tokenizer.json and tokenizer_config.json of a folder, or what a GGUF file has instead, checked for what we can run: byte-level BPE as the
 // Qwen2, Llama 3, DeepSeek and GPT-2 families use it. Anything that would encode differently from the reference
 // is refused by name.
 
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { z } from 'zod'
-import { parseJson, quoteName, readJson } from '../checkpoint/json.ts'
+import { parseJson, readJson } from '../checkpoint/json.ts'
+import { quoteName } from '../contracts/printable.ts'
 import { ServerError } from '../errors.ts'
+import { openGguf } from '../gguf/gguf-file.ts'
+import { isGgufPath } from '../contracts/model-path.ts'
+import { readGgufTokenizer, readGgufTokenizerConfig } from '../gguf-model/tokenizer-files.ts'
 import { byteCharacters } from './byte-table.ts'
 import { gpt2Expression, type SplitStep } from './pre-tokenizer.ts'
 
@@ -63,8 +67,54 @@ const configSchema = z.looseObject({
 export type TokenizerJson = z.infer<typeof tokenizerSchema>
 export type TokenizerConfig = z.infer<typeof configSchema>
 
-export function readTokenizerJson(dir: string, config: TokenizerConfig): TokenizerJson {
-  const json = parseJson(tokenizerSchema, readJson(join(dir, 'tokenizer.json')), 'tokenizer.json')
+/** As the files say it, unchecked. */
+interface TokenizerSource {
+  readonly json: () => unknown
+  readonly config: () => unknown
+}
+
+/** What `use` makes of a checkpoint's folder, or of its GGUF file. */
+function withSource<T>(path: string, use: (source: TokenizerSource) => T): T {
+  if (!isGgufPath(path)) {
+    const own = join(path, 'tokenizer_config.json')
+    return use({
+      json: () => readJson(join(path, 'tokenizer.json')),
+      config: () => (existsSync(own) ? readJson(own) : {}),
+    })
+  }
+  const file = openGguf(path)
+  try {
+    return use({
+      json: () => readGgufTokenizer(file),
+      config: () => readGgufTokenizerConfig(file),
+    })
+  } finally {
+    file.close()
+  }
+}
+
+export interface TokenizerFiles {
+  readonly json: TokenizerJson
+  readonly config: TokenizerConfig
+}
+
+export function readTokenizerFiles(path: string): TokenizerFiles {
+  return withSource(path, (source) => {
+    const config = checkConfig(source.config())
+    return { config, json: checkJson(source.json(), config) }
+  })
+}
+
+export function readTokenizerConfig(path: string): TokenizerConfig {
+  return withSource(path, ({ config }) => checkConfig(config()))
+}
+
+function checkConfig(given: unknown): TokenizerConfig {
+  return parseJson(configSchema, given, 'tokenizer_config.json')
+}
+
+function checkJson(given: unknown, config: TokenizerConfig): TokenizerJson {
+  const json = parseJson(tokenizerSchema, given, 'tokenizer.json')
   // transformers adds what tokenizer_config.json names and tokenizer.json lacks.
   const known = new Set(json.added_tokens.map((token) => token.content))
   for (const [id, token] of Object.entries(config.added_tokens_decoder ?? {})) {
@@ -74,11 +124,6 @@ export function readTokenizerJson(dir: string, config: TokenizerConfig): Tokeniz
   }
   refuseUnsupported(json)
   return json
-}
-
-export function readTokenizerConfig(dir: string): TokenizerConfig {
-  const path = join(dir, 'tokenizer_config.json')
-  return parseJson(configSchema, existsSync(path) ? readJson(path) : {}, 'tokenizer_config.json')
 }
 
 /** bos_token, eos_token, … as text. */

@@ -11,8 +11,7 @@ import {
   namedTokens,
   readPromptFrame,
   readSplitSteps,
-  readTokenizerConfig,
-  readTokenizerJson,
+  readTokenizerFiles,
   usesNfc,
 } from './tokenizer-file.ts'
 
@@ -39,9 +38,9 @@ export interface Tokenizer {
   readonly vocabSize: number
 }
 
-export function loadTokenizer(dir: string): Tokenizer {
-  const config = readTokenizerConfig(dir)
-  const json = readTokenizerJson(dir, config)
+/** Of a checkpoint's folder or GGUF file. */
+export function loadTokenizer(path: string): Tokenizer {
+  const { config, json } = readTokenizerFiles(path)
   const vocab = new Map(Object.entries(json.model.vocab))
   const bytes = createByteTable(vocab, json.added_tokens)
   const splitAdded = createAddedTokenSplitter(

@@ -1,0 +1,49 @@
+// A checkpoint in one GGUF file (or its parts): what a folder says in JSON files is in its metadata.
+
+import { basename } from 'node:path'
+import { ServerError } from '../errors.ts'
+import { type GgufFile, openGguf } from '../gguf/gguf-file.ts'
+import { readGgufGeneration } from '../gguf-model/generation.ts'
+import { type GgufWeights, readGgufWeights } from '../gguf-model/tensors.ts'
+import type { Weights } from './weights.ts'
+
+export interface GgufCheckpoint {
+  /** config.json and generation_config.json. */
+  readonly configJson: unknown
+  readonly generationJson: unknown
+  readonly weights: Weights
+}
+
+export function openGgufCheckpoint(path: string): GgufCheckpoint {
+  const file = openGguf(path)
+  try {
+    const weights = readGgufWeights(file)
+    return {
+      configJson: weights.config,
+      generationJson: readGgufGeneration(file),
+      weights: toWeights(file, weights),
+    }
+  } catch (error) {
+    file.close()
+    throw error
+  }
+}
+
+function toWeights(file: GgufFile, { tensors, read, readRows }: GgufWeights): Weights {
+  function requireShape(name: string): readonly number[] {
+    const { shape } = tensors.get(name) ?? {}
+    if (shape !== undefined) return shape
+    throw new ServerError(
+      'invalid_checkpoint',
+      `${basename(file.paths[0]!)} has no tensor ${JSON.stringify(name)}.`,
+    )
+  }
+
+  return {
+    paths: file.paths,
+    // Types that cannot be read are refused where the file is opened; the others become float32.
+    stored: new Map([...tensors].map(([name, { shape }]) => [name, { dtype: 'F32', shape }])),
+    tensors: { has: (name) => tensors.has(name), shape: requireShape, read, readRows },
+    close: () => file.close(),
+  }
+}
