@@ -1,0 +1,55 @@
+// A real model's file behind the server as users start it: answers are transformers' own, and an adapter
+// for it changes them as it should.
+
+import assert from 'node:assert/strict'
+import { after, before, describe, it } from 'node:test'
+import { type RealServer, startServer } from '../support/real-server.ts'
+import { prompts } from './prompts.ts'
+import { adaptersRoot, answers, answersOf, modelPath, serverCache } from './reference.ts'
+
+/** Converting included, on a busy machine. */
+const readyWithinMs = 180_000
+
+describe('a real model, served', () => {
+  let server: RealServer
+  before(async () => {
+    const flags = ['--model', modelPath, '--adapters', adaptersRoot, '--cache-dir', serverCache]
+    server = await startServer([...flags, '--weights', 'fp32'], { readyWithinMs })
+  })
+  after(() => server?.stop())
+
+  async function ask(content: string, adapter: string, maxTokens: number): Promise<string> {
+    const response = await fetch(`${server.url}/v1/chat/completions?adapter=${adapter}`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({
+        model: '',
+        temperature: 0,
+        max_tokens: maxTokens,
+        messages: [{ role: 'user', content }],
+      }),
+    })
+    const body = (await response.json()) as { choices: { message: { content: string } }[] }
+    assert.equal(response.status, 200, JSON.stringify(body))
+    return body.choices[0]!.message.content
+  }
+
+  it('greedy answers are those of transformers, for all prompts at once', async () => {
+    const wanted = answersOf('base')
+    const found = await Promise.all(
+      prompts.map((prompt, i) => ask(prompt, 'none', wanted[i]!.tokens.length)),
+    )
+    assert.deepEqual(
+      found,
+      wanted.map(({ text }) => text),
+    )
+  })
+
+  it('answers with an adapter are those of PEFT', async () => {
+    for (const id of Object.keys(answers).filter((name) => name !== 'base')) {
+      for (const [i, { tokens, text }] of answersOf(id).entries()) {
+        assert.equal(await ask(prompts[i]!, id, tokens.length), text, `${id}: ${prompts[i]}`)
+      }
+    }
+  })
+})
