@@ -85,10 +85,10 @@ function readList(cursor: HeaderCursor, what: string, most: number, fail: Fail):
   if (length > BigInt(most)) {
     fail(`the lists of the header have more than ${mostElements} elements, the most accepted`)
   }
+  const count = Number(length)
+  const whatOfAll = `an element of ${what}`
   const list: GgufValue[] = []
-  for (let i = 0; i < Number(length); i++) {
-    list.push(element.read(cursor, `element ${i} of ${what}`, fail))
-  }
+  for (let i = 0; i < count; i++) list.push(element.read(cursor, whatOfAll, fail))
   return list
 }
 

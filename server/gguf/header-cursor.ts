@@ -61,24 +61,12 @@ export function createHeaderCursor(readAt: ReadAt, fileSize: number, fail: Fail)
     return at
   }
 
-  function take(count: number): Buffer {
-    if (count <= window.length) {
-      const at = advance(count)
-      return window.subarray(at, at + count)
-    }
-    checkAhead(count)
-    const bytes = Buffer.alloc(count)
-    readAt(bytes, position)
-    position += count
-    return bytes
-  }
-
-  function decode(bytes: Buffer, what: string): string {
-    const text = bytes.toString('utf8')
+  function decode(bytes: Buffer, start: number, end: number, what: string): string {
+    const text = bytes.toString('utf8', start, end)
     // The quick decoder puts U+FFFD for what is broken; it may also stand there by right.
     if (text.includes('\ufffd')) {
       try {
-        return decoder.decode(bytes)
+        return decoder.decode(bytes.subarray(start, end))
       } catch {
         fail(`${what} is not UTF-8`)
       }
@@ -104,14 +92,25 @@ export function createHeaderCursor(readAt: ReadAt, fileSize: number, fail: Fail)
     uint64: () => window.readBigUInt64LE(advance(8)),
     int64: () => window.readBigInt64LE(advance(8)),
     text(what, mostBytes = mostHeaderBytes) {
-      const length = window.readBigUInt64LE(advance(8))
-      if (length > BigInt(fileSize - position)) {
-        fail(`${what} says it has ${length} bytes; only ${fileSize - position} are left`)
+      const at = advance(8)
+      // Beyond 2^53 it is rounded, and refused all the same.
+      const length = window.readUInt32LE(at + 4) * 2 ** 32 + window.readUInt32LE(at)
+      if (length > fileSize - position) {
+        const told = window.readBigUInt64LE(at)
+        fail(`${what} says it has ${told} bytes; only ${fileSize - position} are left`)
       }
-      if (length > BigInt(mostBytes)) {
+      if (length > mostBytes) {
         fail(`${what} has ${length} bytes; at most ${mostBytes} are accepted`)
       }
-      return decode(take(Number(length)), what)
+      if (length <= window.length) {
+        const start = advance(length)
+        return decode(window, start, start + length, what)
+      }
+      checkAhead(length)
+      const bytes = Buffer.alloc(length)
+      readAt(bytes, position)
+      position += length
+      return decode(bytes, 0, length, what)
     },
   }
 }

@@ -3,6 +3,7 @@
 
 import { adapterTarget, configTarget, safetensorsTarget } from './file-targets.ts'
 import { frontTarget } from './front-target.ts'
+import { ggufTarget } from './gguf-target.ts'
 import { serverTarget } from './server-target.ts'
 import { socketTarget } from './socket-target.ts'
 import type { Target } from './target.ts'
@@ -12,8 +13,9 @@ export const batchSize = 250
 
 // Of 40 batches; the slow ones are few.
 const shares: readonly (readonly [Target<unknown>, number])[] = [
-  [frontTarget, 16],
+  [frontTarget, 13],
   [safetensorsTarget, 5],
+  [ggufTarget, 3],
   [adapterTarget, 4],
   [configTarget, 4],
   [tokenizerTarget, 5],

@@ -2,14 +2,16 @@
 package gguf makes of them.
 
     python gguf_reference.py OUTPUT_FOLDER
+    python gguf_reference.py --digests FILE     # of a real file's values, on the standard output
 """
 
+import hashlib
 import json
 import sys
 from pathlib import Path
 
 import numpy as np
-from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFWriter, dequantize
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFReader, GGUFWriter, dequantize
 
 # Where the half floats of a block stand.
 HALVES = {
@@ -71,7 +73,22 @@ def write(path: Path, tensors, metadata, **options) -> None:
     writer.close()
 
 
+def digests(path: str) -> dict[str, list]:
+    """Type, shape and SHA-256 of the float32 values of each tensor."""
+    return {
+        tensor.name: [
+            tensor.tensor_type.name,
+            tensor.shape[::-1].tolist(),
+            hashlib.sha256(dequantize(tensor.data, tensor.tensor_type).tobytes()).hexdigest(),
+        ]
+        for tensor in GGUFReader(path).tensors
+    }
+
+
 def main() -> None:
+    if sys.argv[1] == "--digests":
+        print(json.dumps(digests(sys.argv[2])))
+        return
     output = Path(sys.argv[1])
     metadata = {
         "uint8": 200, "int8": -100, "uint16": 60_000, "int16": -30_000,

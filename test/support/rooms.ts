@@ -193,6 +193,12 @@ export const rooms: readonly Room[] = [
     packages: ['node:crypto', 'node:fs', 'node:path', 'zod'],
   },
   {
+    name: 'gguf',
+    does: 'GGUF files → metadata, tensors',
+    ours: ['contracts', 'errors'],
+    packages: ['node:fs', 'node:path'],
+  },
+  {
     name: 'threads',
     does: 'tasks in threads of their own',
     ours: ['errors'],
