@@ -2,14 +2,14 @@
 // all come from the schema below. Parsing is pure: argv and env come in, a Config or ServerError comes out.
 
 import { homedir } from 'node:os'
-import { join, resolve } from 'node:path'
+import { basename, join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { z } from 'zod'
 import { type AdapterRef, usualAdapterModules } from './contracts/adapter.ts'
 import type { EngineOptions } from './contracts/engine.ts'
+import { modelNameOf } from './contracts/model-path.ts'
 import { reasoningFields } from './contracts/reasoning-field.ts'
 import { ServerError } from './errors.ts'
-import { modelNameOf } from './contracts/model-path.ts'
 import {
   adapterStrength,
   apiKeys,
@@ -69,7 +69,8 @@ const configSchema = z.strictObject({
   model: setting(text, {
     value: '<folder, file or id>',
     default: 'models/tiny-reasoner',
-    description: 'Checkpoint folder, GGUF file, or org/name[@revision][:quant] on a Hugging Face hub',
+    description:
+      'Checkpoint folder, GGUF file, or org/name[@revision][:quant] on a Hugging Face hub',
   }),
   servedModelName: flag(text, {
     value: '<id>',
@@ -334,7 +335,7 @@ export function engineOptions(config: Config, cwd: string): EngineOptions {
   const model = resolve(cwd, config.model)
   return {
     model,
-    servedModelName: config.servedModelName ?? modelNameOf(model),
+    servedModelName: config.servedModelName ?? modelNameOf(basename(model)),
     adapters: resolve(cwd, config.adapters),
     operatorsAdapters: operatorsAdapters(config),
     adapterModules: config.adapterModules ?? usualAdapterModules,

@@ -104,10 +104,18 @@ describe('a refusal', () => {
 describe('a hub’s id', () => {
   it('is org/name, with a branch, a tag or a commit', () => {
     const sha = 'a'.repeat(40)
-    assert.deepEqual(parseHubId('org/name'), { repo: 'org/name', revision: 'main' })
-    assert.deepEqual(parseHubId('Org-1/R1_1.5B'), { repo: 'Org-1/R1_1.5B', revision: 'main' })
+    assert.deepEqual(parseHubId('org/name'), { repo: 'org/name', revision: 'main', gguf: null })
+    assert.deepEqual(parseHubId('Org-1/R1_1.5B'), {
+      repo: 'Org-1/R1_1.5B',
+      revision: 'main',
+      gguf: null,
+    })
     for (const revision of ['v1.0', 'refs/pr/12', 'feature/a-b', sha]) {
-      assert.deepEqual(parseHubId(`org/name@${revision}`), { repo: 'org/name', revision })
+      assert.deepEqual(parseHubId(`org/name@${revision}`), {
+        repo: 'org/name',
+        revision,
+        gguf: null,
+      })
     }
   })
 

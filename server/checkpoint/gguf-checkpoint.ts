@@ -2,6 +2,7 @@
 
 import { basename } from 'node:path'
 import { ServerError } from '../errors.ts'
+import { findDequantizer, readableTypes } from '../gguf/dequantize.ts'
 import { type GgufFile, openGguf } from '../gguf/gguf-file.ts'
 import { readGgufGeneration } from '../gguf-model/generation.ts'
 import { type GgufWeights, readGgufWeights } from '../gguf-model/tensors.ts'
@@ -18,6 +19,7 @@ export function openGgufCheckpoint(path: string): GgufCheckpoint {
   const file = openGguf(path)
   try {
     const weights = readGgufWeights(file)
+    requireReadable(file)
     return {
       configJson: weights.config,
       generationJson: readGgufGeneration(file),
@@ -26,6 +28,18 @@ export function openGgufCheckpoint(path: string): GgufCheckpoint {
   } catch (error) {
     file.close()
     throw error
+  }
+}
+
+/** Before the first gigabyte is converted. */
+function requireReadable({ tensors, paths }: GgufFile): void {
+  for (const [name, { type }] of tensors) {
+    if (findDequantizer(type) !== undefined) continue
+    throw new ServerError(
+      'unsupported_checkpoint',
+      `${basename(paths[0]!)}: tensor ${JSON.stringify(name)} is of ${type}; ` +
+        `${readableTypes.join(', ')} are supported.`,
+    )
   }
 }
 
@@ -41,7 +55,7 @@ function toWeights(file: GgufFile, { tensors, read, readRows }: GgufWeights): We
 
   return {
     paths: file.paths,
-    // Types that cannot be read are refused where the file is opened; the others become float32.
+    // Whatever they are stored as, they are read as float32.
     stored: new Map([...tensors].map(([name, { shape }]) => [name, { dtype: 'F32', shape }])),
     tensors: { has: (name) => tensors.has(name), shape: requireShape, read, readRows },
     close: () => file.close(),

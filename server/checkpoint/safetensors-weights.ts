@@ -53,10 +53,7 @@ function openShard(dir: string, shard: string): SafetensorsFile {
 }
 
 /** `files`: tensor name → the file that holds it. */
-function toWeights(
-  files: ReadonlyMap<string, SafetensorsFile>,
-  paths: readonly string[],
-): Weights {
+function toWeights(files: ReadonlyMap<string, SafetensorsFile>, paths: readonly string[]): Weights {
   function requireFile(name: string): SafetensorsFile {
     const file = files.get(name)
     if (!file) throw new ServerError(code, `The checkpoint has no tensor ${JSON.stringify(name)}.`)

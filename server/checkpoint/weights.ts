@@ -2,7 +2,7 @@
 
 import type { TensorSource } from '../contracts/checkpoint.ts'
 
-export interface StoredTensor {
+interface StoredTensor {
   /** F32, F16, … as the file names it; one that can be read as float32, or not. */
   readonly dtype: string
   readonly shape: readonly number[]

@@ -1,7 +1,5 @@
 // A checkpoint is a folder as Hugging Face has it, or one GGUF file (the first of a split one).
 
-import { basename } from 'node:path'
-
 const ending = /\.gguf$/i
 const partOfSplit = /-\d{5}-of-\d{5}$/
 
@@ -9,8 +7,7 @@ export function isGgufPath(path: string): boolean {
   return ending.test(path)
 }
 
-/** What a model is called where nobody names it: the folder, or the file without its ending. */
-export function modelNameOf(path: string): string {
-  const name = basename(path)
-  return isGgufPath(path) ? name.replace(ending, '').replace(partOfSplit, '') : name
+/** What a model is called where nobody names it: its folder, or its file without the ending. */
+export function modelNameOf(name: string): string {
+  return isGgufPath(name) ? name.replace(ending, '').replace(partOfSplit, '') : name
 }

@@ -9,8 +9,8 @@ import { basename, join } from 'node:path'
 import { baseDigestOf } from '../checkpoint/base-digest.ts'
 import type { Checkpoint } from '../checkpoint/checkpoint.ts'
 import { freeBytes } from '../checkpoint/disk-space.ts'
-import { attestedDigest } from '../checkpoint/gguf-note.ts'
 import { isSameStamp, stampOf } from '../checkpoint/file-stamp.ts'
+import { attestedDigest } from '../checkpoint/gguf-note.ts'
 import { readableBytes } from '../contracts/bytes.ts'
 import {
   cpuTarget,

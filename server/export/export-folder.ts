@@ -44,15 +44,18 @@ export async function exportFolder(options: ExportOptions): Promise<GgufNote> {
     requireSpace(dirname(output), checkpoint.numParameters * encodings[type].bytes)
     const paths = checkpoint.files.map(({ path }) => path)
     const hashes = await hashFiles(paths, (done, total) => onProgress('reading', done, total))
-    const base = baseDigestOf(
-      hashes.map(({ path, sha256 }) => ({ name: basename(path), sha256 })),
-    )
+    const base = baseDigestOf(hashes.map(({ path, sha256 }) => ({ name: basename(path), sha256 })))
     mkdirSync(partial)
     const descriptions = describe(model, type)
     for (const [name, json] of Object.entries(descriptions)) writeJson(partial, name, json)
     const tensors = tensorsOf(checkpoint, options)
     const weights = writeSafetensors(join(partial, weightsName), tensors, encodings[type])
-    const note = { source: basename(model), base_digest: base, weights_digest: weights, dtype: type }
+    const note = {
+      source: basename(model),
+      base_digest: base,
+      weights_digest: weights,
+      dtype: type,
+    }
     writeJson(partial, noteName, note)
     flushFolder(partial)
     rmSync(output, { recursive: true, force: true })

@@ -31,7 +31,9 @@ export function readMetadata({ metadata, paths }: Pick<GgufFile, 'metadata' | 'p
       if (result.success) return result.data
       const issue = result.error.issues[0]!
       const key = prefix + String(issue.path[0] ?? '')
-      return metadata.has(key) ? invalid(key, `is wrong: ${issue.message}`) : invalid(key, 'is missing')
+      return metadata.has(key)
+        ? invalid(key, `is wrong: ${issue.message}`)
+        : invalid(key, 'is missing')
     },
     refuse(key, clause) {
       throw new ServerError('unsupported_checkpoint', `${label}: ${key} ${clause}.`)

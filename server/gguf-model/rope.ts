@@ -114,7 +114,8 @@ function readLlama3({ file, metadata, model, headDim }: RopeSource): RopeScaling
     const expected = llama3Divisor(lengths[i]!, factor, original)
     return Math.abs(value - expected) <= tolerance * expected
   })
-  if (!isLlama3) metadata.refuse(divisorsName, "holds divisors that are not Llama 3's: not supported")
+  if (!isLlama3)
+    metadata.refuse(divisorsName, "holds divisors that are not Llama 3's: not supported")
   return {
     rope_type: 'llama3',
     factor,

@@ -4,8 +4,7 @@
 // rotate together alternate: within a head of d rows, row j · d/2 + i (j: half, i: pair) became row
 // 2i + j. Reading undoes that; rows of other families stand as they stood.
 
-import type { GgufFile } from '../gguf/gguf-file.ts'
-import type { GgufType } from '../gguf/block-formats.ts'
+import type { GgufFile, GgufTensor } from '../gguf/gguf-file.ts'
 import { type Family, type GgufShape, readGgufShape } from './config.ts'
 import { divisorsName } from './rope.ts'
 
@@ -27,7 +26,7 @@ const ofLayer: Readonly<Record<string, string>> = {
 }
 
 /** A tensor that this server has no name for keeps its own, by which it is refused. */
-export function huggingFaceName(name: string): string {
+function huggingFaceName(name: string): string {
   const layer = /^blk\.(\d+)\.(\w+)\.(weight|bias)$/.exec(name)
   if (layer && Object.hasOwn(ofLayer, layer[2]!)) {
     return `model.layers.${layer[1]}.${ofLayer[layer[2]!]}.${layer[3]}`
@@ -42,14 +41,9 @@ function isRotated(family: Family, name: string): boolean {
   return family === 'llama' && /^blk\.\d+\.attn_[qk]\./.test(name)
 }
 
-interface GgufWeight {
-  readonly type: GgufType
-  readonly shape: readonly number[]
-}
-
 export interface GgufWeights extends GgufShape {
   /** By Hugging Face's names. */
-  readonly tensors: ReadonlyMap<string, GgufWeight>
+  readonly tensors: ReadonlyMap<string, GgufTensor>
   read(name: string): Float32Array
   /** Rows in the order of Hugging Face, as float32. */
   readRows(name: string, first: number, count: number): Float32Array
@@ -95,7 +89,7 @@ export function readGgufWeights(file: GgufFile): GgufWeights {
 }
 
 /** Reads whole heads, and takes the rows that were asked for out of them. */
-export function halvesApart<T extends Float32Array | Uint8Array>(
+function halvesApart<T extends Float32Array | Uint8Array>(
   headDim: number,
   first: number,
   count: number,

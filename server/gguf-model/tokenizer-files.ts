@@ -20,8 +20,7 @@ export function readGgufTokenizer(file: GgufFile): Json {
     padding: null,
     added_tokens: addedTokens(vocabulary),
     normalizer,
-    pre_tokenizer:
-      steps.length === 1 ? steps[0] : { type: 'Sequence', pretokenizers: steps },
+    pre_tokenizer: steps.length === 1 ? steps[0] : { type: 'Sequence', pretokenizers: steps },
     post_processor: frame(vocabulary, preTokenizer),
     decoder: { type: 'ByteLevel', add_prefix_space: true, trim_offsets: true, use_regex: true },
     model: {

@@ -65,7 +65,10 @@ export function readVocabulary(file: GgufFile): Vocabulary {
   const ggml = metadata.read(prefix, ggmlSchema)
   const { tokens, token_type: types } = ggml
   if (types && types.length !== tokens.length) {
-    metadata.invalid(`${prefix}token_type`, `has ${types.length} entries for ${tokens.length} tokens`)
+    metadata.invalid(
+      `${prefix}token_type`,
+      `has ${types.length} entries for ${tokens.length} tokens`,
+    )
   }
   const ids: Partial<Record<Part, number>> = {}
   for (const part of parts) {
@@ -90,5 +93,7 @@ export function readVocabulary(file: GgufFile): Vocabulary {
 }
 
 export function isAdded(type: number): boolean {
-  return type === tokenTypes.control || type === tokenTypes.userDefined || type === tokenTypes.unknown
+  return (
+    type === tokenTypes.control || type === tokenTypes.userDefined || type === tokenTypes.unknown
+  )
 }

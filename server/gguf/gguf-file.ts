@@ -9,7 +9,7 @@ import type { GgufValue } from './gguf-metadata.ts'
 import { failAs, type GgufPart } from './gguf-part.ts'
 import { openParts } from './gguf-splits.ts'
 
-interface GgufTensor {
+export interface GgufTensor {
   readonly type: GgufType
   /** Row-major, as torch has it: [out, in]; GGUF's own dimensions reversed. */
   readonly shape: readonly number[]

@@ -6,14 +6,22 @@
 //   models--org--name/refs/<branch or tag>           the commit that it was when last looked at
 
 import { createHash, randomUUID } from 'node:crypto'
+import { existsSync, readdirSync } from 'node:fs'
 import { readFile, rename, stat, symlink, writeFile } from 'node:fs/promises'
 import { dirname, join, relative } from 'node:path'
 import { getRepoFolderName } from '@huggingface/hub'
 import { makeFolder } from '../checkpoint/make-folder.ts'
 import { indexName, weightsName } from '../checkpoint/weight-index.ts'
-import { isCommit } from './hub-id.ts'
+import { findGguf } from './gguf-selection.ts'
+import { type HubId, isCommit } from './hub-id.ts'
 import type { RepoFile } from './repo.ts'
-import { configName, parseShardNames } from './selection.ts'
+import { configName, parseShardNames, wantsGguf } from './selection.ts'
+
+export interface CachedCheckpoint {
+  readonly commit: string
+  /** The snapshot's folder, or a GGUF file in it. */
+  readonly path: string
+}
 
 export type HubCache = ReturnType<typeof createHubCache>
 
@@ -58,14 +66,20 @@ export function createHubCache(cacheDir: string, repo: string) {
       await writeFile(refPath(revision), commit)
     },
 
-    /** The commit of a revision whose checkpoint is cached, and complete as far as offline checks go. */
-    async findComplete(revision: string): Promise<string | undefined> {
-      const commit = isCommit(revision) ? revision : await readIfThere(refPath(revision))
-      if (commit === undefined || !isCommit(commit.trim())) return undefined
-      const snapshot = snapshotPath(commit.trim())
+    /** A revision's checkpoint that is cached, and complete as far as offline checks go. */
+    async findComplete({ revision, gguf }: HubId): Promise<CachedCheckpoint | undefined> {
+      const ref = isCommit(revision) ? revision : await readIfThere(refPath(revision))
+      const commit = ref?.trim()
+      if (commit === undefined || !isCommit(commit)) return undefined
+      const snapshot = snapshotPath(commit)
+      const here = existsSync(snapshot) ? readdirSync(snapshot) : []
+      if (wantsGguf(here, gguf)) {
+        const files = findGguf(here, gguf)
+        return files && { commit, path: join(snapshot, files[0]!) }
+      }
       const names = [configName, 'tokenizer.json', ...(await weightNames(snapshot))]
       const sizes = await Promise.all(names.map((name) => sizeOf(join(snapshot, name))))
-      return sizes.includes(undefined) ? undefined : commit.trim()
+      return sizes.includes(undefined) ? undefined : { commit, path: snapshot }
     },
   }
 }

@@ -1,4 +1,4 @@
-// A checkpoint from the hub to a folder that the loader reads. The story in one place: which commit,
+// A checkpoint from the hub to a folder or a GGUF file that the loader reads. The story in one place: which commit,
 // which files, what is missing, and in which order it comes.
 
 import { readFile } from 'node:fs/promises'
@@ -9,7 +9,7 @@ import { makeFolder } from '../checkpoint/make-folder.ts'
 import { readableBytes } from '../contracts/bytes.ts'
 import type { Logger } from '../contracts/logger.ts'
 import { ServerError } from '../errors.ts'
-import { createHubCache, type HubCache, sizeOf } from './cache.ts'
+import { type CachedCheckpoint, createHubCache, type HubCache, sizeOf } from './cache.ts'
 import { downloadFile, halfPath } from './download.ts'
 import { type Asked, explain, findFailure } from './failure.ts'
 import { createHubFetch } from './hub-fetch.ts'
@@ -39,7 +39,7 @@ interface Job extends FetchOptions {
   readonly retry: Retry
 }
 
-/** The folder of the complete checkpoint. Rejects with ServerError. */
+/** The folder of the complete checkpoint, or its GGUF file. Rejects with ServerError. */
 export async function fetchCheckpoint(options: FetchOptions): Promise<string> {
   const { id, settings, signal, logger } = options
   const { endpoint, cacheDir } = settings
@@ -52,24 +52,26 @@ export async function fetchCheckpoint(options: FetchOptions): Promise<string> {
   }
   const asked: Asked = { id, endpoint, cacheDir, hasToken: settings.token !== null }
   try {
-    const commit = settings.isOffline ? await requireCached(job) : await fetchCommit(job, asked)
+    const { commit, path } = settings.isOffline
+      ? await requireCached(job)
+      : await fetchCommit(job, asked)
     logger.info({ model: id.repo, revision: id.revision, commit }, 'the commit that is served')
-    return job.cache.snapshotPath(commit)
+    return path
   } catch (error) {
     throw explain(error, asked)
   }
 }
 
-async function requireCached({ cache, id, settings }: Job): Promise<string> {
-  const commit = await cache.findComplete(id.revision)
-  if (commit !== undefined) return commit
+async function requireCached({ cache, id, settings }: Job): Promise<CachedCheckpoint> {
+  const cached = await cache.findComplete(id)
+  if (cached !== undefined) return cached
   throw new ServerError(
     'hub_unavailable',
     `--model ${id.repo}: HF_HUB_OFFLINE is set, and revision "${id.revision}" is not complete in ${settings.cacheDir}; start once without it`,
   )
 }
 
-async function fetchCommit(job: Job, asked: Asked): Promise<string> {
+async function fetchCommit(job: Job, asked: Asked): Promise<CachedCheckpoint> {
   const { id, hub, cache, retry, logger } = job
   // 1. Which commit, and what lies in it. Once: a branch that moves meanwhile changes nothing.
   let commit: string
@@ -79,20 +81,26 @@ async function fetchCommit(job: Job, asked: Asked): Promise<string> {
     files = await retry('listing', () => listRepoFiles(hub, id.repo, commit))
   } catch (error) {
     // A hub that is down is no reason not to serve what is here. A refusal is an answer.
-    const cached = findFailure(error)?.isPassing ? await cache.findComplete(id.revision) : undefined
+    const cached = findFailure(error)?.isPassing ? await cache.findComplete(id) : undefined
     if (cached === undefined) throw error
     logger.warn({ error: (explain(error, asked) as Error).message }, 'using the cached checkpoint')
     return cached
   }
-  const { descriptions, weights } = selectFiles(files, id.repo)
+  const { descriptions, weights } = selectFiles(files, id.repo, id.gguf)
 
   // 2. The small files first: an unsupported model is refused before its weights come.
   await fetchFiles(job, commit, descriptions)
-  job.checkConfig(parseJson(await readSnapshot(job, commit, configName)))
+  if (weights.kind !== 'gguf') {
+    job.checkConfig(parseJson(await readSnapshot(job, commit, configName)))
+  }
 
   // 3. The weights.
+  let path = cache.snapshotPath(commit)
   if (weights.kind === 'single') await fetchWeights(job, commit, [weights.file])
-  else {
+  else if (weights.kind === 'gguf') {
+    await fetchWeights(job, commit, weights.files)
+    path = join(path, weights.files[0]!.name)
+  } else {
     await fetchFiles(job, commit, [weights.index])
     const names = parseShardNames(await readSnapshot(job, commit, weights.index.name))
     await fetchWeights(job, commit, findShards(files, names))
@@ -100,7 +108,7 @@ async function fetchCommit(job: Job, asked: Asked): Promise<string> {
 
   // 4. Only now: a revision in the cache is one that can be served.
   await cache.writeRef(id.revision, commit)
-  return commit
+  return { commit, path }
 }
 
 function readSnapshot({ cache }: Job, commit: string, name: string): Promise<string> {

@@ -1,8 +1,9 @@
-// What of a repository a server needs: configuration, tokenizer, template and safetensors. Never
-// pickles, never code, never the same weights in another format.
+// What of a repository a server needs: configuration, tokenizer, template and safetensors, or one GGUF
+// file. Never pickles, never code, never the same weights in another format.
 
 import { indexName, readWeightMap, weightsName } from '../checkpoint/weight-index.ts'
 import { ServerError } from '../errors.ts'
+import { chooseGguf, type GgufChoice, hasGguf } from './gguf-selection.ts'
 import type { RepoFile } from './repo.ts'
 
 export const configName = 'config.json'
@@ -22,11 +23,22 @@ export interface Selection {
   readonly weights:
     | { readonly kind: 'single'; readonly file: RepoFile }
     | { readonly kind: 'sharded'; readonly index: RepoFile }
+    /** One file, or its parts in order; they hold everything. */
+    | { readonly kind: 'gguf'; readonly files: readonly RepoFile[] }
 }
 
 /** Throws ServerError when the repository is no checkpoint that this server reads. */
-export function selectFiles(files: readonly RepoFile[], repo: string): Selection {
+export function selectFiles(
+  files: readonly RepoFile[],
+  repo: string,
+  choice: GgufChoice | null,
+): Selection {
   const find = (name: string) => files.find((file) => file.name === name)
+  const names = files.map(({ name }) => name)
+  if (wantsGguf(names, choice)) {
+    const chosen = chooseGguf(names, choice, repo).map((name) => find(name)!)
+    return { descriptions: [], weights: { kind: 'gguf', files: chosen } }
+  }
   for (const name of needed) {
     if (find(name)) continue
     throw new ServerError(
@@ -48,6 +60,13 @@ export function selectFiles(files: readonly RepoFile[], repo: string): Selection
     'unsupported_checkpoint',
     `--model ${repo} has neither ${weightsName} nor ${indexName}; ${hint}`,
   )
+}
+
+/** A GGUF file is named, or is what there is. */
+export function wantsGguf(names: readonly string[], choice: GgufChoice | null): boolean {
+  if (choice !== null) return true
+  const hasSafetensors = names.includes(weightsName) || names.includes(indexName)
+  return !(hasSafetensors && names.includes(configName)) && hasGguf(names)
 }
 
 /** The names of the shards in an index's text, each once. Throws ServerError. */

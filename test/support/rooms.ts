@@ -29,6 +29,12 @@ export const rooms: readonly Room[] = [
     packages: ['node:fs', 'node:path', 'node:timers/promises', 'node:url', 'pino'],
   },
   {
+    name: 'export-model',
+    does: 'exports a GGUF file',
+    ours: ['export', 'progress', 'contracts', 'errors'],
+    packages: ['node:fs', 'node:path', 'node:util', 'pino'],
+  },
+  {
     name: 'serve',
     does: 'wires the front together',
     ours: ['http', 'metrics', 'contracts'],
@@ -131,6 +137,12 @@ export const rooms: readonly Room[] = [
     packages: [],
   },
   {
+    name: 'export',
+    does: 'GGUF → Hugging Face folder',
+    ours: ['conversion', 'checkpoint', 'gguf-model', 'gguf', 'contracts', 'errors'],
+    packages: ['node:crypto', 'node:fs', 'node:path'],
+  },
+  {
     name: 'conversion',
     does: 'checkpoint → cache folder',
     ours: ['graph', 'checkpoint', 'threads', 'contracts', 'errors'],
@@ -177,7 +189,7 @@ export const rooms: readonly Room[] = [
   {
     name: 'tokenizer',
     does: 'text ↔ tokens, chat template',
-    ours: ['checkpoint', 'contracts', 'errors'],
+    ours: ['checkpoint', 'gguf-model', 'gguf', 'contracts', 'errors'],
     packages: ['@huggingface/jinja', 'node:fs', 'node:path', 'zod'],
   },
   {
@@ -189,8 +201,14 @@ export const rooms: readonly Room[] = [
   {
     name: 'checkpoint',
     does: 'disk → config, tensors',
-    ours: ['contracts', 'errors'],
+    ours: ['gguf-model', 'gguf', 'contracts', 'errors'],
     packages: ['node:crypto', 'node:fs', 'node:path', 'zod'],
+  },
+  {
+    name: 'gguf-model',
+    does: 'GGUF metadata → Hugging Face JSON, names',
+    ours: ['gguf', 'errors'],
+    packages: ['node:path', 'zod'],
   },
   {
     name: 'gguf',

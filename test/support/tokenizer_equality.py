@@ -132,4 +132,5 @@ def main() -> None:
         unicode(folder)
 
 
-main()
+if __name__ == "__main__":
+    main()

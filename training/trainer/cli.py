@@ -6,8 +6,10 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from trainer.shared.failure import Failure
+from trainer.shared.gguf_folder import checkpoint_folder
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,9 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str]) -> int:
     arguments = build_parser().parse_args(argv)
     try:
+        # Training knows only later in which type.
+        if isinstance(getattr(arguments, "model", None), Path):
+            arguments.model = Path(checkpoint_folder(arguments.model))
         commands()[arguments.command].run(arguments, argv)
     except Failure as failure:
         print(f"error: {failure}", file=sys.stderr)

@@ -12,6 +12,7 @@ import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from trainer.shared.failure import Failure
+from trainer.shared.gguf_folder import checkpoint_folder
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -42,14 +43,16 @@ def replace_folder(partial: Path, folder: Path) -> None:
 def load_model(
     name: Path | str, dtype: str = "auto"
 ) -> tuple[torch.nn.Module, PreTrainedTokenizerBase]:
-    """Any causal checkpoint folder or hub id; dtype auto: as stored."""
+    """Any causal checkpoint folder, GGUF file or hub id; dtype auto: as stored."""
     from transformers import AutoModelForCausalLM
 
+    name = checkpoint_folder(name, dtype)
     is_folder = (Path(name) / "config.json").is_file()
     if not is_folder and (Path(name).exists() or str(name).count("/") != 1 or Path(name).suffix):
         raise Failure(
-            f"the model must be a checkpoint folder with a config.json, or a hub id; got "
-            f"{str(name)!r}; run `npm run make-models` for the embedded one, or pass --model FOLDER"
+            f"the model must be a checkpoint folder with a config.json, a GGUF file, or a hub id; "
+            f"got {str(name)!r}; run `npm run make-models` for the embedded one, or pass another "
+            "as --model"
         )
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, padding_side="left")

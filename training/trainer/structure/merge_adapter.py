@@ -22,6 +22,7 @@ from trainer.shared.progress import Progress
 from trainer.shared.repository import logical_name
 from trainer.shared.versions import versions
 from trainer.shared.whole_folder import whole_folder
+from trainer.weights.base_digest import NOTE
 from trainer.weights.lora_folder import LoraFolder, adapter_digest, check_base, read_lora
 from trainer.weights.tensor_store import TensorStore
 
@@ -29,7 +30,8 @@ MANIFEST = "merge.json"
 INDEX = "model.safetensors.index.json"
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 COPIED = ("*.json", "*.jinja", "*.txt", "*.model", "LICENSE*")
-NOT_COPIED = {INDEX, MANIFEST, "results.json"}  # results are the base's, not the merged model's
+# Results and the note of an export are the base's, not the merged model's.
+NOT_COPIED = {INDEX, MANIFEST, NOTE, "results.json"}
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from trainer.fit.adapter import recipe_of
 from trainer.publish.publish import check_output
 from trainer.shared.device import check_device
 from trainer.shared.failure import Failure
+from trainer.shared.gguf_folder import checkpoint_folder
 from trainer.shared.io import load_model
 from trainer.shared.recipe import Config, Recipe, default_config, layer_span, read_config
 from trainer.shared.repository import logical_name
@@ -80,8 +81,9 @@ def base_and_config(
     given = read_config(options.config, options.overrides) if options.config else None
     name = options.model or (given and given.model) or EMBEDDED
     dtype = options.overrides.get("dtype") or (given.recipe.dtype if given else "auto")
+    name = checkpoint_folder(name, dtype)
     model, tokenizer = load_model(name, dtype)
     if given is None:
         size = sum(p.numel() for p in model.parameters())
         given = read_config(default_config(size), options.overrides)
-    return model, tokenizer, given, logical_name(Path(name)) if Path(name).is_dir() else name
+    return model, tokenizer, given, logical_name(Path(name)) if Path(name).is_dir() else str(name)

@@ -6,7 +6,10 @@ import hashlib
 from pathlib import Path
 
 from trainer.shared.failure import Failure
+from trainer.shared.gguf_folder import file_sha256, gguf_digest, is_gguf
 from trainer.shared.io import read_json
+
+NOTE = "gguf.json"  # of a folder that was exported from a GGUF file
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -24,14 +27,18 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def base_digest(folder: Path) -> str:
-    """What tells a base from any other, as the server computes it from hashes that it keeps:
-    the SHA-256 of the one file, or that of the shards' hex SHA-256s joined in name order."""
+    """What tells a base from any other, as the server has it: the digest of its weights, or of the
+    GGUF file that these very weights were exported from."""
+    if is_gguf(folder):
+        return gguf_digest(folder)
+    digest, note = weights_digest(folder), folder / NOTE
+    said = read_json(note) if note.is_file() else {}
+    return said["base_digest"] if said.get("weights_digest") == digest else digest
+
+
+def weights_digest(folder: Path) -> str:
+    """The SHA-256 of the one file, or that of the shards' hex SHA-256s joined in name order."""
     digests = [file_sha256(path) for path in weight_files(folder)]
     if len(digests) == 1:
         return digests[0]
     return hashlib.sha256("".join(digests).encode()).hexdigest()
-
-
-def file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
