@@ -133,17 +133,17 @@ const configSchema = z.strictObject({
     description:
       'Whose operators compute on the CPU: own, onnxruntime, or auto: our own, faster ones where they were compiled',
   }),
-  weights: setting(oneOf(['auto', 'fp32', 'fp16', 'int8', 'int4']), {
+  weights: setting(oneOf(['auto', 'fp32', 'fp16', 'int8', 'int4', 'stored']), {
     value: '<type>',
     default: 'auto',
     description:
-      'fp32, fp16 (GPU), int8, int4, or auto: fp16 on a GPU; else fp32 under 200 M parameters, int4 above',
+      "fp32, fp16 (GPU), int8, int4, stored (a GGUF file's own numbers), or auto: fp16 on a GPU; else fp32 under 200 M parameters, above it stored where it can be, or int4",
   }),
   kvCacheDtype: setting(oneOf(['auto', 'fp32', 'fp16']), {
     value: '<type>',
     default: 'auto',
     description:
-      'Of keys and values: fp32, fp16, or auto: fp16 with fp16, int8 or int4 weights where the kernels can; else fp32',
+      'Of keys and values: fp32, fp16, or auto: fp16 with fp16, int8, int4 or stored weights where the kernels can; else fp32',
   }),
   weightBlock: flag(blockSize, {
     value: '<32|64|128>',

@@ -96,7 +96,10 @@ describe('configuration', () => {
       /^--drain-timeout must be a duration/,
     ],
     [['--device', 'tpu'], /^--device must be one of cpu, webgpu, cuda; got "tpu"$/],
-    [['--weights', 'fp8'], /^--weights must be one of auto, fp32, fp16, int8, int4; got "fp8"$/],
+    [
+      ['--weights', 'fp8'],
+      /^--weights must be one of auto, fp32, fp16, int8, int4, stored; got "fp8"$/,
+    ],
     [['--weight-block', '16'], /^--weight-block must be one of 32, 64, 128; got "16"$/],
     [['--weight-zero-points', 'yes'], /^--weight-zero-points must be one of on, off; got "yes"$/],
     [['--require-adapter', '../x'], /^--require-adapter must be <name>/],

@@ -57,10 +57,9 @@ const plan = (
       cacheDir: '',
       ...options,
     },
-    format: { kind: 'fp32' },
     target: { ...cpuTarget, cacheFloats },
     sites: ['up_proj'],
-    numParameters: 1000,
+    weightBytes: 4000,
   })
 
 describe('the memory plan', () => {

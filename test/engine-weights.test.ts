@@ -5,14 +5,24 @@ import { describe, it } from 'node:test'
 import { formatOf, resolveWeights } from '../server/engine/weights.ts'
 import { cpuDevice } from '../server/runtime/device.ts'
 
+const small = { numParameters: 2e6, keepsNumbers: false }
+const large = { numParameters: 5e8, keepsNumbers: false }
 const open = { weightBlock: null, weightZeroPoints: null }
 
 describe('the weight format', () => {
   it('is float32 for small models and int4 for others, unless asked for', () => {
-    assert.equal(resolveWeights('auto', 2e6, cpuDevice), 'fp32')
-    assert.equal(resolveWeights('auto', 5e8, cpuDevice), 'int4')
-    assert.equal(resolveWeights('int8', 2e6, cpuDevice), 'int8')
+    assert.equal(resolveWeights('auto', small, cpuDevice), 'fp32')
+    assert.equal(resolveWeights('auto', large, cpuDevice), 'int4')
+    assert.equal(resolveWeights('int8', small, cpuDevice), 'int8')
     assert.deepEqual(formatOf('fp32', open), { kind: 'fp32' })
+  })
+
+  it('is that of a GGUF file where it would be int4 and the kernels can keep its numbers', () => {
+    const keepsNumbers = true
+    assert.equal(resolveWeights('auto', { ...large, keepsNumbers }, cpuDevice), 'stored')
+    assert.equal(resolveWeights('auto', { ...small, keepsNumbers }, cpuDevice), 'fp32')
+    assert.equal(resolveWeights('int4', { ...large, keepsNumbers }, cpuDevice), 'int4')
+    assert.deepEqual(formatOf('stored', open), { kind: 'stored' })
   })
 
   it('takes block and zero points from the flags', () => {
@@ -34,12 +44,12 @@ describe('the weight format', () => {
   it('refuses what float32 has no use for', () => {
     assert.throws(() => formatOf('fp32', { ...open, weightBlock: 64 }), {
       code: 'invalid_config',
-      message: /^--weight-block needs quantised weights/,
+      message: /^--weight-block is for --weights int8 and int4/,
     })
     assert.throws(
-      () => formatOf('fp32', { ...open, weightZeroPoints: false }),
-      /--weight-zero-points needs/,
+      () => formatOf('stored', { ...open, weightZeroPoints: false }),
+      /--weight-zero-points is for/,
     )
-    assert.throws(() => resolveWeights('fp16', 2e6, cpuDevice), /--weights fp16 needs a GPU/)
+    assert.throws(() => resolveWeights('fp16', small, cpuDevice), /--weights fp16 needs a GPU/)
   })
 })

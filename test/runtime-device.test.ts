@@ -85,10 +85,22 @@ describe('weights on a device', () => {
   const withoutHalves = { name: 'webgpu', hasFloat16: false } as const
 
   it('are float16 by default where the GPU has it', () => {
-    assert.equal(resolveWeights('auto', 1e6, withHalves), 'fp16')
-    assert.equal(resolveWeights('auto', 1e6, withoutHalves), 'fp32')
-    assert.equal(resolveWeights('auto', 1e9, withoutHalves), 'int4')
-    assert.equal(resolveWeights('auto', 1e9, cpuDevice), 'int4')
+    assert.equal(
+      resolveWeights('auto', { numParameters: 1e6, keepsNumbers: false }, withHalves),
+      'fp16',
+    )
+    assert.equal(
+      resolveWeights('auto', { numParameters: 1e6, keepsNumbers: false }, withoutHalves),
+      'fp32',
+    )
+    assert.equal(
+      resolveWeights('auto', { numParameters: 1e9, keepsNumbers: false }, withoutHalves),
+      'int4',
+    )
+    assert.equal(
+      resolveWeights('auto', { numParameters: 1e9, keepsNumbers: false }, cpuDevice),
+      'int4',
+    )
   })
 
   it('of integers meet activations of the shortest floats there are', () => {
@@ -128,15 +140,18 @@ describe('weights on a device', () => {
 
   it('are refused where they cannot run', () => {
     assert.throws(
-      () => resolveWeights('fp16', 1, cpuDevice),
+      () => resolveWeights('fp16', { numParameters: 1, keepsNumbers: false }, cpuDevice),
       hasCode('invalid_config', /needs a GPU/),
     )
     assert.throws(
-      () => resolveWeights('fp16', 1, withoutHalves),
+      () => resolveWeights('fp16', { numParameters: 1, keepsNumbers: false }, withoutHalves),
       hasCode('invalid_config', /16-bit/),
     )
     const cuda = { name: 'cuda', hasFloat16: true } as const
-    assert.throws(() => resolveWeights('fp32', 1, cuda), hasCode('invalid_config', /use fp16/))
+    assert.throws(
+      () => resolveWeights('fp32', { numParameters: 1, keepsNumbers: false }, cuda),
+      hasCode('invalid_config', /use fp16/),
+    )
   })
 })
 

@@ -100,7 +100,7 @@ const { graphPath } = await convertCheckpoint({
   dir,
   checkpoint,
   maxContext: capacity,
-  format: formatOf(resolveWeights('auto', checkpoint.numParameters, cpuDevice), {
+  format: formatOf(resolveWeights('auto', { ...checkpoint, keepsNumbers: false }, cpuDevice), {
     weightBlock: null,
     weightZeroPoints: null,
   }),

@@ -6,7 +6,8 @@ import { type openServedModel, topTwo } from '../../test/support/served-model.ts
 
 /** Prompts that run in one batch. */
 export const rows = 8
-const maxTokens = 200
+/** Of an answer, unless said. */
+export const mostTokens = 200
 
 export type Model = Awaited<ReturnType<typeof openServedModel>>
 export type Prompt = readonly number[]
@@ -62,6 +63,7 @@ export async function answer(
   model: Model,
   prompts: readonly Prompt[],
   eos: readonly number[],
+  maxTokens = mostTokens,
 ): Promise<Reference[]> {
   const references = prompts.map((): Reference => ({ tokens: [], logits: [] }))
   await walk(model, prompts, (prompt, logits) => {

@@ -2,13 +2,13 @@
 // model's greedy answers are fed to each setting token by token, and its next-token distributions
 // are compared. Prints a table as Markdown. Needs training/.venv, which `npm test` makes.
 //   node dist/bench/tools/weight-error.js [models/tiny-reasoner] [prompts per set, 50]
-//     [int4: only these] [fp16: of keys and values, auto]
+//     ["stored; int8, block 128": only these] [fp16: of keys and values, auto] [tokens an answer, 200]
 
 import { execFileSync } from 'node:child_process'
 import { join, resolve } from 'node:path'
 import { openCheckpoint } from '../../server/checkpoint/checkpoint.ts'
 import { expectedTensors } from '../../server/checkpoint/checkpoint-tensors.ts'
-import { blockSizes, type WeightFormat } from '../../server/contracts/checkpoint.ts'
+import type { WeightFormat } from '../../server/contracts/checkpoint.ts'
 import type { KvCacheDtype } from '../../server/contracts/engine.ts'
 import type { ChatMessage } from '../../server/contracts/generation.ts'
 import { dequantizeRows, quantizeRows } from '../../server/graph/quantize.ts'
@@ -17,7 +17,8 @@ import { loadTokenizer } from '../../server/tokenizer/tokenizer.ts'
 import { python } from '../../test/support/python.ts'
 import { root } from '../../test/support/root.ts'
 import { openServedModel } from '../../test/support/served-model.ts'
-import { answer, compare, type Prompt, rows } from './answers.ts'
+import { answer, compare, mostTokens, type Prompt, rows } from './answers.ts'
+import { chosen, ownFormats, quantizedFormats, titleOf } from './weight-formats.ts'
 
 const capacity = 512
 
@@ -53,26 +54,12 @@ function weightError(dir: string, format: WeightFormat): number {
   return Math.sqrt(error / whole)
 }
 
-const settings: readonly WeightFormat[] = [
-  { kind: 'fp32' },
-  ...([8, 4] as const).flatMap((bits) =>
-    [false, true].flatMap((searchScales) =>
-      blockSizes.flatMap((block) =>
-        [false, true].map((zeroPoints): WeightFormat => {
-          return { kind: 'quantized', bits, block, zeroPoints, searchScales }
-        }),
-      ),
-    ),
-  ),
-]
-
-function describe(format: WeightFormat): { title: string; bits: number } {
-  if (format.kind !== 'quantized') return { title: 'fp32', bits: 32 }
-  const { bits, block, zeroPoints, searchScales } = format
-  const parts = [`int${bits}`, `block ${block}`]
-  if (zeroPoints) parts.push('zero points')
-  if (searchScales) parts.push('scale search')
-  return { title: parts.join(', '), bits: bits + (32 + (zeroPoints ? bits : 0)) / block }
+/** Bits that a weight takes; what stored ones take depends on the file. */
+function bitsOf(format: WeightFormat): string {
+  if (format.kind === 'stored') return '–'
+  if (format.kind !== 'quantized') return '32'
+  const { bits, block, zeroPoints } = format
+  return (bits + (32 + (zeroPoints ? bits : 0)) / block).toFixed(2)
 }
 
 async function main([
@@ -80,6 +67,7 @@ async function main([
   perSet = '50',
   only = '',
   kvCacheDtype = 'auto',
+  tokens = String(mostTokens),
 ]: readonly string[]) {
   const dir = resolve(folder)
   const checkpoint = openCheckpoint(dir)
@@ -92,23 +80,28 @@ async function main([
   }
 
   const exact = await open({ kind: 'fp32' }, 'fp32')
-  const references = await answer(exact, prompts, eosTokenIds)
+  const references = await answer(exact, prompts, eosTokenIds, Number(tokens))
   exact.close()
   console.log(
     '| weights | bits | weight error | mean KL | p99 KL | max KL | same token | same answer |',
   )
   console.log('| --- | --- | --- | --- | --- | --- | --- | --- |')
-  for (const format of settings.filter((format) => describe(format).title.startsWith(only))) {
+  const all: readonly WeightFormat[] = [
+    { kind: 'fp32' },
+    ...ownFormats(dir),
+    ...quantizedFormats(false),
+    ...quantizedFormats(true),
+  ]
+  for (const format of chosen(all, only)) {
     const model = await open(format, kvCacheDtype as KvCacheDtype)
     try {
-      const { title, bits } = describe(format)
       const found = await compare(model, prompts, references)
       function share(value: number) {
         return `${(value * 100).toFixed(2)} %`
       }
 
       console.log(
-        `| ${title} | ${bits.toFixed(2)} | ${share(weightError(dir, format))} | ` +
+        `| ${titleOf(format)} | ${bitsOf(format)} | ${share(weightError(dir, format))} | ` +
           `${found.meanKl.toExponential(2)} | ${found.p99Kl.toExponential(1)} | ` +
           `${found.maxKl.toPrecision(2)} | ` +
           `${share(found.sameTokens)} | ${share(found.sameAnswers)} |`,

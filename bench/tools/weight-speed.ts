@@ -2,28 +2,23 @@
 // taking turns so that a busy machine slows all alike. Prints the median tokens per second as
 // Markdown.
 //   node dist/bench/models/random-checkpoint.js qwen2.5-0.5b runs/random-0.5b
-//   node dist/bench/tools/weight-speed.js runs/random-0.5b [rounds, 7]
+//   node dist/bench/tools/weight-speed.js runs/random-0.5b [rounds, 7] ["stored; int4, block 128"]
 
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
-import { blockSizes, type QuantizedFormat } from '../../server/contracts/checkpoint.ts'
+import type { WeightFormat } from '../../server/contracts/checkpoint.ts'
 import { openServedModel } from '../../test/support/served-model.ts'
 import { spread } from '../statistics.ts'
+import { chosen, ownFormats, quantizedFormats, titleOf } from './weight-formats.ts'
 
 const promptTokens = 128
 const stepsOf = { 1: 24, 8: 8 } as const
 const streams = [1, 8] as const
 
-const [folder = 'runs/random-0.5b', rounds = '7'] = process.argv.slice(2)
+const [folder = 'runs/random-0.5b', rounds = '7', only = ''] = process.argv.slice(2)
 const checkpoint = resolve(folder)
-const layouts = ([4, 8] as const).flatMap((bits) =>
-  [false, true].flatMap((zeroPoints) =>
-    blockSizes.map((block): QuantizedFormat => {
-      return { kind: 'quantized', bits, block, zeroPoints, searchScales: false }
-    }),
-  ),
-)
+const layouts = chosen<WeightFormat>([...ownFormats(checkpoint), ...quantizedFormats(false)], only)
 
 type Model = Awaited<ReturnType<typeof openServedModel>>
 
@@ -45,8 +40,8 @@ async function prefillRate({ runner }: Model): Promise<number> {
 }
 
 const adapters = mkdtempSync(join(tmpdir(), 'dutyfree-speed-'))
-const measured = new Map<QuantizedFormat, { one: number[]; eight: number[]; prefill: number[] }>()
-const models = new Map<QuantizedFormat, Model>()
+const measured = new Map<WeightFormat, { one: number[]; eight: number[]; prefill: number[] }>()
+const models = new Map<WeightFormat, Model>()
 for (const format of layouts) {
   models.set(
     format,
@@ -65,10 +60,9 @@ for (let round = 0; round < Number(rounds); round++) {
 }
 console.log('| weights | 1 stream | 8 streams | prefill of 128 |')
 console.log('| --- | --- | --- | --- |')
-for (const [{ bits, block, zeroPoints }, { one, eight, prefill }] of measured) {
-  const title = `int${bits}, block ${block}${zeroPoints ? ', zero points' : ''}`
+for (const [format, { one, eight, prefill }] of measured) {
   const cells = [one, eight, prefill].map((rates) => spread(rates).median.toFixed(0))
-  console.log(`| ${title} | ${cells.join(' | ')} |`)
+  console.log(`| ${titleOf(format)} | ${cells.join(' | ')} |`)
 }
 for (const model of models.values()) model.close()
 rmSync(adapters, { recursive: true, force: true })

@@ -43,10 +43,12 @@ function requireReadable({ tensors, paths }: GgufFile): void {
   }
 }
 
-function toWeights(file: GgufFile, { tensors, read, readRows }: GgufWeights): Weights {
-  function requireShape(name: string): readonly number[] {
-    const { shape } = tensors.get(name) ?? {}
-    if (shape !== undefined) return shape
+function toWeights(file: GgufFile, weights: GgufWeights): Weights {
+  const { tensors, read, readRows, readStoredRows } = weights
+
+  function requireTensor(name: string) {
+    const tensor = tensors.get(name)
+    if (tensor !== undefined) return tensor
     throw new ServerError(
       'invalid_checkpoint',
       `${basename(file.paths[0]!)} has no tensor ${JSON.stringify(name)}.`,
@@ -57,7 +59,16 @@ function toWeights(file: GgufFile, { tensors, read, readRows }: GgufWeights): We
     paths: file.paths,
     // Whatever they are stored as, they are read as float32.
     stored: new Map([...tensors].map(([name, { shape }]) => [name, { dtype: 'F32', shape }])),
-    tensors: { has: (name) => tensors.has(name), shape: requireShape, read, readRows },
+    tensors: {
+      has: (name) => tensors.has(name),
+      shape: (name) => requireTensor(name).shape,
+      read,
+      readRows,
+      stored: (name) => ({
+        type: requireTensor(name).type,
+        readRows: (first, count) => readStoredRows(name, first, count),
+      }),
+    },
     close: () => file.close(),
   }
 }

@@ -85,6 +85,15 @@ export interface TensorSource {
   read(name: string): Float32Array
   /** Rows first … first + count − 1 of a matrix, so that large ones are never whole in memory. */
   readRows(name: string, first: number, count: number): Float32Array
+  /** A matrix as its file holds it, where files keep numbers in formats of blocks. */
+  stored?(name: string): StoredMatrix
+}
+
+export interface StoredMatrix {
+  /** GGUF's name for the format: Q4_0, F16 … */
+  readonly type: string
+  /** The bytes of whole rows. */
+  readonly readRows: (first: number, count: number) => Uint8Array
 }
 
 /** The linear modules of a decoder layer that a LoRA may change, in the order of a layer. */
@@ -153,7 +162,10 @@ export type BlockSize = (typeof blockSizes)[number]
 /** How the graph holds the large weights. */
 export type WeightFormat =
   /** fp16 only with activations in float16. */
-  { readonly kind: FloatName } | QuantizedFormat
+  | { readonly kind: FloatName }
+  | QuantizedFormat
+  /** Each matrix in the numbers of its file, where they fit; others in 8 bits. Own kernels only. */
+  | { readonly kind: 'stored' }
 
 /** Integers in blocks along a row, each block with a scale. */
 export interface QuantizedFormat {

@@ -8,7 +8,7 @@ import type { MemoryParts } from './memory.ts'
 
 export type Device = 'cpu' | 'webgpu' | 'cuda'
 export type KvCacheDtype = 'auto' | FloatName
-export type Weights = 'auto' | FloatName | 'int8' | 'int4'
+export type Weights = 'auto' | FloatName | 'int8' | 'int4' | 'stored'
 
 /** What an engine process is started with. Paths are absolute. */
 export interface EngineOptions {
@@ -29,7 +29,7 @@ export interface EngineOptions {
   /** auto: our own where they were compiled and this processor can run them. */
   readonly kernels: 'auto' | Kernels
   readonly weights: Weights
-  /** auto: fp16 on a GPU, and on the CPU for int8 and int4 with our own kernels; else fp32. */
+  /** auto: fp16 on a GPU, and on the CPU for weights in blocks with our own kernels; else fp32. */
   readonly kvCacheDtype: KvCacheDtype
   /** Of int8 and int4; null: the default of the type. */
   readonly weightBlock: BlockSize | null

@@ -142,10 +142,17 @@ export async function convertCheckpoint(options: ConvertOptions): Promise<Conver
   }
 }
 
+/** What the weights take in that format, on disk and in memory. */
+export function convertedBytes(options: Layout): number {
+  return layOut(options).size
+}
+
 /** The attention kernel takes no other sizes of a head than multiples of this. */
 const headMultiple = 16
 
-function layOut({ checkpoint, maxContext, format, target = cpuTarget, sites }: ConvertOptions) {
+type Layout = Pick<ConvertOptions, 'checkpoint' | 'maxContext' | 'format' | 'target' | 'sites'>
+
+function layOut({ checkpoint, maxContext, format, target = cpuTarget, sites }: Layout) {
   const { config, tensors } = checkpoint
   if (config.headDim % headMultiple !== 0) {
     throw new ServerError(

@@ -9,10 +9,9 @@ import {
   type LinearModule,
   type ModelConfig,
   moduleShape,
-  type WeightFormat,
 } from '../contracts/checkpoint.ts'
 import type { EngineOptions } from '../contracts/engine.ts'
-import { type FloatType, floatBytes } from '../contracts/float-type.ts'
+import { floatBytes } from '../contracts/float-type.ts'
 import { describeParts, type MemoryParts } from '../contracts/memory.ts'
 import { ServerError } from '../errors.ts'
 import type { KvLimits } from '../loop/kv-shape.ts'
@@ -39,17 +38,17 @@ export interface MemoryPlan {
 export interface MemoryNeeds {
   readonly config: ModelConfig
   readonly options: EngineOptions
-  readonly format: WeightFormat
   readonly target: GraphTarget
   readonly sites: readonly LinearModule[]
-  readonly numParameters: number
+  /** Of the converted weights. */
+  readonly weightBytes: number
   /** Free memory of the machine, for this process. */
   readonly freeBytes: number
   readonly maxChunk: number
 }
 
 export function planMemory(needs: MemoryNeeds): MemoryPlan {
-  const { config, options, format, numParameters, freeBytes, maxChunk } = needs
+  const { config, options, weightBytes: weights, freeBytes, maxChunk } = needs
   const { floats, cacheFloats } = needs.target
   if (options.maxContext !== null && options.maxContext > config.maxPosition) {
     throw new ServerError(
@@ -58,7 +57,6 @@ export function planMemory(needs: MemoryNeeds): MemoryPlan {
     )
   }
   const asked = options.maxContext ?? config.maxPosition
-  const weights = Math.ceil(numParameters * bytesPerParameter(format, floats))
   const workspace = workspaceBytes(config, options.maxBatch, maxChunk)
   const rankBytes = adapterRankBytes(needs)
   const leastAdapters = options.adapterMemoryBytes ?? minAdapters * rankBytes
@@ -128,11 +126,4 @@ function adapterRankBytes({ config, sites }: MemoryNeeds): number {
     return inner + outer
   })
   return config.numLayers * sizes.reduce((sum, size) => sum + size, 0) * float32Bytes
-}
-
-/** A quantised block has a scale, and may have a zero point. */
-function bytesPerParameter(format: WeightFormat, floats: FloatType): number {
-  if (format.kind !== 'quantized') return floatBytes[floats]
-  const { bits, block, zeroPoints } = format
-  return bits / 8 + (floatBytes[floats] + (zeroPoints ? bits / 8 : 0)) / block
 }

@@ -11,7 +11,12 @@ import type { GraphTarget, LinearModule, WeightFormat } from '../contracts/check
 import type { EngineOptions, EngineStats, ModelInfo } from '../contracts/engine.ts'
 import { floatNames } from '../contracts/float-type.ts'
 import type { GenerationEvent } from '../contracts/generation.ts'
-import { type ConvertedCheckpoint, convertCheckpoint, probeOf } from '../conversion/convert.ts'
+import {
+  type ConvertedCheckpoint,
+  convertCheckpoint,
+  convertedBytes,
+  probeOf,
+} from '../conversion/convert.ts'
 import type { CallHandlers } from '../engine-client/protocol.ts'
 import { ServerError } from '../errors.ts'
 import { createIdleTimer } from '../loop/idle-timer.ts'
@@ -31,10 +36,11 @@ import { createIntake, type Intake } from './intake.ts'
 import { type MemoryPlan, planMemory } from './memory.ts'
 import { createStartup, firstTokens, type Startup } from './startup.ts'
 import { createStatsThrottle } from './stats-throttle.ts'
+import { isMostlyStored, requireStored } from './stored-weights.ts'
 import { createTextThreads } from './text-threads.ts'
 import { checkVocabulary, endTokensOf } from './token-ids.ts'
 import { createStepBounds, watchRunner } from './watched-runner.ts'
-import { formatOf, resolveKernels, resolveWeights, targetOf } from './weights.ts'
+import { formatOf, isInBlocks, resolveKernels, resolveWeights, targetOf } from './weights.ts'
 
 const maxChunk = 512
 /** Longest pause of a running stream while a prompt comes in. */
@@ -185,22 +191,32 @@ async function chooseSites({ options, events }: Opening): Promise<readonly Linea
 }
 
 function chooseFormats(
-  { options, checkpoint }: Opening,
+  { options, events, checkpoint }: Opening,
   device: ModelDevice,
   sites: readonly LinearModule[],
 ): Formats {
-  const weights = resolveWeights(options.weights, checkpoint.numParameters, device)
-  const format = formatOf(weights, options)
+  const { numParameters } = checkpoint
   const kernels = resolveKernels(options.kernels, device, ownKernels() !== null)
+  // Who gives a block or zero points asks for another rounding.
+  const isOpen = options.weightBlock === null && options.weightZeroPoints === null
+  const keepsNumbers = kernels === 'own' && isOpen && isMostlyStored(checkpoint)
+  const weights = resolveWeights(options.weights, { numParameters, keepsNumbers }, device)
+  const format = formatOf(weights, options)
+  if (weights === 'stored') {
+    const notice = requireStored(checkpoint, device, kernels)
+    if (notice !== null) events.onNotice(notice)
+  }
   const target = targetOf(weights, device, kernels, options.kvCacheDtype)
   return { weights, format, kernels, target, sites }
 }
 
 function chooseMemory({ options, checkpoint }: Opening, formats: Formats): MemoryPlan {
-  const { config, numParameters } = checkpoint
+  const { config } = checkpoint
   const { format, target, sites } = formats
+  const layout = { checkpoint, maxContext: config.maxPosition, format, target, sites }
+  const weightBytes = convertedBytes(layout)
   const freeBytes = readFreeMemory()
-  return planMemory({ config, options, format, target, sites, numParameters, freeBytes, maxChunk })
+  return planMemory({ config, options, target, sites, weightBytes, freeBytes, maxChunk })
 }
 
 function convert(opening: Opening, formats: Formats): Promise<ConvertedCheckpoint> {
@@ -217,7 +233,7 @@ function convert(opening: Opening, formats: Formats): Promise<ConvertedCheckpoin
     cacheDir: options.cacheDir,
     onProgress(phase, done, total) {
       // Weights that stay floats are written whole, each a single piece of progress.
-      events.heart.enter(phase, format.kind === 'quantized' ? 0 : diskMs(total))
+      events.heart.enter(phase, isInBlocks(format) ? 0 : diskMs(total))
       events.onProgress(phase, done, total)
     },
     onFlush: (bytes) => events.heart.enter('writing to the disk', diskMs(bytes)),

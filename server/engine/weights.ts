@@ -20,6 +20,12 @@ export interface WeightOptions {
 }
 
 /** What the choice depends on. */
+export interface CheckpointTraits {
+  readonly numParameters: number
+  /** Most of its matrices can be served in the numbers of their file. */
+  readonly keepsNumbers: boolean
+}
+
 export interface DeviceTraits {
   readonly name: Device
   readonly hasFloat16: boolean
@@ -27,13 +33,15 @@ export interface DeviceTraits {
 
 export function resolveWeights(
   asked: Weights,
-  numParameters: number,
+  { numParameters, keepsNumbers }: CheckpointTraits,
   { name, hasFloat16 }: DeviceTraits,
 ): ModelInfo['weights'] {
   switch (asked) {
     case 'auto':
       if (hasFloat16) return 'fp16'
-      return numParameters < exactBelow ? 'fp32' : 'int4'
+      if (numParameters < exactBelow) return 'fp32'
+      // Rounding again what was rounded to 4 or 8 bits costs accuracy and wins little.
+      return keepsNumbers ? 'stored' : 'int4'
     case 'fp16':
       if (hasFloat16) return asked
       throw new ServerError(
@@ -52,6 +60,7 @@ export function resolveWeights(
       )
     case 'int8':
     case 'int4':
+    case 'stored':
       return asked
   }
 }
@@ -83,13 +92,14 @@ export function formatOf(weights: ModelInfo['weights'], options: WeightOptions):
   const { weightBlock, weightZeroPoints } = options
   switch (weights) {
     case 'fp32':
-    case 'fp16': {
+    case 'fp16':
+    case 'stored': {
       const given =
         weightBlock !== null ? 'block' : weightZeroPoints !== null ? 'zero-points' : null
       if (given === null) return { kind: weights }
       throw new ServerError(
         'invalid_config',
-        `--weight-${given} needs quantised weights and these are ${weights}; ask for --weights int8 or int4.`,
+        `--weight-${given} is for --weights int8 and int4, and these are ${weights}; leave it out or ask for one of those.`,
       )
     }
     case 'int8':
@@ -101,6 +111,11 @@ export function formatOf(weights: ModelInfo['weights'], options: WeightOptions):
       return { kind: 'quantized', bits, block, zeroPoints, searchScales: bits === 4 && !zeroPoints }
     }
   }
+}
+
+/** Written some rows at a time. */
+export function isInBlocks({ kind }: WeightFormat): boolean {
+  return kind === 'quantized' || kind === 'stored'
 }
 
 /** What `--weights` calls a format. */

@@ -1,15 +1,10 @@
 // Both ends of the decoder: the embedding of tokens, and lm_head with its logits. Where they are tied,
 // they read the same bytes.
 
-import type { ModelConfig, QuantizedFormat } from '../contracts/checkpoint.ts'
-import type { WeightTensor } from './builder.ts'
-import {
-  type LinearContext,
-  linear,
-  productTensors,
-  quantizedMatMul,
-  quantizedPieces,
-} from './linear.ts'
+import type { ModelConfig } from '../contracts/checkpoint.ts'
+import { type BlockLayout, blockMatrix, productTensors } from './block-matrix.ts'
+import type { GraphBuilder, WeightTensor } from './builder.ts'
+import { type LinearContext, linear, quantizedMatMul } from './linear.ts'
 import { blocksPerRow, zeroPointBytes } from './quantize.ts'
 
 export interface EmbeddingContext extends LinearContext {
@@ -19,43 +14,97 @@ export interface EmbeddingContext extends LinearContext {
 const embeddingName = 'model.embed_tokens.weight'
 const embeddingData = 'embed'
 
-/** Token ids → their embeddings. Tied and quantised, lm_head reads the very same bytes. */
-export function embed({ graph, config, tensors, format }: EmbeddingContext, ids: string): string {
-  const { vocabSize, hiddenSize } = config
-  if (format.kind !== 'quantized') {
+/** Token ids → their embeddings. Tied and in blocks, lm_head reads the very same bytes. */
+export function embed(context: EmbeddingContext, ids: string): string {
+  const { graph, config, tensors, format } = context
+  const matrix = blockMatrix(context, format, [embeddingName])
+  if (matrix === null) {
     const read = () => tensors.read(embeddingName)
-    const matrix = graph.weight(embeddingData, [vocabSize, hiddenSize], read)
-    return graph.node('/embed', 'Gather', [matrix, ids])
+    const floats = graph.weight(embeddingData, [config.vocabSize, config.hiddenSize], read)
+    return graph.node('/embed', 'Gather', [floats, ids])
   }
-  const { bits, block, zeroPoints } = format
+  const { vocabSize, hiddenSize } = config
+  const { layout, pieces } = matrix
+  const { bits, block, offsets } = layout
   const numBlocks = blocksPerRow({ block, columns: hiddenSize })
   const rowBytes = (hiddenSize * bits) / 8
   const zeroBytes = zeroPointBytes(numBlocks, bits)
-  const all: readonly WeightTensor[] = [
+  const floats = { type: graph.floats, dims: [vocabSize, numBlocks] }
+  const zeros: WeightTensor = {
+    name: `${embeddingData}.zeros`,
+    type: 'uint8',
+    dims: [vocabSize, zeroBytes],
+  }
+  const mins: WeightTensor = { name: `${embeddingData}.mins`, ...floats }
+  const own: readonly WeightTensor[] = [
     { name: embeddingData, type: 'uint8', dims: [vocabSize, rowBytes] },
-    { name: `${embeddingData}.scales`, type: graph.floats, dims: [vocabSize, numBlocks] },
-    { name: `${embeddingData}.zeros`, type: 'uint8', dims: [vocabSize, zeroBytes] },
+    { name: `${embeddingData}.scales`, ...floats },
+    ...{ none: [], zeros: [zeros], mins: [mins] }[offsets],
   ]
-  const own = zeroPoints ? all : all.slice(0, 2)
-  const head = productTensors(graph, headName, format, { inner: hiddenSize, outer: vocabSize })
+  const head = productTensors(graph, headName, layout, { inner: hiddenSize, outer: vocabSize })
   const aliases = head.map((tensor, i) => ({ tensor, of: own[i]?.name ?? '' }))
-  const quantize = { ...format, columns: hiddenSize }
-  const pieces = quantizedPieces(graph, tensors, [embeddingName], quantize)
   graph.weights({
     tensors: own,
     pieces: () => withoutPadding(pieces(), (numBlocks * block * bits) / 8, rowBytes),
-    aliases: sharesHead(config, format) ? aliases : [],
+    aliases: sharesHead(config, layout) ? aliases : [],
   })
+  if (offsets === 'mins') return embedWithMins(context, layout, ids)
   const [data = '', ...parameters] = own.map(({ name }) => name)
-  return graph.node('/embed', 'GatherBlockQuantized', [data, ids, ...parameters], {
+  return gatherBlocks(graph, '/embed', layout, [data, ids, ...parameters])
+}
+
+function gatherBlocks(
+  graph: GraphBuilder,
+  name: string,
+  { bits, block }: BlockLayout,
+  inputs: readonly string[],
+): string {
+  return graph.node(name, 'GatherBlockQuantized', inputs, {
     domain: 'com.microsoft',
     attributes: { bits, block_size: block, gather_axis: 0, quantize_axis: 1 },
   })
 }
 
+/**
+ * GatherBlockQuantized knows no mins: they are added to its blocks.
+ *
+ *   ids ─ GatherBlockQuantized(integers, scales (, zeros of 0)) ─ blocks of 32 ─ (+) ─ embeddings
+ *       ─ Gather(mins) ─────────────────────────────────────────────────────────┘
+ */
+function embedWithMins(
+  { graph, config: { vocabSize, hiddenSize } }: EmbeddingContext,
+  layout: BlockLayout,
+  ids: string,
+): string {
+  const { bits, block } = layout
+  const numBlocks = hiddenSize / block
+  // Its zero is 8 or 128; beside mins integers of 4 bits begin at 0.
+  const zeros = bits === 8 ? [] : [zerosOfZero(graph, vocabSize, numBlocks)]
+  const inputs = [embeddingData, ids, `${embeddingData}.scales`, ...zeros]
+  const values = gatherBlocks(graph, '/embed/values', layout, inputs)
+  const mins = graph.node('/embed/mins', 'Gather', [`${embeddingData}.mins`, ids])
+  const blocks = graph.constant('int64', [0, 0, numBlocks, block])
+  const oneEach = graph.constant('int64', [0, 0, numBlocks, 1])
+  const sum = graph.node('/embed/sum', 'Add', [
+    graph.node('/embed/blocks', 'Reshape', [values, blocks]),
+    graph.node('/embed/block_mins', 'Reshape', [mins, oneEach]),
+  ])
+  return graph.node('/embed', 'Reshape', [sum, graph.constant('int64', [0, 0, hiddenSize])])
+}
+
+function zerosOfZero(graph: GraphBuilder, vocabSize: number, numBlocks: number): string {
+  const name = `${embeddingData}.zeros`
+  const dims = [vocabSize, zeroPointBytes(numBlocks, 4)] as const
+  graph.weights({
+    tensors: [{ name, type: 'uint8', dims }],
+    pieces: () => [[new Uint8Array(dims[0] * dims[1])]],
+  })
+  return name
+}
+
 /** MatMulNBits pads the last block of a row and GatherBlockQuantized does not. */
-function sharesHead(config: ModelConfig, format: QuantizedFormat): boolean {
-  return config.tieWordEmbeddings && config.hiddenSize % format.block === 0
+function sharesHead(config: ModelConfig, { block }: BlockLayout): boolean {
+  return config.tieWordEmbeddings && config.hiddenSize % block === 0
 }
 
 function* withoutPadding(
@@ -97,11 +146,12 @@ export function logitsOf(context: EmbeddingContext, input: string): void {
 
 function languageHead(context: EmbeddingContext, input: string, outputName: string): string {
   const { config, format } = context
-  if (format.kind !== 'quantized' || !sharesHead(config, format)) {
+  const shared = config.tieWordEmbeddings && blockMatrix(context, format, [embeddingName])
+  if (!shared || !sharesHead(config, shared.layout)) {
     const weight = config.tieWordEmbeddings ? embeddingName : 'lm_head.weight'
     return linear(context, { name: headName, input, weights: [weight], outputName })
   }
-  return quantizedMatMul(context, format, {
+  return quantizedMatMul(context, shared.layout, {
     name: headName,
     product: headName,
     input,

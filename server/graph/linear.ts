@@ -4,15 +4,11 @@
 //   fp32, fp16:  x ─ MatMul(Wᵀ [K, N]) ─ (Add bias)
 //   int4, int8:  x ─ MatMulNBits(W [N, K / block, blob], scales (, zeros)) ─ (Add bias)
 //                or our own QuantizedMatMul of the same inputs (server/native)
+//   stored:      x ─ QuantizedMatMul(W [N, K / 32, blob], scales (, no zeros, mins)) ─ (Add bias)
 
-import type {
-  Kernels,
-  QuantizedFormat,
-  TensorSource,
-  WeightFormat,
-} from '../contracts/checkpoint.ts'
-import type { GraphBuilder, Weight, WeightTensor } from './builder.ts'
-import { blocksPerRow, type QuantizeOptions, quantizeRows, zeroPointBytes } from './quantize.ts'
+import type { Kernels, TensorSource, WeightFormat } from '../contracts/checkpoint.ts'
+import { type BlockLayout, type BlockMatrix, blockMatrix, productTensors } from './block-matrix.ts'
+import type { GraphBuilder } from './builder.ts'
 
 export interface LinearContext {
   readonly graph: GraphBuilder
@@ -31,11 +27,8 @@ export interface LinearOptions {
   readonly outputName?: string
 }
 
-/** Elements that are converted at once: bounds the memory of a conversion. */
-const pieceElements = 4 << 20
-
 export function linear(context: LinearContext, options: LinearOptions): string {
-  const { graph, tensors, format } = context
+  const { graph, tensors } = context
   const { name, weights, biases = [], outputName } = options
   const inner = tensors.shape(weights[0] ?? '')[1] ?? 0
   const outer = weights.reduce((sum, weight) => sum + (tensors.shape(weight)[0] ?? 0), 0)
@@ -43,10 +36,11 @@ export function linear(context: LinearContext, options: LinearOptions): string {
   const hasBias = biases.length > 0
   const product = hasBias ? `${name}/product` : name
   const outputs = outputName && !hasBias ? [outputName] : [product]
+  const matrix = blockMatrix(context, context.format, weights)
   const result =
-    format.kind === 'quantized'
-      ? quantizedProduct(context, format, { ...options, ...shape, product, outputs })
-      : floatProduct(context, { ...options, ...shape, product, outputs })
+    matrix === null
+      ? floatProduct(context, { ...options, ...shape, product, outputs })
+      : quantizedProduct(context, matrix, { ...options, ...shape, product, outputs })
   if (!hasBias) return result
   const bias = graph.weight(`${name}.bias`, [outer], () =>
     Float32Array.from(biases.flatMap((bias) => [...tensors.read(bias)])),
@@ -83,39 +77,19 @@ function floatProduct({ graph, tensors }: LinearContext, options: ProductOptions
 
 function quantizedProduct(
   context: LinearContext,
-  format: QuantizedFormat,
+  { layout, pieces }: BlockMatrix,
   options: ProductOptions,
 ): string {
-  const { graph, tensors } = context
-  const { name, input, weights, inner, outer, product, outputs } = options
-  graph.weights({
-    tensors: productTensors(graph, name, format, { inner, outer }),
-    pieces: quantizedPieces(graph, tensors, weights, { ...format, columns: inner }),
-  })
-  return quantizedMatMul(context, format, { name, product, input, outputs, inner, outer })
-}
-
-/** A quantised matrix as MatMulNBits reads it: integers, scales and, where it has them, zeros. */
-export function productTensors(
-  graph: GraphBuilder,
-  name: string,
-  { bits, block, zeroPoints }: QuantizedFormat,
-  { inner, outer }: { inner: number; outer: number },
-): readonly WeightTensor[] {
-  const numBlocks = blocksPerRow({ block, columns: inner })
-  const zeroBytes = zeroPointBytes(numBlocks, bits)
-  const tensors: readonly WeightTensor[] = [
-    { name: `${name}.weight`, type: 'uint8', dims: [outer, numBlocks, (block * bits) / 8] },
-    { name: `${name}.scales`, type: graph.floats, dims: [outer * numBlocks] },
-    { name: `${name}.zeros`, type: 'uint8', dims: [outer * zeroBytes] },
-  ]
-  return zeroPoints ? tensors : tensors.slice(0, 2)
+  const { name, input, inner, outer, product, outputs } = options
+  const { graph } = context
+  graph.weights({ tensors: productTensors(graph, name, layout, { inner, outer }), pieces })
+  return quantizedMatMul(context, layout, { name, product, input, outputs, inner, outer })
 }
 
 /** The product with the matrix of `productTensors(name, …)`. */
 export function quantizedMatMul(
   { graph, kernels }: Pick<LinearContext, 'graph' | 'kernels'>,
-  { bits, block, zeroPoints }: QuantizedFormat,
+  { bits, block, offsets }: BlockLayout,
   options: {
     name: string
     product: string
@@ -126,9 +100,10 @@ export function quantizedMatMul(
   },
 ): string {
   const { name, product, input, outputs, inner, outer } = options
-  const zeros = zeroPoints ? [`${name}.zeros`] : []
-  const inputs = [input, `${name}.weight`, `${name}.scales`, ...zeros]
+  const beside = { none: [], zeros: [`${name}.zeros`], mins: ['', `${name}.mins`] }[offsets]
+  const inputs = [input, `${name}.weight`, `${name}.scales`, ...beside]
   const attributes = { K: inner, N: outer, bits, block_size: block }
+  if (offsets === 'mins' && kernels !== 'own') throw new Error(`${name}: mins need our own kernels`)
   if (kernels === 'own') {
     return graph.node(product, 'QuantizedMatMul', inputs, {
       domain: 'dutyfree',
@@ -143,25 +118,4 @@ export function quantizedMatMul(
     outputs,
     attributes: { ...attributes, accuracy_level: int8Activations },
   })
-}
-
-/** Quantises some rows at a time, so that no weight is whole in memory. */
-export function quantizedPieces(
-  graph: GraphBuilder,
-  tensors: TensorSource,
-  names: readonly string[],
-  options: QuantizeOptions,
-): Weight['pieces'] {
-  return function* pieces() {
-    const rowsAtOnce = Math.max(1, Math.floor(pieceElements / options.columns))
-    for (const name of names) {
-      const numRows = tensors.shape(name)[0] ?? 0
-      for (let first = 0; first < numRows; first += rowsAtOnce) {
-        const count = Math.min(rowsAtOnce, numRows - first)
-        const rows = quantizeRows(tensors.readRows(name, first, count), options)
-        const piece = [rows.data, graph.floatBytes(rows.scales)]
-        yield options.zeroPoints ? [...piece, rows.zeroPoints] : piece
-      }
-    }
-  }
 }

@@ -31,7 +31,7 @@ export interface SelfTestOptions {
  * 1e-6 in float32 and 1e-2 in float16. Quantised weights also round their activations, which gives 5e-2.
  * A wrong computation differs by about 1.
  */
-const limits = { fp32: 1e-3, fp16: 0.05, quantized: 0.2 } as const satisfies Record<
+const limits = { fp32: 1e-3, fp16: 0.05, quantized: 0.2, stored: 0.2 } as const satisfies Record<
   WeightFormat['kind'],
   number
 >

@@ -57,30 +57,38 @@ static Tile *tile_of(Tile *const (*tiles)[3][GROUP_ROWS], const Matrix *w, int r
 static int agree(Tile *const (*one)[3][GROUP_ROWS], Tile *const (*other)[3][GROUP_ROWS]) {
   enum { inner = 300, outer = 20, max_blocks = 10 };
   static uint8_t data[outer * max_blocks * 128];
-  static float scales[outer * max_blocks], x[GROUP_ROWS * inner];
+  static float scales[outer * max_blocks], mins[outer * max_blocks], x[GROUP_ROWS * inner];
   uint32_t seed = 1;
   for (size_t i = 0; i < sizeof data; i++) data[i] = (seed = seed * 1664525 + 1013904223) >> 24;
-  for (size_t i = 0; i < outer * max_blocks; i++) scales[i] = 0.01f + (float)(i % 7) / 100;
+  for (size_t i = 0; i < outer * max_blocks; i++) {
+    scales[i] = 0.01f + (float)(i % 7) / 100;
+    mins[i] = (float)(i % 11) / 10 - 0.7f;
+  }
   for (size_t i = 0; i < GROUP_ROWS * inner; i++) x[i] = (float)(i * 37 % 101) - 50;
   int same = 1;
-  for (int bits = 4; bits <= 8; bits += 4) {
-    for (int block = 32; block <= 128; block *= 2) {
-      Matrix w = {bits, block, inner, outer, (inner + block - 1) / block, data, scales, NULL};
-      void *memory = aligned_alloc(alignment, rounded_bytes(&w));
-      if (!memory) return 0;
-      for (int rows = 1; rows <= GROUP_ROWS; rows++) {
-        RoundedRows group = rounded_at(&w, rows, memory);
-        for (int m = 0; m < rows; m++) round_row(&w, x + m * inner, m, &group);
-        float y[2][GROUP_ROWS * outer];
-        tile_of(one, &w, rows)(&w, &group, 0, tile_columns, y[0]);
-        tile_of(other, &w, rows)(&w, &group, 0, tile_columns, y[1]);
-        for (int m = 0; m < rows; m++) {
-          const size_t at = (size_t)m * outer, bytes = tile_columns * sizeof(float);
-          same &= memcmp(y[0] + at, y[1] + at, bytes) == 0;
-        }
+  static const struct {
+    int bits, block, has_mins;
+  } kinds[] = {{4, 32, 0}, {4, 32, 1}, {4, 64, 0}, {4, 128, 0},
+               {8, 32, 0}, {8, 32, 1}, {8, 64, 0}, {8, 128, 0}};
+  for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
+    const int bits = kinds[k].bits, block = kinds[k].block;
+    const size_t blocks = (inner + block - 1) / block;
+    const float *offsets = kinds[k].has_mins ? mins : NULL;
+    Matrix w = {bits, block, inner, outer, blocks, data, scales, NULL, offsets};
+    void *memory = aligned_alloc(alignment, rounded_bytes(&w));
+    if (!memory) return 0;
+    for (int rows = 1; rows <= GROUP_ROWS; rows++) {
+      RoundedRows group = rounded_at(&w, rows, memory);
+      for (int m = 0; m < rows; m++) round_row(&w, x + m * inner, m, &group);
+      float y[2][GROUP_ROWS * outer];
+      tile_of(one, &w, rows)(&w, &group, 0, tile_columns, y[0]);
+      tile_of(other, &w, rows)(&w, &group, 0, tile_columns, y[1]);
+      for (int m = 0; m < rows; m++) {
+        const size_t at = (size_t)m * outer, bytes = tile_columns * sizeof(float);
+        same &= memcmp(y[0] + at, y[1] + at, bytes) == 0;
       }
-      free(memory);
     }
+    free(memory);
   }
   return same;
 }

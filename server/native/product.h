@@ -20,6 +20,8 @@ typedef struct {
   const uint8_t *data;  // [outer, blocks, block · bits / 8]; 4 bits: even places in the low halves
   const float *scales;  // [outer, blocks]
   const uint8_t *zeros; // [outer, ceil(blocks · bits / 8)], or NULL: 8 or 128 everywhere
+  const float *mins;    // [outer, blocks], or NULL; with blocks of 32. Zero is 0 or 128 then, and the
+                        // min is added to scale · integer
 } Matrix;
 
 /**

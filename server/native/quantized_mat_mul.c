@@ -1,5 +1,6 @@
 // The operator dutyfree::QuantizedMatMul for ONNX Runtime: inputs, attributes and layout of its own
-// MatMulNBits (x float32 [..., K]; W uint8; scales float32; zeros uint8 where there are any).
+// MatMulNBits (x float32 [..., K]; W uint8; scales float32; zeros uint8 where there are any), and one of
+// our own: instead of zeros, mins float32 that are added to what the integers stand for.
 
 #include <stdlib.h>
 
@@ -97,6 +98,10 @@ static Status *compute(void *data, Context *context) {
   TRY(input_data(api, context, 2, (const void **)&work.w.scales));
   TRY(get_num_inputs(api, context, &num_inputs));
   if (num_inputs > 3) TRY(input_data(api, context, 3, (const void **)&work.w.zeros));
+  if (num_inputs > 4) TRY(input_data(api, context, 4, (const void **)&work.w.mins));
+  if (work.w.mins && (work.w.zeros || work.w.block != 32)) {
+    return create_status(api, "QuantizedMatMul takes mins with blocks of 32 and without zeros");
+  }
   dims[num_dims - 1] = (int64_t)work.w.outer;
   TRY(output_data(api, context, 0, dims, num_dims, (void **)&work.y));
   if (work.rows == 0) return NULL;
@@ -122,7 +127,7 @@ static Status *compute(void *data, Context *context) {
 }
 
 static CONSTANT(const char *, name, "QuantizedMatMul")
-static CONSTANT(size_t, num_inputs, 4)
+static CONSTANT(size_t, num_inputs, 5)
 static CONSTANT(size_t, num_outputs, 1)
 static ElementType input_type(const Operator *operator, size_t i) {
   (void)operator;
@@ -130,7 +135,7 @@ static ElementType input_type(const Operator *operator, size_t i) {
 }
 static Presence input_presence(const Operator *operator, size_t i) {
   (void)operator;
-  return i == 3 ? optional : required;
+  return i >= 3 ? optional : required;
 }
 
 const Operator quantized_mat_mul = {

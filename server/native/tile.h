@@ -27,16 +27,25 @@ INLINE void unpack8(const uint8_t *p, int block, __m256i *w) {
   }
 }
 
+/** What a block has beside its scale. */
+typedef enum { no_offsets, integer_zeros, float_mins } Offsets;
+
 /** How far a block's zero lies from the one that DOT4 (0) or DOT8 (128) takes off. */
-INLINE int zero_beyond(const Matrix *w, int bits, int has_zeros, size_t n, size_t b) {
-  if (bits == 8) return has_zeros ? w->zeros[n * w->blocks + b] - 128 : 0;
-  if (!has_zeros) return 8;
+INLINE int zero_beyond(const Matrix *w, int bits, Offsets offsets, size_t n, size_t b) {
+  if (bits == 8) return offsets == integer_zeros ? w->zeros[n * w->blocks + b] - 128 : 0;
+  if (offsets == no_offsets) return 8;
   return w->zeros[n * ((w->blocks + 1) / 2) + b / 2] >> (b % 2 * 4) & 15;
+}
+
+/** What a block's weights lie too high by after DOT4 or DOT8. */
+INLINE float too_high(const Matrix *w, int bits, Offsets offsets, size_t n, size_t b, float scale) {
+  if (offsets == float_mins) return -w->mins[n * w->blocks + b];
+  return scale * (float)zero_beyond(w, bits, offsets, n, b);
 }
 
 /** Adds block b of column n times the block of each row. */
 INLINE void add_block(const Matrix *w, const RoundedRows *x, int bits, int block, int rows,
-                      int has_zeros, size_t n, size_t b, __m256 *acc, __m256 *zero) {
+                      Offsets offsets, size_t n, size_t b, __m256 *acc, __m256 *zero) {
   const uint8_t *p = w->data + (n * w->blocks + b) * (block * bits / 8);
   const int8_t *a = x->values + b * rows * block;
   const float scale = w->scales[n * w->blocks + b];
@@ -51,21 +60,21 @@ INLINE void add_block(const Matrix *w, const RoundedRows *x, int bits, int block
       acc[m] = _mm256_fmadd_ps(product, _mm256_broadcast_ss(scales + m), acc[m]);
     }
   } else {
-    const __m256i *offsets = (const __m256i *)x->offsets + b * rows;
+    const __m256i *centres = (const __m256i *)x->offsets + b * rows;
     unpack8(p, block, v);
     UNROLL for (int m = 0; m < rows; m++) {
-      const __m256 product = _mm256_cvtepi32_ps(DOT8(v, a + m * block, block / 32, offsets + m));
+      const __m256 product = _mm256_cvtepi32_ps(DOT8(v, a + m * block, block / 32, centres + m));
       acc[m] = _mm256_fmadd_ps(product, _mm256_broadcast_ss(scales + m), acc[m]);
     }
   }
-  if (bits == 8 && !has_zeros) return;
+  if (bits == 8 && offsets == no_offsets) return;
   const __m256 sums = _mm256_load_ps(x->sums + b * GROUP_ROWS);
-  const float beyond = (float)zero_beyond(w, bits, has_zeros, n, b);
-  *zero = _mm256_fmadd_ps(_mm256_set1_ps(scale * beyond), sums, *zero);
+  const __m256 high = _mm256_set1_ps(too_high(w, bits, offsets, n, b, scale));
+  *zero = _mm256_fmadd_ps(high, sums, *zero);
 }
 
 /** Adds blocks b and b + 1 of 32 with 4 bits, or b alone at the end of a column. */
-INLINE void add_pair(const Matrix *w, const RoundedRows *x, int rows, int has_zeros, size_t n,
+INLINE void add_pair(const Matrix *w, const RoundedRows *x, int rows, Offsets offsets, size_t n,
                      size_t b, __m256 *acc, __m256 *zero) {
   const uint8_t *p = w->data + (n * w->blocks + b) * 16;
   const float *scales = w->scales + n * w->blocks + b;
@@ -85,10 +94,10 @@ INLINE void add_pair(const Matrix *w, const RoundedRows *x, int rows, int has_ze
     acc[m] = _mm256_fmadd_ps(product, scale, acc[m]);
   }
   const float *sums = x->sums + b * GROUP_ROWS;
-  const __m256 beyond = _mm256_set1_ps(scales[0] * (float)zero_beyond(w, 4, has_zeros, n, b));
-  __m256 off = _mm256_mul_ps(beyond, _mm256_load_ps(sums));
+  const __m256 high = _mm256_set1_ps(too_high(w, 4, offsets, n, b, scales[0]));
+  __m256 off = _mm256_mul_ps(high, _mm256_load_ps(sums));
   if (is_whole) {
-    const __m256 other = _mm256_set1_ps(scales[1] * (float)zero_beyond(w, 4, has_zeros, n, b + 1));
+    const __m256 other = _mm256_set1_ps(too_high(w, 4, offsets, n, b + 1, scales[1]));
     off = _mm256_fmadd_ps(other, _mm256_load_ps(sums + GROUP_ROWS), off);
   }
   *zero = _mm256_add_ps(*zero, off);
@@ -96,7 +105,7 @@ INLINE void add_pair(const Matrix *w, const RoundedRows *x, int rows, int has_ze
 
 /** As many blocks of the activations as stay in the first cache; all columns go through them first. */
 INLINE void multiply_tile(const Matrix *w, const RoundedRows *x, int bits, int block, int rows,
-                          int has_zeros, size_t first, size_t last, float *y) {
+                          Offsets offsets, size_t first, size_t last, float *y) {
   const size_t blob = (size_t)block * bits / 8;
   const size_t fitting = chunk_bytes / ((size_t)rows * block);
   const size_t step = bits == 4 && block == 32 ? 2 : 1;
@@ -117,8 +126,8 @@ INLINE void multiply_tile(const Matrix *w, const RoundedRows *x, int bits, int b
         for (size_t line = 0; line < blob; line += 64) {
           _mm_prefetch((const char *)next + line, _MM_HINT_T0);
         }
-        if (step == 2) add_pair(w, x, rows, has_zeros, n, b, acc, &zero);
-        else add_block(w, x, bits, block, rows, has_zeros, n, b, acc, &zero);
+        if (step == 2) add_pair(w, x, rows, offsets, n, b, acc, &zero);
+        else add_block(w, x, bits, block, rows, offsets, n, b, acc, &zero);
       }
       if (to == w->blocks) {
         float sums[GROUP_ROWS] __attribute__((aligned(32)));
@@ -135,8 +144,10 @@ INLINE void multiply_tile(const Matrix *w, const RoundedRows *x, int bits, int b
 #define TILE(bits, block, rows)                                                               \
   static void tile_##bits##_##block##_##rows(const Matrix *w, const RoundedRows *x,           \
                                              size_t first, size_t last, float *y) {           \
-    if (w->zeros) multiply_tile(w, x, bits, block, rows, 1, first, last, y);                  \
-    else multiply_tile(w, x, bits, block, rows, 0, first, last, y);                           \
+    if (block == 32 && w->mins)                                                               \
+      multiply_tile(w, x, bits, block, rows, float_mins, first, last, y);                     \
+    else if (w->zeros) multiply_tile(w, x, bits, block, rows, integer_zeros, first, last, y); \
+    else multiply_tile(w, x, bits, block, rows, no_offsets, first, last, y);                  \
   }
 #define TILES_OF(bits, block)                                                                 \
   TILE(bits, block, 1) TILE(bits, block, 2) TILE(bits, block, 3) TILE(bits, block, 4)         \
