@@ -40,27 +40,26 @@ function shippedAdapters() {
   })
 }
 
-function mustRun(program, args) {
-  if (run(program, args, { stdio: ['ignore', 'ignore', 'inherit'] }) !== 0) fail('that failed')
+function mustRun(program, args, env) {
+  if (run(program, args, { stdio: ['ignore', 'ignore', 'inherit'], env }) !== 0) fail('that failed')
 }
 
-/** What test/real/reference.ts reads. */
-async function makeReference(place, modelPath, serverCache) {
-  const { prompts } = await import(new URL('../dist/test/real/prompts.js', import.meta.url).href)
-  writeFileSync(join(place, 'prompts.json'), JSON.stringify(prompts))
-  writeFileSync(join(place, 'real.json'), JSON.stringify({ modelPath, serverCache }))
-  mkdirSync(join(place, 'adapters'))
-  const adapters = shippedAdapters().map((id) => {
-    const copy = join(place, 'adapters', id)
-    cpSync(join(root, 'adapters', id), copy, { recursive: true })
-    return copy
-  })
+/** What test/real/{place,reference}.ts read. */
+function makeReference(place, modelPath, env) {
+  writeFileSync(join(place, 'real.json'), JSON.stringify({ modelPath }))
+  const adapters = join(place, 'adapters')
+  mkdirSync(adapters)
+  for (const id of shippedAdapters()) {
+    cpSync(join(root, 'adapters', id), join(adapters, id), { recursive: true })
+  }
+  mustRun(process.execPath, [join(root, 'dist/test/real/make-answers.js')], env)
   const exported = join(place, 'exported')
   const exporter = join(root, 'dist/server/export-model.js')
-  mustRun(process.execPath, [exporter, '--model', modelPath, '--output', exported])
-  const given = ['--model', modelPath, '--prompts', join(place, 'prompts.json')]
-  const others = ['--exported', exported, '--output', place, '--adapters', ...adapters]
-  mustRun(python, [join(root, 'training/tests/real_reference.py'), ...given, ...others])
+  mustRun(process.execPath, [exporter, '--model', modelPath, '--output', exported], env)
+  const given = ['--model', modelPath, '--answers', join(place, 'answers.json')]
+  const folders = ['--exported', exported, '--adapters', adapters, '--output', place]
+  const script = join(root, 'training/tests/real_reference.py')
+  mustRun(python, [script, ...given, ...folders], env)
 }
 
 installNode()
@@ -73,7 +72,8 @@ const modelPath = fetchOrFail(cacheDir)
 const place = mkdtempSync(join(tmpdir(), 'dutyfree-real-'))
 process.on('exit', () => rmSync(place, { recursive: true, force: true }))
 console.error('dutyfree: computing the reference with transformers')
-await makeReference(place, modelPath, cacheDir)
+const env = { ...process.env, DUTYFREE_REAL: place }
+makeReference(place, modelPath, env)
 const folder = join(root, 'dist', 'test', 'real')
 const tests = readdirSync(folder).filter((name) => name.endsWith('.test.js'))
 process.exit(
@@ -86,6 +86,6 @@ process.exit(
       '--test-concurrency=1',
       ...tests.map((name) => join(folder, name)),
     ],
-    { env: { ...process.env, DUTYFREE_REAL: place } },
+    { env },
   ),
 )

@@ -64,15 +64,17 @@ export async function answer(
   prompts: readonly Prompt[],
   eos: readonly number[],
   maxTokens = mostTokens,
+  components: readonly ScaledRankOne[] = [],
 ): Promise<Reference[]> {
   const references = prompts.map((): Reference => ({ tokens: [], logits: [] }))
-  await walk(model, prompts, (prompt, logits) => {
+  function next(prompt: number, logits: Float32Array): number | null {
     const { tokens, logits: kept } = references[prompt]!
     const { token } = topTwo(logits)
     kept.push(logits.slice())
     tokens.push(token)
     return eos.includes(token) || tokens.length === maxTokens ? null : token
-  })
+  }
+  await walk(model, prompts, next, components)
   return references
 }
 

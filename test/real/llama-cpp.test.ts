@@ -5,7 +5,8 @@ import assert from 'node:assert/strict'
 import { it } from 'node:test'
 import { compare } from '../../bench/tools/answers.ts'
 import { llamaLogits } from './llama-cpp.ts'
-import { modelPath, openRealModel, readReference } from './reference.ts'
+import { modelPath, openRealModel } from './place.ts'
+import { readReference } from './reference.ts'
 
 it('in float32 the next-token distributions are those of llama.cpp on the same file', async (t) => {
   const { prompts, references } = readReference('base')

@@ -1,13 +1,14 @@
 """The reference of `npm run test:real`: what transformers and PEFT make of a model's GGUF file.
 
-    python training/tests/real_reference.py --model FILE.gguf --prompts prompts.json \
-        --exported FOLDER [--adapters FOLDER …] --output DIR
+    python training/tests/real_reference.py --model FILE.gguf --answers answers.json \
+        --exported FOLDER --adapters FOLDER --output DIR
 
-transformers reads the file itself, in float32; none of our own readers takes part. Writes
-`reference.json` (tokens of prompts and greedy answers, texts) and `logits.safetensors`
-([answer tokens, vocab] of each prompt and variant). Variants: the base, an adapter with random
-numbers on every linear module, and each given adapter. `--exported` is what `export-model` made of
-the same file: its weights must be the same bits.
+transformers reads the file itself, in float32; none of our own readers takes part. `answers.json`
+has prompts and, for the base and each adapter of the folder, the tokens that the server's model
+answers with. Writes `logits.safetensors` ([answer tokens, vocab]: from which each token of an
+answer would be chosen; computed at once, so greedy answers are checked without being repeated) and
+`reference.json` (tokens of the prompts, texts of the answers). `--exported` is what `export-model`
+made of the same file: its weights must be the same bits.
 """
 
 from __future__ import annotations
@@ -15,30 +16,15 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
 import gguf
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel
 from safetensors import safe_open
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
-
-ANSWER_TOKENS = 16
-# Prompts that each adapter is compared on.
-ADAPTER_PROMPTS = 4
-MODULES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-
-
-@dataclass(frozen=True)
-class Answer:
-    # Of the prompt, by the chat template.
-    prompt: list[int]
-    # The token with the largest logit at each step; ends with the end token or at the bound.
-    tokens: list[int]
-    text: str
 
 
 def differing_tensors(model: PreTrainedModel, exported: Path) -> list[str]:
@@ -56,52 +42,27 @@ def differing_tensors(model: PreTrainedModel, exported: Path) -> list[str]:
 
 
 @torch.no_grad()
-def answer_greedily(
-    model: torch.nn.Module, prompt: list[int], end: int
-) -> tuple[list[int], torch.Tensor]:
-    """Tokens, and the logits that each came from: [tokens, vocab]."""
-    out = model(torch.tensor([prompt]), use_cache=True)
-    tokens, logits = [], []
-    while True:
-        logits.append(out.logits[0, -1])
-        tokens.append(int(logits[-1].argmax()))
-        if tokens[-1] == end or len(tokens) == ANSWER_TOKENS:
-            return tokens, torch.stack(logits)
-        step = torch.tensor([tokens[-1:]])
-        out = model(step, past_key_values=out.past_key_values, use_cache=True)
-
-
-def save_random_adapter(base: PreTrainedModel, path: Path) -> None:
-    """Large enough to move the logits, small enough to leave a language."""
-    torch.manual_seed(0)
-    config = LoraConfig(r=2, lora_alpha=4, target_modules=MODULES, task_type="CAUSAL_LM")
-    model = get_peft_model(base, config)
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if "lora_" in name:
-                weight.copy_(torch.randn(weight.shape) * 0.02)
-    model.save_pretrained(path)
-    model.unload()
+def answer_logits(model: torch.nn.Module, prompt: list[int], tokens: list[int]) -> torch.Tensor:
+    """What each token of the answer was chosen from: [tokens, vocab]."""
+    out = model(torch.tensor([prompt + tokens[:-1]]), logits_to_keep=len(tokens))
+    return out.logits[0].contiguous()
 
 
 def variants(
-    base: PreTrainedModel, prompts: int, adapters: dict[str, Path]
-) -> Iterator[tuple[str, torch.nn.Module, int]]:
-    """Name, model, and how many of the prompts it answers."""
-    yield "base", base, prompts
-    for name, path in adapters.items():
-        model = PeftModel.from_pretrained(base, path).eval()
-        yield name, model, min(prompts, ADAPTER_PROMPTS)
+    base: PreTrainedModel, adapters: Path, names: list[str]
+) -> Iterator[tuple[str, torch.nn.Module]]:
+    """The base first: PEFT changes the very modules of it."""
+    yield "base", base
+    for name in names:
+        model = PeftModel.from_pretrained(base, adapters / name).eval()
+        yield name, model
         model.unload()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--prompts", type=Path, required=True)
-    parser.add_argument("--exported", type=Path, required=True)
-    parser.add_argument("--adapters", type=Path, nargs="*", default=[])
-    parser.add_argument("--output", type=Path, required=True)
+    for name in ("--model", "--answers", "--exported", "--adapters", "--output"):
+        parser.add_argument(name, type=Path, required=True)
     args = parser.parse_args()
 
     # transformers reads the header for the tokenizer, the config and the weights: seconds each.
@@ -109,28 +70,25 @@ def main() -> None:
     file = {"pretrained_model_name_or_path": args.model.parent, "gguf_file": args.model.name}
     tokenizer = AutoTokenizer.from_pretrained(**file)
     base = AutoModelForCausalLM.from_pretrained(**file, dtype=torch.float32).eval()
+    given = json.loads(args.answers.read_text())
     prompts = [
         tokenizer.apply_chat_template(
             [{"role": "user", "content": text}], add_generation_prompt=True, return_dict=False
         )
-        for text in json.loads(args.prompts.read_text())
+        for text in given["prompts"]
     ]
     differing = differing_tensors(base, args.exported)
 
-    random = args.output / "adapters" / "random"
-    save_random_adapter(base, random)
-    adapters = {path.name: path for path in [random, *args.adapters]}
-    answers: dict[str, list[dict]] = {}
-    tensors: dict[str, torch.Tensor] = {}
-    for name, model, count in variants(base, len(prompts), adapters):
-        answers[name] = []
-        for i, prompt in enumerate(prompts[:count]):
-            tokens, logits = answer_greedily(model, prompt, tokenizer.eos_token_id)
-            text = tokenizer.decode(tokens, skip_special_tokens=True)
-            answers[name].append(asdict(Answer(prompt, tokens, text)))
-            tensors[f"{name}.{i}"] = logits.contiguous()
-    save_file(tensors, args.output / "logits.safetensors")
-    reference = {"answers": answers, "differingTensors": differing}
+    answers: dict[str, list[list[int]]] = given["answers"]
+    names = [name for name in answers if name != "base"]
+    texts: dict[str, list[str]] = {}
+    logits: dict[str, torch.Tensor] = {}
+    for name, model in variants(base, args.adapters, names):
+        texts[name] = [tokenizer.decode(t, skip_special_tokens=True) for t in answers[name]]
+        for i, tokens in enumerate(answers[name]):
+            logits[f"{name}.{i}"] = answer_logits(model, prompts[i], tokens)
+    save_file(logits, args.output / "logits.safetensors")
+    reference = {"prompts": prompts, "texts": texts, "differingTensors": differing}
     (args.output / "reference.json").write_text(json.dumps(reference))
 
 
