@@ -1,7 +1,7 @@
 // The composition root: flags → logger → metrics → engine → application → socket.
 //   node dist/server/main.js [--flags]   (npm start builds first)
 
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
@@ -39,8 +39,15 @@ function findHubId(folder: string, given: string): HubId | null {
   if (id !== null) return id
   throw new ServerError(
     'invalid_config',
-    `--model must be a checkpoint folder with a config.json, a GGUF file, or org/name[@revision][:quant] on a hub; got ${JSON.stringify(given)}`,
+    `--model must be a checkpoint folder with a config.json, a GGUF file, or org/name[@revision][:quant] on a hub; got ${JSON.stringify(given)}${ggufHint(folder)}`,
   )
+}
+
+/** What to name instead of a folder that holds GGUF files. */
+function ggufHint(folder: string): string {
+  const isFolder = statSync(folder, { throwIfNoEntry: false })?.isDirectory() ?? false
+  const file = isFolder ? readdirSync(folder).sort().find(isGgufPath) : undefined
+  return file === undefined ? '' : `; it holds ${JSON.stringify(file)}: give the file itself`
 }
 
 /** Keys of the flag, the variable and --api-key-file together. */

@@ -111,3 +111,24 @@ test('a start does not wait for a folder that takes too long to look at', async 
   const notice = await survey(otherBases('1000', '1250'), 5000)
   assert.match(notice!, /^At least 1 adapter is for another base/)
 })
+
+test('thousands of names are sorted in slices: others have the event loop between', async () => {
+  const root = newRoot()
+  // In an order of their own, so that every slice has names of all places.
+  const ids = Array.from({ length: 3001 }, (_, i) => `a${(i * 1009) % 3001}`)
+  for (const id of ids) mkdirSync(join(root, id))
+  let numTurns = 0
+  let isOver = false
+  const count = () => {
+    numTurns++
+    if (!isOver) setImmediate(count)
+  }
+  setImmediate(count)
+  const entries = await createFolderIndex(root).read(() => {})
+  isOver = true
+  assert.deepEqual(
+    entries.map(({ id }) => id),
+    ids.sort(),
+  )
+  assert.ok(numTurns >= 6, `${numTurns} turns`)
+})

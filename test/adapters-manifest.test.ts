@@ -121,6 +121,10 @@ test('a base of one file has its digest, one of shards that of theirs in name or
   // printf 'aaaa…bbbb…' | sha256sum
   const joined = 'fa0dafbf43f1f551e536353e9d1a942a8e86e41a0b58dfeaf264ef217f6b862a'
   assert.equal(baseDigestOf([...shards, config]), joined)
+  const parts = shards.map(({ name, sha256 }) => {
+    return { name: name.replace('.safetensors', '.gguf'), sha256 }
+  })
+  assert.equal(baseDigestOf(parts), joined)
 })
 
 test('the adapters that ship are whole, and of the base that ships', async () => {

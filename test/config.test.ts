@@ -158,6 +158,17 @@ describe('configuration', () => {
     assert.equal(named.servedModelName, 'r1')
   })
 
+  it('a GGUF file’s name loses its ending, and the number of its part', () => {
+    const nameOf = (model: string) => {
+      const command = parseCommand(['--model', model], {})
+      assert.ok(command.kind === 'serve')
+      return engineOptions(command.config, '/work').servedModelName
+    }
+    assert.equal(nameOf('a/R1-7B.Q4_K_M.gguf'), 'R1-7B.Q4_K_M')
+    assert.equal(nameOf('R1-7B-00001-of-00003.GGUF'), 'R1-7B')
+    assert.equal(nameOf('a/folder-00001-of-00003'), 'folder-00001-of-00003')
+  })
+
   it('the table of docs/FLAGS.md is the one rendered here', () => {
     const page = readFileSync('docs/FLAGS.md', 'utf8')
     const block = /<!-- flags:begin -->\n(.*?)<!-- flags:end -->/s.exec(page)?.[1]

@@ -40,6 +40,7 @@ import { createTempFolder } from './support/temp-folder.ts'
 import { encodeSafetensors, pseudoRandom, type TestTensor } from './support/tensor-files.ts'
 
 const temp = createTempFolder()
+const convertOnce = fileURLToPath(new URL('./support/convert-once.js', import.meta.url))
 const newFolder = () => mkdtempSync(join(temp, 'x-'))
 
 const config = {
@@ -434,12 +435,42 @@ describe('what a conversion leaves', () => {
     assert.deepEqual(readdirSync(cache), ['hashes'])
   })
 
+  for (const phase of ['converting weights', 'checking converted weights', 'flush']) {
+    it(`a kill while it writes leaves nothing that is taken for whole: ${phase}`, async () => {
+      const dir = createCheckpoint()
+      const cache = newFolder()
+      const { signal } = spawnSync(process.execPath, [convertOnce, dir, cache, phase])
+      assert.equal(signal, 'SIGKILL')
+      assert.equal(partials(cache).length, 1)
+      const format = { kind: 'fp32' } as const
+      const { done, notices, path } = await convert(dir, cache, { format, sites: [] })
+      assert.ok(done.includes('converting weights'))
+      assert.match(notices.join(), /left in the cache by a process that died/)
+      assert.deepEqual(partials(cache), [])
+      const fresh = await convert(dir, newFolder(), { format, sites: [] })
+      assert.deepEqual(contents(path), contents(fresh.path))
+    })
+  }
+
+  it('no file handle is an error of its own: a whole conversion is not called damaged', {
+    skip: process.platform === 'win32',
+  }, async () => {
+    const { folder } = await convert(createCheckpoint(), newFolder())
+    const script = fileURLToPath(new URL('./support/look-starved.js', import.meta.url))
+    const limited = `ulimit -n 512; exec "${process.execPath}" "${script}" "${folder}"`
+    const { stdout } = spawnSync('sh', ['-c', limited], { encoding: 'utf8' })
+    assert.equal(stdout.trim(), 'EMFILE')
+    const error = Object.assign(new Error(), { code: 'EMFILE' })
+    const told = explainDiskError(error, '/cache', 1) as Error & { code: string }
+    assert.equal(told.code, 'invalid_config')
+    assert.match(told.message, /no file handles left \(EMFILE\).*ulimit -n/)
+  })
+
   it('two processes that convert at once both end well', async () => {
     const dir = createCheckpoint()
     const cache = newFolder()
-    const script = fileURLToPath(new URL('./support/convert-once.js', import.meta.url))
     const runs = [1, 2, 3].map(() => {
-      return promisify(execFile)(process.execPath, [script, dir, cache])
+      return promisify(execFile)(process.execPath, [convertOnce, dir, cache])
     })
     const paths = (await Promise.all(runs)).map(({ stdout }) => stdout.trim())
     assert.equal(new Set(paths).size, 1)

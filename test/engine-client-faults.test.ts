@@ -113,12 +113,10 @@ describe('an engine that fails while it serves', { concurrency: true }, () => {
       try {
         await within(patience, 'ready', client.ready())
         const open = [newRequest(), newRequest()].map((request) => client.submit(request))
-        const question = client.tokenize({
-          kind: 'text',
-          text: 'x',
-          addSpecialTokens: false,
-          withTokenStrings: false,
-        })
+        const question = client.tokenize(
+          { kind: 'text', text: 'x', addSpecialTokens: false, withTokenStrings: false },
+          { client: 'client', request: 'text' },
+        )
         await assert.rejects(within(patience, 'refusal', question), { code: 'engine_crashed' })
         for (const generation of open)
           assert.equal(codeOf(await collect(generation)), 'engine_crashed')

@@ -68,7 +68,10 @@ describe('a pending engine', () => {
     await closed
     assert.equal(engine.state, 'stopped')
     await assert.rejects(engine.ready(), hasCode('shutting_down'))
-    await assert.rejects(engine.detokenize([1]), hasCode('shutting_down'))
+    await assert.rejects(
+      engine.detokenize([1], { client: 'client', request: 'text' }),
+      hasCode('shutting_down'),
+    )
   })
 
   it('that comes after it was closed is closed at once', async () => {

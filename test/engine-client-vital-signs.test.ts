@@ -143,14 +143,32 @@ describe('vital signs', () => {
 })
 
 describe('the clock of the watch', () => {
-  it('counts no more than two intervals at a time: the front itself may stand still', () => {
+  it('counts one interval at a time: the front itself may be late or stand still', () => {
     let now = 1000
     const elapsedMs = createWatchClock(100, () => now)
     const after = (ms: number) => {
       now += ms
       return elapsedMs()
     }
-    assert.deepEqual([after(100), after(150), after(60_000), after(90)], [100, 150, 200, 90])
+    assert.deepEqual([after(100), after(150), after(60_000), after(90)], [100, 100, 100, 90])
+  })
+
+  /** Whether a silent engine still counts as ready, after each second of a front called every `lateMs`. */
+  function watchSilence(lateMs: number, seconds: number): boolean {
+    let now = 0
+    const { vitals } = createPatient()
+    const elapsedMs = createWatchClock(100, () => now)
+    while (now < seconds * 1000) {
+      now += lateMs
+      vitals.advance(elapsedMs())
+    }
+    return vitals.isResponsive(true)
+  }
+
+  it('finds a silent engine after 3 s on a quiet machine, later on one that calls it late', () => {
+    assert.deepEqual([watchSilence(100, 2.9), watchSilence(100, 3)], [true, false])
+    // Every call comes 400 ms late: a pulse may be as late, and silence is not yet a hang.
+    assert.deepEqual([watchSilence(500, 14.5), watchSilence(500, 15)], [true, false])
   })
 })
 

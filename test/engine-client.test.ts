@@ -26,6 +26,7 @@ import { loraTensors, upTensors, writeAdapter } from './support/tensor-files.ts'
 
 /** Loading the model included, on a busy machine. */
 const patience = 60_000
+const turn = { client: 'client', request: 'text' }
 const reasoner = join(root, 'models', 'tiny-reasoner')
 const temp = createTempFolder()
 const adapters = join(temp, 'adapters')
@@ -400,12 +401,12 @@ describe('an engine process', () => {
     const { rest } = await readUntil(running, 'delta')
     const text = 'A duck 🦆 costs 12.'
     const input = { kind: 'text', text, addSpecialTokens: false, withTokenStrings: true } as const
-    const asked = engine.client.tokenize(input)
+    const asked = engine.client.tokenize(input, turn)
     const tokenized = await within(patience, 'tokenize', asked)
     const tokens: number[] = JSON.parse(tokenized.tokens)
     assert.equal(tokens.length, tokenized.count)
     assert.equal(JSON.parse(tokenized.tokenStrings).length, tokenized.count)
-    const back = await within(patience, 'detokenize', engine.client.detokenize(tokens))
+    const back = await within(patience, 'detokenize', engine.client.detokenize(tokens, turn))
     assert.equal(back, text)
     const list = await within(patience, 'adapters', engine.client.listAdapters())
     assert.deepEqual(
@@ -558,7 +559,7 @@ describe('an engine process that dies', () => {
       // It is not known to be gone yet: these are sent to nobody, and end all the same.
       const late = Array.from({ length: 5 }, () => engine.client.submit(newRequest()))
       const input = { kind: 'text', text: 'x', addSpecialTokens: false, withTokenStrings: false }
-      const question = engine.client.tokenize(input as TokenizeInput)
+      const question = engine.client.tokenize(input as TokenizeInput, turn)
       await assert.rejects(within(patience, 'tokenize', question), { code: 'engine_crashed' })
       assertFailed(await rest(), 'engine_crashed')
       for (const generation of [...waiting, ...late]) {

@@ -9,10 +9,12 @@ import type {
   AppliedAdapter,
   ScaledRankOne,
 } from '../server/contracts/adapter.ts'
+import type { TokenizeInput } from '../server/contracts/engine.ts'
 import {
   type GenerateRequest,
   type GenerationEvent,
   isTerminal,
+  type Turn,
 } from '../server/contracts/generation.ts'
 import { createIntake, type IntakeOptions } from '../server/engine/intake.ts'
 import { type TextResult, type TextWork, textTask } from '../server/engine/text-task.ts'
@@ -550,23 +552,95 @@ describe('a request whose prompt is being encoded', () => {
   })
 })
 
+describe('the prompts of one call', () => {
+  const prompt = (id: string) => adapted({ id, turn: { client: 'client', request: 'call' } })
+
+  it('run with what the first one acquired, given back when the last one ends', async () => {
+    const world = createWorld()
+    const submitted = ['a', 'b', 'c'].map((id) => world.submit(prompt(id)))
+    ;(await world.store.asked(1)).resolve()
+    await Promise.all(submitted)
+    assert.equal(world.store.numAsked, 1)
+    const [first, ...others] = world.loop.taken.map(({ sequences }) => sequences[0]!.components)
+    for (const other of others) assert.deepEqual(other, first)
+    // One that comes while they run is of the same version, too.
+    await world.submit(prompt('late'))
+    for (const id of ['a', 'b', 'c']) world.loop.finish(id)
+    assert.equal(world.store.numAsked, 1)
+    assert.deepEqual(world.store.numReleases, [0])
+    world.loop.finish('late')
+    assert.deepEqual(world.store.numReleases, [1])
+    // Another call acquires anew.
+    await accept(world, adapted({ id: 'other' }))
+    assert.equal(world.store.numAsked, 2)
+  })
+
+  it('fail together, and one that is cancelled leaves the others waiting', async () => {
+    const world = createWorld()
+    const [gone, ...others] = ['a', 'b', 'c'].map((id) => world.submit(prompt(id)))
+    const asked = await world.store.asked(1)
+    world.intake.cancel('a')
+    await gone
+    assert.deepEqual(kinds(world.ended('a')), ['cancelled'])
+    assert.equal(asked.signal!.aborted, false)
+    asked.reject(new ServerError('invalid_adapter', 'it is broken'))
+    await Promise.all(others)
+    for (const id of ['b', 'c']) assert.equal(errorOf(world.ended(id)).message, 'it is broken')
+  })
+
+  it('that are all cancelled wait no longer', async () => {
+    const world = createWorld()
+    const submitted = ['a', 'b'].map((id) => world.submit(prompt(id)))
+    const asked = await world.store.asked(1)
+    for (const id of ['a', 'b']) world.intake.cancel(id)
+    await Promise.all(submitted)
+    assert.equal(asked.signal!.aborted, true)
+    // What comes too late is given back.
+    asked.resolve()
+    await new Promise(setImmediate)
+    assert.deepEqual(world.store.numReleases, [1])
+  })
+})
+
 describe('tokens of a text', () => {
+  const asking: Turn = { client: 'one', request: 'text' }
+
   it('are those of the prompt, with the text of each where it is wanted', async () => {
     const { intake } = createWorld()
-    const input = { kind: 'text', text: 'hi', addSpecialTokens: false } as const
-    const plain = await intake.tokenize({ ...input, withTokenStrings: true })
+    const text = { kind: 'text', text: 'hi', addSpecialTokens: false } as const
+    const ask = (input: TokenizeInput) => intake.tokenize({ input, turn: asking })
+    const plain = await ask({ ...text, withTokenStrings: true })
     const tokens = JSON.stringify(bytesOf('hi'))
     assert.deepEqual(plain, { count: 2, tokens, tokenStrings: '["h","i"]' })
-    const bare = await intake.tokenize({ ...input, withTokenStrings: false })
+    const bare = await ask({ ...text, withTokenStrings: false })
     assert.equal(bare.tokenStrings, '[]')
     const messages = [{ role: 'user', content: 'hi' }] as const
-    const chat = await intake.tokenize({
+    const chat = await ask({
       kind: 'messages',
       messages,
       addGenerationPrompt: false,
       withTokenStrings: true,
     })
     assert.equal(JSON.parse(chat.tokenStrings)[0], markers[0])
-    assert.equal(await intake.detokenize(bytesOf('hi')), 'hi')
+    assert.equal(await intake.detokenize({ input: bytesOf('hi'), turn: asking }), 'hi')
+  })
+
+  it("are made in the turn of the client that asks: another's slow texts do not count", async () => {
+    const turns: Turn[] = []
+    const { intake } = createWorld({
+      texts: {
+        async run(_work, turn) {
+          turns.push(turn)
+          throw new ServerError('invalid_request', 'it took too long')
+        },
+      },
+    })
+    const input = { kind: 'text', text: 'hi', addSpecialTokens: false } as const
+    const other = { client: 'other', request: 'text' }
+    await assert.rejects(
+      intake.tokenize({ input: { ...input, withTokenStrings: false }, turn: other }),
+    )
+    await assert.rejects(intake.detokenize({ input: [1], turn: asking }))
+    assert.deepEqual(turns, [other, asking])
   })
 })

@@ -11,6 +11,7 @@ import { createTextThreads, type TextThreadsOptions } from '../server/engine/tex
 import { createDeferred } from '../server/engine-client/deferred.ts'
 import { ServerError } from '../server/errors.ts'
 import { ThreadEnded } from '../server/threads/thread.ts'
+import { loadTokenizer } from '../server/tokenizer/tokenizer.ts'
 import { writeByteTokenizer } from './support/byte-tokenizer.ts'
 import { within } from './support/deadline.ts'
 import { bytesOf } from './support/scripted-model.ts'
@@ -31,6 +32,7 @@ const result: TextResult = {
   phase: 'answering',
   text: '',
   tokenized: { count: 0, tokens: '[]', tokenStrings: '[]' },
+  table: loadTokenizer(dir).table,
 }
 
 /** Threads that answer when a test says so; a thread that is ended opens again at once. */

@@ -4,7 +4,14 @@
 import assert from 'node:assert/strict'
 import { execFileSync, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { appendFileSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import {
+  appendFileSync,
+  cpSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { before, describe, it } from 'node:test'
 import { openCheckpoint } from '../server/checkpoint/checkpoint.ts'
@@ -122,6 +129,27 @@ describe('a GGUF file as a checkpoint', { skip: lacksPython }, () => {
     const notices: string[] = []
     assert.equal(await digestOf(output, notices), sha256(weights))
     assert.match(notices.join(), /gguf\.json was written for other weights/)
+  })
+
+  it('a split file is read from all its parts, and named by all of them', async () => {
+    const dir = join(temp, 'split')
+    cpSync(folderOf('llama'), dir, { recursive: true })
+    execFileSync(python, [join(root, 'test/support/gguf_checkpoint.py'), 'split', dir])
+    const parts = readdirSync(dir).filter((name) => /-of-\d{5}\.gguf$/.test(name))
+    assert.equal(parts.length, 3)
+    const path = join(dir, parts[0]!)
+    const hashes = parts.map((part) => sha256(join(dir, part)))
+    assert.equal(await digestOf(path), createHash('sha256').update(hashes.join('')).digest('hex'))
+    const [split, folder] = [openCheckpoint(path), openCheckpoint(folderOf('llama'))]
+    for (const name of expectedTensors(folder.config).keys()) {
+      assert.deepEqual(split.tensors.read(name), folder.tensors.read(name), name)
+    }
+    assert.equal(
+      loadTokenizer(path).idOf('<|im_end|>'),
+      loadTokenizer(fileOf('llama')).idOf('<|im_end|>'),
+    )
+    split.close()
+    folder.close()
   })
 
   it('a note that is none is refused', () => {

@@ -97,6 +97,27 @@ describe('a client, for fairness,', () => {
     assert.doesNotMatch(first, /key|10\.0/)
   })
 
+  it('is the same one whether it asks for an answer or for the tokens of a text', async () => {
+    const keys = ['first-key', 'second-key']
+    const front = createFront({ config: { apiKey: keys } })
+    const clients: string[] = []
+    const { tokenize, detokenize } = front.engine
+    front.engine.tokenize = (input, turn) => {
+      clients.push(turn.client)
+      return tokenize(input, turn)
+    }
+    front.engine.detokenize = (tokens, turn) => {
+      clients.push(turn.client)
+      return detokenize(tokens, turn)
+    }
+    for (const key of keys) {
+      await front.post('/tokenize', { prompt: 'Hi' }, bearer(key))
+      await front.post('/detokenize', { tokens: [1] }, bearer(key))
+    }
+    const [first, second] = await Promise.all(keys.map((key) => clientOf(keys, bearer(key))))
+    assert.deepEqual(clients, [first, first, second, second])
+  })
+
   it('is an address where no key is needed, whatever is sent as one', async () => {
     const first = await clientOf(null, bearer('x'), '10.0.0.1')
     assert.equal(await clientOf(null, bearer('y'), '10.0.0.1'), first)

@@ -398,6 +398,24 @@ describe('a required adapter', () => {
 })
 
 describe('plain completions', () => {
+  it('never answer with two versions of an adapter: the whole request fails', async () => {
+    const script: Script = async function* (request) {
+      const isOlder = request.prompt.kind === 'text' && request.prompt.text === 'a'
+      const digest = (isOlder ? 'a' : 'b').repeat(64)
+      yield { kind: 'accepted', promptTokens: 7, adapters: [{ id: 'terse', digest, scale: 1 }] }
+      yield* [finished(0), done]
+    }
+    const front = createFront({ engine: createFakeEngine({ script }) })
+    const body = { model: 'tiny', adapter: 'terse', prompt: ['a', 'a', 'b'] }
+    const refused = await front.post(completions, body)
+    assert.equal(refused.status, 503)
+    assert.equal((await readJson(refused)).error.code, 'adapter_unavailable')
+    assert.equal(front.engine.cancelled.length, 3)
+    const same = await front.post(completions, { ...body, prompt: ['a', 'a'] })
+    assert.equal(same.status, 200)
+    assert.equal(same.headers.get('x-adapter'), `terse@${'a'.repeat(12)};scale=1`)
+  })
+
   it('several prompts are several engine requests, numbered i · n + j', async () => {
     const front = createFront()
     const body = { model: 'tiny', prompt: ['a', 'b'], n: 2, seed: 3 }

@@ -13,29 +13,47 @@ const keys = (count: number) =>
   Object.fromEntries(Array.from({ length: count }, (_, i) => [`k${i}`, 1]))
 
 describe('the shape of a body', () => {
-  const check = (text: string) => checkShape(Buffer.from(text))
+  const check = (text: string) => checkShape(Buffer.from(text), () => undefined)
   const complex = { code: 'invalid_request', message: /too complex/ }
 
-  it('passes at each bound', () => {
-    check(JSON.stringify(keys(10_000)))
-    check(JSON.stringify(Array.from({ length: 79_999 }, () => [])))
-    check(`${'['.repeat(64)}${']'.repeat(64)}`)
-    check(JSON.stringify(Array.from({ length: 1_000_000 }, () => 1)))
-    check(JSON.stringify({ text: '{[:"\\'.repeat(100_000) }))
+  it('passes at each bound', async () => {
+    await check(JSON.stringify(keys(10_000)))
+    await check(JSON.stringify(Array.from({ length: 79_999 }, () => [])))
+    await check(`${'['.repeat(64)}${']'.repeat(64)}`)
+    await check(JSON.stringify(Array.from({ length: 1_000_000 }, () => 1)))
+    await check(JSON.stringify({ text: '{[:"\\'.repeat(100_000) }))
   })
 
-  it('is refused beyond it', () => {
-    assert.throws(() => check(JSON.stringify(keys(10_001))), complex)
-    assert.throws(() => check(JSON.stringify({ x: keys(10_001) })), complex)
-    assert.throws(() => check(JSON.stringify(Array.from({ length: 80_000 }, () => ({})))), complex)
+  it('is refused beyond it', async () => {
+    await assert.rejects(() => check(JSON.stringify(keys(10_001))), complex)
+    await assert.rejects(() => check(JSON.stringify({ x: keys(10_001) })), complex)
+    await assert.rejects(
+      () => check(JSON.stringify(Array.from({ length: 80_000 }, () => ({})))),
+      complex,
+    )
     for (const pair of ['[]', '{}']) {
       const deep = pair[0]!.repeat(65) + pair[1]!.repeat(65)
-      assert.throws(() => check(deep), { code: 'invalid_json', message: /64 levels/ })
+      await assert.rejects(() => check(deep), { code: 'invalid_json', message: /64 levels/ })
     }
   })
 
-  it('whatever the bytes, ends', () => {
-    for (const text of ['"', '"\\', ']]]}}}', '{"a', '::::', '\\"[']) check(text)
+  it('whatever the bytes, ends', async () => {
+    for (const text of ['"', '"\\', ']]]}}}', '{"a', '::::', '\\"[']) await check(text)
+  })
+
+  it('is looked at in stretches, with the same outcome wherever they end', async () => {
+    const body = Buffer.from(JSON.stringify(Array.from({ length: 500_000 }, () => 1)))
+    let rests = 0
+    await checkShape(body, () => void rests++)
+    assert.equal(rests, Math.floor((body.length - 1) / 65_536))
+    // A string that spans two of them hides what looks like structure.
+    for (let before = 65_530; before < 65_540; before++) {
+      const text = `["${'x'.repeat(before)}\\"${'['.repeat(80)}", 1]`
+      await check(text)
+      await assert.rejects(check(`${' '.repeat(before)}${'['.repeat(65)}`), {
+        code: 'invalid_json',
+      })
+    }
   })
 
   it('of a chat is 400 by its rule, and the next good request works', async () => {

@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { createCompletionReply } from '../server/http/reply/completion-reply.ts'
+import { LongJson } from '../server/http/reply/long-json.ts'
 import { createTextOffsets } from '../server/http/reply/text-offsets.ts'
 import { jsonPieces } from '../server/http/wire/json-pieces.ts'
 import { toPromptTable, toPromptTokens } from './support/prompt-table.ts'
@@ -104,13 +105,21 @@ describe('the log-probabilities of a prompt', () => {
   it('are in the first chunk of each choice of a stream', () => {
     const prompt = randomPrompt(1, 30, 5)
     const { reply, event, text } = replyTo(prompt, 3, true)
-    const chunks = [...reply.chunks(event)] as { choices: { index: number; logprobs: unknown }[] }[]
+    const texts = Array.from(reply.chunks(event), (chunk) => {
+      assert.ok(chunk instanceof LongJson, 'a prompt may be long: written in pieces')
+      return [...jsonPieces(chunk.value)].join('')
+    })
+    const chunks: { choices: { index: number; logprobs: unknown }[] }[] = texts.map((text) =>
+      JSON.parse(text),
+    )
     assert.deepEqual(
       chunks.map(({ choices }) => choices[0]?.index),
       [0, 1, 2],
     )
     for (const { choices } of chunks) {
-      assert.deepEqual(asJson(choices[0]?.logprobs), asJson(legacyField(prompt, text, 2)))
+      assert.deepEqual(choices[0]?.logprobs, asJson(legacyField(prompt, text, 2)))
     }
+    // The bytes are those of one JSON.stringify.
+    for (const [i, chunk] of chunks.entries()) assert.equal(texts[i], JSON.stringify(chunk))
   })
 })

@@ -7,9 +7,10 @@ import { chatSchema } from '../server/http/request/chat-request.ts'
 import { completionSchema } from '../server/http/request/completion-request.ts'
 import { readFields } from '../server/http/request/field-rules.ts'
 import { knownFields } from '../server/http/request/known-fields.ts'
+import { messageFields } from '../server/http/request/message-fields.ts'
 import { readFieldsPage, renderFields } from './support/fields-page.ts'
 import { createFront, goodChat, parseEvents, readJson } from './support/front.ts'
-import { peerFields } from './support/peer-fields.ts'
+import { peerFields, peerMessageFields } from './support/peer-fields.ts'
 
 const chat = '/v1/chat/completions'
 const completions = '/v1/completions'
@@ -59,6 +60,15 @@ describe('the table of known fields', () => {
       if (verdict.kind === 'alias') assert.equal(knownFields[verdict.of]?.chat.kind, 'supported')
     }
   })
+
+  for (const [peer, fields] of Object.entries(peerMessageFields)) {
+    it(`knows every field of a message of ${peer}`, () => {
+      assert.deepEqual(
+        fields.filter((field) => !Object.hasOwn(messageFields, field)),
+        [],
+      )
+    })
+  }
 
   it('is what docs/FIELDS.md shows', () => {
     assert.equal(readFieldsPage(), renderFields())
@@ -329,5 +339,50 @@ describe('special tokens', () => {
       add_special_tokens: true,
     })
     assert.equal(tokenized.param, 'add_special_tokens')
+  })
+})
+
+describe('fields of a message', () => {
+  const say = (fields: object) => ({
+    ...goodChat,
+    messages: [{ role: 'user', content: 'Hi', ...fields }],
+  })
+
+  it('refused ones are a 400 by name, unless they are empty', async () => {
+    for (const [field, verdict] of Object.entries(messageFields)) {
+      if (verdict.kind !== 'refused') continue
+      for (const value of [['aGk='], { a: 1 }, 'x', 1]) {
+        const { status, param, code, message } = await refusal(chat, say({ [field]: value }))
+        assert.deepEqual([status, param, code], [400, `messages.0.${field}`, verdict.code])
+        assert.ok(message.includes(verdict.remedy))
+      }
+      for (const value of [null, [], '']) await asked(chat, say({ [field]: value }))
+    }
+    const tokens = await refusal('/tokenize', { messages: say({ images: ['aGk='] }).messages })
+    assert.deepEqual([tokens.status, tokens.param], [400, 'messages.0.images'])
+  })
+
+  it('harmless ones reach nothing, unknown ones are taken and logged', async () => {
+    const { request: plain } = await asked(chat, say({}))
+    const { request } = await asked(chat, say({ name: 'Bo', annotations: [{}], other: 1 }))
+    assert.deepEqual(request.prompt, plain.prompt)
+    const names = front.log.flatMap(({ fields }) => fields.unknownFields ?? [])
+    assert.ok(names.includes('messages.*.other'), String(names))
+    assert.ok(!names.includes('messages.*.name'))
+  })
+
+  it('a thought by any name counts where the reply continues the message', async () => {
+    for (const field of ['reasoning_content', 'reasoning', 'thinking']) {
+      const messages = [
+        { role: 'user', content: 'Hi' },
+        { role: 'assistant', content: '', [field]: 'Let me', prefix: true },
+      ]
+      const { request } = await asked(chat, { ...goodChat, messages })
+      assert.ok(request.prompt.kind === 'messages')
+      assert.match(request.prompt.messages[1]!.content, /Let me/, field)
+      const wrong = { role: 'assistant', content: 'x', [field]: 1 }
+      const { param } = await refusal(chat, { ...goodChat, messages: [wrong] })
+      assert.equal(param, `messages.0.${field}`)
+    }
   })
 })

@@ -181,9 +181,9 @@ describe('/tokenize', () => {
     const front = createFront()
     const inputs: unknown[] = []
     const { tokenize } = front.engine
-    front.engine.tokenize = (input) => {
+    front.engine.tokenize = (input, turn) => {
       inputs.push(input)
-      return tokenize(input)
+      return tokenize(input, turn)
     }
     for (const fields of [
       { messages: [userMessage] },

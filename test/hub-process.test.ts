@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, readdirSync, readFileSync, statSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, afterEach, before, describe, it } from 'node:test'
 import { halfPath } from '../server/hub/download.ts'
@@ -24,6 +24,8 @@ const content: RepoContent = Object.fromEntries(
   readdirSync(folder).map((file) => [file, readFileSync(join(folder, file))]),
 )
 const temp = createTempFolder()
+const ggufFolder = mkdtempSync(join(temp, 'files-'))
+writeFileSync(join(ggufFolder, 'a.gguf'), '')
 
 interface Server {
   readonly process: ChildProcess
@@ -160,6 +162,13 @@ describe('the server with a model from a hub', () => {
     ['no such revision', ['--model', `${repo}@v9`], {}, /has no revision "v9"/],
     ['a wrong id', ['--model', 'org/a name'], {}, /must be a checkpoint folder .*, or org\/name/],
     ['a folder without a checkpoint', ['--model', 'server/hub'], {}, /must be a checkpoint folder/],
+    ['a GGUF file that is none', ['--model', join(ggufFolder, 'a.gguf')], {}, /a\.gguf/],
+    [
+      'a folder of GGUF files',
+      ['--model', ggufFolder],
+      {},
+      /it holds "a\.gguf": give the file itself/,
+    ],
     ['a wrong HF_ENDPOINT', ['--model', repo], { HF_ENDPOINT: 'hub' }, /HF_ENDPOINT must be/],
     ['offline', ['--model', repo], { HF_HUB_OFFLINE: '1' }, /HF_HUB_OFFLINE is set, and/],
   ]

@@ -8,6 +8,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import type { ChatMessage } from '../server/contracts/generation.ts'
 import { loadChatTemplate } from '../server/tokenizer/chat-template.ts'
+import { createTokenTexts } from '../server/tokenizer/token-texts.ts'
 import { loadTokenizer } from '../server/tokenizer/tokenizer.ts'
 import { type ByteTokenizerOptions, writeByteTokenizer } from './support/byte-tokenizer.ts'
 import { lacksPython, python } from './support/python.ts'
@@ -47,7 +48,7 @@ test('added tokens are recognised in text, and are their own UTF-8 as bytes', ()
   assert.deepEqual(encode('<think>ab<｜end▁of▁sentence｜>'), [304, 256, 301])
   assert.equal(tokenText(302), '<｜User｜>')
   assert.deepEqual([isSpecial(301), isSpecial(304), isSpecial(97)], [true, false, false])
-  assert.deepEqual([idOf('</think>'), idOf('abc'), idOf('none')], [305, 257, undefined])
+  assert.deepEqual([idOf('</think>'), idOf('none')], [305, undefined])
   assert.equal(specialTexts.length, 6)
   assert.equal(vocabSize, 306)
   // Models pad their vocabulary: such an id has no bytes and does no harm.
@@ -189,4 +190,22 @@ test('the same ids, prompts, chats and text as transformers', { skip: lacksPytho
     }
     t.diagnostic(`${name}: ${cases.texts.length} texts and ${cases.chats.length} chats agree`)
   }
+})
+
+test('the texts of tokens are those of the tokenizer, also where it was never loaded', () => {
+  const tokenizer = load({ config: { add_bos_token: true } })
+  const texts = createTokenTexts(structuredClone(tokenizer.table))
+  const ids = Array.from({ length: tokenizer.vocabSize + 2 }, (_, i) => i - 1)
+  for (const id of ids) {
+    assert.deepEqual(texts.tokenBytes(id), tokenizer.tokenBytes(id))
+    assert.equal(texts.tokenText(id), tokenizer.tokenText(id))
+    assert.equal(texts.isSpecial(id), tokenizer.isSpecial(id))
+  }
+  assert.equal(texts.decode(ids), tokenizer.decode(ids))
+  for (const text of [...tokenizer.specialTexts, ...Object.values(tokenizer.namedTokens)]) {
+    assert.deepEqual(tokenizer.encode(text), [texts.idOf(text)], text)
+  }
+  assert.equal(texts.idOf('no such token'), undefined)
+  assert.deepEqual(texts.promptFrame, [bos])
+  assert.deepEqual(tokenizer.encodePrompt('', { addSpecialTokens: true }), [bos])
 })

@@ -101,6 +101,16 @@ const bodies: ReadonlyArray<readonly [string, string, () => string]> = [
     () => JSON.stringify(ofPrompts(128, 500, { echo: true, logprobs: 20, stream: true })),
   ],
   [
+    '16 prompts of 1,900 tokens, echoed, logprobs',
+    completionPath,
+    () => JSON.stringify(ofPrompts(16, 1900, { echo: true, logprobs: 20 })),
+  ],
+  [
+    '16 prompts of 1,900 tokens, echoed, streamed',
+    completionPath,
+    () => JSON.stringify(ofPrompts(16, 1900, { echo: true, logprobs: 20, stream: true })),
+  ],
+  [
     'n 16, 64 prompts of 250 tokens, echoed, logprobs',
     completionPath,
     () => JSON.stringify(ofPrompts(64, 250, { echo: true, logprobs: 20, n: 16, max_tokens: 1 })),

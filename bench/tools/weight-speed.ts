@@ -1,8 +1,9 @@
 // How fast each layout of quantised weights decodes: the bare runner, random weights, layouts
 // taking turns so that a busy machine slows all alike. Prints the median tokens per second as
-// Markdown.
+// Markdown. With one thread the processor's time is counted, which a busy machine changes least.
 //   node dist/bench/models/random-checkpoint.js qwen2.5-0.5b runs/random-0.5b
-//   node dist/bench/tools/weight-speed.js runs/random-0.5b [rounds, 7] ["stored; int4, block 128"]
+//   node dist/bench/tools/weight-speed.js runs/random-0.5b [rounds, 7]
+//     ["stored; int4, block 128": only these] [threads, 0: one a core]
 
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -16,9 +17,16 @@ const promptTokens = 128
 const stepsOf = { 1: 24, 8: 8 } as const
 const streams = [1, 8] as const
 
-const [folder = 'runs/random-0.5b', rounds = '7', only = ''] = process.argv.slice(2)
+const [folder = 'runs/random-0.5b', rounds = '7', only = '', threads = '0'] = process.argv.slice(2)
 const checkpoint = resolve(folder)
 const layouts = chosen<WeightFormat>([...ownFormats(checkpoint), ...quantizedFormats(false)], only)
+
+/** In ms. */
+function now(): number {
+  if (threads !== '1') return performance.now()
+  const { user, system } = process.cpuUsage()
+  return (user + system) / 1000
+}
 
 type Model = Awaited<ReturnType<typeof openServedModel>>
 
@@ -27,16 +35,16 @@ async function decodeRate({ runner }: Model, count: 1 | 8): Promise<number> {
   const row = { token: 17, past: promptTokens, components: [] }
   const batch = Array.from({ length: count }, () => row)
   await runner.decode(batch)
-  const start = performance.now()
+  const start = now()
   for (let step = 0; step < stepsOf[count]; step++) await runner.decode(batch)
-  return (count * stepsOf[count] * 1000) / (performance.now() - start)
+  return (count * stepsOf[count] * 1000) / (now() - start)
 }
 
 async function prefillRate({ runner }: Model): Promise<number> {
   const tokens = Array.from({ length: promptTokens }, (_, i) => i + 5)
-  const start = performance.now()
+  const start = now()
   await runner.prefill({ row: 0, tokens, past: 0, components: [] })
-  return (promptTokens * 1000) / (performance.now() - start)
+  return (promptTokens * 1000) / (now() - start)
 }
 
 const adapters = mkdtempSync(join(tmpdir(), 'dutyfree-speed-'))
@@ -45,7 +53,13 @@ const models = new Map<WeightFormat, Model>()
 for (const format of layouts) {
   models.set(
     format,
-    await openServedModel({ checkpoint, adapters, format, capacity: 256, threads: 0 }),
+    await openServedModel({
+      checkpoint,
+      adapters,
+      format,
+      capacity: 256,
+      threads: Number(threads),
+    }),
   )
   measured.set(format, { one: [], eight: [], prefill: [] })
 }

@@ -51,33 +51,43 @@ export function findAdapterFolder(root: string, id: string): AdapterFolder | nul
 export function listAdapterFolders(
   root: string,
 ): ReadonlyArray<{ readonly id: string; readonly find: () => AdapterFolder | null }> {
-  const realRoot = resolve(root)
-  if (realRoot === null) return []
-  return readEntries(realRoot)
-    .filter(({ name }) => adapterNamePattern.test(name))
-    .filter((entry) => entry.isDirectory() || entry.isSymbolicLink())
+  return readEntries(root)
+    .filter((entry) => entryKind(root, entry) === 'usable')
     .sort((x, y) => (x.name < y.name ? -1 : 1))
-    .map((entry) => ({
-      id: entry.name,
-      find: () =>
-        entry.isDirectory()
-          ? { id: entry.name, path: join(realRoot, entry.name), root: realRoot }
-          : findAdapterFolder(root, entry.name),
-    }))
+    .map((entry) => ({ id: entry.name, find: () => folderOf(root, entry) }))
+}
+
+/** The adapter folder of an entry that is usable. */
+export function folderOf(root: string, entry: Dirent): AdapterFolder | null {
+  if (!entry.isDirectory()) return findAdapterFolder(root, entry.name)
+  const realRoot = resolve(root)
+  if (realRoot === null) return null
+  return { id: entry.name, path: join(realRoot, entry.name), root: realRoot }
 }
 
 /**
- * Folders whose names no adapter may have, sorted. A name that begins with a dot is a tool's, unless
- * the folder is an adapter.
+ * What an entry of the root is: a folder that an adapter may have the name of, one that none may, or
+ * neither. A name that begins with a dot is a tool's, unless the folder is an adapter.
  */
-export function listUnusableNames(root: string): readonly string[] {
-  const realRoot = resolve(root)
-  if (realRoot === null) return []
-  return readEntries(realRoot)
-    .filter((entry) => entry.isDirectory() && !adapterNamePattern.test(entry.name))
-    .map(({ name }) => name)
-    .filter((name) => !name.startsWith('.') || existsSync(join(realRoot, name, configFile)))
-    .sort()
+export function entryKind(root: string, entry: Dirent): 'usable' | 'misnamed' | 'other' {
+  const { name } = entry
+  if (adapterNamePattern.test(name)) {
+    return entry.isDirectory() || entry.isSymbolicLink() ? 'usable' : 'other'
+  }
+  if (!entry.isDirectory()) return 'other'
+  const isOwn = !name.startsWith('.') || existsSync(join(root, name, configFile))
+  return isOwn ? 'misnamed' : 'other'
+}
+
+/** Names of usable and of misnamed folders, each sorted, from one look at the root. */
+export function listFolderNames(root: string) {
+  const entries = readEntries(root)
+  const namesOf = (kind: ReturnType<typeof entryKind>) =>
+    entries
+      .filter((entry) => entryKind(root, entry) === kind)
+      .map(({ name }) => name)
+      .sort()
+  return { usable: namesOf('usable'), misnamed: namesOf('misnamed') }
 }
 
 function readEntries(path: string): Dirent[] {

@@ -4,18 +4,14 @@
 import { existsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import type { AdapterQuery, AdapterSummary } from '../contracts/adapter.ts'
-import { configFile, listAdapterFolders, listUnusableNames } from './adapter-folder.ts'
+import { configFile, listFolderNames } from './adapter-folder.ts'
 
 const maxNamed = 5
 
 export function surveyAdapters(root: string, reserved: readonly string[]): readonly string[] {
-  const usable = listAdapterFolders(root).filter(({ id }) => !reserved.includes(id))
-  const misnamed = [
-    ...listUnusableNames(root),
-    ...listAdapterFolders(root)
-      .map(({ id }) => id)
-      .filter((id) => reserved.includes(id)),
-  ]
+  const names = listFolderNames(root)
+  const usable = names.usable.filter((name) => !reserved.includes(name))
+  const misnamed = [...names.misnamed, ...names.usable.filter((name) => reserved.includes(name))]
   return [
     ...(usable.length === 0 ? [`--adapters ${root} holds no adapter: ${whyNone(root)}.`] : []),
     ...(misnamed.length === 0

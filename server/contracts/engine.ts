@@ -3,7 +3,7 @@
 import type { AdapterQuery, AdapterRef, AdapterSummary } from './adapter.ts'
 import type { BlockSize, Kernels, LinearModule, SamplingDefaults } from './checkpoint.ts'
 import type { FloatName } from './float-type.ts'
-import type { ChatInput, GenerateRequest, GenerationEvent } from './generation.ts'
+import type { ChatInput, GenerateRequest, GenerationEvent, Turn } from './generation.ts'
 import type { MemoryParts } from './memory.ts'
 
 export type Device = 'cpu' | 'webgpu' | 'cuda'
@@ -113,15 +113,21 @@ export interface EngineClient {
   readonly restarts: number
   /** Never throws: a request that cannot start ends in `failed` (e.g. model_loading). */
   submit(request: GenerateRequest): Generation
-  /** Rejects with ServerError. */
-  tokenize(input: TokenizeInput): Promise<TokenizeResult>
-  detokenize(tokens: readonly number[]): Promise<string>
+  /** Rejects with ServerError. `turn`: of the client that asks. */
+  tokenize(input: TokenizeInput, turn: Turn): Promise<TokenizeResult>
+  detokenize(tokens: readonly number[], turn: Turn): Promise<string>
   /** Looks at the adapter folder; never at tensors. All adapters by default. */
   listAdapters(query?: AdapterQuery): Promise<readonly AdapterSummary[]>
   /** Resolves when the first engine is ready; rejects with ServerError when it cannot start. */
   ready(): Promise<ModelInfo>
   /** Stops the process after running requests ended, or at once when `force`. */
   close(options?: { force?: boolean }): Promise<void>
+}
+
+/** A text that belongs to no generation, and whose it is. */
+export interface Asked<Input> {
+  readonly input: Input
+  readonly turn: Turn
 }
 
 export type TokenizeInput = (

@@ -35,6 +35,21 @@ export function explainDiskError(error: unknown, dir: string, needed: number): u
       { cause: error },
     )
   }
+  if (code === 'EMFILE' || code === 'ENFILE') {
+    return new ServerError(
+      'invalid_config',
+      `There were no file handles left (${code}) while the cache ${dir} was read or written: raise ` +
+        'the limit (ulimit -n) or end other programs.',
+      { cause: error },
+    )
+  }
+  if (code === 'EIO') {
+    return new ServerError(
+      'invalid_config',
+      `The disk of ${dir} failed (EIO): look at it, or name a folder on another disk with --cache-dir.`,
+      { cause: error },
+    )
+  }
   // A link in the cache that leads nowhere, or to itself.
   const isLost = ['ENOENT', 'ELOOP', 'EISDIR'].includes(code) && path?.startsWith(dir) === true
   if (isLost || ['EACCES', 'EPERM', 'EROFS', 'ENOTDIR', 'EEXIST'].includes(code)) {

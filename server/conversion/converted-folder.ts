@@ -95,10 +95,15 @@ export function discardFolder(folder: string): void {
 
 type Manifest = z.infer<typeof manifestSchema>
 
+/** Errors of this moment or of this process: they say nothing of what the file holds. */
+const passing = new Set(['EMFILE', 'ENFILE', 'ENOMEM', 'EIO', 'EACCES', 'EPERM'])
+
 function readManifest(folder: string): Manifest | undefined {
   try {
     return manifestSchema.parse(JSON.parse(readFileSync(join(folder, manifestName), 'utf8')))
-  } catch {
+  } catch (error) {
+    // A whole conversion is not discarded because it could not be looked at.
+    if (passing.has((error as NodeJS.ErrnoException).code ?? '')) throw error
     return undefined
   }
 }

@@ -26,8 +26,18 @@ export function removeLeftovers(cacheDir: string): string[] {
     if (madeOn !== host || own.has(mark)) return false
     return Number(pid) === process.pid || !isAlive(Number(pid))
   })
-  for (const name of left) rmSync(join(cacheDir, name), { recursive: true, force: true })
-  return left
+  return left.filter((name) => isRemoved(join(cacheDir, name)))
+}
+
+/** A cache that is read-only serves what it has; what was left there does no harm. */
+function isRemoved(path: string): boolean {
+  try {
+    rmSync(path, { recursive: true, force: true })
+    return true
+  } catch (error) {
+    if (typeof (error as NodeJS.ErrnoException).code === 'string') return false
+    throw error
+  }
 }
 
 function isAlive(pid: number): boolean {

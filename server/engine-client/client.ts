@@ -155,8 +155,8 @@ export function createEngineClient({
       return { id: request.id, events: queue.events, cancel }
     },
 
-    tokenize: (input) => call('tokenize', input),
-    detokenize: (tokens) => call('detokenize', tokens),
+    tokenize: (input, turn) => call('tokenize', { input, turn }),
+    detokenize: (tokens, turn) => call('detokenize', { input: tokens, turn }),
     listAdapters: (query = {}) => call('listAdapters', query),
 
     async close({ force = false } = {}) {

@@ -52,8 +52,8 @@ export function createPendingEngine({ observer, create }: PendingEngineOptions):
       queue.push({ kind: 'failed', error: notReady().toBody() })
       return { id: request.id, events: queue.events, cancel() {} }
     },
-    tokenize: async (input) => requireEngine().tokenize(input),
-    detokenize: async (tokens) => requireEngine().detokenize(tokens),
+    tokenize: async (input, turn) => requireEngine().tokenize(input, turn),
+    detokenize: async (tokens, turn) => requireEngine().detokenize(tokens, turn),
     listAdapters: async (query) => requireEngine().listAdapters(query),
     ready: async () => (await created).ready(),
     async close(options) {

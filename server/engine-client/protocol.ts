@@ -3,6 +3,7 @@
 
 import type { AdapterQuery, AdapterSummary } from '../contracts/adapter.ts'
 import type {
+  Asked,
   EngineOptions,
   EngineStats,
   ModelInfo,
@@ -14,8 +15,8 @@ import type { ErrorBody } from '../errors.ts'
 
 /** Questions with one answer: name → [input, output]. */
 export interface Calls {
-  tokenize: [TokenizeInput, TokenizeResult]
-  detokenize: [readonly number[], string]
+  tokenize: [Asked<TokenizeInput>, TokenizeResult]
+  detokenize: [Asked<readonly number[]>, string]
   listAdapters: [AdapterQuery, readonly AdapterSummary[]]
 }
 export type CallName = keyof Calls

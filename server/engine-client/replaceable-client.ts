@@ -131,8 +131,8 @@ export function createReplaceableClient({
     },
     submit: provision.submit,
     replace,
-    tokenize: (input) => current.client.tokenize(input),
-    detokenize: (tokens) => current.client.detokenize(tokens),
+    tokenize: (input, turn) => current.client.tokenize(input, turn),
+    detokenize: (tokens, turn) => current.client.detokenize(tokens, turn),
     listAdapters: (query) => current.client.listAdapters(query),
     ready: () => current.client.ready(),
     async close(how = {}) {

@@ -2,19 +2,20 @@
 // the choices to the loop. A request that never reaches the loop gets its one terminal event here.
 
 import type { AcquiredAdapters, AdapterStore } from '../adapters/store.ts'
-import type { TokenizeInput, TokenizeResult } from '../contracts/engine.ts'
-import type { GenerateRequest, GenerationEvent, Prompt, Turn } from '../contracts/generation.ts'
+import type { Asked, TokenizeInput, TokenizeResult } from '../contracts/engine.ts'
+import type { GenerateRequest, GenerationEvent, Prompt } from '../contracts/generation.ts'
 import type { ReplyPhase } from '../contracts/thought.ts'
 import { ServerError } from '../errors.ts'
 import type { Loop } from '../loop/loop.ts'
 import { createSequence, type Sequence } from '../loop/sequence.ts'
-import type { Tokenizer } from '../tokenizer/tokenizer.ts'
+import type { TokenTexts } from '../tokenizer/token-texts.ts'
+import { createCallAdapters } from './call-adapters.ts'
 import type { TextThreads } from './text-threads.ts'
 import { requireRows } from './token-ids.ts'
 
 export interface IntakeOptions {
   readonly tokenizer: Pick<
-    Tokenizer,
+    TokenTexts,
     'decode' | 'tokenText' | 'tokenBytes' | 'isSpecial' | 'specialTexts' | 'idOf'
   >
   readonly texts: Pick<TextThreads, 'run'>
@@ -35,8 +36,8 @@ export interface Intake {
   submit(request: GenerateRequest): Promise<void>
   /** Unknown ids are ignored. */
   cancel(id: string): void
-  tokenize(input: TokenizeInput): Promise<TokenizeResult>
-  detokenize(tokens: readonly number[]): Promise<string>
+  tokenize(asked: Asked<TokenizeInput>): Promise<TokenizeResult>
+  detokenize(asked: Asked<readonly number[]>): Promise<string>
 }
 
 interface EncodedPrompt {
@@ -45,11 +46,9 @@ interface EncodedPrompt {
   readonly phase: ReplyPhase
 }
 
-/** Texts that belong to no generation share turns of their own. */
-const askedTexts: Turn = { client: 'tokenize', request: 'tokenize' }
-
 export function createIntake(options: IntakeOptions): Intake {
-  const { tokenizer, texts, store, loop, maxContext, eosTokenIds } = options
+  const { tokenizer, texts, loop, maxContext, eosTokenIds } = options
+  const adapters = createCallAdapters(options.store)
   /** Requests whose prompt is encoded or whose adapters are loaded; aborted when they are cancelled. */
   const preparing = new Map<string, AbortController>()
 
@@ -103,7 +102,7 @@ export function createIntake(options: IntakeOptions): Intake {
     const promptTokens = prompt.tokens.length
     const param = request.prompt.kind === 'messages' ? 'messages' : 'prompt'
     const maxTokens = boundTokens(promptTokens, request.maxTokens, maxContext, param)
-    const held = await store.acquire(request, signal)
+    const held = await adapters.acquire(request, signal)
     try {
       signal.throwIfAborted()
       const sequences = createChoices(request, prompt, maxTokens, held)
@@ -136,13 +135,13 @@ export function createIntake(options: IntakeOptions): Intake {
       loop.cancel(id)
     },
 
-    async tokenize(input) {
-      const result = await texts.run({ kind: 'tokenize', input }, askedTexts)
+    async tokenize({ input, turn }) {
+      const result = await texts.run({ kind: 'tokenize', input }, turn)
       return result.tokenized
     },
 
-    async detokenize(tokens) {
-      const result = await texts.run({ kind: 'detokenize', tokens }, askedTexts)
+    async detokenize({ input: tokens, turn }) {
+      const result = await texts.run({ kind: 'detokenize', tokens }, turn)
       return result.text
     },
   }

@@ -26,7 +26,7 @@ import { createRunner, type Runner } from '../model/runner.ts'
 import { testDevice } from '../model/self-test.ts'
 import { type ModelDevice, openDevice } from '../runtime/device.ts'
 import { ownKernels } from '../runtime/own-kernels.ts'
-import { loadTokenizer } from '../tokenizer/tokenizer.ts'
+import { createTokenTexts } from '../tokenizer/token-texts.ts'
 import { acceleratorMs, diskMs, tokenizerParseMs } from './allowances.ts'
 import { droppedTensors } from './dropped-tensors.ts'
 import { readFreeMemory } from './free-memory.ts'
@@ -97,12 +97,12 @@ export async function openEngine(
   const tokenizerMs = tokenizerParseMs(options.model)
   heart.enter('opening the checkpoint', tokenizerMs)
   const checkpoint = openCheckpoint(options.model)
-  const tokenizer = loadTokenizer(options.model)
   const texts = createTextThreads({
     dir: options.model,
     onNotice: events.onNotice,
     now: () => performance.now(),
   })
+  const tokenizer = createTokenTexts(await texts.opened())
   const opening: Opening = { options, events, checkpoint }
   const { vocabSize } = checkpoint.config
   heart.enter('looking for dropped tensors')
@@ -152,7 +152,6 @@ export async function openEngine(
   await tellOtherBases(store, events)
   for (const { id } of options.operatorsAdapters) await tryAdapter(store, id)
   const { loop, reportStats } = startLoop(opening, memory, runner, store)
-  await texts.opened()
   const intake = createIntake({
     tokenizer,
     texts,
@@ -181,6 +180,7 @@ export async function openEngine(
 async function chooseSites({ options, events }: Opening): Promise<readonly LinearModule[]> {
   const { adapters, adapterModules, scansAdapters, servedModelName } = options
   for (const notice of surveyAdapters(adapters, ['none', servedModelName])) events.onNotice(notice)
+  events.heart.progress()
   if (!scansAdapters) return adapterModules
   const onProgress = (done: number, total: number) => {
     events.heart.progress()

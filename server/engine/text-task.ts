@@ -8,10 +8,11 @@ import { ServerError } from '../errors.ts'
 import { defineTask } from '../threads/task.ts'
 import { type ChatTemplate, loadChatTemplate } from '../tokenizer/chat-template.ts'
 import { createFewestTokens, type FewestTokens } from '../tokenizer/fewest-tokens.ts'
+import type { TokenTable } from '../tokenizer/token-texts.ts'
 import { loadTokenizer, type Tokenizer } from '../tokenizer/tokenizer.ts'
 
 export type TextWork =
-  /** Loads what the others need. */
+  /** Loads what the others need; answers with the tokens' texts. */
   | { readonly kind: 'open' }
   | {
       readonly kind: 'encode'
@@ -34,6 +35,8 @@ export interface TextResult {
   /** A detokenized text. */
   readonly text: string
   readonly tokenized: TokenizeResult
+  /** Of an opened tokenizer. */
+  readonly table: TokenTable | null
 }
 
 interface Opened {
@@ -58,6 +61,7 @@ const nothing: TextResult = {
   phase: 'answering',
   text: '',
   tokenized: { count: 0, tokens: '[]', tokenStrings: '[]' },
+  table: null,
 }
 
 function encode(
@@ -108,7 +112,7 @@ export const textTask = defineTask({
     const files = open(dir)
     switch (work.kind) {
       case 'open':
-        return nothing
+        return { ...nothing, table: files.tokenizer.table }
       case 'encode':
         return encode(files, work)
       case 'tokenize':

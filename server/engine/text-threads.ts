@@ -10,6 +10,7 @@ import type { Prompt, Turn } from '../contracts/generation.ts'
 import { createDeferred } from '../engine-client/deferred.ts'
 import { ServerError } from '../errors.ts'
 import { startThread, type Thread, ThreadEnded } from '../threads/thread.ts'
+import type { TokenTable } from '../tokenizer/token-texts.ts'
 import { createTurns } from '../turns/turns.ts'
 import { createOverruns } from './overruns.ts'
 import { type TextOrder, type TextResult, type TextWork, textTask } from './text-task.ts'
@@ -27,8 +28,11 @@ export interface TextThreadsOptions {
 }
 
 export interface TextThreads {
-  /** Resolves when the first thread can take orders; rejects when it cannot load the tokenizer. */
-  opened(): Promise<void>
+  /**
+   * Resolves when the first thread can take orders, with the texts of the tokens: nobody else needs
+   * to load the tokenizer. Rejects when the thread cannot.
+   */
+  opened(): Promise<TokenTable>
   /** Rejects with ServerError, or with the signal's reason. */
   run(work: TextWork, turn: Turn, signal?: AbortSignal): Promise<TextResult>
   close(): Promise<void>
@@ -69,31 +73,34 @@ export function createTextThreads(options: TextThreadsOptions): TextThreads {
     return { thread: start(), isBusy: true, failure: null }
   })
   let isClosed = false
-  const opened = slots.map(() => createDeferred<void>())
+  const opened = createDeferred<TokenTable>()
+  opened.promise.catch(() => {})
   void openAll()
 
   /** One after the other, so that the first is there soon. */
   async function openAll(): Promise<void> {
-    for (const [i, slot] of slots.entries()) {
-      opened[i]!.promise.catch(() => {})
-      await open(slot)
-      if (slot.failure === null) opened[i]!.resolve()
-      else opened[i]!.reject(slot.failure)
+    for (const slot of slots) {
+      const table = await open(slot)
+      // The first one's word counts: a promise is settled once.
+      if (table === null) opened.reject(slot.failure)
+      else opened.resolve(table)
     }
   }
 
-  async function open(slot: Slot): Promise<void> {
+  async function open(slot: Slot): Promise<TokenTable | null> {
     // An order would start an ended thread again.
-    if (isClosed) return
+    if (isClosed) return null
     slot.isBusy = true
     slot.failure = null
+    let table: TokenTable | null = null
     try {
-      await slot.thread.run({ dir, work: { kind: 'open' } })
+      table = (await slot.thread.run({ dir, work: { kind: 'open' } })).table
     } catch (error) {
       slot.failure = error
     }
     slot.isBusy = false
     dispatch()
+    return table
   }
 
   function dispatch(): void {
@@ -174,9 +181,7 @@ export function createTextThreads(options: TextThreadsOptions): TextThreads {
   }
 
   return {
-    async opened() {
-      await opened[0]!.promise
-    },
+    opened: () => opened.promise,
     async run(work, turn, signal) {
       signal?.throwIfAborted()
       if (isClosed) throw ending()

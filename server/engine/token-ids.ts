@@ -3,7 +3,7 @@
 
 import type { GenerationDefaults } from '../contracts/checkpoint.ts'
 import { ServerError } from '../errors.ts'
-import type { Tokenizer } from '../tokenizer/tokenizer.ts'
+import type { TokenTexts } from '../tokenizer/token-texts.ts'
 
 const maxNamed = 3
 
@@ -24,8 +24,8 @@ export function requireRows(
 }
 
 type KnownTokens = Pick<
-  Tokenizer,
-  'vocabSize' | 'tokenText' | 'encodePrompt' | 'idOf' | 'namedTokens'
+  TokenTexts,
+  'vocabSize' | 'tokenText' | 'promptFrame' | 'idOf' | 'namedTokens'
 >
 
 /** Ids that the tokenizer may make and the embedding has no row for. */
@@ -39,8 +39,7 @@ export function checkVocabulary(
     const text = tokenizer.tokenText(id)
     if (text !== '') beyond.push(`${JSON.stringify(text.slice(0, 64))} (${id})`)
   }
-  const frame = tokenizer.encodePrompt('', { addSpecialTokens: true })
-  if (frame.some((id) => id >= vocabSize)) {
+  if (tokenizer.promptFrame.some((id) => id >= vocabSize)) {
     throw new ServerError(
       'invalid_checkpoint',
       `The tokenizer puts ${beyond.slice(0, maxNamed).join(', ')} around every prompt; the embedding ` +

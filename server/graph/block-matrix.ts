@@ -76,7 +76,7 @@ const otherwise = {
 } as const satisfies QuantizedFormat
 
 /** The file's format of a matrix whose numbers the graph can hold; null: it is quantised. */
-export function storedTypeOf(tensors: TensorSource, name: string): StoredType | null {
+function storedTypeOf(tensors: TensorSource, name: string): StoredType | null {
   const type = tensors.stored?.(name).type
   return type !== undefined && isStoredType(type) ? type : null
 }

@@ -5,6 +5,12 @@
 // Not hono's streamSSE: it swallows the errors of writes, and waits for a slow reader without end.
 
 import type { StreamLimits } from './context.ts'
+import { LongJson } from './reply/long-json.ts'
+import { jsonPieces } from './wire/json-pieces.ts'
+import { createPace } from './wire/pace.ts'
+
+/** Characters of a long event that are written at once. */
+const blockLength = 1 << 16
 
 export interface EventWriter {
   /** Resolves when there is room for more; rejects with SlowReaderError or when the client is gone. */
@@ -46,17 +52,48 @@ export function streamEvents(options: {
 
   function start(controller: ReadableStreamDefaultController<Uint8Array>) {
     const write = (text: string) => controller.enqueue(encoder.encode(text))
+    const pace = createPace()
+    let isMidEvent = false
     const keepAlive = setInterval(() => {
-      if (hasRoom(controller)) write(': keep-alive\n\n')
+      // A comment inside an event would become a part of it.
+      if (!isMidEvent && hasRoom(controller)) write(': keep-alive\n\n')
     }, limits.keepAliveMs)
     const writer: EventWriter = {
       async send(data) {
-        if (isGone) throw new SlowReaderError('the client is gone')
-        write(`data: ${typeof data === 'string' ? data : JSON.stringify(data)}\n\n`)
+        requireReader()
+        if (data instanceof LongJson) await sendPieces(data)
+        else write(`data: ${typeof data === 'string' ? data : JSON.stringify(data)}\n\n`)
         keepAlive.refresh()
-        if (!hasRoom(controller)) await waitForRoom()
-        if (isGone) throw new SlowReaderError('the client is gone')
+        await makeRoom()
       },
+    }
+
+    function requireReader() {
+      if (isGone) throw new SlowReaderError('the client is gone')
+    }
+
+    async function makeRoom() {
+      if (!hasRoom(controller)) await waitForRoom()
+      requireReader()
+    }
+
+    /** An event that is written while it is made: neither its making nor its size holds others up. */
+    async function sendPieces({ value }: LongJson) {
+      isMidEvent = true
+      let block = 'data: '
+      for (const piece of jsonPieces(value)) {
+        block += piece
+        const rest = pace.step()
+        if (rest !== undefined) await rest
+        // The reader may have left meanwhile.
+        requireReader()
+        if (block.length < blockLength) continue
+        write(block)
+        block = ''
+        await makeRoom()
+      }
+      write(`${block}\n\n`)
+      isMidEvent = false
     }
 
     async function run() {

@@ -1,8 +1,10 @@
 // Several generations as one: choice j of generation i becomes choice i · n + j, the prompt tokens
-// add up, and the group ends once, in the first failure or when all are done.
+// add up, and the group ends once, in the first failure or when all are done. An answer attests one
+// version of each adapter: a group whose generations run with different ones fails.
 
 import type { Generation } from '../contracts/engine.ts'
 import { type GenerationEvent, isTerminal } from '../contracts/generation.ts'
+import { ServerError } from '../errors.ts'
 
 export function groupGenerations(
   generations: readonly Generation[],
@@ -33,6 +35,11 @@ async function* mergeEvents(
   for await (const { event, source } of race(generations)) {
     if (event.kind === 'accepted') {
       accepted.push(event)
+      if (!isSameVersion(event, accepted[0]!)) {
+        cancel()
+        yield { kind: 'failed', error: changedMeanwhile().toBody() }
+        return
+      }
       if (accepted.length < generations.length) continue
       yield sumAccepted(accepted)
       yield* heldBack
@@ -53,6 +60,19 @@ async function* mergeEvents(
       return
     }
   }
+}
+
+function isSameVersion({ adapters }: Accepted, other: Accepted): boolean {
+  return JSON.stringify(adapters) === JSON.stringify(other.adapters)
+}
+
+/** The engine sees to it (engine/call-adapters.ts), but for prompts that come far apart. */
+function changedMeanwhile(): ServerError {
+  return new ServerError(
+    'adapter_unavailable',
+    'An adapter changed while the prompts of this request were taken in; send the request again.',
+    { param: 'adapter' },
+  )
 }
 
 function sumAccepted(all: readonly Accepted[]): Accepted {

@@ -1,18 +1,30 @@
-// What a request says and which model and adapters it is for: its body and query against what the
-// engine has.
+// What a request says, whose it is, and which model and adapters it is for: its body and query against
+// what the engine has.
 
 import type { AdapterSelection } from '../contracts/adapter.ts'
 import type { ModelInfo } from '../contracts/engine.ts'
 import type { JsonObject } from '../contracts/json.ts'
 import { escapeUnprinted } from '../contracts/printable.ts'
 import { modelLoading } from '../errors.ts'
-import { incomingOf, type RequestContext, type Services } from './context.ts'
+import { clientName } from './auth.ts'
+import { type HttpConfig, incomingOf, type RequestContext, type Services } from './context.ts'
 import { chooseAdapters, mentionedNames } from './request/adapter-choice.ts'
 import { readJsonObject } from './request/body.ts'
 import { readQuery } from './request/query.ts'
+import { createPace } from './wire/pace.ts'
 
 export function readJson(context: RequestContext, { config }: Services): Promise<JsonObject> {
-  return readJsonObject(context.req.raw, config.maxBody, incomingOf(context))
+  return readJsonObject(context.req.raw, {
+    maxBytes: config.maxBody,
+    incoming: incomingOf(context),
+    rest: createPace().step,
+  })
+}
+
+/** Who asks, as turns and limits know them. */
+export function clientOf(context: RequestContext, { apiKey }: HttpConfig): string {
+  const address = incomingOf(context)?.socket.remoteAddress
+  return clientName(apiKey, { authorization: context.req.header('authorization'), address })
 }
 
 /** The loaded model; until there is one, nothing can be answered. */

@@ -5,13 +5,13 @@ import { randomUUID } from 'node:crypto'
 import type { GenerateRequest, GenerationEvent, Turn } from '../contracts/generation.ts'
 import { ServerError } from '../errors.ts'
 import { loadOf } from './admission.ts'
-import { clientName } from './auth.ts'
-import { type HttpConfig, incomingOf, type RequestContext, type Services } from './context.ts'
+import { incomingOf, type RequestContext, type Services } from './context.ts'
 import { openAIError } from './error-response.ts'
 import { type EventWriter, streamEvents } from './event-stream.ts'
 import { groupGenerations } from './generation-group.ts'
 import { adapterHeader } from './reply/applied-adapters.ts'
 import type { Reply } from './reply/reply.ts'
+import { clientOf } from './request-target.ts'
 import { superviseRun } from './supervised-run.ts'
 import { clientGone } from './wire/client-fault.ts'
 import { jsonResponse } from './wire/json-response.ts'
@@ -148,11 +148,6 @@ export async function runGeneration(
       'x-accel-buffering': 'no',
     },
   })
-}
-
-function clientOf(context: RequestContext, { apiKey }: HttpConfig): string {
-  const address = incomingOf(context)?.socket.remoteAddress
-  return clientName(apiKey, { authorization: context.req.header('authorization'), address })
 }
 
 async function collect(

@@ -2,6 +2,7 @@
 
 import { z } from 'zod'
 import type { ModelInfo, TokenizeInput, TokenizeResult } from '../contracts/engine.ts'
+import type { Turn } from '../contracts/generation.ts'
 import type { JsonObject } from '../contracts/json.ts'
 import { escapeUnprinted } from '../contracts/printable.ts'
 import { ServerError } from '../errors.ts'
@@ -13,7 +14,7 @@ import { parseMessages } from './request/messages.ts'
 import { parseFields } from './request/parsed-request.ts'
 import { checkPromptSize } from './request/prompt-size.ts'
 import { resolveChatText, thinkingFields } from './request/thinking.ts'
-import { readJson, requireModel, resolveTarget } from './request-target.ts'
+import { clientOf, readJson, requireModel, resolveTarget } from './request-target.ts'
 
 const tokenizeSchema = z.object({
   model: z.string().max(1024).nullish(),
@@ -81,7 +82,13 @@ function answer(
 }
 
 export function tokenizeRoutes(services: Services): readonly Route[] {
-  const { engine } = services
+  const { engine, config } = services
+
+  /** A client's texts take turns with its own prompts, and nobody else's count against it. */
+  function turnOf(context: RequestContext): Turn {
+    return { client: clientOf(context, config), request: 'text' }
+  }
+
   return [
     {
       method: 'POST',
@@ -97,7 +104,7 @@ export function tokenizeRoutes(services: Services): readonly Route[] {
         await resolveTarget(context, services, { ...read, model: fields.model ?? '' })
         const input = tokenizeInput(fields)
         checkPromptSize(input, input.kind === 'text' ? 'prompt' : 'messages', model)
-        return answer(await engine.tokenize(input), input, model)
+        return answer(await engine.tokenize(input, turnOf(context)), input, model)
       },
     },
     {
@@ -112,7 +119,9 @@ export function tokenizeRoutes(services: Services): readonly Route[] {
         await resolveTarget(context, services, { ...read, model: fields.model ?? '' })
         const isEmpty = Array.isArray(fields.tokens) && fields.tokens.length === 0
         const ids = isEmpty ? [] : parseTokens(fields.tokens, 'tokens', model)
-        return Response.json({ prompt: ids.length === 0 ? '' : await engine.detokenize(ids) })
+        return Response.json({
+          prompt: ids.length === 0 ? '' : await engine.detokenize(ids, turnOf(context)),
+        })
       },
     },
   ]

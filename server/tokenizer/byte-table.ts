@@ -29,10 +29,21 @@ export function toByteCharacters(text: string): string {
 const nothing = new Uint8Array(0)
 
 /** Bytes of every token, one after the other in one block of memory. */
+export interface ByteTable {
+  /** [ids + 1] Where each token's bytes begin, and where the last one's end. */
+  readonly starts: Uint32Array
+  readonly block: Uint8Array
+}
+
+/** Empty for ids that have none. */
+export function bytesOf({ starts, block }: ByteTable, id: number): Uint8Array {
+  return id >= 0 && id < starts.length - 1 ? block.subarray(starts[id]!, starts[id + 1]!) : nothing
+}
+
 export function createByteTable(
   vocab: ReadonlyMap<string, number>,
   added: readonly { readonly id: number; readonly content: string }[],
-) {
+): ByteTable {
   const texts: (Uint8Array | undefined)[] = []
   for (const [token, id] of vocab) {
     if (!Number.isSafeInteger(id) || id < 0 || id >= 1 << 24) {
@@ -50,11 +61,7 @@ export function createByteTable(
   for (let id = 0; id < size; id++) starts[id + 1] = starts[id]! + (texts[id]?.length ?? 0)
   const block = new Uint8Array(starts[size]!)
   for (let id = 0; id < size; id++) if (texts[id]) block.set(texts[id]!, starts[id]!)
-  return {
-    size,
-    of: (id: number): Uint8Array =>
-      id >= 0 && id < size ? block.subarray(starts[id]!, starts[id + 1]!) : nothing,
-  }
+  return { starts, block }
 }
 
 /** A vocabulary entry as bytes; one that is not written in GPT-2's table stands for its UTF-8. */

@@ -1,5 +1,5 @@
 // Text to token ids and back for byte-level BPE checkpoints, as the reference library does it:
-// added tokens, NFC, words, byte pairs. Tokens have bytes, so that text can be cut between any two.
+// added tokens, NFC, words, byte pairs. The way back is token-texts.ts.
 
 import { ServerError } from '../errors.ts'
 import { createAddedTokenSplitter } from './added-tokens.ts'
@@ -7,6 +7,7 @@ import { createBytePairs } from './byte-pairs.ts'
 import { createByteTable, toByteCharacters } from './byte-table.ts'
 import { normalizeNfc } from './normalizer.ts'
 import { createPreTokenizer } from './pre-tokenizer.ts'
+import { createTokenTexts, type TokenTable, type TokenTexts } from './token-texts.ts'
 import {
   namedTokens,
   readPromptFrame,
@@ -15,34 +16,21 @@ import {
   usesNfc,
 } from './tokenizer-file.ts'
 
-export interface Tokenizer {
+export interface Tokenizer extends TokenTexts {
   /** Tokens of the text; added tokens' texts in it become those tokens. Adds nothing around it. */
   encode(text: string): number[]
   /** Each segment by itself: no token, and no added token, spans two of them. */
   encodeSegments(segments: readonly string[]): number[]
   /** A plain prompt: with the special tokens that the checkpoint puts around one (often BOS). */
   encodePrompt(text: string, options: { readonly addSpecialTokens: boolean }): number[]
-  /** Exact bytes of a token; empty for ids that have none. Do not write to it. */
-  tokenBytes(id: number): Uint8Array
-  /** The token's text; bytes that are no whole code point show as U+FFFD. */
-  tokenText(id: number): string
-  decode(ids: readonly number[]): string
-  /** An added token that is marked special (markers such as BOS; in R1, not <think>). */
-  isSpecial(id: number): boolean
-  idOf(text: string): number | undefined
-  /** Text of every added token. */
-  readonly specialTexts: readonly string[]
-  /** bos_token, eos_token, … as templates know them. */
-  readonly namedTokens: Readonly<Record<string, string>>
-  /** Largest id + 1; the model's own vocabulary may be padded beyond it. */
-  readonly vocabSize: number
+  /** For who only decodes. */
+  readonly table: TokenTable
 }
 
 /** Of a checkpoint's folder or GGUF file. */
 export function loadTokenizer(path: string): Tokenizer {
   const { config, json } = readTokenizerFiles(path)
   const vocab = new Map(Object.entries(json.model.vocab))
-  const bytes = createByteTable(vocab, json.added_tokens)
   const splitAdded = createAddedTokenSplitter(
     json.added_tokens,
     usesNfc(json) ? normalizeNfc : (text) => text,
@@ -54,7 +42,6 @@ export function loadTokenizer(path: string): Tokenizer {
     ignoresMerges: json.model.ignore_merges === true,
   })
   const ids = new Map(json.added_tokens.map((token) => [token.content, token.id]))
-  const special = new Set(json.added_tokens.filter((token) => token.special).map(({ id }) => id))
 
   function requireId(text: string): number {
     const id = ids.get(text) ?? vocab.get(text)
@@ -65,6 +52,19 @@ export function loadTokenizer(path: string): Tokenizer {
   const frame = readPromptFrame(json, config)
   const prefix = frame.prefix.map(requireId)
   const suffix = frame.suffix.map(requireId)
+
+  const named = namedTokens(config)
+  const table: TokenTable = {
+    bytes: createByteTable(vocab, json.added_tokens),
+    added: json.added_tokens.map(({ id, content, special }) => ({ id, content, special })),
+    named,
+    // A name whose token is an ordinary one, or none at all.
+    ordinary: Object.values(named).flatMap((text) => {
+      const id = vocab.get(text)
+      return ids.has(text) || id === undefined ? [] : [{ id, content: text }]
+    }),
+    frame: [...prefix, ...suffix],
+  }
 
   function encode(text: string): number[] {
     const out: number[] = []
@@ -78,23 +78,11 @@ export function loadTokenizer(path: string): Tokenizer {
   }
 
   return {
+    ...createTokenTexts(table),
+    table,
     encode,
     encodeSegments: (segments) => segments.flatMap(encode),
     encodePrompt: (text, { addSpecialTokens }) =>
       addSpecialTokens ? prefix.concat(encode(text), suffix) : encode(text),
-    tokenBytes: bytes.of,
-    tokenText: (id) => decodeUtf8(bytes.of(id)),
-    decode: (tokens) => decodeUtf8(Buffer.concat(tokens.map(bytes.of))),
-    isSpecial: (id) => special.has(id),
-    idOf: (text) => ids.get(text) ?? vocab.get(text),
-    specialTexts: json.added_tokens.map((token) => token.content),
-    namedTokens: namedTokens(config),
-    vocabSize: bytes.size,
   }
-}
-
-const utf8 = new TextDecoder('utf-8', { ignoreBOM: true })
-
-function decodeUtf8(bytes: Uint8Array): string {
-  return utf8.decode(bytes)
 }

@@ -5,6 +5,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { KnownField, Verdict } from '../../server/http/request/field-verdict.ts'
 import { knownFields } from '../../server/http/request/known-fields.ts'
+import { messageFields } from '../../server/http/request/message-fields.ts'
 import { root } from './root.ts'
 
 const page = join(root, 'docs/FIELDS.md')
@@ -20,8 +21,20 @@ interface Row<V> {
 }
 
 /** The fields of a kind; one on a single route says which. */
+const isOf =
+  <Kind extends Verdict['kind']>(kind: Kind) =>
+  (verdict: Verdict): verdict is Of<Kind> =>
+    verdict.kind === kind
+
+const messageRowsOf = <Kind extends Verdict['kind']>(kind: Kind): Row<Of<Kind>>[] => {
+  const is = isOf(kind)
+  return Object.entries(messageFields).flatMap(([name, verdict]) =>
+    is(verdict) ? [{ name, verdict, where: '' }] : [],
+  )
+}
+
 const rowsOf = <Kind extends Verdict['kind']>(kind: Kind): Row<Of<Kind>>[] => {
-  const is = (verdict: Verdict): verdict is Of<Kind> => verdict.kind === kind
+  const is = isOf(kind)
   return Object.entries(knownFields).flatMap(
     ([name, { chat, completions }]: [string, KnownField]) => {
       if (chat === completions) return is(chat) ? [{ name, verdict: chat, where: '' }] : []
@@ -86,6 +99,19 @@ export const renderFields = (): string =>
     table(
       ['field', 'why'],
       grouped(rowsOf('harmless'), ({ why }) => [why]),
+    ),
+    '## Fields of a chat message',
+    table(
+      ['supported'],
+      grouped(messageRowsOf('supported'), () => []),
+    ),
+    table(
+      ['refused', 'unless', 'because, or instead'],
+      grouped(messageRowsOf('refused'), ({ unless, remedy }) => [unless.text, remedy]),
+    ),
+    table(
+      ['harmless', 'why'],
+      grouped(messageRowsOf('harmless'), ({ why }) => [why]),
     ),
   ].join('\n\n')
 

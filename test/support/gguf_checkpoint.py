@@ -1,8 +1,9 @@
 """Writes checkpoints as GGUF files the way llama.cpp's converter does, with the Python package gguf.
 
-    python gguf_checkpoint.py models FOLDER...      FOLDER/model.gguf of each Hugging Face folder
-    python gguf_checkpoint.py tokenizers FOLDER     small BPEs, FOLDER/<pre>.gguf, and the reference
-                                                    library's ids of FOLDER/strings.jsonl
+python gguf_checkpoint.py models FOLDER...      FOLDER/model.gguf of each Hugging Face folder
+python gguf_checkpoint.py split FOLDER...       the same in parts of 8 tensors
+python gguf_checkpoint.py tokenizers FOLDER     small BPEs, FOLDER/<pre>.gguf, and the reference
+                                                library's ids of FOLDER/strings.jsonl
 """
 
 import json
@@ -41,7 +42,11 @@ PRE = {
     "deepseek-coder": "deepseek-coder",
 }
 CONTROL, USER_DEFINED, UNUSED = 3, 4, 5
-TEMPLATE = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\\n' }}{% endfor %}"
+TEMPLATE = (
+    "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\\n' }}{% endfor %}"
+)
+
+NAMED = {"bos_token": "<|begin|>", "eos_token": "<|im_end|>", "chat_template": TEMPLATE}
 
 
 def their_name(name: str) -> str:
@@ -61,7 +66,9 @@ def alternating(weight: np.ndarray, heads: int) -> np.ndarray:
 
 def llama3_divisors(config: dict, scaling: dict) -> np.ndarray:
     size, base = config["head_dim"], config["rope_theta"]
-    factor, low, high = (scaling[k] for k in ("factor", "low_freq_factor", "high_freq_factor"))
+    factor, low, high = (
+        scaling[k] for k in ("factor", "low_freq_factor", "high_freq_factor")
+    )
     original = scaling["original_max_position_embeddings"]
     divisors = []
     for exponent in range(0, size, 2):
@@ -76,10 +83,18 @@ def llama3_divisors(config: dict, scaling: dict) -> np.ndarray:
     return np.array(divisors, dtype=np.float32)
 
 
-def add_tokenizer(writer: gguf.GGUFWriter, tokenizer: Tokenizer, name: str, rows: int) -> None:
+def add_tokenizer(
+    writer: gguf.GGUFWriter,
+    tokenizer: Tokenizer,
+    name: str,
+    rows: int,
+    named: dict[str, str] = NAMED,
+) -> None:
     content = json.loads(tokenizer.to_str())
     added = {token["id"]: token for token in content["added_tokens"]}
-    texts = {id: text for text, id in tokenizer.get_vocab(with_added_tokens=True).items()}
+    texts = {
+        id: text for text, id in tokenizer.get_vocab(with_added_tokens=True).items()
+    }
     ids = range(max(rows, len(texts)))
     kinds = [
         UNUSED if i not in texts
@@ -94,16 +109,18 @@ def add_tokenizer(writer: gguf.GGUFWriter, tokenizer: Tokenizer, name: str, rows
     writer.add_token_types(kinds)
     merges = content["model"]["merges"]
     writer.add_token_merges([" ".join(m) if isinstance(m, list) else m for m in merges])
-    writer.add_bos_token_id(tokenizer.token_to_id("<|begin|>"))
-    writer.add_eos_token_id(tokenizer.token_to_id("<|im_end|>"))
-    writer.add_chat_template(TEMPLATE)
+    writer.add_bos_token_id(tokenizer.token_to_id(named["bos_token"]))
+    writer.add_eos_token_id(tokenizer.token_to_id(named["eos_token"]))
+    writer.add_chat_template(named["chat_template"])
 
 
-def write_model(folder: Path) -> None:
+def write_model(folder: Path, most_tensors: int = 0) -> None:
     config = json.loads((folder / "config.json").read_text("utf-8"))
     tensors = load_file(folder / "model.safetensors")
     family = config["model_type"]
-    writer = gguf.GGUFWriter(folder / "model.gguf", family)
+    writer = gguf.GGUFWriter(
+        folder / "model.gguf", family, split_max_tensors=most_tensors
+    )
     heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
     writer.add_block_count(config["num_hidden_layers"])
     writer.add_context_length(config["max_position_embeddings"])
@@ -126,7 +143,13 @@ def write_model(folder: Path) -> None:
         if family == "llama" and ".k_proj." in name:
             own = alternating(own, kv_heads)
         writer.add_tensor(their_name(name), own)
-    add_tokenizer(writer, trained("qwen2", config["vocab_size"] - 8), "qwen2", config["vocab_size"])
+    rows = config["vocab_size"]
+    if (folder / "tokenizer.json").exists():
+        own = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        named = json.loads((folder / "tokenizer_config.json").read_text("utf-8"))
+        add_tokenizer(writer, own, "qwen2", rows, named)
+    else:
+        add_tokenizer(writer, trained("qwen2", rows - 8), "qwen2", rows)
     finish(writer)
 
 
@@ -144,11 +167,17 @@ def trained(variant: str, size: int, corpus: tuple[str, ...] = ()) -> Tokenizer:
     tokenizer.pre_tokenizer = pre.Sequence(steps) if len(steps) > 1 else steps[0]
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=size, initial_alphabet=alphabet, show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=size, initial_alphabet=alphabet, show_progress=False
+    )
     tokenizer.train_from_iterator([Path(__file__).read_text("utf-8"), *corpus], trainer)
     special = ("<|begin|>", "<|im_end|>", "<|end|>")
-    tokenizer.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in special])
-    tokenizer.add_tokens([AddedToken(t, normalized=False) for t in ("<think>", "</think>")])
+    tokenizer.add_special_tokens(
+        [AddedToken(t, special=True, normalized=False) for t in special]
+    )
+    tokenizer.add_tokens(
+        [AddedToken(t, normalized=False) for t in ("<think>", "</think>")]
+    )
     return tokenizer
 
 
@@ -169,4 +198,7 @@ def write_tokenizers(folder: Path) -> None:
 if __name__ == "__main__":
     command, *folders = sys.argv[1:]
     for folder in map(Path, folders):
-        (write_tokenizers if command == "tokenizers" else write_model)(folder)
+        if command == "tokenizers":
+            write_tokenizers(folder)
+        else:
+            write_model(folder, most_tensors=8 if command == "split" else 0)

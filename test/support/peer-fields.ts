@@ -69,3 +69,12 @@ export const peerFields: Readonly<Record<string, readonly string[]>> = {
     thinking_budget extra_body parameters adapter_id adapter_source stop_sequences
     max_output_tokens`),
 }
+
+/** Those of a chat message. */
+export const peerMessageFields: Readonly<Record<string, readonly string[]>> = {
+  OpenAI: list('role content name refusal audio tool_calls function_call tool_call_id annotations'),
+  vLLM: list('role content name tool_call_id tool_calls reasoning reasoning_content tools'),
+  Ollama: list('role content thinking images tool_calls tool_name tool_call_id'),
+  DeepSeek: list('role content name prefix reasoning_content tool_calls tool_call_id'),
+  SGLang: list('role content name reasoning_content tool_call_id tool_calls tools'),
+}

@@ -3,11 +3,13 @@
 import hashlib
 import json
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from trainer import cli
 from trainer.shared import gguf_folder
 from trainer.shared.failure import Failure
 from trainer.shared.gguf_folder import checkpoint_folder, gguf_digest
@@ -97,3 +99,20 @@ def test_without_node_the_failure_says_what_to_do(source, cache, monkeypatch):
     monkeypatch.setattr(gguf_folder.shutil, "which", lambda _: None)
     with pytest.raises(Failure, match="npm run export-model"):
         checkpoint_folder(source / "model.gguf")
+
+
+def test_every_command_is_given_the_exported_folder(source, cache, monkeypatch):
+    seen = []
+    command = cli.Command(
+        "a command",
+        lambda parser: parser.add_argument("--model", type=Path),
+        lambda arguments, _: seen.append(arguments.model),
+    )
+    monkeypatch.setattr(cli, "commands", lambda: {"command": command})
+    monkeypatch.setattr(
+        gguf_folder, "export", lambda file, folder, dtype: folder.mkdir(parents=True)
+    )
+    assert cli.main(["command", "--model", str(source / "model.gguf")]) == 0
+    assert cli.main(["command", "--model", str(source)]) == 0
+    assert seen == [checkpoint_folder(source / "model.gguf"), source]
+    assert seen[0].is_relative_to(cache / "exports")

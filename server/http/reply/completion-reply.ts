@@ -2,7 +2,7 @@
 // comes before each choice's text, and its tokens before the choice's in the logprobs.
 
 import type { FinishReason, GenerationEvent } from '../../contracts/generation.ts'
-import { type PromptLogprobs, promptBytes, promptTokenAt } from '../../contracts/prompt-logprobs.ts'
+import { type PromptLogprobs, promptBytes } from '../../contracts/prompt-logprobs.ts'
 import { adapterField } from './applied-adapters.ts'
 import { each } from './lazy-list.ts'
 import {
@@ -13,6 +13,7 @@ import {
   TokenList,
   wholeLogprobs,
 } from './legacy-logprobs.ts'
+import { LongJson } from './long-json.ts'
 import { promptLogprobsField } from './prompt-logprobs.ts'
 import { createChunkUsage, type Reply, type ReplyHead } from './reply.ts'
 import { createTextOffsets, type TextOffsets } from './text-offsets.ts'
@@ -89,11 +90,11 @@ export function createCompletionReply(options: CompletionReplyOptions): Reply {
   const head = { id, object: 'text_completion', created, model }
 
   function chunk(index: number, text: string, rest: object = {}) {
-    return {
-      ...head,
-      choices: [{ index, text, logprobs: null, finish_reason: null, ...rest }],
-      ...usage.onChunk(),
-    }
+    return chunkOf([{ index, text, logprobs: null, finish_reason: null, ...rest }])
+  }
+
+  function chunkOf(choices: Iterable<object>) {
+    return { ...head, choices, ...usage.onChunk() }
   }
 
   let isFirst = true
@@ -101,19 +102,29 @@ export function createCompletionReply(options: CompletionReplyOptions): Reply {
   /** The adapter is in the first chunk, whichever choice it is of. */
   function* marked(chunks: Iterable<object>): Iterable<object> {
     for (const one of chunks) {
-      yield isFirst ? { ...one, adapter } : one
+      if (!isFirst) yield one
+      else yield one instanceof LongJson ? one.with({ adapter }) : { ...one, adapter }
       isFirst = false
     }
   }
 
   function* promptChunks(event: PromptEvent): Iterable<object> {
-    const table = logprobs === null ? null : event.logprobs
-    const tokens = tokensOf(table, logprobs ?? 0)
-    const bytes = table === null ? [] : promptBytes(table)
-    for (const [i, { offsets }] of choicesOf(event).entries()) {
-      const starts = offsets.ofPrompt(bytes, event.text)
-      yield* textChunk(event.index + i, event.text, tokens, starts)
+    const { text } = event
+    const offsets = createTextOffsets()
+    const list = echoed(event, offsets)
+    for (const [i, choice] of choicesOf(event).entries()) {
+      const index = event.index + i
+      // What the choice says comes behind the prompt.
+      choice.offsets = createTextOffsets(offsets.numChars)
+      if (list.starts.length === 0) yield* textChunk(index, text, [], [])
+      else yield promptChunk(index, text, list)
     }
+  }
+
+  /** Of a whole prompt, which may be long. */
+  function promptChunk(index: number, text: string, list: ShownList): LongJson {
+    const choice = { index, text, logprobs: wholeLogprobs([list]), finish_reason: null }
+    return new LongJson(chunkOf(each([choice], (one) => one)))
   }
 
   function textChunk(
@@ -173,10 +184,6 @@ function emptyChoice(): Choice {
     offsets: createTextOffsets(),
     finish: undefined,
   }
-}
-
-function tokensOf(table: PromptLogprobs | null, numTop: number): ShownToken[] {
-  return Array.from(table?.ranks ?? [], (_, i) => promptTokenAt(table!, i, numTop))
 }
 
 /** A choice of the whole answer. */

@@ -11,30 +11,66 @@ const maxNodes = 80_000
 
 const quote = 0x22
 const backslash = 0x5c
-const colon = 0x3a
-const openings = new Set([0x5b, 0x7b])
-const closings = new Set([0x5d, 0x7d])
+/** What each byte means outside a string. */
+const kinds = new Uint8Array(256)
+const [string, key, opening, closing] = [1, 2, 3, 4]
+kinds[quote] = string
+kinds[0x3a] = key
+for (const byte of [0x5b, 0x7b]) kinds[byte] = opening
+for (const byte of [0x5d, 0x7d]) kinds[byte] = closing
 
-/** Throws ServerError where the body goes over a bound. */
-export function checkShape(json: Uint8Array): void {
+/** Bytes between two rests. */
+const stretch = 1 << 16
+
+/** Throws ServerError where the body goes over a bound. `rest` lets others have the event loop. */
+export async function checkShape(
+  json: Uint8Array,
+  rest: () => Promise<void> | undefined,
+): Promise<void> {
+  const shape = createShape(json)
+  for (let end = stretch; !shape.readTo(end); end += stretch) await rest()
+}
+
+function createShape(json: Uint8Array) {
   const keys = new Uint32Array(maxDepth + 1)
+  let at = 0
   let depth = 0
   let nodes = 0
-  for (let i = 0; i < json.length; i++) {
-    const byte = json[i]!
-    if (byte === quote) {
-      for (i++; i < json.length && json[i] !== quote; i++) if (json[i] === backslash) i++
-    } else if (byte === colon) {
+
+  /** Behind the string that is opened at `at`. */
+  function skipString(): number {
+    let i = at + 1
+    for (; i < json.length && json[i] !== quote; i++) if (json[i] === backslash) i++
+    return i + 1
+  }
+
+  function count(kind: number): void {
+    if (kind === closing) depth = Math.max(0, depth - 1)
+    else if (kind === key) {
       nodes++
       if (++keys[depth]! > maxKeys) refuse(`an object may have ${maxKeys} keys`)
-    } else if (openings.has(byte)) {
+    } else {
       nodes++
       if (++depth > maxDepth) refuseDepth()
       keys[depth] = 0
-    } else if (closings.has(byte)) {
-      depth = Math.max(0, depth - 1)
     }
     if (nodes > maxNodes) refuse(`it may hold ${maxNodes} keys, objects and lists`)
+  }
+
+  return {
+    /** Reads to there, or to the end of a string that goes on; true when nothing is left. */
+    readTo(end: number): boolean {
+      const limit = Math.min(end, json.length)
+      while (at < limit) {
+        const kind = kinds[json[at]!]!
+        if (kind === string) at = skipString()
+        else {
+          if (kind !== 0) count(kind)
+          at++
+        }
+      }
+      return at >= json.length
+    },
   }
 }
 

@@ -23,18 +23,28 @@ function checkHeaders(headers: Headers): void {
   )
 }
 
+export interface BodyOptions {
+  readonly maxBytes: number
+  /** Where the request came over a socket. */
+  readonly incoming: Incoming | undefined
+  /** Lets others have the event loop where this one had it long. */
+  readonly rest: () => Promise<void> | undefined
+}
+
 export async function readJsonObject(
   request: Request,
-  maxBytes: number,
-  incoming?: Incoming,
+  { maxBytes, incoming, rest }: BodyOptions,
 ): Promise<JsonObject> {
   checkHeaders(request.headers)
   const bytes = await readBytes(request, maxBytes, incoming)
   if (bytes.length === 0) throw new ServerError('invalid_json', 'the body is empty; send JSON')
-  checkShape(bytes)
+  await checkShape(bytes, rest)
   let body: unknown
   try {
-    body = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes))
+    const text = new TextDecoder('utf-8', { fatal: true }).decode(bytes)
+    await rest()
+    body = JSON.parse(text)
+    await rest()
   } catch (error) {
     const reason = error instanceof SyntaxError ? 'is not valid JSON' : 'is not valid UTF-8'
     throw new ServerError('invalid_json', `the body ${reason}`, { cause: error })

@@ -5,6 +5,7 @@ import { isObject, type JsonObject } from '../../contracts/json.ts'
 import { ServerError } from '../../errors.ts'
 import type { RouteKind, Verdict } from './field-verdict.ts'
 import { knownFields } from './known-fields.ts'
+import { unknownMessageFields } from './message-fields.ts'
 import { quote } from './quote.ts'
 
 export interface ReadFields {
@@ -113,6 +114,7 @@ export function readFields(body: JsonObject, route: RouteKind): ReadFields {
   for (const key of Object.keys(Object(supported.stream_options))) {
     if (!streamOptions.has(key)) note(`stream_options.${key}`)
   }
+  for (const field of unknownMessageFields(supported.messages)) note(`messages.*.${field}`)
   return { body: supported, unknown, unused, spellings }
 }
 

@@ -5,6 +5,7 @@ import type { ChatMessage } from '../../contracts/generation.ts'
 import { isObject, type JsonObject } from '../../contracts/json.ts'
 import { writeThought } from '../../contracts/thought.ts'
 import { type ErrorCode, ServerError } from '../../errors.ts'
+import { refuseMessageFields } from './message-fields.ts'
 import { quote } from './quote.ts'
 
 export const maxMessages = 10_000
@@ -17,7 +18,7 @@ const roles: Readonly<Record<string, ChatMessage['role']>> = {
   assistant: 'assistant',
 }
 
-const thoughtFields = ['reasoning_content', 'reasoning'] as const
+const thoughtFields = ['reasoning_content', 'reasoning', 'thinking'] as const
 
 export const messageRoles = Object.keys(roles)
 
@@ -58,14 +59,10 @@ function isEmpty(value: unknown) {
 function parseMessage(message: unknown, param: string): ChatMessage {
   if (!isObject(message)) throw wrong(param, `must be a message object; got ${quote(message)}`)
   const { role, content } = message
-  if (role === 'tool' || role === 'function' || !isEmpty(message.tool_calls)) {
-    const field = isEmpty(message.tool_calls) ? 'role' : 'tool_calls'
-    throw wrong(
-      `${param}.${field}`,
-      'is not supported: this server has no tools',
-      'unsupported_value',
-    )
+  if (role === 'tool' || role === 'function') {
+    throw wrong(`${param}.role`, 'is not supported: this server has no tools', 'unsupported_value')
   }
+  refuseMessageFields(message, param)
   const known = typeof role === 'string' && Object.hasOwn(roles, role) ? roles[role] : undefined
   if (known === undefined) {
     throw wrong(`${param}.role`, `must be system, developer, user or assistant; got ${quote(role)}`)

@@ -41,7 +41,8 @@ async function takeText(
     const { value, done } = pieces.next()
     if (done) return { text, isLast: true }
     text += value
-    await pace.step()
+    const rest = pace.step()
+    if (rest !== undefined) await rest
     if (text.length >= length) return { text, isLast: false }
   }
 }
