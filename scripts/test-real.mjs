@@ -72,7 +72,8 @@ const modelPath = fetchOrFail(cacheDir)
 const place = mkdtempSync(join(tmpdir(), 'dutyfree-real-'))
 process.on('exit', () => rmSync(place, { recursive: true, force: true }))
 console.error('dutyfree: computing the reference with transformers')
-const env = { ...process.env, DUTYFREE_REAL: place }
+// Without the progress bars of Python's libraries.
+const env = { ...process.env, DUTYFREE_REAL: place, TQDM_DISABLE: '1', PYTHONWARNINGS: 'ignore' }
 makeReference(place, modelPath, env)
 const folder = join(root, 'dist', 'test', 'real')
 const tests = readdirSync(folder).filter((name) => name.endsWith('.test.js'))

@@ -12,7 +12,7 @@ import { prompts } from './prompts.ts'
 import { adapterIds, readReference, reference } from './reference.ts'
 
 /** float32 sums in another order, over 30 layers. */
-const float32Kl = 1e-6
+const float32Kl = 1e-8
 
 function describeKl({ meanKl, maxKl, sameTokens }: Comparison): string {
   return (
