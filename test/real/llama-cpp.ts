@@ -28,12 +28,18 @@ export async function llamaLogits(
     build: 'never',
     skipDownload: true,
     progressLogs: false,
-    maxThreads: 2,
+    // Threads that wait for one another lose most of a machine that others use too.
+    maxThreads: 1,
     logLevel: 'error',
   })
   try {
     const model = await llama.loadModel({ modelPath, gpuLayers: 0 })
-    const context = await model.createContext({ sequences: 1, contextSize: 256, batchSize: 256 })
+    const context = await model.createContext({
+      sequences: 1,
+      contextSize: 256,
+      batchSize: 256,
+      threads: { ideal: 1, min: 1 },
+    })
     const sequence: Sequence = context.getSequence()
     const found: Float32Array[][] = []
     for (const { tokens, from } of sequences) {

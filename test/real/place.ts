@@ -32,7 +32,6 @@ export function openRealModel(options: Pick<ServedModelOptions, 'format'>) {
     adapters: adaptersRoot,
     cacheDir,
     sites: linearModules,
-    threads: 2,
     ...options,
   })
 }
