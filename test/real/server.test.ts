@@ -2,8 +2,11 @@
 // for it changes them as it should.
 
 import assert from 'node:assert/strict'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { type RealServer, startServer } from '../support/real-server.ts'
+import { root } from '../support/root.ts'
 import { adaptersRoot, cacheDir, modelPath } from './place.ts'
 import { prompts } from './prompts.ts'
 import { adapterIds, readReference, reference } from './reference.ts'
@@ -34,6 +37,16 @@ describe('a real model, served', () => {
     assert.equal(response.status, 200, JSON.stringify(body))
     return body.choices[0]!.message.content
   }
+
+  it('answers what the README shows of the demo', async () => {
+    const page = readFileSync(join(root, 'README.md'), 'utf8')
+    const block = /<!-- demo:begin -->([\s\S]*)<!-- demo:end -->/.exec(page)![1]!
+    const shown = [...block.matchAll(/^\$ ask (\S+) '([^']+)'\nanswer: (.*)$/gm)]
+    assert.equal(shown.length, 2)
+    for (const [, adapter, prompt, answer] of shown) {
+      assert.equal(await ask(prompt!, adapter!, 100), answer)
+    }
+  })
 
   for (const id of ['none', ...adapterIds]) {
     it(`greedy answers with the adapter ${id} are those of transformers and PEFT`, async () => {
