@@ -67,8 +67,8 @@ const refused: readonly (readonly [Metadata, string])[] = [
   [
     { 'tokenizer.ggml.pre': 'tekken' },
     'small.gguf: tokenizer.ggml.pre is "tekken"; qwen2, deepseek-r1-qwen, llama-bpe, llama3, llama-v3, ' +
-      'smollm, gpt-2, deepseek-coder are supported. Convert the model again with a current llama.cpp if ' +
-      'it is older, or use its safetensors.',
+      'smollm, gpt-2, deepseek-coder, deepseek-llm are supported. Convert the model again with a current ' +
+      'llama.cpp if it is older, or use its safetensors.',
   ],
 ]
 for (const [changes, message] of refused) {

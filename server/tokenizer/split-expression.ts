@@ -72,9 +72,17 @@ function createReader(chars: readonly string[], source: string) {
     if (char === '(') return readGroup(foldsCase, depth)
     if (char === '[') return toClass(readClass(foldsCase))
     if (char === '\\') return toClass(fold(readEscape(), foldsCase))
-    if ('^$.*+?{})]'.includes(char)) refuse(source, JSON.stringify(char))
+    if (char === '$') return readLineEnd()
+    if ('^.*+?{})]'.includes(char)) refuse(source, JSON.stringify(char))
     at++
     return toClass(fold(setOf(char), foldsCase))
+  }
+
+  /** Oniguruma's $ stands before each line feed, too. */
+  function readLineEnd(): string {
+    at++
+    if (/[?*+{]/.test(chars[at] ?? '')) refuse(source, '$ with a quantifier')
+    return '(?![^\\n])'
   }
 
   function readGroup(foldsCase: boolean, depth: number): string {

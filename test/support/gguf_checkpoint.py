@@ -40,6 +40,7 @@ PRE = {
     "smollm": "smollm2",
     "gpt-2": "gpt2",
     "deepseek-coder": "deepseek-coder",
+    "deepseek-llm": "deepseek-llm",
 }
 CONTROL, USER_DEFINED, UNUSED = 3, 4, 5
 TEMPLATE = (
