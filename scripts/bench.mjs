@@ -4,40 +4,11 @@
 
 import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
-import { createRequire } from 'node:module'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
+import { installPeers } from './peers.mjs'
 import { installPython, python } from './python.mjs'
-import { build, installNode, root, run } from './setup.mjs'
-
-const peers = join(root, 'bench', 'peers')
-
-/** The locked node-llama-cpp and its library for this machine's processor, not those for GPUs. */
-function installPeers() {
-  const { dependencies } = JSON.parse(readFileSync(join(peers, 'package.json'), 'utf8'))
-  const version = dependencies['node-llama-cpp']
-  const library = `@node-llama-cpp/${libraryName()}`
-  const require = createRequire(join(peers, 'package.json'))
-  const isThere = [library, 'node-llama-cpp'].every((name) => {
-    try {
-      require.resolve(name)
-      return true
-    } catch {
-      return false
-    }
-  })
-  if (isThere) return
-  console.error('dutyfree: installing node-llama-cpp into bench/peers (once)')
-  const flags = ['--no-save', '--omit=optional', '--ignore-scripts', '--loglevel=error']
-  const code = run('npm', ['install', ...flags, `${library}@${version}`], { cwd: peers })
-  if (code !== 0) console.error('dutyfree: that failed; llama.cpp will be left out')
-}
-
-function libraryName() {
-  const { platform, arch } = process
-  if (platform === 'darwin') return arch === 'arm64' ? 'mac-arm64-metal' : 'mac-x64'
-  return `${platform === 'win32' ? 'win' : 'linux'}-${arch}`
-}
+import { build, installNode, root } from './setup.mjs'
 
 const hasTransformers = () =>
   spawnSync(python, ['-c', 'import torch, transformers, peft']).status === 0

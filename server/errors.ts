@@ -14,6 +14,7 @@ export const errorTable = {
   context_length_exceeded: { status: 400, type: 'invalid_request_error' },
   adapter_conflict: { status: 400, type: 'invalid_request_error' },
   adapter_rank_exceeded: { status: 400, type: 'invalid_request_error' },
+  adapter_other_base: { status: 400, type: 'invalid_request_error' },
   invalid_adapter: { status: 400, type: 'invalid_request_error' },
   unsupported_adapter: { status: 400, type: 'invalid_request_error' },
   invalid_api_key: { status: 401, type: 'authentication_error' },

@@ -128,7 +128,7 @@ async function checkOperatorsAdapters(config: Config, engine: EngineClient): Pro
   const adapters = ids.length === 0 ? [] : await listAdapters(engine, ids)
   for (const [flag, ref] of Object.entries(wanted)) {
     const found = adapters.find(({ id }) => id === ref?.id)
-    if (ref === null || (found !== undefined && found.state !== 'invalid')) continue
+    if (ref === null || (found !== undefined && found.error === null)) continue
     const why = found?.error?.message ?? 'there is no such folder'
     throw new ServerError('invalid_config', `--${flag} "${ref.id}" cannot be used: ${why}`)
   }

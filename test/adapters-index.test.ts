@@ -5,8 +5,9 @@ import { mkdirSync, readdirSync, rmSync, utimesSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { createFolderIndex, indexAfter } from '../server/adapters/folder-index.ts'
+import { surveyBases } from '../server/adapters/folder-survey.ts'
 import { createAdapterStore } from '../server/adapters/store.ts'
-import type { AdapterQuery } from '../server/contracts/adapter.ts'
+import type { AdapterQuery, AdapterSummary } from '../server/contracts/adapter.ts'
 import { createTempFolder } from './support/temp-folder.ts'
 import { smallModel, writeAdapter } from './support/tensor-files.ts'
 
@@ -79,6 +80,36 @@ test('where a page begins is found for every name', () => {
     assert.equal(indexAfter(entries, name), expected, name)
   }
   assert.equal(indexAfter(entries, undefined), 0)
+})
+
+const otherBases = (...ids: string[]) =>
+  Array.from({ length: 300 }, (_, i) => String(i + 1000)).map((id) => ({
+    id,
+    state: ids.includes(id) ? 'other_base' : 'available',
+  })) as AdapterSummary[]
+
+/** The line that the operator gets, over a clock that goes so many milliseconds a page. */
+function survey(summaries: readonly AdapterSummary[], pageMs: number) {
+  let nowMs = 0
+  const list = async ({ after = '', limit }: AdapterQuery) => {
+    nowMs += pageMs
+    return summaries.filter(({ id }) => id > after).slice(0, limit)
+  }
+  return surveyBases(list, { now: () => nowMs, onPage: () => {} })
+}
+
+test('the start tells in one line which adapters are for another base, if any', async () => {
+  assert.equal(await survey(otherBases(), 0), null)
+  assert.match((await survey(otherBases('1299'), 0))!, /^1 adapter is for another base.* "1299"; /)
+  assert.match(
+    (await survey(otherBases('1000', '1250'), 0))!,
+    /^2 adapters are for another base, and not served: "1000", "1250"; GET/,
+  )
+})
+
+test('a start does not wait for a folder that takes too long to look at', async () => {
+  const notice = await survey(otherBases('1000', '1250'), 5000)
+  assert.match(notice!, /^At least 1 adapter is for another base/)
 })
 
 test('thousands of names are sorted in slices: others have the event loop between', async () => {

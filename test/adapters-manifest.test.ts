@@ -39,6 +39,7 @@ test('a whole manifest is shown as it is, without a warning', () => {
     defaultScale: 0.75,
     description: 'refuses',
     baseDigest: 'a'.repeat(64),
+    baseModel: 'models/tiny-reasoner',
     content: whole,
     warnings: [],
   })
@@ -138,7 +139,7 @@ test('the adapters that ship are whole, and of the base that ships', async () =>
     assert.deepEqual(manifest.warnings, [], id)
     assert.equal(manifest.baseDigest, digest, id)
     assert.equal(otherBase(manifest, digest), null)
-    assert.equal(otherBase(manifest, 'f'.repeat(64))!.code, 'invalid_adapter')
+    assert.equal(otherBase(manifest, 'f'.repeat(64))!.code, 'adapter_other_base')
     for (const field of ['base_digest', 'data_sha256', 'config', 'seed', 'versions', 'results']) {
       assert.ok(manifest.content![field] != null, `${id}: ${field}`)
     }

@@ -27,13 +27,19 @@ const zero = Object.fromEntries(
 writeAdapter(adapters, 'whole', { tensors: whole })
 writeAdapter(adapters, 'zero', { tensors: zero })
 writeAdapter(adapters, 'short', { tensors: upTensors({ model, layers: layers.slice(1) }) })
+writeAdapter(adapters, 'foreign', { tensors: {}, manifest: { base_digest: 'b'.repeat(64) } })
 const flags = ['--adapters', adapters, '--cache-dir', join(temp, 'cache'), '--threads', '1']
 
 for (const [flag, id, says] of [
   ['--require-adapter', 'zero', /--require-adapter .*changes nothing/],
+  [
+    '--require-adapter',
+    'foreign',
+    /--require-adapter .*cannot be used: .*for another base: base_digest bbbbbbbbbbbb…/,
+  ],
   ['--default-adapter', 'short', /--default-adapter .*lacks 1 /],
 ] as const) {
-  it(`${flag} with an adapter that does less than it says ends the start`, async () => {
+  it(`${flag} with "${id}", which cannot do what it says here, ends the start`, async () => {
     await assert.rejects(startServer([...flags, flag, id]), says)
   })
 }

@@ -11,7 +11,13 @@ let numVersions = 0
 /** A newer version of that name. */
 function versionOf(id: string, bytes: number): AdapterVersion {
   const order = ++numVersions
-  const manifest = { defaultScale: 1, description: null, baseDigest: null, content: null }
+  const manifest = {
+    defaultScale: 1,
+    description: null,
+    baseDigest: null,
+    baseModel: null,
+    content: null,
+  }
   const about = {
     id,
     digest: String(order),

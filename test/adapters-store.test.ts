@@ -378,11 +378,11 @@ test('a folder that was not touched is not read again for the list, one that was
   assert.equal(b!.rank, 1)
 })
 
-test('an adapter that was trained on another base is refused, and the list says why', async () => {
+test('an adapter of another base is refused by that name, and listed as sound', async () => {
   const [ours, theirs] = ['a'.repeat(64), 'b'.repeat(64)]
   const adapters = {
     ours: { ...seeded(1), manifest: { base_digest: ours } },
-    theirs: { ...seeded(2), manifest: { base_digest: theirs, seed: 7 } },
+    theirs: { ...seeded(2), manifest: { base_digest: theirs, base_model: 'their/model', seed: 7 } },
     silent: seeded(3),
   }
   const { acquire, store } = createTestStore(adapters, 8, { baseDigest: ours })
@@ -390,17 +390,60 @@ test('an adapter that was trained on another base is refused, and the list says 
   const before = [
     ['ours', 'available'],
     ['silent', 'available'],
-    ['theirs', 'invalid'],
+    ['theirs', 'other_base'],
   ]
   assert.deepEqual(await states(), before)
   await assert.rejects(acquire('theirs'), {
-    code: 'invalid_adapter',
-    message: /^Adapter "theirs": manifest\.json: base_digest is bbbbbbbbbbbb….*--adapter-base any/,
+    code: 'adapter_other_base',
+    param: 'adapter',
+    message:
+      /^Adapter "theirs": it is for another base: "their\/model", base_digest bbbbbbbbbbbb….*--adapter-base any/,
   })
   for (const id of ['ours', 'silent']) (await acquire(id)).release()
   const refused = (await store.list()).find(({ id }) => id === 'theirs')!
+  assert.equal(refused.state, 'other_base')
+  assert.deepEqual(refused.base, { model: 'their/model', digest: theirs })
   assert.match(refused.error!.message, /another base/)
   assert.equal(refused.manifest!.seed, 7)
+})
+
+test('what only another base can judge is not judged: its tensors, its modules, its config', async () => {
+  const manifest = { base_digest: 'b'.repeat(64) }
+  const wide = { ...smallModel, hiddenSize: 16 }
+  const folders = {
+    wide: { tensors: upTensors({ model: wide }), manifest },
+    unlike: { config: { peft_type: 'IA3' }, manifest },
+    empty: { ...seeded(1), manifest },
+  }
+  const { acquire, store, root } = createTestStore(folders, 8, { baseDigest: 'a'.repeat(64) })
+  rmSync(join(root, 'empty', 'adapter_model.safetensors'))
+  for (const id of Object.keys(folders)) {
+    await assert.rejects(acquire(id), { code: 'adapter_other_base' }, id)
+  }
+  const listed = (await store.list()).map(({ id, state, rank }) => [id, state, rank])
+  const expected = [
+    ['empty', 'other_base', 1],
+    ['unlike', 'other_base', null],
+    ['wide', 'other_base', 1],
+  ]
+  assert.deepEqual(listed, expected)
+  // With the check off they are what they are on this base.
+  const any = createTestStore({ wide: folders.wide })
+  await assert.rejects(any.acquire('wide'), { code: 'invalid_adapter' })
+  assert.deepEqual(
+    (await any.store.list()).map(({ state }) => state),
+    ['invalid'],
+  )
+})
+
+test('a manifest that comes to name this base makes the adapter one that is served', async () => {
+  const [ours, theirs] = ['a'.repeat(64), 'b'.repeat(64)]
+  const adapter = { ...seeded(1), manifest: { base_digest: theirs } }
+  const { acquire, store, root } = createTestStore({ a: adapter }, 8, { baseDigest: ours })
+  await assert.rejects(acquire('a'), { code: 'adapter_other_base' })
+  writeAdapter(root, 'a', { ...seeded(1), manifest: { base_digest: ours, seed: 1 } })
+  assert.equal((await store.list())[0]!.state, 'available')
+  ;(await acquire('a')).release()
 })
 
 test('with the check off, an adapter of another base is served', async () => {

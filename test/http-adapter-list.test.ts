@@ -18,6 +18,7 @@ const summary = (id: string): AdapterSummary => ({
   numLayers: null,
   defaultScale: 1,
   description: null,
+  base: null,
   manifest: null,
   warnings: [],
   error: null,

@@ -1,6 +1,7 @@
 // One model's greedy answers, and how far another model's next-token distributions are from those
 // along the same answers: each is fed them token by token.
 
+import type { ScaledRankOne } from '../../server/contracts/adapter.ts'
 import { type openServedModel, topTwo } from '../../test/support/served-model.ts'
 
 /** Prompts that run in one batch. */
@@ -31,14 +32,15 @@ async function walk(
   model: Model,
   prompts: readonly Prompt[],
   next: (prompt: number, logits: Float32Array) => number | null,
+  components: readonly ScaledRankOne[] = [],
 ): Promise<void> {
   const { runner, config } = model
   for (let first = 0; first < prompts.length; first += rows) {
     const group = prompts.slice(first, first + rows)
     const pending: (number | null)[] = []
-    const batch = group.map((tokens) => ({ token: 0, past: tokens.length - 1, components: [] }))
+    const batch = group.map((tokens) => ({ token: 0, past: tokens.length - 1, components }))
     for (const [row, tokens] of group.entries()) {
-      const logits = await runner.prefill({ row, tokens, past: 0, components: [] })
+      const logits = await runner.prefill({ row, tokens, past: 0, components })
       pending[row] = next(first + row, logits)
     }
     while (pending.some((token) => token !== null)) {
@@ -62,15 +64,17 @@ export async function answer(
   prompts: readonly Prompt[],
   eos: readonly number[],
   maxTokens = mostTokens,
+  components: readonly ScaledRankOne[] = [],
 ): Promise<Reference[]> {
   const references = prompts.map((): Reference => ({ tokens: [], logits: [] }))
-  await walk(model, prompts, (prompt, logits) => {
+  function next(prompt: number, logits: Float32Array): number | null {
     const { tokens, logits: kept } = references[prompt]!
     const { token } = topTwo(logits)
     kept.push(logits.slice())
     tokens.push(token)
     return eos.includes(token) || tokens.length === maxTokens ? null : token
-  })
+  }
+  await walk(model, prompts, next, components)
   return references
 }
 
@@ -78,19 +82,21 @@ export async function compare(
   model: Model,
   prompts: readonly Prompt[],
   references: readonly Reference[],
+  components: readonly ScaledRankOne[] = [],
 ): Promise<Comparison> {
   const steps = references.map(() => 0)
   const differs = new Set<number>()
   const divergences: number[] = []
   let same = 0
-  await walk(model, prompts, (prompt, logits) => {
+  function next(prompt: number, logits: Float32Array): number | null {
     const { tokens, logits: wanted } = references[prompt]!
     const step = steps[prompt]!++
     divergences.push(divergence(wanted[step]!, logits))
-    if (topTwo(logits).token === tokens[step]) same++
+    if (topTwo(logits).token === topTwo(wanted[step]!).token) same++
     else differs.add(prompt)
     return step + 1 < tokens.length ? tokens[step]! : null
-  })
+  }
+  await walk(model, prompts, next, components)
   const count = divergences.length
   const ascending = Float64Array.from(divergences).sort()
   return {

@@ -1,8 +1,9 @@
 // What is odd about the adapters folder as a whole, told once at the start: that there is nothing in
-// it to serve, and folders whose names no request can say.
+// it to serve, folders whose names no request can say, and adapters for another base.
 
 import { existsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
+import type { AdapterQuery, AdapterSummary } from '../contracts/adapter.ts'
 import { configFile, listFolderNames } from './adapter-folder.ts'
 
 const maxNamed = 5
@@ -17,6 +18,38 @@ export function surveyAdapters(root: string, reserved: readonly string[]): reado
       ? []
       : [`--adapters: folders whose names cannot be used: ${listed(misnamed)}; rename them.`]),
   ]
+}
+
+/** A start waits no longer for this. */
+const maxSurveyMs = 2000
+const pageSize = 200
+
+/** One line about those that are served on another base; null: there are none. */
+export async function surveyBases(
+  list: (query: AdapterQuery) => Promise<readonly AdapterSummary[]>,
+  { now, onPage }: { readonly now: () => number; readonly onPage: () => void },
+): Promise<string | null> {
+  const end = now() + maxSurveyMs
+  const others: string[] = []
+  let after: string | undefined
+  for (;;) {
+    const from = after === undefined ? {} : { after }
+    const page = await list({ ...from, limit: pageSize, isBrief: true })
+    for (const { id, state } of page) if (state === 'other_base') others.push(id)
+    onPage()
+    if (page.length < pageSize) return describeOthers(others, '')
+    if (now() > end) return describeOthers(others, 'At least ')
+    after = page.at(-1)!.id
+  }
+}
+
+function describeOthers(ids: readonly string[], atLeast: string): string | null {
+  if (ids.length === 0) return null
+  const are = ids.length === 1 ? 'adapter is' : 'adapters are'
+  return (
+    `${atLeast}${ids.length} ${are} for another base, and not served: ${listed(ids)}; ` +
+    'GET /v1/adapters says for which.'
+  )
 }
 
 function whyNone(root: string): string {

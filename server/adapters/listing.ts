@@ -15,8 +15,15 @@ import {
 } from './adapter-folder.ts'
 import { compareTargets } from './adapter-gaps.ts'
 import { createFolderIndex, type FolderEntry, indexAfter } from './folder-index.ts'
-import { type Manifest, readManifest } from './manifest.ts'
-import { type KnownOfAdapter, nameAdapter, summarizeAdapter, summarizeInvalid } from './summary.ts'
+import { type Manifest, otherBase, readManifest } from './manifest.ts'
+import {
+  type KnownOfAdapter,
+  nameAdapter,
+  type OtherBaseFolder,
+  summarizeAdapter,
+  summarizeInvalid,
+  summarizeOtherBase,
+} from './summary.ts'
 
 /** The small files of a folder, under the state of the folder in which they were read. */
 interface Description {
@@ -29,6 +36,7 @@ interface Description {
         readonly gaps: readonly string[]
         readonly notes: readonly string[]
       }
+    | ({ readonly kind: 'other_base' } & OtherBaseFolder)
     | { readonly kind: 'invalid'; readonly error: unknown }
 }
 
@@ -57,7 +65,7 @@ export function createListing({
     const fingerprint = readFingerprint(folder)
     const former = descriptions.get(folder.id)
     if (former?.fingerprint === fingerprint) return former
-    const description = readDescription(folder, fingerprint, modelConfig)
+    const description = readDescription(folder, fingerprint, { modelConfig, baseDigest })
     descriptions.set(folder.id, description)
     return description
   }
@@ -96,12 +104,8 @@ export function createListing({
   function summarize(folder: AdapterFolder, description: Description): AdapterSummary {
     const { content, fingerprint } = description
     if (content.kind === 'invalid') return summarizeInvalid(folder.id, content.error)
-    return summarizeAdapter(folder.id, {
-      ...content,
-      fingerprint,
-      baseDigest,
-      known: known(folder.id),
-    })
+    if (content.kind === 'other_base') return summarizeOtherBase(folder.id, content)
+    return summarizeAdapter(folder.id, { ...content, fingerprint, known: known(folder.id) })
   }
 
   return {
@@ -135,16 +139,31 @@ function misnamed(): ServerError {
 function readDescription(
   folder: AdapterFolder,
   fingerprint: string,
-  model: ModelConfig,
+  { modelConfig, baseDigest }: { modelConfig: ModelConfig; baseDigest: string | null },
 ): Description {
   try {
-    const config = parseAdapterConfig(readConfigText(folder))
     const manifest = readManifest(folder)
+    const refusal = otherBase(manifest, baseDigest)
+    if (refusal !== null) {
+      const content = { kind: 'other_base', manifest, config: findConfig(folder), refusal } as const
+      return { fingerprint, content }
+    }
+    const config = parseAdapterConfig(readConfigText(folder))
     const paths = readAdaptedPaths(folder)
-    const report = paths ? compareTargets(config.targets, paths, model) : nothingToReport
+    const report = paths ? compareTargets(config.targets, paths, modelConfig) : nothingToReport
     return { fingerprint, content: { kind: 'read', config, manifest, ...report } }
   } catch (error) {
     if (!(error instanceof ServerError)) throw error
     return { fingerprint, content: { kind: 'invalid', error: nameAdapter(folder.id, error) } }
+  }
+}
+
+/** null: this server cannot read it, which is no fault of an adapter for another one. */
+function findConfig(folder: AdapterFolder): AdapterConfig | null {
+  try {
+    return parseAdapterConfig(readConfigText(folder))
+  } catch (error) {
+    if (!(error instanceof ServerError)) throw error
+    return null
   }
 }

@@ -11,6 +11,8 @@ export interface Manifest {
   readonly description: string | null
   /** Digest of the base that the adapter was trained on, where it is given. */
   readonly baseDigest: string | null
+  /** Name of that base, where it is given. */
+  readonly baseModel: string | null
   /** What is well-formed of the file; null when there is none. */
   readonly content: Readonly<Record<string, unknown>> | null
   /** What is wrong with it, for the operator. */
@@ -21,6 +23,7 @@ const emptyManifest: Manifest = {
   defaultScale: 1,
   description: null,
   baseDigest: null,
+  baseModel: null,
   content: null,
   warnings: [],
 }
@@ -56,11 +59,13 @@ export function parseManifest(text: string | null): Manifest {
   const illFormed = new Set(issues.map(({ path }) => String(path[0])))
   const fields = Object.entries(json).filter(([name]) => !illFormed.has(name))
   const content: Record<string, unknown> = Object.fromEntries(fields)
-  const { recommended_strength, description, base_digest } = manifestSchema.parse(content)
+  const { recommended_strength, description, base_digest, base_model } =
+    manifestSchema.parse(content)
   return {
     defaultScale: recommended_strength ?? 1,
     description: description ?? null,
     baseDigest: base_digest ?? null,
+    baseModel: base_model ?? null,
     content,
     warnings: issues
       .slice(0, maxWarnings)
@@ -73,10 +78,15 @@ export function otherBase(manifest: Manifest, baseDigest: string | null): Server
   const trainedOn = manifest.baseDigest
   if (baseDigest === null || trainedOn === null || trainedOn === baseDigest) return null
   return new ServerError(
-    'invalid_adapter',
-    `${manifestFile}: base_digest is ${trainedOn.slice(0, 12)}…, of another base than this ` +
-      `server's (${baseDigest.slice(0, 12)}…). Train it on this base, or start with --adapter-base any.`,
+    'adapter_other_base',
+    `it is for another base: ${nameBase(manifest)}base_digest ${trainedOn.slice(0, 12)}…; this ` +
+      `server's is ${baseDigest.slice(0, 12)}…. Serve that base, train it on this one, or start ` +
+      'with --adapter-base any.',
   )
+}
+
+function nameBase({ baseModel }: Manifest): string {
+  return baseModel === null ? '' : `${JSON.stringify(baseModel.slice(0, 80))}, `
 }
 
 function unusable(warning: string): Manifest {

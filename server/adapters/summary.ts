@@ -1,9 +1,9 @@
 // An adapter folder in one entry of the list: from its small JSON files and what the store knows.
 
 import type { AdapterSummary } from '../contracts/adapter.ts'
-import { type ErrorBody, ServerError } from '../errors.ts'
+import { type ErrorBody, type ErrorCode, ServerError } from '../errors.ts'
 import type { AdapterConfig } from './adapter-config.ts'
-import { type Manifest, otherBase } from './manifest.ts'
+import type { Manifest } from './manifest.ts'
 import type { LoadedAdapter } from './peft.ts'
 
 /** What the store knows, each with the state of the folder in which it was true. */
@@ -34,22 +34,24 @@ export interface ReadFolder {
   readonly gaps: readonly string[]
   readonly notes: readonly string[]
   readonly fingerprint: string
-  /** Of the base that is served; null: adapters of any base are taken. */
-  readonly baseDigest: string | null
   readonly known: KnownOfAdapter
+}
+
+/** What can be told of an adapter whose manifest names another base. */
+export interface OtherBaseFolder {
+  readonly manifest: Manifest
+  /** null: this server cannot read it. */
+  readonly config: AdapterConfig | null
+  readonly refusal: ServerError
 }
 
 export function summarizeAdapter(
   id: string,
-  { config, manifest, gaps, notes, fingerprint, baseDigest, known }: ReadFolder,
+  { config, manifest, gaps, notes, fingerprint, known }: ReadFolder,
 ): AdapterSummary {
   const { resident, failure } = known
   const about = resident?.fingerprint === fingerprint ? resident.about : null
-  const refusal = otherBase(manifest, baseDigest)
-  const error =
-    failure?.fingerprint === fingerprint
-      ? failure.error
-      : refusal && nameAdapter(id, refusal).toBody()
+  const error = failure?.fingerprint === fingerprint ? failure.error : null
   return {
     id,
     state: error ? 'invalid' : about ? 'resident' : 'available',
@@ -57,19 +59,48 @@ export function summarizeAdapter(
     rank: about?.rank ?? config.maxRank,
     targetModules: about?.targetModules ?? config.targetModules,
     numLayers: about?.numLayers ?? null,
-    defaultScale: manifest.defaultScale,
-    description: manifest.description,
-    manifest: manifest.content,
+    ...shownOf(manifest),
     warnings: warningsOf(about ?? { manifest, gaps, notes }),
     error: error && { code: error.code, message: error.message },
   }
 }
 
+/** Its tensors are not looked at: they fit another base. */
+export function summarizeOtherBase(
+  id: string,
+  { manifest, config, refusal }: OtherBaseFolder,
+): AdapterSummary {
+  const { code, message } = nameAdapter(id, refusal)
+  return {
+    id,
+    state: 'other_base',
+    digest: null,
+    rank: config?.maxRank ?? null,
+    targetModules: config?.targetModules ?? null,
+    numLayers: null,
+    ...shownOf(manifest),
+    warnings: manifest.warnings,
+    error: { code, message },
+  }
+}
+
+function shownOf(
+  manifest: Manifest,
+): Pick<AdapterSummary, 'defaultScale' | 'description' | 'base' | 'manifest'> {
+  const { defaultScale, description, baseModel: model, baseDigest: digest, content } = manifest
+  const base = model === null && digest === null ? null : { model, digest }
+  return { defaultScale, description, base, manifest: content }
+}
+
+const codesOfFiles: ReadonlySet<ErrorCode> = new Set([
+  'invalid_adapter',
+  'unsupported_adapter',
+  'adapter_other_base',
+])
+
 /** Errors from files say what is wrong; with this they also say in which adapter. */
 export function nameAdapter<E>(id: string, error: E): E | ServerError {
-  const isOfFile =
-    error instanceof ServerError &&
-    (error.code === 'invalid_adapter' || error.code === 'unsupported_adapter')
+  const isOfFile = error instanceof ServerError && codesOfFiles.has(error.code)
   if (!isOfFile) return error
   const message = `Adapter "${id}": ${error.message}`
   return new ServerError(error.code, message, { param: 'adapter', cause: error })
@@ -86,6 +117,7 @@ export function summarizeInvalid(id: string, error: unknown): AdapterSummary {
     numLayers: null,
     defaultScale: 1,
     description: null,
+    base: null,
     manifest: null,
     warnings: [],
     error: { code: error.code, message: error.message },

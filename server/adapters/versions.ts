@@ -6,7 +6,7 @@ import { type AdapterRef, type RankOne, rankOneBytes } from '../contracts/adapte
 import type { LinearModule, ModelConfig } from '../contracts/checkpoint.ts'
 import { type ErrorBody, ServerError } from '../errors.ts'
 import { type AdapterFolder, readFingerprint } from './adapter-folder.ts'
-import { otherBase } from './manifest.ts'
+import { otherBase, readManifest } from './manifest.ts'
 import { type LoadedAdapter, type ReadAdapter, UnservedModules } from './peft.ts'
 import { nameAdapter, noStrength, warningsOf } from './summary.ts'
 
@@ -121,8 +121,11 @@ async function readOnce(
   { read, modelConfig, maxRank, sites, baseDigest, operators }: VersionsOptions,
 ): Promise<ReadResult> {
   try {
+    // Before its tensors: those of another base need not fit this one.
+    const error = otherBase(readManifest(folder), baseDigest)
+    if (error !== null) return { adapter: null, error }
     const adapter = await read(folder, { model: modelConfig, maxRank, served: sites })
-    const refusal = otherBase(adapter.manifest, baseDigest) ?? refuseGaps(adapter, operators)
+    const refusal = refuseGaps(adapter, operators)
     return refusal === null ? { adapter, error: null } : { adapter: null, error: refusal }
   } catch (error) {
     return { adapter: null, error }

@@ -48,13 +48,20 @@ export interface AppliedAdapter {
 export const adapterSummarySchema = z
   .object({
     id: z.string(),
-    state: z.enum(['available', 'resident', 'invalid']),
+    state: z
+      .enum(['available', 'resident', 'invalid', 'other_base'])
+      .describe('other_base: nothing is wrong with it, and it is for another base than this one'),
     digest: z.string().nullable(),
     rank: z.int().min(0).nullable(),
     targetModules: z.array(z.string()).readonly().nullable(),
     numLayers: z.int().min(0).nullable().describe('Layers that carry at least one adapted module'),
     defaultScale: z.number().describe('The recommended strength'),
     description: z.string().nullable(),
+    base: z
+      .object({ model: z.string().nullable(), digest: z.string().nullable() })
+      .readonly()
+      .nullable()
+      .describe('The base that it was trained on, as manifest.json names it'),
     manifest: z
       .record(z.string(), z.unknown())
       .readonly()

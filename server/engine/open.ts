@@ -1,7 +1,7 @@
 // Opens an engine: from a checkpoint folder to an object that takes requests. The process entry serves
 // it over IPC.
 
-import { surveyAdapters } from '../adapters/folder-survey.ts'
+import { surveyAdapters, surveyBases } from '../adapters/folder-survey.ts'
 import type { ReadAdapter } from '../adapters/peft.ts'
 import { createAdapterReader } from '../adapters/reader.ts'
 import { joinSites, sitesOfFolder } from '../adapters/sites.ts'
@@ -149,6 +149,7 @@ export async function openEngine(
   heart.enter('opening the adapters', tokenizerMs)
   const reader = createAdapterReader()
   const store = openStore(opening, formats, memory, converted, reader.read)
+  await tellOtherBases(store, events)
   for (const { id } of options.operatorsAdapters) await tryAdapter(store, id)
   const { loop, reportStats } = startLoop(opening, memory, runner, store)
   const intake = createIntake({
@@ -292,6 +293,14 @@ function openStore(
     reserved: [options.servedModelName],
     read,
   })
+}
+
+async function tellOtherBases(store: AdapterStore, { heart, onNotice }: EngineEvents) {
+  const notice = await surveyBases(store.list, {
+    now: () => performance.now(),
+    onPage: heart.progress,
+  })
+  if (notice !== null) onNotice(notice)
 }
 
 /** Reads an adapter before the first request; what is wrong with it is in the list then. */

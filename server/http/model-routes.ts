@@ -51,13 +51,17 @@ function adapterEntry(adapter: AdapterSummary, model: ModelInfo) {
   }
 }
 
+function isServed({ error }: AdapterSummary): boolean {
+  return error === null
+}
+
 export function modelRoutes(services: Services): readonly Route[] {
   /** The base comes first, then the adapters. */
   async function listModels({ after, limit }: ListRange) {
     const model = requireModel(services)
     const models = after === undefined ? [modelEntry(model)] : []
     let from = after === model.id ? undefined : after
-    // A broken folder cannot be served; GET /v1/adapters says why.
+    // What cannot be served is no model; GET /v1/adapters says why.
     for (;;) {
       const { adapters, hasMore } = await services.adapters.page({
         after: from,
@@ -65,7 +69,7 @@ export function modelRoutes(services: Services): readonly Route[] {
         isBrief: true,
       })
       for (const adapter of adapters) {
-        if (adapter.state === 'invalid') continue
+        if (!isServed(adapter)) continue
         if (models.length === limit) return listPage(models, true)
         models.push(adapterEntry(adapter, model))
       }
@@ -80,7 +84,7 @@ export function modelRoutes(services: Services): readonly Route[] {
     const adapters = await services.adapters.read(
       mentionedNames({ query: [], model: id }, model.id),
     )
-    const usable = adapters.filter(({ state }) => state !== 'invalid')
+    const usable = adapters.filter(isServed)
     const known = new Set(usable.map((adapter) => adapter.id))
     const mention = parseModel(id, { baseId: model.id, known })
     if (mention === undefined) return modelEntry(model)

@@ -66,6 +66,7 @@ const adapter = (id: string, more: Partial<AdapterSummary> = {}): AdapterSummary
   numLayers: 8,
   defaultScale: 1,
   description: null,
+  base: null,
   manifest: null,
   warnings: [],
   error: null,

@@ -16,7 +16,10 @@ export interface RealServer {
   stop(): Promise<number | null>
 }
 
-export async function startServer(flags: readonly string[]): Promise<RealServer> {
+export async function startServer(
+  flags: readonly string[],
+  { readyWithinMs = patience } = {},
+): Promise<RealServer> {
   const main = join(root, 'dist', 'server', 'main.js')
   const args = [main, '--port', '0', '--log-level', 'info', ...flags]
   const child = spawn(process.execPath, args, {
@@ -25,7 +28,7 @@ export async function startServer(flags: readonly string[]): Promise<RealServer>
   })
   const exited = once(child, 'exit').then(([code]) => code as number | null)
   try {
-    const url = await within(patience, 'ready server', readUrl(child, exited))
+    const url = await within(readyWithinMs, 'ready server', readUrl(child, exited))
     return {
       url,
       async stop() {

@@ -29,6 +29,8 @@ export interface ServedModelOptions {
   readonly floats?: FloatType
   readonly device?: ModelDevice
   readonly kernels?: Kernels
+  /** Where conversions are kept; otherwise they go when the model is closed. */
+  readonly cacheDir?: string
   /** What the server chooses unless said. */
   readonly kvCacheDtype?: KvCacheDtype
 }
@@ -49,8 +51,9 @@ export async function openServedModel({
   device = cpuDevice,
   kernels = canUseOwn(device, floats) ? 'own' : 'onnxruntime',
   kvCacheDtype = 'auto',
+  cacheDir: givenCache,
 }: ServedModelOptions) {
-  const cacheDir = mkdtempSync(join(tmpdir(), 'dutyfree-test-'))
+  const cacheDir = givenCache ?? mkdtempSync(join(tmpdir(), 'dutyfree-test-'))
   const checkpoint = openCheckpoint(dir)
   const { config } = checkpoint
   const traits = { name: device.name, hasFloat16: floats === 'float16' }
@@ -108,7 +111,7 @@ export async function openServedModel({
     },
     close(): void {
       runner.release()
-      rmSync(cacheDir, { recursive: true, force: true })
+      if (givenCache === undefined) rmSync(cacheDir, { recursive: true, force: true })
     },
   }
 }
