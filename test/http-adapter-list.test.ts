@@ -112,7 +112,7 @@ function createPagedFront() {
   const engine = createFakeEngine()
   engine.adapters = adapterIds.map((id) => ({
     ...summary(id),
-    state: id === 'c' ? 'invalid' : 'available',
+    ...(id === 'c' && { state: 'invalid', error: { code: 'invalid_adapter', message: 'no' } }),
   }))
   const front = createFront({ engine })
   const get = async (path: string) => readJson(await front.request(path))
