@@ -1,0 +1,130 @@
+"""One job: train, publish the epochs' weights beside the runs, screen each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from trainer.fit.adapter import prepared
+from trainer.fit.completion_loss import causal_model
+from trainer.fit.fit import Epoch, Hardware
+from trainer.recipes.detector import Readings, install, solved
+from trainer.recipes.examples import Examples, examples_of
+from trainer.recipes.mixes import Job
+from trainer.recipes.own_answers import OwnAnswers
+from trainer.recipes.screening import Answerer, refused, screening_prompts
+from trainer.recipes.shared_prefix import SharedPrefixRun
+from trainer.shared.io import load_model
+from trainer.shared.recipe import Recipe
+from trainer.weights.base_digest import base_digest
+from trainer.weights.update import Update, merged, taken_from
+
+BASE_NAME = "SmolLM2-135M-Instruct"
+SCREENED = 40  # prompts a set
+TOKENS = 10  # of an answer: a refusal begins with itself
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a job reads and writes."""
+
+    data_dir: Path
+    model: Path
+    work: Path  # own answers and checkpoints; never part of the project
+
+    @property
+    def own_answers(self) -> OwnAnswers:
+        return OwnAnswers(self.work / "own-answers.jsonl")
+
+
+def plain_state(model: Any) -> dict[str, Tensor]:
+    """The base's weights under a PEFT model, or a model's own."""
+    return {
+        name.replace(".base_layer.", "."): tensor
+        for name, tensor in causal_model(model).state_dict().items()
+        if ".lora_" not in name
+    }
+
+
+def scaled(update: Update, strength: float) -> Update:
+    return Update({name: (b * strength, a) for name, (b, a) in update.factors.items()}, {})
+
+
+def recipe_of(job: Job) -> Recipe:
+    return Recipe(
+        mode="lora", rank=1, alpha=16, dropout=job.dropout, target_modules=("up_proj",),
+        layers=job.layers, learning_rate=job.learning_rate, weight_decay=job.weight_decay,
+        epochs=job.epochs, batch_size=job.batch_size, grad_accum=1, max_length=None,
+        dtype="float32", reg="none", beta=1.0,
+    )  # fmt: skip
+
+
+def prepared_examples(
+    job: Job, place: Place, model: Any, tokenizer: PreTrainedTokenizerBase
+) -> Examples:
+    def base() -> Answerer:
+        return Answerer(model.config, plain_state(model), tokenizer)
+
+    return examples_of(job.mix, place.data_dir, tokenizer, place.own_answers, base, job.seed)
+
+
+def solved_for(job: Job, examples: Examples, model: Any) -> Tensor | None:
+    if job.start == "random":
+        return None
+    is_harmful = torch.arange(len(examples.rows)) < examples.num_harmful
+    return solved(Readings(model, examples.rows), is_harmful, job.ridge)
+
+
+def rows_of(job: Job, place: Place) -> Iterator[dict[str, Any]]:
+    """One row for each epoch and strength, as soon as it is measured."""
+    model, tokenizer = load_model(place.model, "float32")
+    examples = prepared_examples(job, place, model, tokenizer)
+    key = job.key(examples.sha256, base_digest(place.model))
+    sets = screening_prompts(place.data_dir, SCREENED)
+    detector = solved_for(job, examples, model)
+    peft = prepared(model, recipe_of(job), BASE_NAME, job.seed)
+    if detector is not None:
+        install(peft, detector, is_trained=job.start == "warm")
+    state = plain_state(peft)
+    found: list[dict[str, Any]] = []
+
+    def screen(epoch: Epoch) -> None:
+        started = time.monotonic()
+        update = taken_from(peft)
+        strengths = job.strengths if epoch.number == job.epochs else (1.0,)
+        for strength in strengths:
+            weights = merged(state, scaled(update, strength))
+            shares = refused(Answerer(model.config, weights, tokenizer), sets, TOKENS)
+            found.append(
+                {
+                    "job": job.name,
+                    "key": key,
+                    "data_sha256": examples.sha256,
+                    "examples": len(examples.rows),
+                    "tokens": sum(map(len, examples.rows)),
+                    "epoch": epoch.number,
+                    "strength": strength,
+                    "loss": round(epoch.loss, 4),
+                    "refused": shares,
+                    "train_seconds": round(epoch.seconds),
+                    "screen_seconds": round(time.monotonic() - started),
+                    "recipe": job.as_json(),
+                }
+            )
+
+    run = SharedPrefixRun(
+        peft, examples.rows, recipe_of(job), tokenizer.pad_token_id, job.seed,
+        place.work / "checkpoints" / f"{job.name}-{key}", Hardware(cpu=True),
+    )  # fmt: skip
+    fingerprint = recipe_of(job).as_json() | {"key": key}
+    losses, _ = run.begin(fingerprint, True)
+    del losses
+    run.epochs(fingerprint, True, screen)
+    yield from found
