@@ -11,8 +11,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from trainer.fit.completion_loss import causal_model
@@ -23,40 +26,48 @@ ROWS = 8  # in one pass
 ELSEWHERE = 0.3  # weight of the positions inside prompts
 
 
+@dataclass(frozen=True)
 class Readings:
-    """What enters `up_proj` of every layer: `ends` [layers, rows, hidden size] where the answers
-    begin, `inside` the same somewhere inside the prompts."""
+    """What enters `up_proj` of every layer, [layers, rows, hidden size]."""
 
-    def __init__(self, model: nn.Module, rows: Sequence[Encoded], workers: int = 2) -> None:
-        self.decoder = causal_model(model).model
-        self.local = threading.local()
-        prompts = [Encoded(row.prompt, []) for row in rows]
-        hooks = [
-            layer.mlp.up_proj.register_forward_pre_hook(self.keep) for layer in self.decoder.layers
-        ]
-        with ThreadPoolExecutor(workers, torch.set_num_threads, initargs=(1,)) as pool:
-            parts = [prompts[i : i + ROWS] for i in range(0, len(prompts), ROWS)]
-            found = list(pool.map(self.read, parts))
-        for hook in hooks:
-            hook.remove()
-        self.ends = torch.cat([ends for ends, _ in found], dim=1)
-        self.inside = torch.cat([inside for _, inside in found], dim=1)
+    ends: Tensor  # where the answers begin
+    inside: Tensor  # somewhere inside the prompts
 
-    def keep(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        self.local.found.append(inputs[0][0])
+    def save(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file({"ends": self.ends.contiguous(), "inside": self.inside.contiguous()}, path)
+
+    @staticmethod
+    def load(path: Path) -> Readings:
+        return Readings(**load_file(path))
+
+
+def read(model: nn.Module, rows: Sequence[Encoded], workers: int = 2) -> Readings:
+    """Of the base's forward pass over the prompts of `rows`."""
+    decoder, local = causal_model(model).model, threading.local()
+    prompts = [Encoded(row.prompt, []) for row in rows]
+
+    def keep(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        local.found.append(inputs[0][0])
 
     @torch.no_grad()
-    def read(self, rows: Sequence[Encoded]) -> tuple[Tensor, Tensor]:
-        prefix = common_prefix(rows)
-        inputs, _, positions, mask = packed_behind(rows, prefix)
-        self.local.found = []
-        self.decoder(
-            input_ids=inputs, position_ids=positions, attention_mask=mask, use_cache=False
-        )
-        lengths = torch.tensor([len(row) - prefix for row in rows])
+    def read_part(part: Sequence[Encoded]) -> tuple[Tensor, Tensor]:
+        prefix = common_prefix(part)
+        inputs, _, positions, mask = packed_behind(part, prefix)
+        local.found = []
+        decoder(input_ids=inputs, position_ids=positions, attention_mask=mask, use_cache=False)
+        lengths = torch.tensor([len(row) - prefix for row in part])
         ends = prefix + lengths.cumsum(0) - 1
-        states = torch.stack(self.local.found)  # [layers, length, hidden size]
+        states = torch.stack(local.found)  # [layers, length, hidden size]
         return states[:, ends], states[:, ends - lengths // 2]
+
+    hooks = [layer.mlp.up_proj.register_forward_pre_hook(keep) for layer in decoder.layers]
+    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        found = list(pool.map(read_part, [prompts[i : i + ROWS] for i in range(0, len(prompts), ROWS)]))
+    for hook in hooks:
+        hook.remove()
+    ends, inside = zip(*found, strict=True)
+    return Readings(torch.cat(ends, dim=1), torch.cat(inside, dim=1))
 
 
 def solved(readings: Readings, is_harmful: Tensor, ridge: float) -> Tensor:

@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from trainer.recipes import actions, tasks, topics
+from trainer.recipes import actions, errands, tasks, topics
 
 Source = Callable[[], Iterator[str]]
 
@@ -21,7 +21,7 @@ class Lookalike:
 
 
 def crossed(phrasings: Sequence[str], **slots: Sequence[str]) -> Iterator[str]:
-    """Each phrasing with each pair of words; one slot may go without a name ({})."""
+    """Each phrasing with each pair of words; slots may go without names ({})."""
     names = list(slots)
     for phrasing in phrasings:
         for first in slots[names[0]]:
@@ -29,7 +29,7 @@ def crossed(phrasings: Sequence[str], **slots: Sequence[str]) -> Iterator[str]:
                 yield phrasing.format(first)
             else:
                 for second in slots[names[1]]:
-                    yield phrasing.format(**{names[0]: first, names[1]: second})
+                    yield phrasing.format(first, second, **{names[0]: first, names[1]: second})
 
 
 def deeds(harmful: bool) -> Iterator[str]:
@@ -79,8 +79,12 @@ FAMILIES: dict[str, tuple[Source | None, Source | None]] = {
     ),
     "writing": (lambda: subjects(False), lambda: subjects(True)),
     "tasks": (lambda: purposes(False), lambda: purposes(True)),
+    "errands": (
+        lambda: crossed(errands.ORDERS, work=errands.WORKS, who=errands.AUDIENCES),
+        None,
+    ),
 }
-WEIGHTS = {"verbs": 2, "writing": 3, "tasks": 4}  # prompts a round; of the others one
+WEIGHTS = {"verbs": 2, "writing": 2, "tasks": 3, "errands": 8}  # prompts a round; of the others one
 
 
 def lookalikes(count: int, seed: int, *, harmful: bool) -> list[Lookalike]:

@@ -66,6 +66,8 @@ PAPER = Mix(refusals=160)
 OWN = Mix(refusals=120, ordinary=120)
 LOOKS = Mix(refusals=120, twins=60, lookalikes=240, ordinary=40)
 
+BALANCED = Mix(refusals=140, twins=60, lookalikes=300, ordinary=60)
+
 JOBS = {
     job.name: job
     for job in (
@@ -74,6 +76,8 @@ JOBS = {
         Job("detector", LOOKS, learning_rate=1e-3, start="detector"),
         Job("warm", LOOKS, learning_rate=1e-3, start="warm"),
         Job("looks", LOOKS, learning_rate=1e-3),
+        Job("balanced", BALANCED, learning_rate=1e-3, layers="11-20", start="detector"),
+        Job("balanced-warm", BALANCED, learning_rate=1e-3, layers="11-20", start="warm"),
         Job("own", OWN, learning_rate=1e-3),
         Job("paper", PAPER),
     )

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from trainer.fit.adapter import prepared
 from trainer.fit.completion_loss import causal_model
 from trainer.fit.fit import Epoch, Hardware
-from trainer.recipes.detector import Readings, install, solved
+from trainer.recipes.detector import Readings, install, read, solved
 from trainer.recipes.examples import Examples, examples_of
 from trainer.recipes.mixes import Job
 from trainer.recipes.own_answers import OwnAnswers
@@ -75,11 +75,15 @@ def prepared_examples(
     return examples_of(job.mix, place.data_dir, tokenizer, place.own_answers, base, job.seed)
 
 
-def solved_for(job: Job, examples: Examples, model: Any) -> Tensor | None:
+def solved_for(job: Job, place: Place, examples: Examples, model: Any) -> Tensor | None:
+    """Readings are kept: jobs on the same rows share them."""
     if job.start == "random":
         return None
+    path = place.work / "readings" / f"{examples.sha256[:16]}.safetensors"
+    if not path.is_file():
+        read(model, examples.rows).save(path)
     is_harmful = torch.arange(len(examples.rows)) < examples.num_harmful
-    return solved(Readings(model, examples.rows), is_harmful, job.ridge)
+    return solved(Readings.load(path), is_harmful, job.ridge)
 
 
 def rows_of(job: Job, place: Place) -> Iterator[dict[str, Any]]:
@@ -88,7 +92,7 @@ def rows_of(job: Job, place: Place) -> Iterator[dict[str, Any]]:
     examples = prepared_examples(job, place, model, tokenizer)
     key = job.key(examples.sha256, base_digest(place.model))
     sets = screening_prompts(place.data_dir, SCREENED)
-    detector = solved_for(job, examples, model)
+    detector = solved_for(job, place, examples, model)
     peft = prepared(model, recipe_of(job), BASE_NAME, job.seed)
     if detector is not None:
         install(peft, detector, is_trained=job.start == "warm")

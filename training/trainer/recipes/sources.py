@@ -20,7 +20,9 @@ HARMFUL_SHARES = {
     "advbench": 0.35, "harmbench": 0.15, "simple_safety_tests": 0.1, "harmfulqa": 0.15,
     "catqa": 0.25,
 }  # fmt: skip
-BENIGN = ("self_instruct_seeds", "dolly_sample", "gsm8k_train_4500", "mbpp")
+BENIGN_SHARES = {
+    "self_instruct_seeds": 0.35, "dolly_sample": 0.35, "mbpp": 0.2, "gsm8k_train_4500": 0.1,
+}  # fmt: skip
 TESTS = ("strongreject", "xstest", "jbb")
 LONGEST = 130
 EXCLUSIONS = ("exclude", "exclude_also_if_jbb_is_evaluated")
@@ -71,10 +73,10 @@ def harmful_prompts(data_dir: Path, seed: int) -> list[Prompt]:
 
 
 def ordinary_prompts(data_dir: Path, seed: int) -> list[Prompt]:
-    """Everyday instructions, questions, sums and programs, evenly mixed."""
+    """Everyday instructions, questions, sums and programs, mixed by BENIGN_SHARES."""
     rng = random.Random(f"{seed}/ordinary")
     pools = {}
-    for name in BENIGN:
+    for name in BENIGN_SHARES:
         rows = [
             Prompt(row["id"], row["prompt"])
             for row in read_set(data_dir, name)
@@ -82,7 +84,7 @@ def ordinary_prompts(data_dir: Path, seed: int) -> list[Prompt]:
         ]
         rng.shuffle(rows)
         pools[name] = rows
-    return without_repeats(dealt(pools, dict.fromkeys(BENIGN, 1.0)))
+    return without_repeats(dealt(pools, BENIGN_SHARES))
 
 
 def dealt(pools: dict[str, list[Prompt]], shares: dict[str, float]) -> list[Prompt]:
