@@ -22,7 +22,8 @@ ROOMS: dict[str, set[str]] = {
     "measure": {"shared", "world", "answer"},
     "publish": {"shared", "weights"},
     "prompts": {"flags", "world"},
-    "survey": {"flags", "shared", "world", "answer", "measure"},
+    "suites": {"flags", "shared", "weights", "answer", "publish"},
+    "survey": {"flags", "shared", "world", "answer", "measure", "suites"},
     "make_models": {"flags", "shared", "world", "answer", "measure", "publish"},
     "train_adapter": {
         "flags", "shared", "world", "weights", "fit", "answer", "data", "measure", "publish",

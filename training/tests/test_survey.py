@@ -2,10 +2,11 @@
 
 import json
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from urllib.parse import parse_qs, urlparse
 
 import pytest
+from suite_server import Quiet
 
 from trainer.answer.served import Server
 from trainer.cli import main
@@ -24,23 +25,6 @@ def right_replies():
         if name != "handwritten"
         for task in tasks
     }
-
-
-class Quiet(BaseHTTPRequestHandler):
-    """Sends a body with its headers, and logs nothing."""
-
-    def send(self, status, body, headers=None, content_type="application/json"):
-        data = body.encode() if isinstance(body, str) else json.dumps(body).encode()
-        self.send_response(status)
-        for name, value in (headers or {}).items():
-            self.send_header(name, value)
-        self.send_header("content-type", content_type)
-        self.send_header("content-length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *_):
-        pass
 
 
 class FakeServer(Quiet):

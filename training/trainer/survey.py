@@ -1,4 +1,5 @@
-"""`evaluate --against URL`: examines a server's base and each adapter, and saves the page."""
+"""`evaluate --against URL`: examines a server's base and each adapter, and saves the page. With
+`--suite` it takes public test sets instead of the generated exam."""
 
 from __future__ import annotations
 
@@ -17,6 +18,7 @@ from trainer.measure.evaluate import as_json, compare, take_exam
 from trainer.measure.table import page
 from trainer.shared.failure import Failure
 from trainer.shared.interval import Difference
+from trainer.suites import command as suites
 from trainer.world.exam import SET_NAMES, build_exam
 
 BASE = "none"  # the adapter name by which the server means the base
@@ -41,11 +43,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--n", type=positive, default=1000, help="prompts in each held-out set")
     add("--seed", type=int, default=1, help="of the exam and of each request")
     add("--concurrency", type=positive, default=8)
-    add("--output", type=Path, default=Path("runs/evaluation"))
+    add("--output", type=Path, help="default: runs/evaluation, or runs/ and the suite's name")
     add("--api-key", default=os.environ.get("DUTYFREE_API_KEY"), help="or DUTYFREE_API_KEY")
+    suites.add_arguments(parser)
 
 
 def run(arguments: argparse.Namespace, argv: Sequence[str]) -> None:
+    if arguments.suite:
+        suites.run(arguments, argv)
+        return
     print(
         survey(
             SurveyOptions(
@@ -54,7 +60,7 @@ def run(arguments: argparse.Namespace, argv: Sequence[str]) -> None:
                 n=arguments.n,
                 seed=arguments.seed,
                 concurrency=arguments.concurrency,
-                output=arguments.output,
+                output=arguments.output or Path("runs/evaluation"),
                 api_key=arguments.api_key,
             )
         )

@@ -29,7 +29,14 @@ Answer = TypeVar("Answer")
 class Server:
     """A base URL, and the few calls that an evaluation makes."""
 
-    def __init__(self, url: str, *, api_key: str | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        api_key: str | None = None,
+        timeout_s: float = TIMEOUT_S,
+        max_retries: int = MAX_RETRIES,
+    ) -> None:
         self.url = url.rstrip("/")
         if not self.url.startswith(("http://", "https://")):
             raise Failure(
@@ -39,8 +46,8 @@ class Server:
         self.client = openai.OpenAI(
             base_url=f"{self.url}/v1",
             api_key=api_key or NO_KEY,
-            timeout=TIMEOUT_S,
-            max_retries=MAX_RETRIES,
+            timeout=timeout_s,
+            max_retries=max_retries,
         )
         # A server that is not there is told of at once.
         self.first_call = self.client.with_options(max_retries=0)

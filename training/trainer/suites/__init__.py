@@ -1,0 +1,1 @@
+"""`evaluate --suite …`: public test sets against a running server, base and adapters together."""
