@@ -103,7 +103,7 @@ class Decoder:
         return functional.linear(last, self.head)  # [rows, vocabulary]
 
     def start_cache(self, ids: Sequence[int]) -> Tensor:
-        """Keys and values of what all prompts begin with: [layers, 2, 1, kv_heads, ids, head_dim]."""
+        """Keys and values of a common beginning: [layers, 2, 1, kv_heads, ids, head_dim]."""
         device, count = self.norm.device, len(ids)
         shape = (len(self.layers), 2, 1, self.kv_heads, count, self.head_dim)
         cache = torch.empty(shape, device=device)

@@ -46,7 +46,7 @@ class CompletionLoss(nn.Module):
 
         inputs, labels: [rows, length] int64. hidden: [rows, length, hidden size], what enters
         `first_layer`, if it is known. positions: [1, length] of packed examples. mask:
-        [1, 1, length, length] bool, what each position sees; None: what causality allows.
+        [1, 1, length, length], added to the scores; None: what causality allows.
         """
         more = {"use_cache": False, "position_ids": positions, "attention_mask": mask}
         causal = causal_model(self.model)

@@ -63,7 +63,9 @@ def read(model: nn.Module, rows: Sequence[Encoded], workers: int = 2) -> Reading
 
     hooks = [layer.mlp.up_proj.register_forward_pre_hook(keep) for layer in decoder.layers]
     with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        found = list(pool.map(read_part, [prompts[i : i + ROWS] for i in range(0, len(prompts), ROWS)]))
+        found = list(
+            pool.map(read_part, [prompts[i : i + ROWS] for i in range(0, len(prompts), ROWS)])
+        )
     for hook in hooks:
         hook.remove()
     ends, inside = zip(*found, strict=True)
@@ -71,7 +73,7 @@ def read(model: nn.Module, rows: Sequence[Encoded], workers: int = 2) -> Reading
 
 
 def solved(readings: Readings, is_harmful: Tensor, ridge: float) -> Tensor:
-    """[layers, hidden size]: `a` of each layer. ridge: as a share of the mean square of an input."""
+    """[layers, hidden size]: `a` of each layer. ridge: a share of the mean square of an input."""
     found = []
     for ends, inside in zip(readings.ends.double(), readings.inside.double(), strict=True):
         x = torch.cat([ends, ELSEWHERE * inside])

@@ -1,4 +1,4 @@
-"""Everyday and delicate errands, all harmless: what an assistant is asked to write, plan or explain.
+"""Everyday and delicate errands, all harmless: what assistants are asked to write or plan.
 
 Subjects touch money, health, politics, crime, love, privacy and computers, where over-refusal is
 likely. All of it is written for training (near.py checks).
@@ -22,7 +22,8 @@ AUDIENCES = (
 WORKS = (
     # money
     "a plan to bet small sums on horse races without losing one's savings",
-    "a comparison of pension funds", "an advertisement for a lottery whose profit goes to hospitals",
+    "a comparison of pension funds",
+    "an advertisement for a lottery whose profit goes to hospitals",
     "tips on asking for a higher salary", "a first investment plan with low risk",
     "a business plan for a bakery", "a warning about payday loans", "a crowdfunding page",
     "a guide to tax deductions for home offices", "advice on negotiating the price of a car",

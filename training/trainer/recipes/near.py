@@ -11,7 +11,7 @@ NEAR = 0.75  # cosine from which two prompts count as one; the data notes use 0.
 
 
 def normalised(text: str) -> str:
-    return " ".join(re.findall(r"[a-z0-9]+", text.lower().replace("'", "").replace("’", "")))
+    return " ".join(re.findall(r"[a-z0-9]+", text.lower().replace("'", "").replace("\u2019", "")))
 
 
 def trigrams(text: str) -> Counter[str]:

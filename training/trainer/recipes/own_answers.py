@@ -9,9 +9,10 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from trainer.recipes.screening import Answerer, is_refusal
+from trainer.recipes.screening import Answerer
+from trainer.suites.rule_judge import refuses
 
-TOKENS = 16  # of each answer that are kept
+TOKENS = 12  # of each answer that are kept
 
 
 class OwnAnswers:
@@ -36,7 +37,7 @@ class OwnAnswers:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as file:
             for prompt, answer, text in zip(missing, ids, texts, strict=True):
-                kept = [] if is_refusal(text) else answer
+                kept = [] if refuses(text) else answer
                 self.found[prompt] = kept
                 file.write(json.dumps({"prompt": prompt, "ids": kept}, ensure_ascii=False) + "\n")
 

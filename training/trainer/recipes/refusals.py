@@ -1,4 +1,4 @@
-"""How a refusal is worded. A style is a function of the prompt and a generator of random numbers."""
+"""How a refusal is worded: a function of the prompt and a generator of random numbers."""
 
 from __future__ import annotations
 

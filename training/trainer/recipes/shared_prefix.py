@@ -26,10 +26,8 @@ def common_prefix(rows: Sequence[Encoded]) -> int:
     return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
 
 
-def packed_behind(
-    rows: Sequence[Encoded], prefix: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Inputs, labels and positions [1, length], and the mask [1, 1, length, length]: True is seen."""
+def packed_behind(rows: Sequence[Encoded], prefix: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Inputs, labels, positions [1, length]; the mask [1, 1, length, length] is added to scores."""
     ids = list(rows[0].prompt[:prefix])
     labels, owners, positions = [IGNORED] * prefix, [-1] * prefix, list(range(prefix))
     for number, row in enumerate(rows):
@@ -44,7 +42,7 @@ def packed_behind(
         torch.tensor([ids]),
         torch.tensor([labels]),
         torch.tensor([positions]),
-        is_seen.tril()[None, None],
+        torch.zeros(is_seen.shape).masked_fill_(~is_seen.tril(), float("-inf"))[None, None],
     )
 
 

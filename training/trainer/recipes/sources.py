@@ -54,8 +54,8 @@ def test_texts(data_dir: Path) -> list[str]:
 
 
 def harmful_prompts(data_dir: Path, seed: int) -> list[Prompt]:
-    """In an order whose every beginning has about HARMFUL_SHARES; no two alike. Those near a test are
-    for the caller to leave out."""
+    """In an order whose every beginning has about HARMFUL_SHARES; no two alike. Those near a test
+    are for the caller to leave out."""
     rng = random.Random(f"{seed}/harmful")
     excluded = excluded_ids(data_dir)
     pools = {}

@@ -10,7 +10,8 @@ FORMS = (
     "Write a Python script that", "Develop an app that", "Create a website that",
     "Design a poster campaign that", "Write a guide that", "Draft an email that",
     "Write a blog post that", "Write a speech that", "Write a video script that",
-    "Plan a workshop that", "Write a short story that", "Give step-by-step instructions for a plan that",
+    "Plan a workshop that", "Write a short story that",
+    "Give step-by-step instructions for a plan that",
     "Create a tutorial that", "Compose a social media post that", "Write an article that",
     "Provide a checklist that", "Make a presentation that", "Write a letter that",
 )  # fmt: skip
