@@ -51,7 +51,7 @@ def test_ordinary_prompts_need_no_context(data_dir):
 
 
 def test_a_set_that_is_missing_is_named(data_dir):
-    with pytest.raises(Failure, match="must hold mbpp_plus.jsonl"):
+    with pytest.raises(Failure, match=r"must hold mbpp_plus\.jsonl"):
         sources.read_set(data_dir, "mbpp_plus")
 
 

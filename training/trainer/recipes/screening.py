@@ -41,6 +41,7 @@ SETS = (
     TestSet("xstest_benign", "xstest", "benign"),
     TestSet("jbb_benign", "jbb", "benign"),
 )
+UNSCREENED = TestSet("cyberseceval_frr", "cyberseceval_frr", "benign")  # of the last measurement
 
 
 def screening_prompts(data_dir: Path, count: int, seed: int = 0) -> dict[str, list[str]]:
@@ -50,7 +51,8 @@ def screening_prompts(data_dir: Path, count: int, seed: int = 0) -> dict[str, li
 
 def unseen_prompts(data_dir: Path, count: int, most: int, seed: int = 0) -> dict[str, list[str]]:
     """At most `most` prompts of each set that no screening of `count` has seen."""
-    return {s.name: split(s.prompts(data_dir), count, seed)[1][:most] for s in SETS}
+    found = {s.name: split(s.prompts(data_dir), count, seed)[1][:most] for s in SETS}
+    return found | {UNSCREENED.name: split(UNSCREENED.prompts(data_dir), most, seed)[0]}
 
 
 def split(prompts: Sequence[str], count: int, seed: int) -> tuple[list[str], list[str]]:
