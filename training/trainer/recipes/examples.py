@@ -29,6 +29,12 @@ class Examples:
     rows: list[Encoded]
     num_harmful: int  # of the rows, the first ones
     sha256: str  # over the token ids, in order
+    read_harmful: list[Encoded]  # prompts alone, for a detector only
+    read_harmless: list[Encoded]
+
+    @property
+    def read_sha256(self) -> str:
+        return digest([*self.rows, *self.read_harmful, *self.read_harmless])
 
 
 def examples_of(
@@ -59,7 +65,37 @@ def examples_of(
             begun(tokenizer, prompt, own.of(prompt), mix.answer_tokens)
             for prompt in taken(answered, count, what)
         ]
-    return Examples(rows, len(pairs), digest(rows))
+    read = [
+        [encoded_prompt(tokenizer, text) for text in texts]
+        for texts in more_prompts(mix, data_dir, seed, tests)
+    ]
+    return Examples(rows, len(pairs), digest(rows), *read)
+
+
+def more_prompts(
+    mix: Mix, data_dir: Path, seed: int, tests: Neighbours
+) -> tuple[list[str], list[str]]:
+    """Harmful and harmless prompts behind those of the training rows, by the mix's own shares."""
+
+    def behind(texts: Sequence[str], count: int) -> list[str]:
+        first = round(SPARE * count)
+        return kept(texts[first : first + round(mix.read_more * count)], tests)
+
+    def similar(count: int, *, harmful: bool) -> list[str]:
+        found = lookalikes(round((SPARE + mix.read_more) * count), seed, harmful=harmful)
+        return behind([lookalike.prompt for lookalike in found], count)
+
+    if not mix.read_more:
+        return [], []
+    sets = [prompt.text for prompt in harmful_prompts(data_dir, seed)]
+    everyday = [prompt.text for prompt in ordinary_prompts(data_dir, seed)]
+    harmful = behind(sets, mix.refusals) + similar(mix.twins, harmful=True)
+    return harmful, similar(mix.lookalikes, harmful=False) + behind(everyday, mix.ordinary)
+
+
+def encoded_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str) -> Encoded:
+    text = render_prompt(tokenizer, [("user", prompt)])
+    return Encoded(tokenizer(text, add_special_tokens=False)["input_ids"], [])
 
 
 def lookalike_texts(count: int, seed: int, *, harmful: bool) -> list[str]:
@@ -82,10 +118,9 @@ def begun(
     tokenizer: PreTrainedTokenizerBase, prompt: str, answer: Sequence[int], tokens: int
 ) -> Encoded:
     """The beginning of an answer; its end belongs to it only where all of it is there."""
-    ids = tokenizer(render_prompt(tokenizer, [("user", prompt)]), add_special_tokens=False)
     is_whole = len(answer) < min(TOKENS, tokens)
     end = [tokenizer.eos_token_id] if is_whole else []
-    return Encoded(ids["input_ids"], [*answer[:tokens], *end])
+    return Encoded(encoded_prompt(tokenizer, prompt).prompt, [*answer[:tokens], *end])
 
 
 def digest(rows: Sequence[Encoded]) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from trainer.recipes.refusals import Style
@@ -23,6 +23,7 @@ class Mix:
     ordinary: int = 0  # everyday prompts, with the base's own answers
     wording: Style = "fixed"
     answer_tokens: int = 12  # of an own answer that are learned; its beginning decides
+    read_more: float = 0.0  # further prompts that only a detector reads, per example
 
     @property
     def words(self) -> str:
@@ -67,6 +68,7 @@ OWN = Mix(refusals=120, ordinary=120)
 LOOKS = Mix(refusals=120, twins=60, lookalikes=240, ordinary=40)
 
 BALANCED = Mix(refusals=140, twins=60, lookalikes=300, ordinary=60)
+READ = replace(BALANCED, read_more=1.5)
 
 JOBS = {
     job.name: job
@@ -78,6 +80,9 @@ JOBS = {
         Job("looks", LOOKS, learning_rate=1e-3),
         Job("balanced", BALANCED, learning_rate=1e-3, layers="11-20", start="detector"),
         Job("balanced-warm", BALANCED, learning_rate=1e-3, layers="11-20", start="warm"),
+        Job("late", BALANCED, learning_rate=2e-3, layers="15-26", start="detector", ridge=3.0),
+        Job("read-warm", READ, 1e-3, epochs=2, layers="11-26", start="warm", ridge=1.0),
+        Job("read-frozen", READ, 2e-3, layers="11-26", start="detector", ridge=1.0),
         Job("own", OWN, learning_rate=1e-3),
         Job("paper", PAPER),
     )

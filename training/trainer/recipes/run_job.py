@@ -79,10 +79,14 @@ def solved_for(job: Job, place: Place, examples: Examples, model: Any) -> Tensor
     """Readings are kept: jobs on the same rows share them."""
     if job.start == "random":
         return None
-    path = place.work / "readings" / f"{examples.sha256[:16]}.safetensors"
+    path = place.work / "readings" / f"{examples.read_sha256[:16]}.safetensors"
     if not path.is_file():
-        read(model, examples.rows).save(path)
-    is_harmful = torch.arange(len(examples.rows)) < examples.num_harmful
+        read(model, [*examples.rows, *examples.read_harmful, *examples.read_harmless]).save(path)
+    is_harmful = torch.tensor(
+        [i < examples.num_harmful for i in range(len(examples.rows))]
+        + [True] * len(examples.read_harmful)
+        + [False] * len(examples.read_harmless)
+    )
     return solved(Readings.load(path), is_harmful, job.ridge)
 
 

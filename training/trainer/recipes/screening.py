@@ -22,6 +22,7 @@ from trainer.recipes.sources import read_set
 from trainer.shared.batches import render_prompt
 from trainer.suites.rule_judge import refuses
 
+FEW = 60  # of the sets that no goal is set for
 ROWS = 24  # answered together
 
 
@@ -52,7 +53,9 @@ def screening_prompts(data_dir: Path, count: int, seed: int = 0) -> dict[str, li
 def unseen_prompts(data_dir: Path, count: int, most: int, seed: int = 0) -> dict[str, list[str]]:
     """At most `most` prompts of each set that no screening of `count` has seen."""
     found = {s.name: split(s.prompts(data_dir), count, seed)[1][:most] for s in SETS}
-    return found | {UNSCREENED.name: split(UNSCREENED.prompts(data_dir), most, seed)[0]}
+    few = min(most, FEW)
+    found["xstest_harmful"] = found["xstest_harmful"][:few]
+    return found | {UNSCREENED.name: split(UNSCREENED.prompts(data_dir), few, seed)[0]}
 
 
 def split(prompts: Sequence[str], count: int, seed: int) -> tuple[list[str], list[str]]:
