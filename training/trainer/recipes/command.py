@@ -18,6 +18,8 @@ from typing import Any
 
 from trainer.flags import names
 
+STRENGTHS = (0.5, 0.75, 1.25, 1.5)  # besides the trained one, 1
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     from trainer.recipes.mixes import JOBS
@@ -28,6 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--work", type=Path, default=Path("runs/recipes"), help="own answers and checkpoints")
     add("--rows", type=Path, default=Path("runs/recipes/jobs.jsonl"), help="screening rows")
     add("--jobs", type=names, default=(), help=f"train and screen, among {','.join(JOBS)}")
+    add("--frontier", type=names, default=(), metavar="JOBS",
+        help=f"screen trained jobs at strengths {', '.join(map(str, STRENGTHS))}")  # fmt: skip
     add("--measure", type=names, default=(), metavar="JOB[:STRENGTH],…",
         help="on unseen prompts and under attacks; `base` too")  # fmt: skip
     add("--measured", type=Path, default=Path("runs/recipes/measured.jsonl"), help="those rows")
@@ -64,28 +68,38 @@ def job_named(name: str) -> Any:
 
 
 def train(arguments: argparse.Namespace) -> None:
-    from trainer.recipes.run_job import Place, rows_of
+    from trainer.recipes.run_job import Place, run_job, screen_strengths
 
-    jobs = [job_named(name) for name in arguments.jobs]
     place = Place(arguments.data_dir, arguments.model, arguments.work)
     arguments.rows.parent.mkdir(parents=True, exist_ok=True)
-    for job in jobs:
-        for row in rows_of(job, place):
-            with arguments.rows.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
-            shown = (job.name, row["epoch"], row["strength"], row["refused"])
-            print(*shown, file=sys.stderr, flush=True)
+
+    def keep(row: dict[str, Any]) -> None:
+        with arguments.rows.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        shown = (row["job"], row["epoch"], row["strength"], row["refused"])
+        print(*shown, file=sys.stderr, flush=True)
+
+    for job in [job_named(name) for name in arguments.jobs]:
+        run_job(job, place, keep)
+    for name in arguments.frontier:
+        row = last_row(arguments, name)
+        for found in screen_strengths(row, checkpoint_of(arguments, name), STRENGTHS, place):
+            keep(found)
 
 
-def checkpoint_of(arguments: argparse.Namespace, name: str) -> Path:
-    """The last epoch of a screened job."""
+def last_row(arguments: argparse.Namespace, name: str) -> dict[str, Any]:
+    """Of the last epoch of a screened job, as it was trained."""
     from trainer.recipes.measure import rows_in
     from trainer.shared.failure import Failure
 
-    rows = [row for row in rows_in(arguments.rows) if row["job"] == name]
+    rows = [r for r in rows_in(arguments.rows) if r["job"] == name and r["strength"] == 1]
     if not rows:
         raise Failure(f"{name} must have been screened; got no row in {arguments.rows}; run --jobs")
-    row = max(rows, key=lambda row: row["epoch"])
+    return max(rows, key=lambda row: row["epoch"])
+
+
+def checkpoint_of(arguments: argparse.Namespace, name: str) -> Path:
+    row = last_row(arguments, name)
     return arguments.work / "checkpoints" / f"{name}-{row['key']}" / f"epoch-{row['epoch']:02d}"
 
 

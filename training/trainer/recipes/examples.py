@@ -48,7 +48,9 @@ def examples_of(
     tests = Neighbours(test_texts(data_dir))
     rng = random.Random(f"{seed}/wording")
     some = round(SPARE * mix.refusals)
-    harmful = kept([prompt.text for prompt in harmful_prompts(data_dir, seed)][:some], tests)
+    harmful = kept(
+        [prompt.text for prompt in harmful_prompts(data_dir, seed, mix.sources)][:some], tests
+    )
     twins = kept(lookalike_texts(mix.twins, seed, harmful=True), tests)
     similar = kept(lookalike_texts(mix.lookalikes, seed, harmful=False), tests)
     ordinary = [p.text for p in ordinary_prompts(data_dir, seed)][: round(SPARE * mix.ordinary)]
@@ -87,7 +89,7 @@ def more_prompts(
 
     if not mix.read_more:
         return [], []
-    sets = [prompt.text for prompt in harmful_prompts(data_dir, seed)]
+    sets = [prompt.text for prompt in harmful_prompts(data_dir, seed, mix.sources)]
     everyday = [prompt.text for prompt in ordinary_prompts(data_dir, seed)]
     harmful = behind(sets, mix.refusals) + similar(mix.twins, harmful=True)
     return harmful, similar(mix.lookalikes, harmful=False) + behind(everyday, mix.ordinary)

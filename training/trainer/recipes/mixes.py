@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from trainer.recipes.refusals import Style
+from trainer.recipes.sources import HARMFUL
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Mix:
     twins: int = 0  # harmful prompts of our templates: the contrast to the look-alikes
     lookalikes: int = 0  # harmless prompts of our templates, with the base's own answers
     ordinary: int = 0  # everyday prompts, with the base's own answers
+    sources: tuple[str, ...] = HARMFUL  # of the refusals
     wording: Style = "fixed"
     answer_tokens: int = 12  # of an own answer that are learned; its beginning decides
     read_more: float = 0.0  # further prompts that only a detector reads, per example
@@ -51,14 +53,12 @@ class Job:
     dropout: float = 0.0
     weight_decay: float = 1e-4
     seed: int = 1
-    strengths: tuple[float, ...] = field(default=(1.0,))
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
 
     def key(self, data_sha256: str, base_digest: str) -> str:
-        """Strengths are measured, not trained."""
-        values = {k: v for k, v in self.as_json().items() if k not in ("name", "strengths")}
+        values = {name: value for name, value in self.as_json().items() if name != "name"}
         text = json.dumps([values, data_sha256, base_digest], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -69,6 +69,11 @@ LOOKS = Mix(refusals=120, twins=60, lookalikes=240, ordinary=40)
 
 BALANCED = Mix(refusals=140, twins=60, lookalikes=300, ordinary=60)
 READ = replace(BALANCED, read_more=1.5)
+# Without AdvBench and HarmBench: their orders ("Write …", "Create …") teach the form, not the harm.
+ASKED = Mix(
+    refusals=140, twins=90, lookalikes=300, ordinary=60, read_more=0.7,
+    sources=("simple_safety_tests", "harmfulqa", "catqa"),
+)  # fmt: skip
 
 JOBS = {
     job.name: job
@@ -83,7 +88,11 @@ JOBS = {
         Job("late", BALANCED, learning_rate=2e-3, layers="15-26", start="detector", ridge=3.0),
         Job("read-warm", READ, 1e-3, epochs=2, layers="11-26", start="warm", ridge=1.0),
         Job("read-frozen", READ, 2e-3, layers="11-26", start="detector", ridge=1.0),
+        Job("asked", ASKED, 2e-3, layers="9-24", start="detector", ridge=0.6),
         Job("own", OWN, learning_rate=1e-3),
         Job("paper", PAPER),
+        Job("paper-1e-3", PAPER, learning_rate=1e-3),
+        Job("sentence", replace(LOOKS, wording="sentence"), 1e-3, layers="11-20"),
+        Job("varied", replace(LOOKS, wording="varied"), 1e-3, layers="11-20"),
     )
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from trainer.fit.completion_loss import causal_model
 from trainer.fit.fit import Epoch, Hardware
 from trainer.recipes.detector import Readings, install, read, solved
 from trainer.recipes.examples import Examples, examples_of
+from trainer.recipes.measure import Subject
 from trainer.recipes.mixes import Job
 from trainer.recipes.own_answers import OwnAnswers
 from trainer.recipes.screening import Answerer, refused, screening_prompts
@@ -24,7 +25,7 @@ from trainer.recipes.shared_prefix import SharedPrefixRun
 from trainer.shared.io import load_model
 from trainer.shared.recipe import Recipe
 from trainer.weights.base_digest import base_digest
-from trainer.weights.update import Update, merged, taken_from
+from trainer.weights.update import merged, taken_from
 
 BASE_NAME = "SmolLM2-135M-Instruct"
 SCREENED = 40  # prompts a set
@@ -51,10 +52,6 @@ def plain_state(model: Any) -> dict[str, Tensor]:
         for name, tensor in causal_model(model).state_dict().items()
         if ".lora_" not in name
     }
-
-
-def scaled(update: Update, strength: float) -> Update:
-    return Update({name: (b * strength, a) for name, (b, a) in update.factors.items()}, {})
 
 
 def recipe_of(job: Job) -> Recipe:
@@ -90,8 +87,8 @@ def solved_for(job: Job, place: Place, examples: Examples, model: Any) -> Tensor
     return solved(Readings.load(path), is_harmful, job.ridge)
 
 
-def rows_of(job: Job, place: Place) -> Iterator[dict[str, Any]]:
-    """One row for each epoch and strength, as soon as it is measured."""
+def run_job(job: Job, place: Place, keep: Callable[[dict[str, Any]], None]) -> None:
+    """`keep` is given a row for each epoch, as soon as it is screened."""
     model, tokenizer = load_model(place.model, "float32")
     examples = prepared_examples(job, place, model, tokenizer)
     key = job.key(examples.sha256, base_digest(place.model))
@@ -101,38 +98,44 @@ def rows_of(job: Job, place: Place) -> Iterator[dict[str, Any]]:
     if detector is not None:
         install(peft, detector, is_trained=job.start == "warm")
     state = plain_state(peft)
-    found: list[dict[str, Any]] = []
 
     def screen(epoch: Epoch) -> None:
         started = time.monotonic()
-        update = taken_from(peft)
-        strengths = job.strengths if epoch.number == job.epochs else (1.0,)
-        for strength in strengths:
-            weights = merged(state, scaled(update, strength))
-            shares = refused(Answerer(model.config, weights, tokenizer), sets, TOKENS)
-            found.append(
-                {
-                    "job": job.name,
-                    "key": key,
-                    "data_sha256": examples.sha256,
-                    "examples": len(examples.rows),
-                    "tokens": sum(map(len, examples.rows)),
-                    "epoch": epoch.number,
-                    "strength": strength,
-                    "loss": round(epoch.loss, 4),
-                    "refused": shares,
-                    "train_seconds": round(epoch.seconds),
-                    "screen_seconds": round(time.monotonic() - started),
-                    "recipe": job.as_json(),
-                }
-            )
+        weights = merged(state, taken_from(peft))
+        shares = refused(Answerer(model.config, weights, tokenizer), sets, TOKENS)
+        keep(
+            {
+                "job": job.name,
+                "key": key,
+                "data_sha256": examples.sha256,
+                "examples": len(examples.rows),
+                "tokens": sum(map(len, examples.rows)),
+                "epoch": epoch.number,
+                "strength": 1.0,
+                "loss": round(epoch.loss, 4),
+                "refused": shares,
+                "train_seconds": round(epoch.seconds),
+                "screen_seconds": round(time.monotonic() - started),
+                "recipe": job.as_json(),
+            }
+        )
 
     run = SharedPrefixRun(
         peft, examples.rows, recipe_of(job), tokenizer.pad_token_id, job.seed,
         place.work / "checkpoints" / f"{job.name}-{key}", Hardware(cpu=True),
     )  # fmt: skip
-    fingerprint = recipe_of(job).as_json() | {"key": key}
-    losses, _ = run.begin(fingerprint, True)
-    del losses
-    run.epochs(fingerprint, True, screen)
-    yield from found
+    run.epochs(recipe_of(job).as_json() | {"key": key}, True, screen)
+
+
+def screen_strengths(
+    row: Mapping[str, Any], checkpoint: Path, strengths: Sequence[float], place: Place
+) -> Iterator[dict[str, Any]]:
+    """A screened epoch again, at other strengths; its row with their shares."""
+    model, tokenizer = load_model(place.model, "float32")
+    state, sets = model.state_dict(), screening_prompts(place.data_dir, SCREENED)
+    for strength in strengths:
+        started = time.monotonic()
+        weights = Subject(row["job"], checkpoint, strength).weights(state)
+        shares = refused(Answerer(model.config, weights, tokenizer), sets, TOKENS)
+        seconds = round(time.monotonic() - started)
+        yield {**row, "strength": strength, "refused": shares, "screen_seconds": seconds}

@@ -53,13 +53,13 @@ def test_texts(data_dir: Path) -> list[str]:
     return [row["prompt"] for name in TESTS for row in read_set(data_dir, name)]
 
 
-def harmful_prompts(data_dir: Path, seed: int) -> list[Prompt]:
+def harmful_prompts(data_dir: Path, seed: int, names: Sequence[str] = HARMFUL) -> list[Prompt]:
     """In an order whose every beginning has about HARMFUL_SHARES; no two alike. Those near a test
     are for the caller to leave out."""
     rng = random.Random(f"{seed}/harmful")
     excluded = excluded_ids(data_dir)
     pools = {}
-    for name in HARMFUL:
+    for name in names:
         rows = [
             Prompt(row["id"], row["prompt"])
             for row in read_set(data_dir, name)
