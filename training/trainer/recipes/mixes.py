@@ -89,6 +89,7 @@ JOBS = {
         Job("read-warm", READ, 1e-3, epochs=2, layers="11-26", start="warm", ridge=1.0),
         Job("read-frozen", READ, 2e-3, layers="11-26", start="detector", ridge=1.0),
         Job("asked", ASKED, 2e-3, layers="9-24", start="detector", ridge=0.6),
+        Job("asked-warm", ASKED, 1e-3, layers="9-24", start="warm", ridge=1.0),
         Job("own", OWN, learning_rate=1e-3),
         Job("paper", PAPER),
         Job("paper-1e-3", PAPER, learning_rate=1e-3),
