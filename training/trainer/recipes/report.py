@@ -38,6 +38,15 @@ def screening_table(rows: Sequence[Row]) -> str:
     return markdown_table(cells)
 
 
+def strengths_table(rows: Sequence[Row]) -> str:
+    """Of one job, by epoch and rising strength."""
+    cells = [["epoch", "strength", *HARMFUL, *BENIGN]]
+    for row in sorted(rows, key=lambda row: (row["epoch"], row["strength"])):
+        shares = (f"{row['refused'][name]:.1%}" for name in (*HARMFUL, *BENIGN))
+        cells.append([str(row["epoch"]), f"{row['strength']:g}", *shares])
+    return markdown_table(cells)
+
+
 def mix_words(mix: Row) -> str:
     """refusals + twins : look-alikes + everyday prompts."""
     harmful = f"{mix['refusals']}+{mix['twins']}"
