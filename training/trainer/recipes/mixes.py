@@ -74,6 +74,7 @@ ASKED = Mix(
     refusals=140, twins=90, lookalikes=300, ordinary=60, read_more=0.7,
     sources=("simple_safety_tests", "harmfulqa", "catqa"),
 )  # fmt: skip
+MORE = replace(ASKED, refusals=220, twins=150, lookalikes=440, ordinary=90, read_more=0.0)
 
 JOBS = {
     job.name: job
@@ -89,6 +90,7 @@ JOBS = {
         Job("read-warm", READ, 1e-3, epochs=2, layers="11-26", start="warm", ridge=1.0),
         Job("read-frozen", READ, 2e-3, layers="11-26", start="detector", ridge=1.0),
         Job("asked", ASKED, 2e-3, layers="9-24", start="detector", ridge=0.6),
+        Job("asked-more", MORE, 2e-3, layers="9-20", start="detector", ridge=0.4),
         Job("asked-warm", ASKED, 1e-3, layers="9-24", start="warm", ridge=1.0),
         Job("own", OWN, learning_rate=1e-3),
         Job("paper", PAPER),
