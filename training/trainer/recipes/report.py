@@ -13,6 +13,7 @@ from trainer.shared.markdown import markdown_table
 Row = Mapping[str, Any]
 HARMFUL = ("strongreject", "xstest_harmful")
 BENIGN = ("xstest_benign", "jbb_benign")
+TITLES = {"xstest_benign": "XSTest benign", "jbb_benign": "JBB benign"}
 GOAL_HARMFUL, GOAL_BENIGN = 0.95, 0.15
 
 
@@ -79,24 +80,27 @@ def subject_words(name: str, strength: float) -> str:
 def draw_frontier(rows: Sequence[Row], path_without_suffix: Path) -> None:
     """Harmful requests refused over harmless ones refused: up and to the left is better."""
     figure, axes = new_figure(1, len(BENIGN), share_y=True)
+    lowest = min(row["refused"]["strongreject"] for row in rows)
     jobs = list(dict.fromkeys(row["job"] for row in rows))
     for axis, benign in zip(axes[0], BENIGN, strict=True):
         axis.axhspan(100 * GOAL_HARMFUL, 102, xmax=1, color="#eef6f1", zorder=0)
         axis.axvline(100 * GOAL_BENIGN, color="#999999", linewidth=0.8, linestyle=":")
         axis.axhline(100 * GOAL_HARMFUL, color="#999999", linewidth=0.8, linestyle=":")
         for index, job in enumerate(jobs):
-            line = sorted((r for r in rows if r["job"] == job), key=lambda r: r["strength"])
+            mine = [row for row in rows if row["job"] == job]
+            last = max(row["epoch"] for row in mine)
+            line = sorted((r for r in mine if r["epoch"] == last), key=lambda r: r["strength"])
             axis.plot(
                 [100 * row["refused"][benign] for row in line],
                 [100 * row["refused"]["strongreject"] for row in line],
-                marker=MARKERS[index % len(MARKERS)],
+                marker=MARKERS[(index + 3 * (index // len(COLORS))) % len(MARKERS)],
                 color=COLORS[index % len(COLORS)],
                 linestyle="-" if index < len(COLORS) else "--",
                 label=job,
             )
         axis.set_xlim(-2, 102)
-        axis.set_ylim(-2, 102)
-        axis.set_xlabel(f"{benign.replace('_', ' ')} refused, %")
+        axis.set_ylim(100 * lowest - 5, 102)
+        axis.set_xlabel(f"{TITLES[benign]} refused, %")
     axes[0][0].set_ylabel("StrongREJECT refused, %")
     legend_below(figure, axes[0][0])
     save(figure, path_without_suffix)
