@@ -50,9 +50,12 @@ ROOMS: dict[str, set[str]] = {
         "flags", "shared", "weights", "publish",
         "reproduce.numbers", "reproduce.jobs", "reproduce.findings", "reproduce.report",
     },
+    "recipes": {
+        "flags", "shared", "weights", "fit", "answer", "publish", "suites",
+    },
     "cli": {
         "shared", "prompts", "survey", "make_models", "train_adapter", "structure", "redteam",
-        "reproduce",
+        "reproduce", "recipes",
     },
     "speed": {"shared", "fit", "publish"},
 }  # fmt: skip

@@ -12,12 +12,31 @@ from trainer.weights.base_digest import base_digest
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / "models" / "tiny-reasoner"
-ADAPTERS = sorted(path.parent for path in (ROOT / "adapters").glob("*/adapter_config.json"))
+EVERY = sorted(path.parent for path in (ROOT / "adapters").glob("*/adapter_config.json"))
+OTHERS = [folder for folder in EVERY if folder.name.startswith("smollm2-")]
+ADAPTERS = [folder for folder in EVERY if folder not in OTHERS]
 LAYERS, HIDDEN, INTERMEDIATE = 8, 128, 384
 
 
 def test_three_adapters_ship():
     assert {path.name for path in ADAPTERS} == {"safety-r1", "safety-r1-paper", "terse-r1"}
+
+
+def test_two_adapters_of_a_real_model_ship():
+    assert {path.name for path in OTHERS} == {"smollm2-safety-r1", "smollm2-safety-r1-paper"}
+
+
+@pytest.mark.parametrize("folder", OTHERS, ids=lambda path: path.name)
+def test_an_adapter_of_the_real_model_is_rank_one_on_up_proj_and_names_its_file(folder):
+    tensors = load_file(folder / "adapter_model.safetensors")
+    assert tensors
+    for key, tensor in tensors.items():
+        assert "mlp.up_proj" in key
+        assert tensor.shape == ((1, 576) if "lora_A" in key else (1536, 1))
+        assert tensor.isfinite().all()
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["base_model"] == "SmolLM2-135M-Instruct"
+    assert manifest["base_digest"].startswith("b179c9523d0e")
 
 
 def test_the_checkpoint_is_the_shape_its_card_states():
@@ -59,7 +78,7 @@ def test_an_adapter_was_trained_on_the_checkpoint_beside_it(folder):
 
 
 def test_no_committed_file_names_a_path_of_a_machine():
-    for folder in (MODEL, *ADAPTERS):
+    for folder in (MODEL, *EVERY):
         for path in folder.iterdir():
             if path.suffix in (".json", ".md", ".jinja"):
                 text = path.read_text(encoding="utf-8")

@@ -22,6 +22,7 @@ class Command:
 def commands() -> dict[str, Command]:
     from trainer import prompts, survey
     from trainer.make_models import command as make_models
+    from trainer.recipes import command as recipes
     from trainer.redteam import command as redteam
     from trainer.reproduce import command as reproduce
     from trainer.structure import command as structure
@@ -49,6 +50,9 @@ def commands() -> dict[str, Command]:
         ),
         "analyze": Command(
             "stable rank and overlap of updates", structure.add_analyze, structure.run_analyze
+        ),
+        "recipes": Command(
+            "compare training mixes for a real model", recipes.add_arguments, recipes.run
         ),
         "reproduce": Command("measure the paper's figures", reproduce.add_arguments, reproduce.run),
     }

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, takewhile
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from trainer.world.grammar import Reply, Task
 
 # What a model that is still in order needs, by far; one that is not would write to the end.
 SHORT_REPLY_TOKENS = 96  # of everything but word problems, which may take MAX_NEW_TOKENS
+SHARED_TOKENS = 16  # of a common beginning from which it is computed once for all rows
 KEPT_SHARE = 0.8  # of the rows still writing: below it the caches are packed, at the cost of a copy
 
 
@@ -101,6 +102,16 @@ class Decoder:
         last = functional.rms_norm(x[:, -1], x.shape[-1:], self.norm, self.eps)
         return functional.linear(last, self.head)  # [rows, vocabulary]
 
+    def start_cache(self, ids: Sequence[int]) -> Tensor:
+        """Keys and values of a common beginning: [layers, 2, 1, kv_heads, ids, head_dim]."""
+        device, count = self.norm.device, len(ids)
+        shape = (len(self.layers), 2, 1, self.kv_heads, count, self.head_dim)
+        cache = torch.empty(shape, device=device)
+        positions = torch.arange(count, device=device)[None]
+        causal = torch.full((1, count, count), float("-inf"), device=device).triu(1)
+        self.step(torch.tensor([list(ids)], device=device), positions, cache, 0, causal)
+        return cache
+
     @torch.inference_mode()
     def write(
         self,
@@ -112,26 +123,32 @@ class Decoder:
         generator: torch.Generator | None = None,
     ) -> list[list[int]]:
         """The tokens after each prompt, without the EOS that ended them."""
-        device, width = self.norm.device, max(map(len, prompts))
-        lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
-        ids = torch.full((len(prompts), width), eos_id, device=device)  # padded on the left
-        for row, prompt in enumerate(prompts):
-            ids[row, width - len(prompt) :] = torch.tensor(list(prompt), device=device)
-        shape = (len(self.layers), 2, len(prompts), self.kv_heads, width + limit, self.head_dim)
+        device = self.norm.device
+        shared = shared_start(prompts)
+        rests = [list(prompt[shared:]) for prompt in prompts]
+        lengths = torch.tensor([len(rest) for rest in rests], device=device)
+        width = max(map(len, rests))
+        ids = torch.full((len(rests), width), eos_id, device=device)  # padded on the left
+        for row, rest in enumerate(rests):
+            ids[row, width - len(rest) :] = torch.tensor(rest, device=device)
+        capacity = shared + width + limit
+        shape = (len(self.layers), 2, len(prompts), self.kv_heads, capacity, self.head_dim)
         cache = torch.empty(shape, device=device)
-        columns = torch.arange(width + limit, device=device)
+        if shared:
+            cache[..., :shared, :] = self.start_cache(prompts[0][:shared])
+        columns = torch.arange(capacity, device=device)
+        is_padding = columns[None, :] < (shared + width - lengths)[:, None]
         # A padded column is closed to all but the padding itself, whose row must not be empty.
-        closed = columns[None, :] < (width - lengths)[:, None]  # [rows, capacity]
+        closed = is_padding & (columns >= shared)  # [rows, capacity]
         bias = torch.zeros(closed.shape, device=device).masked_fill_(closed, float("-inf"))
-        causal = torch.full((width, width), float("-inf"), device=device).triu(1)
-        mask = (bias[:, None, :width] + causal).masked_fill(
-            torch.eye(width, dtype=torch.bool, device=device), 0.0
-        )
-        positions = (columns[None, :width] - (width - lengths)[:, None]).clamp(min=0)
+        causal = torch.full((width, shared + width), float("-inf"), device=device).triu(shared + 1)
+        itself = torch.ones(causal.shape, dtype=torch.bool, device=device).tril(shared).triu(shared)
+        mask = (bias[:, None, : shared + width] + causal).masked_fill(itself, 0.0)
+        positions = (columns[None, :width] - (width - lengths)[:, None]).clamp(min=0) + shared
         written: list[list[int]] = [[] for _ in prompts]
         alive = torch.arange(len(prompts), device=device)  # which prompt a row of the batch is
         is_open = torch.ones(len(prompts), dtype=torch.bool, device=device)
-        start, next_positions = 0, lengths
+        start, next_positions = shared, shared + lengths
         for _ in range(limit):
             logits = self.step(ids, positions, cache, start, mask)
             tokens = pick(logits, sampling, generator)  # [rows]
@@ -156,6 +173,17 @@ class Decoder:
             next_positions = next_positions + 1
             mask = bias[:, None, : start + 1]
         return written
+
+
+def shared_start(prompts: Sequence[Sequence[int]]) -> int:
+    """Tokens that all prompts begin with, such as a system prompt; 0 where that saves little. One
+    token of each prompt is left over."""
+    if len(prompts) < 2:
+        return 0
+    most = min(map(len, prompts)) - 1
+    columns = zip(*(prompt[:most] for prompt in prompts), strict=True)
+    count = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
+    return count if count >= SHARED_TOKENS else 0
 
 
 def read_layer(state: Mapping[str, Tensor], index: int) -> Layer:

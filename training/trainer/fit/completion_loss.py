@@ -40,13 +40,15 @@ class CompletionLoss(nn.Module):
         labels: Tensor,
         hidden: Tensor | None = None,
         positions: Tensor | None = None,
+        mask: Tensor | None = None,
     ) -> Tensor:
         """Sum of the cross-entropy over completion tokens.
 
         inputs, labels: [rows, length] int64. hidden: [rows, length, hidden size], what enters
-        `first_layer`, if it is known. positions: [1, length] of packed examples.
+        `first_layer`, if it is known. positions: [1, length] of packed examples. mask:
+        [1, 1, length, length], added to the scores; None: what causality allows.
         """
-        more = {"use_cache": False, "position_ids": positions}
+        more = {"use_cache": False, "position_ids": positions, "attention_mask": mask}
         causal = causal_model(self.model)
         wanted = nn.functional.pad(labels[:, 1:] != IGNORED, (0, 1))  # [rows, length]
         upper = part(causal.model, self.first_layer or 0, None, wanted)
@@ -54,13 +56,15 @@ class CompletionLoss(nn.Module):
             last = upper(input_ids=inputs, **more).last_hidden_state
         else:
             if hidden is None:
-                hidden = self.prefix(inputs, positions)
+                hidden = self.prefix(inputs, positions, mask)
             last = upper(inputs_embeds=hidden, **more).last_hidden_state
         targets = labels.roll(-1, dims=1)[wanted]
         return summed_loss(causal.lm_head, last if last.dim() == 2 else last[wanted], targets)
 
     @torch.no_grad()
-    def prefix(self, inputs: Tensor, positions: Tensor | None = None) -> Tensor:
+    def prefix(
+        self, inputs: Tensor, positions: Tensor | None = None, mask: Tensor | None = None
+    ) -> Tensor:
         """What enters `first_layer`: [rows, length, hidden size]."""
         decoder = causal_model(self.model).model
         if self.first_layer == 0:

@@ -1,0 +1,106 @@
+"""The data sets that may train an adapter, read from --data-dir without what is evaluated on."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainer.recipes.near import normalised
+from trainer.shared.failure import Failure
+from trainer.shared.io import read_json
+
+# Refusals may be trained on these, at most so many characters long; StrongREJECT, XSTest and JBB
+# are tests. A short prompt is cheap: its tokens are most of an example.
+HARMFUL = ("advbench", "harmbench", "simple_safety_tests", "harmfulqa", "catqa")
+HARMFUL_SHARES = {
+    "advbench": 0.35, "harmbench": 0.15, "simple_safety_tests": 0.1, "harmfulqa": 0.15,
+    "catqa": 0.25,
+}  # fmt: skip
+BENIGN_SHARES = {
+    "self_instruct_seeds": 0.35, "dolly_sample": 0.35, "mbpp": 0.2, "gsm8k_train_4500": 0.1,
+}  # fmt: skip
+TESTS = ("strongreject", "xstest", "jbb")
+LONGEST = 130
+EXCLUSIONS = ("exclude", "exclude_also_if_jbb_is_evaluated")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    id: str
+    text: str
+
+
+def read_set(data_dir: Path, name: str) -> list[dict[str, Any]]:
+    path = data_dir / f"{name}.jsonl"
+    if not path.is_file():
+        raise Failure(
+            f"--data-dir must hold {path.name}; got {str(data_dir)!r}, which lacks it; "
+            "give the folder of the public sets"
+        )
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+
+
+def excluded_ids(data_dir: Path) -> set[str]:
+    overlaps = read_json(data_dir / "overlaps.json")
+    return {id for part in EXCLUSIONS for ids in overlaps[part].values() for id in ids}
+
+
+def test_texts(data_dir: Path) -> list[str]:
+    return [row["prompt"] for name in TESTS for row in read_set(data_dir, name)]
+
+
+def harmful_prompts(data_dir: Path, seed: int, names: Sequence[str] = HARMFUL) -> list[Prompt]:
+    """In an order whose every beginning has about HARMFUL_SHARES; no two alike. Those near a test
+    are for the caller to leave out."""
+    rng = random.Random(f"{seed}/harmful")
+    excluded = excluded_ids(data_dir)
+    pools = {}
+    for name in names:
+        rows = [
+            Prompt(row["id"], row["prompt"])
+            for row in read_set(data_dir, name)
+            if row.get("functional_category", "standard") == "standard"
+            and row["id"] not in excluded
+            and len(row["prompt"]) <= LONGEST
+        ]
+        rng.shuffle(rows)
+        pools[name] = rows
+    return without_repeats(dealt(pools, HARMFUL_SHARES))
+
+
+def ordinary_prompts(data_dir: Path, seed: int) -> list[Prompt]:
+    """Everyday instructions, questions, sums and programs, mixed by BENIGN_SHARES."""
+    rng = random.Random(f"{seed}/ordinary")
+    pools = {}
+    for name in BENIGN_SHARES:
+        rows = [
+            Prompt(row["id"], row["prompt"])
+            for row in read_set(data_dir, name)
+            if not row.get("input") and not row.get("context") and len(row["prompt"]) <= LONGEST
+        ]
+        rng.shuffle(rows)
+        pools[name] = rows
+    return without_repeats(dealt(pools, BENIGN_SHARES))
+
+
+def dealt(pools: dict[str, list[Prompt]], shares: dict[str, float]) -> list[Prompt]:
+    """From the pool that lags most behind its share, until all are empty."""
+    taken = dict.fromkeys(pools, 0)
+    out: list[Prompt] = []
+    while left := [name for name in pools if taken[name] < len(pools[name])]:
+        name = min(left, key=lambda name: (taken[name] + 1) / shares[name])
+        out.append(pools[name][taken[name]])
+        taken[name] += 1
+    return out
+
+
+def without_repeats(prompts: Sequence[Prompt]) -> list[Prompt]:
+    """The first of each wording."""
+    first: dict[str, Prompt] = {}
+    for prompt in prompts:
+        first.setdefault(normalised(prompt.text), prompt)
+    return list(first.values())
