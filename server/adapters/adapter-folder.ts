@@ -51,18 +51,22 @@ export function findAdapterFolder(root: string, id: string): AdapterFolder | nul
 export function listAdapterFolders(
   root: string,
 ): ReadonlyArray<{ readonly id: string; readonly find: () => AdapterFolder | null }> {
+  const find = createFolderFinder(root)
   return readEntries(root)
     .filter((entry) => entryKind(root, entry) === 'usable')
     .sort((x, y) => (x.name < y.name ? -1 : 1))
-    .map((entry) => ({ id: entry.name, find: () => folderOf(root, entry) }))
+    .map((entry) => ({ id: entry.name, find: () => find(entry) }))
 }
 
-/** The adapter folder of an entry that is usable. */
-export function folderOf(root: string, entry: Dirent): AdapterFolder | null {
-  if (!entry.isDirectory()) return findAdapterFolder(root, entry.name)
-  const realRoot = resolve(root)
-  if (realRoot === null) return null
-  return { id: entry.name, path: join(realRoot, entry.name), root: realRoot }
+/** Finds the folders of usable entries of one listing, with one look at the root for all of them. */
+export function createFolderFinder(root: string): (entry: Dirent) => AdapterFolder | null {
+  let realRoot: string | null = null
+  return (entry) => {
+    if (!entry.isDirectory()) return findAdapterFolder(root, entry.name)
+    realRoot ??= resolve(root)
+    if (realRoot === null) return null
+    return { id: entry.name, path: join(realRoot, entry.name), root: realRoot }
+  }
 }
 
 /**
@@ -81,13 +85,12 @@ export function entryKind(root: string, entry: Dirent): 'usable' | 'misnamed' | 
 
 /** Names of usable and of misnamed folders, each sorted, from one look at the root. */
 export function listFolderNames(root: string) {
-  const entries = readEntries(root)
-  const namesOf = (kind: ReturnType<typeof entryKind>) =>
-    entries
-      .filter((entry) => entryKind(root, entry) === kind)
-      .map(({ name }) => name)
-      .sort()
-  return { usable: namesOf('usable'), misnamed: namesOf('misnamed') }
+  const names = { usable: [] as string[], misnamed: [] as string[] }
+  for (const entry of readEntries(root)) {
+    const kind = entryKind(root, entry)
+    if (kind !== 'other') names[kind].push(entry.name)
+  }
+  return { usable: names.usable.sort(), misnamed: names.misnamed.sort() }
 }
 
 function readEntries(path: string): Dirent[] {

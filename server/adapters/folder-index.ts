@@ -4,7 +4,7 @@
 
 import { opendir, stat } from 'node:fs/promises'
 import { setImmediate as nextTurn } from 'node:timers/promises'
-import { type AdapterFolder, entryKind, folderOf } from './adapter-folder.ts'
+import { type AdapterFolder, createFolderFinder, entryKind } from './adapter-folder.ts'
 
 export interface FolderEntry {
   readonly id: string
@@ -37,13 +37,14 @@ export function createFolderIndex(root: string) {
 
 async function readEntries(root: string): Promise<FolderEntry[]> {
   const entries: FolderEntry[] = []
+  const find = createFolderFinder(root)
   try {
     let numSeen = 0
     for await (const entry of await opendir(root, { bufferSize: sliceLength })) {
       if (++numSeen % sliceLength === 0) await nextTurn()
       const { name: id } = entry
       const kind = entryKind(root, entry)
-      if (kind === 'usable') entries.push({ id, find: () => folderOf(root, entry) })
+      if (kind === 'usable') entries.push({ id, find: () => find(entry) })
       else if (kind === 'misnamed') entries.push({ id, find: null })
     }
   } catch {
