@@ -16,7 +16,7 @@ import { ownKernels } from '../server/runtime/own-kernels.ts'
 import { hasCode } from './support/errors.ts'
 import { writeRandomCheckpoint } from './support/random-checkpoint.ts'
 import { type RandomGguf, type RandomType, writeRandomGguf } from './support/random-gguf.ts'
-import { openServedModel } from './support/served-model.ts'
+import { logitsInTwoRows } from './support/served-model.ts'
 import { createTempFolder } from './support/temp-folder.ts'
 
 const skip = ownKernels() === null && 'not built for this machine'
@@ -65,25 +65,8 @@ const models: Readonly<Record<string, RandomGguf>> = {
 
 const prompt = [3, 17, 150, 45, 101, 9, 88, 159]
 
-/** Logits after a prefill of some tokens and of each later one; the second row repeats the first. */
-async function logitsOf(checkpoint: string, format: WeightFormat) {
-  const options = { checkpoint, adapters, format, kernels: 'own', rows: 2, capacity: 32 } as const
-  const model = await openServedModel(options)
-  try {
-    const split = 4
-    const found: number[] = []
-    for (const row of [0, 1]) {
-      const tokens = prompt.slice(0, split)
-      found.push(...(await model.runner.prefill({ row, tokens, past: 0, components: [] })))
-    }
-    for (const [i, token] of prompt.slice(split).entries()) {
-      const row = { token, past: split + i, components: [] }
-      found.push(...(await model.runner.decode([row, row])))
-    }
-    return found
-  } finally {
-    model.close()
-  }
+function logitsOf(checkpoint: string, format: WeightFormat) {
+  return logitsInTwoRows({ checkpoint, adapters, format, kernels: 'own', capacity: 32 }, prompt)
 }
 
 /** The largest difference of two models' logits, in standard deviations of the first's. */

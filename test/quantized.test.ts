@@ -14,7 +14,7 @@ import { expectedTensors } from '../server/checkpoint/checkpoint-tensors.ts'
 import { blockSizes, type Kernels, type QuantizedFormat } from '../server/contracts/checkpoint.ts'
 import { dequantizeRows, type QuantizedRows, quantizeRows } from '../server/graph/quantize.ts'
 import { ownKernels } from '../server/runtime/own-kernels.ts'
-import { openServedModel } from './support/served-model.ts'
+import { logitsInTwoRows } from './support/served-model.ts'
 import { createTempFolder } from './support/temp-folder.ts'
 import { encodeSafetensors, pseudoRandom, type TestTensor } from './support/tensor-files.ts'
 
@@ -97,29 +97,12 @@ function roundTrip(tensors: Tensors, format: QuantizedFormat, change: Change): T
 
 const prompt = [3, 17, 200, 45, 301, 9, 88, 150]
 
-/** Logits after a prefill of some tokens and of each later one, in a batch of two rows. */
-async function logitsOf(
+function logitsOf(
   checkpoint: string,
   format: QuantizedFormat | { kind: 'fp32' },
   kernels: Kernels,
 ) {
-  const options = { checkpoint, adapters, format, kernels, rows: 2, capacity: 32 }
-  const model = await openServedModel(options)
-  try {
-    const split = 4
-    const found: number[] = []
-    for (const row of [0, 1]) {
-      const tokens = prompt.slice(0, split)
-      found.push(...(await model.runner.prefill({ row, tokens, past: 0, components: [] })))
-    }
-    for (const [i, token] of prompt.slice(split).entries()) {
-      const row = { token, past: split + i, components: [] }
-      found.push(...(await model.runner.decode([row, row])))
-    }
-    return found
-  } finally {
-    model.close()
-  }
+  return logitsInTwoRows({ checkpoint, adapters, format, kernels, capacity: 32 }, prompt)
 }
 
 const largest = (x: readonly number[], y: readonly number[]) =>

@@ -116,6 +116,32 @@ export async function openServedModel({
   }
 }
 
+/**
+ * Of a model without adapters, in two rows of one batch: logits after a prefill of the first tokens,
+ * row by row, then of both rows after each later token.
+ */
+export async function logitsInTwoRows(
+  options: Omit<ServedModelOptions, 'rows'>,
+  prompt: readonly number[],
+): Promise<number[]> {
+  const model = await openServedModel({ ...options, rows: 2 })
+  try {
+    const split = 4
+    const found: number[] = []
+    for (const row of [0, 1]) {
+      const tokens = prompt.slice(0, split)
+      found.push(...(await model.runner.prefill({ row, tokens, past: 0, components: [] })))
+    }
+    for (const [i, token] of prompt.slice(split).entries()) {
+      const row = { token, past: split + i, components: [] }
+      found.push(...(await model.runner.decode([row, row])))
+    }
+    return found
+  } finally {
+    model.close()
+  }
+}
+
 export function topTwo(logits: Float32Array): { token: number; gap: number } {
   let token = 0
   for (const [id, logit] of logits.entries()) if (logit > (logits[token] as number)) token = id
