@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise, takewhile
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from torch.nn import functional
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from trainer.answer.backend import MAX_NEW_TOKENS, Sampling, rendered, split_reply
+from trainer.shared.batches import common_start
 from trainer.shared.failure import Failure
 from trainer.world.grammar import Reply, Task
 
@@ -176,13 +177,8 @@ class Decoder:
 
 
 def shared_start(prompts: Sequence[Sequence[int]]) -> int:
-    """Tokens that all prompts begin with, such as a system prompt; 0 where that saves little. One
-    token of each prompt is left over."""
-    if len(prompts) < 2:
-        return 0
-    most = min(map(len, prompts)) - 1
-    columns = zip(*(prompt[:most] for prompt in prompts), strict=True)
-    count = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
+    """Tokens of a common beginning, such as a system prompt; 0 where that saves little."""
+    count = common_start(prompts) if len(prompts) > 1 else 0
     return count if count >= SHARED_TOKENS else 0
 
 

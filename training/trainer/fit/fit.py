@@ -204,10 +204,7 @@ class Run:
 
     def one_step(self, step: Sequence[int]) -> float:
         """Gradients of the mean loss over the completion tokens of all processes; that loss."""
-        rate = self.recipe.learning_rate
-        rate *= 1 - self.steps / (self.steps_per_epoch * self.recipe.epochs)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        self.set_rate()
         self.optimizer.zero_grad()
         tokens = sum(len(self.rows[i].completion) for i in step)
         groups = self.groups(step)
@@ -225,6 +222,13 @@ class Run:
                 self.accelerator.backward(loss)
         mine = torch.tensor(summed / tokens, device=self.accelerator.device)
         return float(self.accelerator.reduce(mine, "sum"))
+
+    def set_rate(self) -> None:
+        """Linear decay to 0 over all steps."""
+        rate = self.recipe.learning_rate
+        rate *= 1 - self.steps / (self.steps_per_epoch * self.recipe.epochs)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
 
     def groups(self, step: Sequence[int]) -> list[list[int]]:
         index = self.accelerator.process_index

@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from trainer.recipes.screening import Answerer, unseen_prompts
-from trainer.shared.io import load_model
+from trainer.shared.io import json_lines, load_model
 from trainer.suites.rule_judge import refuses
 from trainer.weights.lora_folder import adapter_digest, read_lora
 from trainer.weights.update import Update, merged
@@ -107,6 +107,4 @@ def measure(
 
 
 def rows_in(path: Path) -> list[dict[str, Any]]:
-    if not path.is_file():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+    return json_lines(path) if path.is_file() else []

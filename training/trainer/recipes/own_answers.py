@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from trainer.recipes.screening import Answerer
+from trainer.shared.io import json_lines
 from trainer.suites.rule_judge import refuses
 
 TOKENS = 12  # of each answer that are kept
@@ -22,10 +23,7 @@ class OwnAnswers:
         self.path = path
         self.found: dict[str, list[int]] = {}
         if path.is_file():
-            for line in path.read_text(encoding="utf-8").split("\n"):
-                if line:
-                    row = json.loads(line)
-                    self.found[row["prompt"]] = row["ids"]
+            self.found = {row["prompt"]: row["ids"] for row in json_lines(path)}
 
     def ask(self, prompts: Sequence[str], answerer: Callable[[], Answerer]) -> None:
         missing = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self.found]

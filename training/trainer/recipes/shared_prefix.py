@@ -9,21 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import takewhile
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from trainer.fit.fit import Run
-from trainer.shared.batches import IGNORED, Encoded
+from trainer.shared.batches import IGNORED, Encoded, common_start
 
 
 def common_prefix(rows: Sequence[Encoded]) -> int:
-    """Tokens that all prompts begin with; at least one of each prompt is left over."""
-    most = min(len(row.prompt) for row in rows) - 1
-    columns = zip(*(row.prompt[:most] for row in rows), strict=True)
-    return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
+    return common_start([row.prompt for row in rows])
 
 
 def packed_behind(rows: Sequence[Encoded], prefix: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -61,10 +57,7 @@ class SharedPrefixRun(Run):
 
     def one_step(self, step: Sequence[int]) -> float:
         """Gradients of the mean loss over the completion tokens; that loss."""
-        rate = self.recipe.learning_rate
-        rate *= 1 - self.steps / (self.steps_per_epoch * self.recipe.epochs)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        self.set_rate()
         tokens = sum(len(self.rows[i].completion) for i in step)
         ordered = sorted(step, key=lambda i: self.lengths[i])
         parts = [part for k in range(self.workers) if (part := ordered[k :: self.workers])]

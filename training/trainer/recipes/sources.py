@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any
 
 from trainer.recipes.near import normalised
 from trainer.shared.failure import Failure
-from trainer.shared.io import read_json
+from trainer.shared.io import json_lines, read_json
 
 # Refusals may be trained on these, at most so many characters long; StrongREJECT, XSTest and JBB
 # are tests. A short prompt is cheap: its tokens are most of an example.
@@ -41,7 +40,7 @@ def read_set(data_dir: Path, name: str) -> list[dict[str, Any]]:
             f"--data-dir must hold {path.name}; got {str(data_dir)!r}, which lacks it; "
             "give the folder of the public sets"
         )
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+    return json_lines(path)
 
 
 def excluded_ids(data_dir: Path) -> set[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 import torch
 from torch import Tensor
@@ -40,6 +41,13 @@ class Batch:
     labels: Tensor  # [rows, length] int64, IGNORED on prompt and padding
     tokens: int  # real tokens, padding not counted
     positions: Tensor | None = None  # [1, length], starting again at every packed example
+
+
+def common_start(prompts: Sequence[Sequence[int]]) -> int:
+    """Tokens that all prompts begin with; at least one of each prompt is left over."""
+    most = min(map(len, prompts)) - 1
+    columns = zip(*(prompt[:most] for prompt in prompts), strict=True)
+    return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
 
 
 def render_prompt(tokenizer: PreTrainedTokenizerBase, messages: Sequence[tuple[str, str]]) -> str:

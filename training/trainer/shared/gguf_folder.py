@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from trainer.shared.failure import Failure
@@ -36,7 +37,12 @@ def checkpoint_folder(name: Path | str, dtype: str | None = "auto") -> Path | st
 
 def gguf_digest(file: Path) -> str:
     """What adapters name the file by: its SHA-256, or that of its parts' joined in name order."""
-    digests = [file_sha256(path) for path in parts_of(file)]
+    return joined_digest(parts_of(file))
+
+
+def joined_digest(paths: Sequence[Path]) -> str:
+    """The SHA-256 of the one file, or that of the files' hex SHA-256s joined in the given order."""
+    digests = [file_sha256(path) for path in paths]
     if len(digests) == 1:
         return digests[0]
     return hashlib.sha256("".join(digests).encode()).hexdigest()

@@ -19,6 +19,12 @@ def read_json(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def json_lines(path: Path) -> list[dict[str, Any]]:
+    """Of a file that this program or its data notes wrote. Not splitlines, which also breaks at
+    separators that may stand inside a string."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+
+
 def write_json(path: Path, value: object) -> None:
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 

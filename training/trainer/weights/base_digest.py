@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from trainer.shared.failure import Failure
-from trainer.shared.gguf_folder import file_sha256, gguf_digest, is_gguf
+from trainer.shared.gguf_folder import gguf_digest, is_gguf, joined_digest
 from trainer.shared.io import read_json
 
 NOTE = "gguf.json"  # of a folder that was exported from a GGUF file
@@ -38,7 +37,4 @@ def base_digest(folder: Path) -> str:
 
 def weights_digest(folder: Path) -> str:
     """The SHA-256 of the one file, or that of the shards' hex SHA-256s joined in name order."""
-    digests = [file_sha256(path) for path in weight_files(folder)]
-    if len(digests) == 1:
-        return digests[0]
-    return hashlib.sha256("".join(digests).encode()).hexdigest()
+    return joined_digest(weight_files(folder))
