@@ -111,7 +111,7 @@ def test_whatever_stands_after_the_word_adapter_in_a_page_is_the_digest_of_one()
 
 def test_no_page_names_a_tensor_files_own_hash():
     """A second name for the same adapter, which no reply of the server has."""
-    from trainer.weights.base_digest import file_sha256
+    from trainer.shared.gguf_folder import file_sha256
 
     hashes = [file_sha256(folder / "adapter_model.safetensors") for folder in ADAPTERS]
     files = [*PAGES, *RED_TEAMS, *(folder / "manifest.json" for folder in ADAPTERS)]

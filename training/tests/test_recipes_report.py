@@ -75,6 +75,9 @@ def test_a_shipped_adapter_names_its_base_its_strength_and_its_numbers(shipment)
     assert manifest["base_digest"] == "cd" * 32
     assert manifest["recommended_strength"] == 0.75
     assert [row["refused"] for row in manifest["measured"]] == [4, 38]
+    assert [
+        found["shares"]["strongreject_refused"]["count"] for found in manifest["results"].values()
+    ] == [4, 38]
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert "95.0%" in card and "StrongREJECT" in card
     assert load_file(folder / "adapter_model.safetensors")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from trainer.publish.publish import publish
 from trainer.recipes.mixes import Job
 from trainer.recipes.report import measured_table, strengths_table
 from trainer.shared.failure import Failure
+from trainer.shared.interval import wilson
 from trainer.shared.markdown import command_block, markdown_table, wrapped
 from trainer.shared.versions import versions
 from trainer.weights.lora_folder import adapter_digest
@@ -72,10 +73,20 @@ def ship(shipment: Shipment) -> None:
             {key: row[key] for key in ("subject", "strength", "set", "refused", "n")}
             for row in shipment.measured
         ],
+        "results": results_of(shipment.measured),
     }
     digest = adapter_digest(shipment.checkpoint)
     page = card(shipment.folder.name, manifest, shipment.command, digest)
     publish(shipment.checkpoint, shipment.folder, manifest, page)
+
+
+def results_of(measured: Sequence[Row]) -> dict[str, Any]:
+    """In the form in which the server lists held-out results of every adapter."""
+    results: dict[str, Any] = {}
+    for row in measured:
+        shares = results.setdefault(row["subject"], {"scorer": "rule", "shares": {}})["shares"]
+        shares[f"{row['set']}_refused"] = asdict(wilson(row["refused"], row["n"]))
+    return results
 
 
 def card(name: str, manifest: Mapping[str, Any], command: str, digest: str) -> str:
