@@ -26,7 +26,9 @@ function deep(open: string, close: string, depth: number): string {
 
 /** What is asked of the prompts themselves. */
 function ofPrompts(count: number, length: number, fields: object): object {
-  const prompt = Array.from({ length: count }, () => Array.from({ length }, (_, i) => i + 5))
+  const prompt = Array.from({ length: count }, () =>
+    Array.from({ length }, (_, i) => (i % 700) + 5),
+  )
   return { ...completion, prompt, max_tokens: 0, ...fields }
 }
 
