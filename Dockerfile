@@ -1,6 +1,7 @@
 # The server with its embedded model and adapters.
 #   docker build -t dutyfree . && docker run --rm -p 8000:8000 dutyfree [--flags]
-# scripts/image-steps.mjs runs these very lines in a clean folder where there is no container engine.
+# scripts/image-ci.mjs builds and asks it without a daemon; scripts/image-steps.mjs runs these very
+# lines in a clean folder where not even that can be.
 
 FROM node:24-slim AS build
 WORKDIR /app

@@ -68,7 +68,8 @@ async function findAdapter(url, apiKey) {
   const headers = apiKey === null ? {} : { authorization: `Bearer ${apiKey[0]}` }
   const response = await fetch(`${url}/v1/adapters`, { headers })
   if (!response.ok) return null
-  const usable = (await response.json()).data.filter(({ error }) => error === null)
+  const { data } = await response.json()
+  const usable = data.filter(({ kind, error }) => kind === 'adapter' && error === null)
   return (usable.find(({ id }) => id.endsWith('safety-r1')) ?? usable[0])?.id ?? null
 }
 

@@ -1,36 +1,47 @@
-// npm run loadtest -- [smoke|adapter-switch] [--url …] [--rate 2] [--duration 20s]
-// Runs one k6 script, or both in turn, against a server that it starts itself unless --url names one.
-// Reports go to loadtest/reports/ (JSON and Markdown). Exits with k6's code: 99 is a broken threshold.
+// npm run loadtest -- <name…> [--url …] [--rate 2] [--duration 10m]
+// Runs load tests in turn against a server that it starts itself unless --url names one. Each leaves
+// JSON, Markdown and a figure in loadtest/results/. Exit code 99: something that must hold does not.
 
-import { spawn } from 'node:child_process'
-import { appendFileSync, mkdirSync } from 'node:fs'
-import { join, resolve } from 'node:path'
+import { randomUUID } from 'node:crypto'
+import { cpSync, mkdtempSync, rmSync } from 'node:fs'
+import { cpus, tmpdir } from 'node:os'
+import { join, relative, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
+import { createProgress } from '../loadtest/runner/progress.mjs'
+import { readReferences } from '../loadtest/runner/references.mjs'
+import { isBroken, writeReport } from '../loadtest/runner/report.mjs'
+import { runScenario } from '../loadtest/runner/run.mjs'
+import { scenarios } from '../loadtest/runner/scenarios.mjs'
+import { judgeRun } from '../loadtest/runner/verdicts.mjs'
 import { ensureK6, howToGetK6 } from './k6.mjs'
+import { python } from './python.mjs'
 import { build, installNode, root } from './setup.mjs'
-import { startServer } from './start-server.mjs'
+import { localFlags, startServer } from './start-server.mjs'
 
-const scripts = ['smoke', 'adapter-switch']
+const names = Object.keys(scenarios)
+const doesNotHold = 99
 // A load test ends by itself and stays small: these bound what a typing error can do.
-const maxRate = 200
-const maxSeconds = 600
+const maxRate = 500
+const maxSeconds = 3600
 
 const options = {
   url: { type: 'string' },
-  rate: { type: 'string', default: '2' },
-  duration: { type: 'string', default: '20s' },
-  reports: { type: 'string', default: join(root, 'loadtest', 'reports') },
+  rate: { type: 'string' },
+  duration: { type: 'string' },
+  results: { type: 'string', default: join(root, 'loadtest', 'results') },
+  'correctness-only': { type: 'boolean', default: false },
   remote: { type: 'boolean', default: false },
   'no-build': { type: 'boolean', default: false },
   help: { type: 'boolean', default: false },
 }
-const usage = `npm run loadtest -- [${scripts.join('|')}] [flags]
-  --url <http://…>   a running server; without it one is started on a free port
-  --rate <n>         requests a second, up to ${maxRate} (2)
-  --duration <n>s    up to ${maxSeconds}s (20s)
-  --reports <folder> (loadtest/reports)
-  --remote           allow a --url that is not this machine
-  --no-build         use dist/ as it is
+const usage = `npm run loadtest -- <${names.join('|')}>… [flags]
+  --url <http://…>     a running server; without it one is started on a free port
+  --rate <n>           requests a second, up to ${maxRate} (a share of the capacity that is measured)
+  --duration <n>[s|m]  up to ${maxSeconds} s (the test's own; soak: 10m)
+  --results <folder>   (loadtest/results)
+  --correctness-only   show speed without judging it, on a machine that is not free
+  --remote             allow a --url that is not this machine
+  --no-build           use dist/ as it is
 `
 
 function fail(message) {
@@ -45,19 +56,37 @@ function readArguments() {
       process.stdout.write(usage)
       process.exit(0)
     }
-    const unknown = positionals.find((name) => !scripts.includes(name))
-    if (unknown) fail(`no load test is called "${unknown}"; there are ${scripts.join(' and ')}`)
-    const rate = Number(values.rate)
-    if (!(rate >= 0.1 && rate <= maxRate)) fail(`--rate must be 0.1–${maxRate}; got ${values.rate}`)
-    const seconds = Number(/^(\d+)s?$/.exec(values.duration)?.[1])
-    if (!(seconds >= 1 && seconds <= maxSeconds)) {
-      fail(`--duration must be 1s–${maxSeconds}s; got ${values.duration}`)
-    }
+    if (positionals.length === 0) fail(`name a load test: ${names.join(', ')}`)
+    const unknown = positionals.find((name) => !names.includes(name))
+    if (unknown) fail(`no load test is called "${unknown}"; there are ${names.join(', ')}`)
     if (values.url !== undefined) checkUrl(values.url, values.remote)
-    return { ...values, rate, seconds, names: positionals.length ? positionals : scripts }
+    const changing = positionals.find((name) => scenarios[name].changes)
+    if (values.url !== undefined && changing && !process.env.DUTYFREE_ADMIN_KEY) {
+      fail(`${changing} changes adapters: DUTYFREE_ADMIN_KEY must hold the server's admin key`)
+    }
+    return { ...values, names: positionals, given: readLoad(values) }
   } catch (error) {
     return fail(`${error.message}\n${usage}`)
   }
+}
+
+/** {rate, seconds}, each undefined where the test's own is to be taken. */
+function readLoad({ rate, duration }) {
+  const given = {}
+  if (rate !== undefined) {
+    given.rate = Number(rate)
+    if (!(given.rate >= 0.1 && given.rate <= maxRate)) {
+      fail(`--rate must be 0.1–${maxRate}; got ${rate}`)
+    }
+  }
+  if (duration !== undefined) {
+    const [, count, unit] = /^(\d+)(s|m)?$/.exec(duration) ?? []
+    given.seconds = Number(count) * (unit === 'm' ? 60 : 1)
+    if (!(given.seconds >= 1 && given.seconds <= maxSeconds)) {
+      fail(`--duration must be 1s–${maxSeconds}s; got ${duration}`)
+    }
+  }
+  return given
 }
 
 function checkUrl(text, allowRemote) {
@@ -66,95 +95,92 @@ function checkUrl(text, allowRemote) {
   if (!isLocal && !allowRemote) fail(`${url.hostname} is not this machine; --remote allows it`)
 }
 
-/** Runs one script; resolves to k6's exit code. */
-function runScript(k6, name, url, { rate, seconds, reports }) {
-  mkdirSync(reports, { recursive: true })
-  const stamp = new Date().toISOString().slice(0, 19).replaceAll(':', '')
-  const report = join(reports, `${name}-${stamp}`)
-  const child = spawn(
-    k6,
-    ['run', '--quiet', '--no-usage-report', join(root, 'loadtest', `${name}.js`)],
-    {
-      cwd: root,
-      stdio: 'inherit',
-      // Past its own duration and gracefulStop k6 is stuck.
-      timeout: (seconds + 180) * 1000,
-      env: {
-        ...process.env,
-        BASE_URL: url.replace(/\/+$/, ''),
-        RATE: String(rate),
-        DURATION: `${seconds}s`,
-        REPORT: report,
-        API_KEY: process.env.DUTYFREE_API_KEY?.split(',')[0] ?? '',
-        // A proxy in the environment would see, and slow, requests to this machine.
-        NO_PROXY: '127.0.0.1,localhost,::1',
-      },
-    },
-  )
-  for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => child.kill(signal))
-  return new Promise((done, reject) => {
-    child.once('error', reject)
-    child.once('exit', (code) => done({ code: code ?? 1, report }))
-  })
+async function readAbout(onlyCorrect) {
+  // Built by now.
+  const { readCommit } = await import('../dist/bench/commit.js')
+  const { commit, dirty } = readCommit(root)
+  return {
+    command: ['npm run loadtest --', ...process.argv.slice(2)].join(' '),
+    date: new Date().toISOString().slice(0, 10),
+    commit: `${commit}${dirty ? ' with changes' : ''}`,
+    machine: `${cpus().length} cores, ${cpus()[0]?.model.trim() ?? 'unknown'}, Node ${process.versions.node}`,
+    onlyCorrect,
+  }
 }
 
-const histograms = {
-  'time to first token': 'vllm:time_to_first_token_seconds',
-  'between tokens': 'vllm:inter_token_latency_seconds',
+/** Runs one test on a server of its own, or on the one that was named; whether all held. */
+async function runOne(name, { k6, url: givenUrl, given, results, about, progress }) {
+  const { maxQueue, thoughtTokens, changes } = scenarios[name]
+  const own = givenUrl === undefined && changes ? ownAdapters() : undefined
+  const flags = [
+    ...localFlags,
+    ...(maxQueue === undefined ? [] : ['--max-queue', String(maxQueue)]),
+    ...(own === undefined ? [] : ['--adapters', own.adapters, '--admin-key', own.adminKey]),
+  ]
+  const server = givenUrl === undefined ? await startServer({ flags }) : undefined
+  const abort = async () => {
+    await server?.stop()
+    process.exit(1)
+  }
+  for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, abort)
+  try {
+    const url = (givenUrl ?? server.url).replace(/\/+$/, '')
+    const references = await readReferences(url, { thoughtTokens })
+    const { targets, numDifferent } = references
+    progress.note(
+      `dutyfree: ${name} on ${url}; ${targets.length} targets, ${numDifferent} of them differ`,
+    )
+    const changing = own ?? {
+      adapters: join(root, 'adapters'),
+      adminKey: process.env.DUTYFREE_ADMIN_KEY,
+    }
+    const context = { url, server, references, k6, root, progress, ...changing }
+    const run = await runScenario(context, name, given)
+    const rows = judgeRun(run)
+    const report = writeReport({ folder: results, root, python, run, rows, about })
+    const broken = rows.filter((row) => isBroken(row, about.onlyCorrect))
+    for (const { what, value, bound } of broken) {
+      console.error(`dutyfree: ${name}: ${what} must be ${bound}; got ${value}`)
+    }
+    console.log(
+      `dutyfree: ${name} ${broken.length === 0 ? 'holds' : 'FAILED'}: ${relative(root, report)}`,
+    )
+    return broken.length === 0
+  } finally {
+    for (const signal of ['SIGINT', 'SIGTERM']) process.off(signal, abort)
+    await server?.stop()
+    own?.remove()
+  }
 }
 
-/** What only the server sees, from its histograms; the run's share where it ran before. */
-async function readHistograms(url) {
-  const key = process.env.DUTYFREE_API_KEY?.split(',')[0]
-  const headers = key ? { authorization: `Bearer ${key}` } : {}
-  const response = await fetch(new URL('/metrics', url), {
-    headers,
-    signal: AbortSignal.timeout(10_000),
-  })
-  const page = response.ok ? await response.text() : ''
-  const sum = (series) =>
-    page
-      .split('\n')
-      .filter((line) => line.startsWith(`${series}{`) || line.startsWith(`${series} `))
-      .reduce((total, line) => total + Number(line.slice(line.lastIndexOf(' '))), 0)
-  return Object.fromEntries(
-    Object.entries(histograms).map(([name, series]) => [
-      name,
-      { seconds: sum(`${series}_sum`), count: sum(`${series}_count`) },
-    ]),
-  )
+/** A copy of the adapters, which the load test changes, and a key that may. */
+function ownAdapters() {
+  const adapters = mkdtempSync(join(tmpdir(), 'dutyfree-loadtest-adapters-'))
+  cpSync(join(root, 'adapters'), adapters, { recursive: true })
+  const remove = () => rmSync(adapters, { recursive: true, force: true })
+  return { adapters, adminKey: randomUUID(), remove }
 }
 
-function reportHistograms(report, before, after) {
-  const lines = Object.keys(histograms).map((name) => {
-    const count = after[name].count - before[name].count
-    const ms = ((after[name].seconds - before[name].seconds) / count) * 1000
-    return `${name}: mean ${ms.toFixed(1)} ms over ${count} (the server's own histogram)`
-  })
-  appendFileSync(`${report}.md`, `\n${lines.join('  \n')}\n`)
-  console.log(`${lines.join('\n')}\nreport: ${report}.md`)
-}
-
-const given = readArguments()
+const { names: asked, ...flags } = readArguments()
 const k6 = ensureK6()
 if (k6 === undefined) fail(howToGetK6)
-const settings = { ...given, reports: resolve(given.reports) }
-if (given.url === undefined && !given['no-build']) {
+if (!flags['no-build']) {
   installNode()
   if (build() !== 0) process.exit(1)
 }
-const server = given.url === undefined ? await startServer() : undefined
-let exitCode = 0
-try {
-  const url = given.url ?? server.url
-  for (const name of given.names) {
-    console.log(`dutyfree: ${name} on ${url}`)
-    const before = await readHistograms(url)
-    const { code, report } = await runScript(k6, name, url, settings)
-    if (code === 0 || code === 99) reportHistograms(report, before, await readHistograms(url))
-    exitCode ||= code
-  }
-} finally {
-  await server?.stop()
+const context = {
+  k6,
+  url: flags.url,
+  given: flags.given,
+  results: resolve(flags.results),
+  about: await readAbout(flags['correctness-only']),
+  progress: createProgress(),
 }
-process.exit(exitCode)
+let allHold = true
+try {
+  for (const name of asked) allHold = (await runOne(name, context)) && allHold
+} catch (error) {
+  console.error(`dutyfree: ${error.message}`)
+  process.exit(1)
+}
+process.exit(allHold ? 0 : doesNotHold)

@@ -14,7 +14,7 @@ const isWindows = process.platform === 'win32'
 /** The environment's own interpreter. */
 export const python = join(venv, ...(isWindows ? ['Scripts', 'python.exe'] : ['bin', 'python']))
 
-function findPython() {
+export function findPython() {
   const names = [
     process.env.PYTHON,
     'python3',

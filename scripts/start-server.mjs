@@ -6,13 +6,16 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { root } from './setup.mjs'
 
+/** A free port of this machine only. */
+export const localFlags = ['--port', '0', '--host', '127.0.0.1']
+
 /**
  * Resolves to {url, pid, output, stop} once /health/ready says yes; rejects with the end of the server's
  * output when it does not within `patienceMs`. `options` go to spawn.
  */
 export async function startServer({
   command = [process.execPath, join(root, 'dist/server/main.js')],
-  flags = ['--port', '0', '--host', '127.0.0.1'],
+  flags = localFlags,
   patienceMs = 120_000,
   options = {},
 } = {}) {

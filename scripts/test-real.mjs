@@ -36,7 +36,7 @@ function shippedAdapters() {
   const folder = join(root, 'adapters')
   return readdirSync(folder).filter((id) => {
     const manifest = JSON.parse(readFileSync(join(folder, id, 'manifest.json'), 'utf8'))
-    return manifest.base_digest === smolLm2.sha256
+    return manifest.base_digest === smolLm2.sha256 && manifest.kind !== 'guard'
   })
 }
 

@@ -5,15 +5,18 @@ import { homedir } from 'node:os'
 import { basename, join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { z } from 'zod'
+import { adminFlags, checkAdminFlags } from './admin-flags.ts'
 import { type AdapterRef, usualAdapterModules } from './contracts/adapter.ts'
 import type { EngineOptions } from './contracts/engine.ts'
 import { modelNameOf } from './contracts/model-path.ts'
-import { reasoningFields } from './contracts/reasoning-field.ts'
+import { reasoningFields } from './contracts/thought.ts'
 import { ServerError } from './errors.ts'
+import { type FlagText, flag, flagTexts, setting } from './flag-schema.ts'
 import {
   adapterStrength,
   apiKeys,
   blockSize,
+  headerName,
   integer,
   list,
   modules,
@@ -26,42 +29,11 @@ import {
   requiredAdapter,
   text,
 } from './flag-values.ts'
+import { checkSafetyFlags, guardOption, safetyFlags } from './safety-flags.ts'
+import { checkUpstreamFlags, upstreamFlags, upstreamOptions } from './upstream-flags.ts'
 
-interface FlagText {
-  /** What --help and docs/FLAGS.md show between the flag and its meaning. */
-  readonly value: string
-  /** Text parsed when neither flag nor variable is given; null: absent. */
-  readonly default: string | null
-  /** How the default reads where its text would mislead (a path of this machine, "none"). */
-  readonly shownDefault?: string
-  readonly description: string
-}
-
-const flagTexts = z.registry<FlagText>()
-
-function flag<T>(parse: (text: string) => T, text: FlagText) {
-  return z
-    .string()
-    .optional()
-    .transform((given, context): T | null => {
-      const value = given ?? text.default
-      if (value === null) return null
-      try {
-        return parse(value)
-      } catch (error) {
-        context.addIssue({ code: 'custom', message: (error as Error).message })
-        return z.NEVER
-      }
-    })
-    .register(flagTexts, text)
-}
-
-/** A flag that always has a value, because it has a default. */
-function setting<T>(parse: (text: string) => T, text: FlagText & { readonly default: string }) {
-  return flag(parse, text)
-    .transform((value) => value as T)
-    .register(flagTexts, text)
-}
+export { checkAdminKey } from './admin-flags.ts'
+export { checkKeyFloors } from './safety-flags.ts'
 
 const cacheRoot = process.env.XDG_CACHE_HOME || join(homedir(), '.cache')
 
@@ -116,6 +88,8 @@ const configSchema = z.strictObject({
     default: null,
     description: 'Every request runs with it at least that strong; weaker ones get 403',
   }),
+  ...safetyFlags,
+  ...upstreamFlags,
   device: setting(oneOf(['cpu', 'webgpu', 'cuda']), {
     value: '<name>',
     default: 'cpu',
@@ -203,6 +177,13 @@ const configSchema = z.strictObject({
     default: null,
     description: 'File of such keys, a line each; a flag is readable in the process list',
   }),
+  ...adminFlags,
+  clientHeader: flag(headerName, {
+    value: '<header>',
+    default: null,
+    description:
+      'Header whose last item names the client for fairness, such as x-forwarded-for; only behind a proxy that always sets it',
+  }),
   corsOrigins: flag(origins, {
     value: '<origin,…>',
     default: null,
@@ -287,7 +268,10 @@ export function parseCommand(
     Object.keys(configSchema.shape).map((key) => [key, sources.get(kebab(key))?.text]),
   )
   const result = configSchema.safeParse(input)
-  if (result.success) return { kind: 'serve', config: result.data }
+  if (result.success) {
+    const config = checkUpstreamFlags(result.data, new Set(sources.keys()))
+    return { kind: 'serve', config: checkAdminFlags(checkSafetyFlags(config)) }
+  }
   const issue = result.error.issues[0]
   const name = kebab(String(issue?.path[0]))
   throw invalid(`${sources.get(name)?.source ?? `--${name}`} ${issue?.message}`)
@@ -307,11 +291,14 @@ function readArguments(argv: readonly string[]): ReadonlyMap<string, string> | '
       throw invalid(`unknown flag ${JSON.stringify(argument.slice(0, 80))}; see --help`)
     }
     const { name, value, inlineValue } = token
-    if (given.has(name)) throw invalid(`--${name} is given twice; give it once`)
+    const before = given.get(name)
+    if (before !== undefined && name !== 'upstream') {
+      throw invalid(`--${name} is given twice; give it once`)
+    }
     if (value === undefined || (!inlineValue && value.startsWith('--'))) {
       throw invalid(`--${name} needs a value; see --help`)
     }
-    given.set(name, value)
+    given.set(name, before === undefined ? value : `${before},${value}`)
   }
   return given
 }
@@ -330,8 +317,15 @@ export function addKeys(config: Config, fileText: string): Config {
   }
 }
 
-/** The flags again, as the engine process wants them; relative paths start at `cwd`. */
-export function engineOptions(config: Config, cwd: string): EngineOptions {
+/**
+ * The flags again, as the engine process wants them; relative paths start at `cwd`. `upstreamKey`:
+ * what --upstream-key-file holds.
+ */
+export function engineOptions(
+  config: Config,
+  cwd: string,
+  upstreamKey: string | null = null,
+): EngineOptions {
   const model = resolve(cwd, config.model)
   return {
     model,
@@ -340,6 +334,9 @@ export function engineOptions(config: Config, cwd: string): EngineOptions {
     operatorsAdapters: operatorsAdapters(config),
     adapterModules: config.adapterModules ?? usualAdapterModules,
     scansAdapters: config.adapterModules === null,
+    merged: [],
+    guard: guardOption(config.guard),
+    guardExact: config.guardExact,
     acceptsOtherBases: config.adapterBase === 'any',
     device: config.device,
     onnxruntime: config.onnxruntime === null ? null : resolve(cwd, config.onnxruntime),
@@ -355,13 +352,15 @@ export function engineOptions(config: Config, cwd: string): EngineOptions {
     adapterMemoryBytes: config.adapterMemory,
     threads: config.threads,
     cacheDir: resolve(cwd, config.cacheDir),
+    upstream: upstreamOptions(config, cwd, upstreamKey),
   }
 }
 
 /** As the flags name them; a required one without a minimum runs at its own strength. */
-function operatorsAdapters({ requireAdapter, defaultAdapter }: Config): AdapterRef[] {
+function operatorsAdapters(config: Config): AdapterRef[] {
+  const { requireAdapter, defaultAdapter, escalateAdapter } = config
   const required = requireAdapter && { id: requireAdapter.id, scale: requireAdapter.minScale }
-  return [required, defaultAdapter].filter((ref) => ref !== null)
+  return [required, defaultAdapter, escalateAdapter].filter((ref) => ref !== null)
 }
 
 function shownDefault(entry: Flag): string {

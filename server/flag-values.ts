@@ -5,6 +5,7 @@ import { adapterNamePattern, maxAdapterScale } from './contracts/adapter.ts'
 import {
   type BlockSize,
   blockSizes,
+  inLayerOrder,
   type LinearModule,
   linearModules,
 } from './contracts/checkpoint.ts'
@@ -92,7 +93,7 @@ export function modules(value: string): readonly LinearModule[] {
   const names = value.split(',').map((name) => name.trim())
   const unknown = names.find((name) => !linearModules.some((module) => module === name))
   if (unknown !== undefined) return fail(`a comma list of ${linearModules.join(', ')}`, value)
-  return linearModules.filter((module) => names.includes(module))
+  return inLayerOrder(names)
 }
 
 export function apiKeys(value: string): readonly string[] {
@@ -100,6 +101,19 @@ export function apiKeys(value: string): readonly string[] {
   // The keys themselves never appear in an error line.
   if (keys.every((key) => /^[\x21-\x7e]{1,512}$/.test(key))) return keys
   throw new Error('must be 1–512 printable ASCII characters without spaces; commas separate keys')
+}
+
+/** One of them. */
+export function apiKey(value: string): string {
+  const keys = apiKeys(value)
+  if (keys.length === 1) return keys[0]!
+  throw new Error('must be one key, without commas')
+}
+
+/** In lower case, as headers are looked up. */
+export function headerName(value: string): string {
+  const isName = /^[A-Za-z0-9-]{1,64}$/.test(value)
+  return isName ? value.toLowerCase() : fail('the name of a header such as x-forwarded-for', value)
 }
 
 export function origins(value: string): readonly string[] {
@@ -123,4 +137,41 @@ export function adapterStrength(value: string): { id: string; scale: number | nu
 export function requiredAdapter(value: string): { id: string; minScale: number | null } {
   const { id, scale } = adapterStrength(value)
   return { id, minScale: scale }
+}
+
+/** Who judges. */
+export type GuardChoice =
+  | { readonly kind: 'auto' | 'none' }
+  | { readonly kind: 'adapter'; readonly id: string }
+  | { readonly kind: 'url'; readonly url: string }
+
+export function guardChoice(value: string): GuardChoice {
+  if (value === 'auto' || value === 'none') return { kind: value }
+  const id = /^adapter:(.+)$/.exec(value)?.[1]
+  if (id !== undefined && adapterNamePattern.test(id)) return { kind: 'adapter', id }
+  // A key in the address would be in the process list, and in every log of it.
+  const url = URL.canParse(value) ? new URL(value) : null
+  const isHttp = url?.protocol === 'http:' || url?.protocol === 'https:'
+  if (url !== null && isHttp && url.username === '' && url.password === '') {
+    return { kind: 'url', url: value }
+  }
+  return fail('auto, none, adapter:<name> or an http(s) address without a key in it', value)
+}
+
+/** Bare addresses, each once. */
+export function upstreamUrls(value: string): readonly string[] {
+  const urls = list(value).map((item) => {
+    const url = URL.canParse(item) ? new URL(item) : null
+    const isHttp = url?.protocol === 'http:' || url?.protocol === 'https:'
+    const isBare = url?.username === '' && url.pathname === '/' && url.search === ''
+    if (url !== null && isHttp && isBare && url.password === '') return url.origin
+    return fail('a comma list of http(s) addresses without a path or a key', item)
+  })
+  if (new Set(urls).size === urls.length) return urls
+  return fail('a list of addresses, each once', value)
+}
+
+export function share(value: string): number {
+  const number = /^\d+(\.\d+)?$/.test(value) ? Number(value) : Number.NaN
+  return number >= 0 && number <= 1 ? number : fail('a number from 0 to 1', value)
 }

@@ -7,9 +7,17 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { pino } from 'pino'
 import { parseModelConfig } from './checkpoint/checkpoint-config.ts'
-import { addKeys, type Config, engineOptions, parseCommand, renderHelp } from './config.ts'
+import {
+  addKeys,
+  type Config,
+  checkAdminKey,
+  checkKeyFloors,
+  engineOptions,
+  parseCommand,
+  renderHelp,
+} from './config.ts'
 import type { AdapterSummary } from './contracts/adapter.ts'
-import type { EngineClient, EngineOptions } from './contracts/engine.ts'
+import type { EngineClient, EngineOptions, ModelInfo } from './contracts/engine.ts'
 import type { Logger } from './contracts/logger.ts'
 import { isGgufPath } from './contracts/model-path.ts'
 import { escapeLine } from './contracts/printable.ts'
@@ -17,12 +25,18 @@ import { createEngineClient } from './engine-client/client.ts'
 import { createPendingEngine } from './engine-client/pending-engine.ts'
 import { createReplaceableClient } from './engine-client/replaceable-client.ts'
 import { ServerError } from './errors.ts'
+import { createGuardServer } from './external-guard/guard-server.ts'
+import { createJudgingClient } from './external-guard/judging-client.ts'
+import { createAdapterFetcher } from './hub/adapter.ts'
 import { fetchCheckpoint } from './hub/checkpoint.ts'
 import { type HubId, parseHubId } from './hub/hub-id.ts'
 import { type HubSettings, readHubSettings } from './hub/settings.ts'
+import type { Key } from './keys/key.ts'
+import { createKeysFile } from './keys/keys-file.ts'
 import { createMetrics } from './metrics/registry.ts'
 import { createProgress } from './progress.ts'
 import { serve } from './serve.ts'
+import { openTelemetry } from './telemetry/telemetry.ts'
 
 /** package.json is above server/ and above dist/server/. */
 function readVersion(): string {
@@ -50,16 +64,46 @@ function ggufHint(folder: string): string {
   return file === undefined ? '' : `; it holds ${JSON.stringify(file)}: give the file itself`
 }
 
+/** The one key of a file; null: there is no such flag. */
+function readKey(flag: 'guard-key-file' | 'upstream-key-file', path: string | null): string | null {
+  if (path === null) return null
+  const key = readFlagFile(flag, path).trim()
+  if (/^[\x21-\x7e]{1,4096}$/.test(key)) return key
+  throw new ServerError(
+    'invalid_config',
+    `--${flag} must hold one key of printable ASCII characters without spaces`,
+  )
+}
+
+function readFlagFile(flag: string, path: string): string {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch (error) {
+    const why = (error as NodeJS.ErrnoException).code
+    throw new ServerError('invalid_config', `--${flag} cannot be read (${why})`)
+  }
+}
+
 /** Keys of the flag, the variable and --api-key-file together. */
 function withKeysOfFile(config: Config): Config {
   if (config.apiKeyFile === null) return config
-  try {
-    return addKeys(config, readFileSync(config.apiKeyFile, 'utf8'))
-  } catch (error) {
-    if (error instanceof ServerError) throw error
-    const why = (error as NodeJS.ErrnoException).code
-    throw new ServerError('invalid_config', `--api-key-file cannot be read (${why})`)
-  }
+  return addKeys(config, readFlagFile('api-key-file', config.apiKeyFile))
+}
+
+/** null: there is no such flag. Throws where the file cannot be used at the start. */
+function openKeysFile(config: Config, logger: Logger): (() => readonly Key[]) | null {
+  const { keysFile } = config
+  if (keysFile === null) return null
+  const keys = createKeysFile({
+    path: keysFile,
+    check: (read) => checkKeyFloors(config, read),
+    monotonicMs: () => performance.now(),
+    onChange: (numKeys) => logger.info({ numKeys }, 'keys changed'),
+    onBroken: (why) => logger.error({ why }, 'the keys of before stay in use'),
+  })
+  const isOfFile = keys().some(({ roles }) => roles.includes('admin'))
+  checkAdminKey(config, config.adminKey !== null || isOfFile)
+  return keys
 }
 
 async function main(): Promise<void> {
@@ -68,22 +112,37 @@ async function main(): Promise<void> {
   if (command.kind === 'version') return void process.stdout.write(`${readVersion()}\n`)
   const config = withKeysOfFile(command.config)
   // The flag's text must not stay in the process list.
-  if (process.argv.some((argument) => argument.startsWith('--api-key'))) process.title = 'dutyfree'
-  const options = engineOptions(config, process.cwd())
+  if (process.argv.some((argument) => /^--(api|admin)-key/.test(argument)))
+    process.title = 'dutyfree'
+  const options = engineOptions(
+    config,
+    process.cwd(),
+    readKey('upstream-key-file', config.upstreamKeyFile),
+  )
   const id = findHubId(options.model, config.model)
   const settings = id && readHubSettings(process.env)
 
   const log = pino.destination(2)
   const write = (line: string) => log.write(escapeLine(line))
   const logger: Logger = pino({ level: config.logLevel, base: null }, { write })
+  const keysOfFile = openKeysFile(config, logger)
   const metrics = createMetrics()
+  const version = readVersion()
+  const telemetry = await openTelemetry(process.env, { version, logger })
+  const observer = telemetry?.alongside(metrics) ?? metrics
   const now = () => performance.now()
   const onProgress = createProgress({ terminal: process.stderr, logger, now })
   function start(options: EngineOptions): EngineClient {
     return createReplaceableClient({
       options,
-      create: (options, observer) => createEngineClient({ options, observer, logger, onProgress }),
-      observer: metrics,
+      create(options, observer, onMore) {
+        function tell(what: string, done: number, total: number): void {
+          onProgress(what, done, total)
+          onMore(what, done, total)
+        }
+        return createEngineClient({ options, observer, logger, onProgress: tell })
+      },
+      observer,
       logger,
       availableBytes: () => process.availableMemory(),
     })
@@ -91,7 +150,7 @@ async function main(): Promise<void> {
   /** The port is open while a checkpoint comes from the hub. */
   function startPending(id: HubId, settings: HubSettings): EngineClient {
     return createPendingEngine({
-      observer: metrics,
+      observer,
       async create(signal) {
         const model = await fetchCheckpoint({
           id,
@@ -105,33 +164,95 @@ async function main(): Promise<void> {
       },
     })
   }
-  const engine = id && settings ? startPending(id, settings) : start(options)
+  const guardKey = readKey('guard-key-file', config.guardKeyFile)
+  /** A guard behind an address judges around the engine. */
+  function judged(engine: EngineClient): EngineClient {
+    const { guard, guardModel: model, guardTimeout: timeoutMs } = config
+    if (guard.kind !== 'url' || model === null) return engine
+    const { url } = guard
+    const server = createGuardServer({
+      url,
+      model,
+      key: guardKey,
+      timeoutMs,
+      observer,
+      logger,
+      now,
+    })
+    return createJudgingClient({ engine, server, model, now })
+  }
+  const engine = judged(id && settings ? startPending(id, settings) : start(options))
   await serve({
-    config,
+    config: { ...config, keysOfFile },
     engine,
     metrics,
+    observer,
     logger,
-    version: readVersion(),
-    onReady: () => checkOperatorsAdapters(config, engine),
+    version,
+    fetchAdapter: config.hubAdapters
+      ? createAdapterFetcher({ settings: readHubSettings(process.env), logger })
+      : null,
+    async onReady(model) {
+      checkGuard(config, keysOfFile?.() ?? [], model)
+      await checkOperatorsAdapters(config, keysOfFile?.() ?? [], engine)
+      await mergeFirst(config, engine)
+    },
   })
+  await telemetry?.close()
 }
 
 const askAgainMs = 200
 
-/** The operator's own adapters (--require-adapter, --default-adapter) must exist before the first request. */
-async function checkOperatorsAdapters(config: Config, engine: EngineClient): Promise<void> {
-  const wanted = {
-    'require-adapter': config.requireAdapter,
-    'default-adapter': config.defaultAdapter,
-  }
-  const ids = Object.values(wanted).flatMap((ref) => (ref === null ? [] : [ref.id]))
+/** Minima of the flags and of keys need somebody who judges. */
+function checkGuard({ safety }: Config, keys: readonly Key[], { guard }: ModelInfo): void {
+  if (guard !== null) return
+  const why = 'needs a guard, and there is none: no folder of --adapters is one for this base'
+  if (judges(safety))
+    throw new ServerError('invalid_config', `--safety ${safety} ${why}; see --guard`)
+  const key = keys.find(({ floor }) => judges(floor.safety))
+  if (key === undefined) return
+  const what = `--keys-file: safety ${key.floor.safety} of "${key.name}"`
+  throw new ServerError('invalid_config', `${what} ${why}; see --guard`)
+}
+
+function judges(mode: Config['safety']): boolean {
+  return mode !== null && mode !== 'off'
+}
+
+/** The operator's own adapters (--require-adapter, …) must exist before the first request. */
+async function checkOperatorsAdapters(
+  config: Config,
+  keys: readonly Key[],
+  engine: EngineClient,
+): Promise<void> {
+  const wanted = [
+    ['--require-adapter', config.requireAdapter],
+    ['--default-adapter', config.defaultAdapter],
+    ['--escalate-adapter', config.escalateAdapter],
+    ...keys.map(({ name, floor }) => [`--keys-file: "${name}":`, floor.requireAdapter] as const),
+  ] as const
+  const named = wanted.flatMap(([from, ref]) => (ref === null ? [] : [{ from, id: ref.id }]))
+  const ids = [...new Set(named.map(({ id }) => id))]
   const adapters = ids.length === 0 ? [] : await listAdapters(engine, ids)
-  for (const [flag, ref] of Object.entries(wanted)) {
-    const found = adapters.find(({ id }) => id === ref?.id)
-    if (ref === null || (found !== undefined && found.error === null)) continue
-    const why = found?.error?.message ?? 'there is no such folder'
-    throw new ServerError('invalid_config', `--${flag} "${ref.id}" cannot be used: ${why}`)
+  for (const { from, id } of named) {
+    const found = adapters.find((adapter) => adapter.id === id)
+    if (found?.error === null && found.kind === 'adapter') continue
+    const noAdapter = found === undefined ? 'there is no such folder' : 'it is a guard'
+    const why = found?.error?.message ?? noAdapter
+    throw new ServerError('invalid_config', `${from} "${id}" cannot be used: ${why}`)
   }
+}
+
+/** Of --merge. Nobody is served meanwhile, so there is no need of memory for two engines. */
+async function mergeFirst({ merge }: Config, engine: EngineClient): Promise<void> {
+  if (merge === null) return
+  await engine.changeMerge({ kind: 'merge', ...merge, drains: true }).catch((error) => {
+    if (!(error instanceof ServerError)) throw error
+    throw new ServerError(
+      'invalid_config',
+      `--merge "${merge.id}" cannot be used: ${error.message}`,
+    )
+  })
 }
 
 /** An engine that ends meanwhile is started again, and asked again. */

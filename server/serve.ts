@@ -1,11 +1,14 @@
 // Runs the front over an engine until a signal ends it. Apart from main.ts so that a test can run the
 // very same thing over a fake engine in a child process.
 
+import type { FetchAdapter } from './contracts/adapter.ts'
 import { mebibytes } from './contracts/bytes.ts'
 import type { EngineClient, ModelInfo } from './contracts/engine.ts'
 import type { Logger } from './contracts/logger.ts'
+import type { Observer } from './contracts/observer.ts'
 import { createApp } from './http/app.ts'
 import type { HttpConfig } from './http/context.ts'
+import { adminAddress } from './http/listeners.ts'
 import { createHttpServer } from './http/server.ts'
 import type { Metrics } from './metrics/registry.ts'
 
@@ -13,25 +16,43 @@ export interface ServeOptions {
   readonly config: HttpConfig & { readonly port: number; readonly drainTimeout: number }
   readonly engine: EngineClient
   readonly metrics: Metrics
+  /** Tells the metrics, and perhaps others. */
+  readonly observer: Observer
   readonly logger: Logger
   readonly version: string
+  /** null: no adapter is fetched from a hub. */
+  readonly fetchAdapter?: FetchAdapter | null
   /** Last checks; what it throws ends the process. */
   readonly onReady?: (model: ModelInfo) => Promise<void>
 }
 
 /** Resolves when the process may exit with code 0; rejects with ServerError when it cannot serve. */
 export async function serve(options: ServeOptions): Promise<void> {
-  const { config, engine, metrics, logger, version } = options
-  const app = createApp({ engine, config, observer: metrics, metrics, logger, version })
-  const server = createHttpServer({ app, host: config.host, port: config.port, logger })
+  const { config, engine, metrics, observer, logger, version, fetchAdapter = null } = options
+  const app = createApp({
+    engine,
+    config,
+    observer,
+    metrics,
+    logger,
+    version,
+    fetchAdapter,
+  })
+  const server = createHttpServer({
+    app,
+    host: config.host,
+    port: config.port,
+    admin: adminAddress(config),
+    logger,
+  })
   const signals = listenForSignals()
 
   // 1. The port first: health checks answer while the model loads.
-  const { url } = await server.listen().catch(async (error: unknown) => {
+  const { url, admin } = await server.listen().catch(async (error: unknown) => {
     await engine.close({ force: true })
     throw error
   })
-  logger.info({ url }, 'listening')
+  logger.info({ url, ...(admin === null ? {} : { adminUrl: admin.url }) }, 'listening')
   const firstSignal = signals.first.then(() => 'signal' as const)
   try {
     const started = await Promise.race([startEngine(options, url), firstSignal])

@@ -5,11 +5,12 @@ import assert from 'node:assert/strict'
 import { mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
+import { readFolderEntries } from '../server/adapters/folder-index.ts'
 import { surveyAdapters } from '../server/adapters/folder-survey.ts'
-import { sitesOfFolder } from '../server/adapters/sites.ts'
+import { sitesOfFolders } from '../server/adapters/sites.ts'
 import { createAdapterStore } from '../server/adapters/store.ts'
 import type { AdapterRef } from '../server/contracts/adapter.ts'
-import { linearModules } from '../server/contracts/checkpoint.ts'
+import { type LinearModule, linearModules } from '../server/contracts/checkpoint.ts'
 import { createTempFolder } from './support/temp-folder.ts'
 import {
   joinSafetensors,
@@ -43,7 +44,7 @@ function createTestStore(adapter: TestAdapter, operators: readonly AdapterRef[] 
     maxBytes: 1e6,
     maxRankPerRow: 4,
   })
-  const acquire = () => store.acquire({ adapters: [{ id: 'a', scale: null }], required: null })
+  const acquire = () => store.acquire({ adapters: [{ id: 'a', scale: null }], required: [] })
   const warnings = async () => (await store.list()).find(({ id }) => id === 'a')!.warnings
   return { root, store, notices, acquire, warnings }
 }
@@ -201,16 +202,20 @@ it('a pattern that may take for ever is not tried, and the list says so', async 
   assert.match((await warnings())[0]!, /is a pattern that is not compared/)
 })
 
+async function survey(root: string, reserved: readonly string[] = []): Promise<readonly string[]> {
+  return surveyAdapters(root, await readFolderEntries(root), reserved)
+}
+
 describe('the adapters folder at the start', () => {
-  it('holds none: says why', () => {
+  it('holds none: says why', async () => {
     const root = newRoot()
-    assert.match(surveyAdapters(root, [])[0]!, /holds no adapter: each adapter is a folder in it/)
+    assert.match((await survey(root))[0]!, /holds no adapter: each adapter is a folder in it/)
     const adapter = writeAdapter(root, 'a')
-    assert.deepEqual(surveyAdapters(root, []), [])
-    assert.match(surveyAdapters(adapter, [])[0]!, /an adapter itself; name the folder above it/)
+    assert.deepEqual(await survey(root), [])
+    assert.match((await survey(adapter))[0]!, /an adapter itself; name the folder above it/)
     const file = join(adapter, 'adapter_config.json')
-    assert.match(surveyAdapters(file, [])[0]!, /not a folder/)
-    assert.match(surveyAdapters(join(root, 'none'), [])[0]!, /no such folder/)
+    assert.match((await survey(file))[0]!, /not a folder/)
+    assert.match((await survey(join(root, 'none')))[0]!, /no such folder/)
   })
 
   it('names folders that no request can name, and so does the list', async () => {
@@ -220,7 +225,7 @@ describe('the adapters folder at the start', () => {
     }
     writeFileSync(join(root, '.hidden', 'adapter_config.json'), '{}')
     writeFileSync(join(root, 'notes of mine.txt'), '')
-    const [notice, ...others] = surveyAdapters(root, ['none', 'base'])
+    const [notice, ...others] = await survey(root, ['none', 'base'])
     assert.deepEqual(others, [])
     for (const name of ['bad name', 'a\\nb', 'xxx', '.hidden', 'none']) {
       assert.ok(notice!.includes(name), name)
@@ -244,10 +249,32 @@ describe('the adapters folder at the start', () => {
     ] as const) {
       writeAdapter(root, name, { tensors: bytes })
     }
-    assert.deepEqual(await sitesOfFolder(root), ['up_proj'])
+    assert.deepEqual(await sitesOfFolders(await readFolderEntries(root)), ['up_proj'])
     renameSync(dir, `${dir} copy`)
-    assert.deepEqual(await sitesOfFolder(root), [])
+    assert.deepEqual(await sitesOfFolders(await readFolderEntries(root)), [])
     rmSync(root, { recursive: true })
-    assert.deepEqual(await sitesOfFolder(root), [])
+    assert.deepEqual(await sitesOfFolders(await readFolderEntries(root)), [])
+  })
+
+  it('asks for no sites where it is of another base', async () => {
+    const root = newRoot()
+    const [baseDigest, other] = ['a'.repeat(64), 'b'.repeat(64)]
+    writeAdapter(root, 'ours', { manifest: { base_digest: baseDigest } })
+    const tensorsOf = (module: LinearModule) =>
+      loraTensors({ rank: 1, layers: [0], modules: [module], seed: 1, model: smallModel })
+    const manifest = { base_digest: other }
+    writeAdapter(root, 'theirs', { tensors: tensorsOf('down_proj'), manifest })
+    assert.deepEqual(await sitesOfFolders(await readFolderEntries(root)), ['up_proj', 'down_proj'])
+    assert.deepEqual(await sitesOfFolders(await readFolderEntries(root), { baseDigest }), [
+      'up_proj',
+    ])
+    assert.deepEqual(await sitesOfFolders(await readFolderEntries(root), { baseDigest: other }), [
+      'down_proj',
+    ])
+    writeAdapter(root, 'unsigned', { tensors: tensorsOf('gate_proj') })
+    assert.deepEqual(await sitesOfFolders(await readFolderEntries(root), { baseDigest }), [
+      'gate_proj',
+      'up_proj',
+    ])
   })
 })

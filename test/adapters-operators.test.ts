@@ -5,6 +5,7 @@ import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { it } from 'node:test'
 import { openCheckpoint } from '../server/checkpoint/checkpoint.ts'
+import { within } from './support/deadline.ts'
 import { startServer } from './support/real-server.ts'
 import { root } from './support/root.ts'
 import { createTempFolder } from './support/temp-folder.ts'
@@ -44,8 +45,11 @@ for (const [flag, id, says] of [
   })
 }
 
+/** Raw prompts may begin the answer. */
+const begun = ['--begun-answers', 'allow']
+
 it('the same server with a whole one runs it, and refuses what takes its place', async () => {
-  const server = await startServer([...flags, '--require-adapter', 'whole'])
+  const server = await startServer([...flags, '--require-adapter', 'whole', ...begun])
   try {
     const post = () =>
       fetch(`${server.url}/v1/completions`, {
@@ -57,7 +61,15 @@ it('the same server with a whole one runs it, and refuses what takes its place',
     assert.match(good.headers.get('x-adapter') ?? '', /^whole@/)
     await good.text()
     writeAdapter(adapters, 'whole', { tensors: zero })
-    const refused = await post()
+    // The whole one serves until the folder has rested.
+    const untilRefused = async () => {
+      for (;;) {
+        const response = await post()
+        if (response.status !== 200) return response
+        await response.text()
+      }
+    }
+    const refused = await within(20_000, 'refusal', untilRefused())
     assert.equal(refused.status, 400)
     assert.match(await refused.text(), /changes nothing.*must be whole/)
   } finally {

@@ -26,7 +26,11 @@ function versionOf(id: string, bytes: number): AdapterVersion {
     numLayers: 1,
     gaps: [],
     notes: [],
-    manifest: { ...manifest, warnings: [] },
+    manifest: {
+      kind: 'adapter' as const,
+      ...manifest,
+      warnings: [],
+    },
   }
   return { about, components: [], bytes, fingerprint: `state ${order}`, order }
 }

@@ -15,6 +15,7 @@ import { ServerError } from '../server/errors.ts'
 import { within } from './support/deadline.ts'
 import { createTempFolder } from './support/temp-folder.ts'
 import {
+  smallAdapterBytes as adapterBytes,
   encodeSafetensors,
   loraTensors,
   smallModel,
@@ -26,10 +27,6 @@ import {
 
 const temp = createTempFolder()
 let numRoots = 0
-
-/** What a rank-1 adapter on up_proj of every layer takes. */
-const adapterBytes =
-  smallModel.numLayers * (smallModel.hiddenSize + smallModel.intermediateSize) * 4
 
 /** A store over a fresh folder with room for so many rank-1 adapters. */
 function createTestStore(
@@ -61,7 +58,7 @@ function createTestStore(
 
 const selectionOf = (ids: readonly string[]) => ({
   adapters: ids.map((id) => ({ id, scale: null })),
-  required: null,
+  required: [],
 })
 
 /** First row of A of layer 0. */
@@ -100,7 +97,7 @@ test('a strength of null is the adapter’s own; each rank is a component', asyn
       { id: 'a', scale: null },
       { id: 'b', scale: 2 },
     ],
-    required: null,
+    required: [],
   })
   assert.equal(new Set(held.components.map(({ component }) => component)).size, 3)
   assert.deepEqual(

@@ -39,7 +39,7 @@ function createWorld(strengths: Readonly<Record<string, number>>, read?: ReadAda
     store,
     write,
     /** Id → strength with which it runs. */
-    async run(adapters: readonly AdapterRef[], required: AdapterFloor | null = null) {
+    async run(adapters: readonly AdapterRef[], required: readonly AdapterFloor[] = []) {
       const held = await within(patience, 'adapters', store.acquire({ adapters, required }))
       const strengths = new Set(held.components.map(({ scale }) => scale))
       for (const { scale } of held.applied) assert.ok(strengths.has(scale), 'it runs as it says')
@@ -54,7 +54,7 @@ const floorOf = (
   id: string,
   minScale: number | null,
   namedIn: string | null = 'adapter',
-): AdapterFloor => ({ id, minScale, namedIn })
+): readonly AdapterFloor[] => [{ id, minScale, namedIn, by: 'flags' }]
 
 describe('strengths of a request', () => {
   it('the default strength is that of the version on disk, not of an older list', async () => {
@@ -155,7 +155,7 @@ describe('the minimum of the required adapter', () => {
                     { id: 'other', scale: 0 },
                     { id: 'a', scale },
                   ],
-                  required: { id: 'a', minScale, namedIn },
+                  required: floorOf('a', minScale, namedIn),
                 },
                 [1, defaultScale],
               )
@@ -170,5 +170,50 @@ describe('the minimum of the required adapter', () => {
         }
       }
     }
+  })
+
+  it('of two minima of one adapter the higher holds, and its owner is named', () => {
+    const both = (minScale: number | null, ofKey: number | null, namedIn: string | null) => [
+      { id: 'a', minScale, namedIn, by: 'flags' } as const,
+      { id: 'a', minScale: ofKey, namedIn, by: 'key' } as const,
+    ]
+    for (const minScale of strengths) {
+      for (const ofKey of strengths) {
+        const least = Math.max(minScale ?? 1, ofKey ?? 1)
+        const decide = (scale: number | null, namedIn: string | null) =>
+          decideStrengths(
+            { adapters: [{ id: 'a', scale }], required: both(minScale, ofKey, namedIn) },
+            [1],
+          )
+        assert.deepEqual(decide(null, 'adapter'), [Math.max(1, least)])
+        assert.deepEqual(decide(4, 'adapter'), [4])
+        assert.deepEqual(decide(0, null), [least])
+        if (least === 0) continue
+        const where = (ofKey ?? 1) > (minScale ?? 1) ? /--keys-file/ : /--require-adapter/
+        assert.throws(() => decide(least / 2, 'adapter'), {
+          code: 'adapter_required',
+          message: where,
+        })
+      }
+    }
+  })
+
+  it('each of two required adapters must act', () => {
+    const required = [
+      ...floorOf('a', 0.5),
+      { id: 'b', minScale: null, namedIn: 'adapter', by: 'key' as const },
+    ]
+    const ref = (id: string, scale: number | null = null) => ({ id, scale })
+    const decide = (...adapters: AdapterRef[]) =>
+      decideStrengths(
+        { adapters, required },
+        adapters.map(() => 1),
+      )
+    assert.deepEqual(decide(ref('a'), ref('b')), [1, 1])
+    for (const adapters of [[ref('a')], [ref('b')], [], [ref('a'), ref('b', 0.9)]]) {
+      assert.throws(() => decide(...adapters), { code: 'adapter_required' })
+    }
+    const inThought = { ...ref('b'), span: 'thought' } as const
+    assert.throws(() => decide(ref('a'), inThought), { code: 'adapter_required' })
   })
 })

@@ -51,6 +51,11 @@ describe('configuration', () => {
     assert.deepEqual(config.defaultAdapter, { id: 'terse', scale: null })
   })
 
+  it('reads the name of a header', () => {
+    assert.equal(configOf(['--client-header', 'X-Real-IP']).clientHeader, 'x-real-ip')
+    assert.throws(() => configOf(['--client-header', 'a: b']), /must be the name of a header/)
+  })
+
   it('reads the layout of quantised weights', () => {
     const config = configOf(['--weight-block', '64', '--weight-zero-points', 'off'])
     assert.deepEqual([config.weightBlock, config.weightZeroPoints], [64, false])
@@ -107,6 +112,14 @@ describe('configuration', () => {
     [['--default-adapter', 'none'], /must be <name>/],
     [['--cors-origins', 'app.example'], /^--cors-origins must be \*/],
     [['--log-level', 'loud'], /^--log-level must be one of/],
+    [['--admin-host', '10.0.0.1'], /^--admin-host needs --admin-port$/],
+    [['--admin-metrics', 'on'], /^--admin-metrics on needs --admin-port$/],
+    [['--admin-port', '9000'], /^--admin-port needs a key of the role admin \(--admin-key or/],
+    [
+      ['--admin-port', '8000', '--admin-key', 'boss'],
+      /^--admin-port must differ from --port; both are 8000$/,
+    ],
+    [['--admin-port', 'x', '--admin-key', 'boss'], /^--admin-port must be a whole number from 0/],
     [['--model', ''], /^--model must be a non-empty text/],
   ]
   for (const [argv, message] of wrong) {
@@ -123,6 +136,18 @@ describe('configuration', () => {
       )
     })
   }
+
+  it('--admin-port may be free on both sides, and needs a file or a key', () => {
+    const { adminPort, adminHost } = configOf([
+      '--admin-port',
+      '0',
+      '--port',
+      '0',
+      '--keys-file',
+      'x',
+    ])
+    assert.deepEqual([adminPort, adminHost], [0, null])
+  })
 
   it('names the variable when that is what is wrong', () => {
     assert.throws(

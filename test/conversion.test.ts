@@ -28,13 +28,10 @@ import { parseModelConfig } from '../server/checkpoint/checkpoint-config.ts'
 import { expectedTensors } from '../server/checkpoint/checkpoint-tensors.ts'
 import { cpuTarget, linearModules, type WeightFormat } from '../server/contracts/checkpoint.ts'
 import { explainDiskError } from '../server/conversion/cache-disk.ts'
-import {
-  type ConvertOptions,
-  convertCheckpoint,
-  shareWeights,
-} from '../server/conversion/convert.ts'
+import { type ConvertOptions, convertCheckpoint } from '../server/conversion/convert.ts'
 import { type ConvertPart, convertPartTask } from '../server/conversion/convert-part.ts'
 import { partialName } from '../server/conversion/partial-folder.ts'
+import { shareWeights } from '../server/conversion/weights-file.ts'
 import { runTasks } from '../server/threads/run-tasks.ts'
 import { createTempFolder } from './support/temp-folder.ts'
 import { encodeSafetensors, pseudoRandom, type TestTensor } from './support/tensor-files.ts'
@@ -508,6 +505,7 @@ test('a thread’s error keeps its code, and ends the others', async () => {
     format: int4,
     target: cpuTarget,
     indices: [0, 1, 2],
+    folds: null,
   }
   const all = runTasks(convertPartTask, [part, part, part], { limit: 2, onBytes: () => {} })
   await assert.rejects(all, { code: 'invalid_checkpoint', message: /embed_tokens/ })

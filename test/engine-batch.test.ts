@@ -461,7 +461,7 @@ function testBatch(adapters: string, world: World): void {
       write(adapters, 'changing', written.two, 10)
       write(folder('later'), 'changing', written.two, 11)
       const sequence = { ...(sequences[3] as Forced), strengths: { changing: 1 } }
-      const selection = { adapters: [{ id: 'changing', scale: 1 }], required: null }
+      const selection = { adapters: [{ id: 'changing', scale: 1 }], required: [] }
 
       const old = await model.store.acquire(selection)
       const before = await runAlone(model, sequence, old.components)

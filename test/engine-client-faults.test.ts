@@ -102,8 +102,20 @@ const newRequest = () => createRequest({ id: `request ${numRequests++}` })
 const reasonOf = (failure: Failure) =>
   failure === 'stop' || failure === 'block' || failure === 'hang' ? 'hung' : 'crashed'
 
+const failures = [
+  'exit',
+  'disconnect',
+  'stop',
+  'block',
+  'hang',
+  'send nonsense',
+  'send garbage',
+  'send a damaged message',
+  'send a length that is too long',
+] as const
+
 describe('an engine that fails while it serves', { concurrency: true }, () => {
-  for (const failure of ['exit', 'disconnect', 'stop', 'block', 'hang', 'send nonsense'] as const) {
+  for (const failure of failures) {
     it(`ends each request once, is started again, and answers: ${failure}`, async () => {
       const isSeen = failure === 'stop' || failure === 'block'
       // A busy machine may hold a pulse up: what is not looked for is not seen.
@@ -170,15 +182,13 @@ describe('an engine that fails while it serves', { concurrency: true }, () => {
   })
 })
 
-const loadingFailures = ['exit', 'disconnect', 'stop', 'hang', 'block', 'send nonsense'] as const
-
 describe('an engine that fails while it loads', { concurrency: true }, () => {
-  const failures: readonly Fork[] = [
-    ...loadingFailures.map((failure) => `loading ${failure}` as const),
+  const forks: readonly Fork[] = [
+    ...failures.map((failure) => `loading ${failure}` as const),
     'no process',
     'an exception',
   ]
-  for (const failure of failures) {
+  for (const failure of forks) {
     it(`is started again, at the start: ${failure}`, async () => {
       const { client, count } = startClient([failure, failure, 'well'])
       try {

@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import type { EngineClient, EngineOptions, ModelInfo } from '../server/contracts/engine.ts'
+import type { EngineOptions, ModelInfo } from '../server/contracts/engine.ts'
 import { type GenerationEvent, isTerminal } from '../server/contracts/generation.ts'
 import type { Observer } from '../server/contracts/observer.ts'
 import { createDeferred, type Deferred } from '../server/engine-client/deferred.ts'
@@ -24,10 +24,14 @@ const options: EngineOptions = {
   model: '/model',
   servedModelName: 'tiny',
   adapters: '/adapters',
+  guard: 'none',
   operatorsAdapters: [],
   adapterModules: ['up_proj'],
   scansAdapters: true,
+  upstream: null,
+  merged: [],
   acceptsOtherBases: false,
+  guardExact: false,
   device: 'cpu',
   onnxruntime: null,
   kernels: 'auto',
@@ -72,11 +76,21 @@ function createWorld({ needs = {}, available = 1e12 }: { needs?: Needs; availabl
     firstToken: ignore,
     interToken: ignore,
     requestFinished: ignore,
+    verdict: ignore,
+    blocked: ignore,
+    escalated: ignore,
+    floorRefused: ignore,
+    guardAsked: ignore,
+    adapterChanged: ignore,
+    uploaded: ignore,
+    keyUsed: ignore,
+    keyTokens: ignore,
     engineStats: ({ running, residentAdapters }) => note('stats')([running, residentAdapters]),
     engineState: note('state'),
     engineReady: ({ adapterModules }) => note('ready')(adapterModules),
     engineRestarted: note('restarted'),
     engineReplaced: note('replaced'),
+    mergeEnded: note('merge'),
   }
   const world = { needs, available }
   const client = createReplaceableClient({
@@ -84,7 +98,7 @@ function createWorld({ needs = {}, available = 1e12 }: { needs?: Needs; availabl
     observer,
     logger: { debug: ignore, info: ignore, warn: ignore, error: ignore },
     availableBytes: () => world.available,
-    create(options, observer): EngineClient {
+    create(options, observer): FakeEngine {
       const fake = createFakeEngine()
       const model: ModelInfo = { ...fakeModel, adapterModules: options.adapterModules }
       fake.model = undefined
@@ -247,6 +261,8 @@ describe('an engine that is replaced for an adapter', () => {
       runningAdapters: [],
       waitingAdapters: [],
       residentAdapters: 3,
+      residentAdapterBytes: 300,
+      pinnedAdapters: 0,
     }
     engines[0]!.observer.engineStats(stats)
     const asking = collect(client.submit(requestFor('wide')).events)

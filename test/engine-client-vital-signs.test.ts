@@ -11,7 +11,7 @@ const tickMs = 100
 /** Vital signs with an engine whose pulse is as given, every 500 ms. */
 function createPatient() {
   const vitals = createVitalSigns(limits)
-  let pulse: Pulse = { turns: 0, progress: 0, phase: 'starting', allowanceMs: 0 }
+  let pulse: Pulse = { turns: 0, progress: 0, phase: 'starting', allowanceMs: 0, starvedMs: 0 }
   return {
     vitals,
     /** Time goes by; `change` is applied before each pulse. */
@@ -31,6 +31,9 @@ function createPatient() {
 }
 
 const turning = ({ turns }: Pulse) => ({ turns: turns + 1 })
+const working = (pulse: Pulse) => {
+  return { ...turning(pulse), progress: pulse.progress + 1, phase: 'decode' } as const
+}
 const still = () => ({})
 
 describe('vital signs', () => {
@@ -50,6 +53,29 @@ describe('vital signs', () => {
         /^no sign of life for 10\.0 s, last while start/,
       )
     }
+  })
+
+  it('an engine that a busy machine starves is given the time that it lacked', () => {
+    for (const share of [0.5, 0.9]) {
+      const { vitals, live } = createPatient()
+      const starved = ({ starvedMs }: Pulse) => ({ starvedMs: starvedMs + 500 * share })
+      live(1_000, working)
+      live(9_500 / (1 - share), starved)
+      assert.equal(vitals.findHang(true), null)
+      live(1_000 / (1 - share), starved)
+      assert.match(vitals.findHang(true) ?? '', /^its event loop has not turned for/)
+    }
+  })
+
+  it('what it lacked before a pulse is taken off the time since the pulse before, and no more', () => {
+    const { vitals, live } = createPatient()
+    live(1_000, working)
+    live(9_000, still)
+    live(500, () => ({ starvedMs: 60_000 }))
+    live(500, still)
+    assert.equal(vitals.findHang(true), null)
+    live(500, still)
+    assert.match(vitals.findHang(true) ?? '', /^its event loop has not turned for 10\.0 s/)
   })
 
   it('a pulse makes it responsive again', () => {
@@ -174,7 +200,7 @@ describe('the clock of the watch', () => {
 
 describe('the pipe of pulses', () => {
   it('may be cut anywhere', () => {
-    const pulses = [0, 1, 2, 3, 4].map((i) => [i, 10 * i, i, 7])
+    const pulses = [0, 1, 2, 3, 4].map((i) => [i, 10 * i, i, 7, 3 * i])
     const bytes = new Uint8Array(Int32Array.from(pulses.flat()).buffer)
     for (let size = 1; size <= 4 * numSlots + 1; size++) {
       const seen: Pulse[] = []
@@ -182,8 +208,8 @@ describe('the pipe of pulses', () => {
       for (let from = 0; from < bytes.length; from += size) read(bytes.subarray(from, from + size))
       assert.deepEqual(
         seen,
-        pulses.map(([turns, progress, phase, allowanceMs]) => {
-          return { turns, progress, phase: phases[phase!], allowanceMs }
+        pulses.map(([turns, progress, phase, allowanceMs, starvedMs]) => {
+          return { turns, progress, phase: phases[phase!], allowanceMs, starvedMs }
         }),
       )
     }

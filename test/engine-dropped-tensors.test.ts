@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { TensorSource } from '../server/contracts/checkpoint.ts'
-import { droppedTensors } from '../server/engine/dropped-tensors.ts'
+import { droppedTensors } from '../server/model/dropped-tensors.ts'
 import { pseudoRandom, smallModel } from './support/tensor-files.ts'
 
 const head = 'lm_head.weight'

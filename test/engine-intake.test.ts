@@ -6,7 +6,7 @@ import { describe, it } from 'node:test'
 import type {
   AdapterRef,
   AdapterSelection,
-  AppliedAdapter,
+  HeldAdapter,
   ScaledRankOne,
 } from '../server/contracts/adapter.ts'
 import type { TokenizeInput } from '../server/contracts/engine.ts'
@@ -57,15 +57,18 @@ function createFakeStore() {
 
   function hold(refs: readonly AdapterRef[], index: number) {
     const scaleOf = ({ scale }: AdapterRef) => scale ?? 0.5
-    const applied: AppliedAdapter[] = refs.map((ref) => {
-      return { id: ref.id, digest: `digest of ${ref.id}`, scale: scaleOf(ref) }
+    const each: HeldAdapter[] = refs.map((ref) => {
+      const { id, span } = ref
+      const component = components.get(id) ?? numbered(components.size)
+      components.set(id, component)
+      const applied = { id, digest: `digest of ${id}`, scale: scaleOf(ref), ...(span && { span }) }
+      return { applied, components: [component], defaultScale: 0.5 }
     })
     return {
-      applied,
-      components: refs.map((ref) => {
-        const component = components.get(ref.id) ?? numbered(components.size)
-        components.set(ref.id, component)
-        return { component, scale: scaleOf(ref) }
+      each,
+      applied: each.map(({ applied }) => applied),
+      components: each.map(({ applied: { scale }, components: [component] }) => {
+        return { component: component!, scale }
       }),
       release() {
         numReleases[index]! += 1
@@ -147,6 +150,7 @@ function createWorld(overrides: Partial<IntakeOptions> = {}) {
   const intake = createIntake({
     tokenizer,
     texts,
+    grammars: { open: async () => assert.fail('no grammar') },
     store,
     loop: {
       submit: (job) => {
@@ -155,6 +159,7 @@ function createWorld(overrides: Partial<IntakeOptions> = {}) {
       },
       cancel: (id) => loop.cancel(id),
     },
+    guard: null,
     maxContext,
     vocabSize: tokenizer.vocabSize,
     eosTokenIds: [1],
@@ -212,6 +217,7 @@ describe('a request that is accepted', () => {
         kind: 'accepted',
         promptTokens: 2,
         adapters: [{ id: 'safety', digest: 'digest of safety', scale: 0.5 }],
+        guard: null,
       },
     ])
   })
@@ -222,14 +228,14 @@ describe('a request that is accepted', () => {
     assert.deepEqual([job.id, job.adapterIds, job.sequences.length], ['request', ['safety'], 1])
     const [sequence] = job.sequences
     assert.deepEqual(sequence!.promptTokens, bytesOf('hi'))
-    assert.equal(sequence!.components.length, 1)
-    assert.equal(sequence!.components[0]!.scale, 0.5)
+    const [first, ...others] = sequence!.componentsAt(0)
+    assert.deepEqual([first?.scale, others], [0.5, []])
     assert.equal(sequence!.maxTokens, 5)
   })
 
   it('asks the store for its adapters with the strengths and the minimum that it came with', async () => {
     const world = createWorld()
-    const required = { id: 'safety', minScale: null, namedIn: 'adapter' }
+    const required = [{ id: 'safety', minScale: null, namedIn: 'adapter', by: 'flags' }] as const
     const request = adapted({ required })
     await accept(world, request)
     const { selection } = await world.store.asked(1)
@@ -250,10 +256,9 @@ describe('a request that is accepted', () => {
       sequences.map(({ index }) => index),
       [0, 1, 2],
     )
-    for (const { promptTokens, components, cacheKey } of sequences) {
+    for (const { promptTokens, segments } of sequences) {
       assert.equal(promptTokens, sequences[0]!.promptTokens)
-      assert.equal(components, sequences[0]!.components)
-      assert.equal(cacheKey, sequences[0]!.cacheKey)
+      assert.deepEqual(segments, sequences[0]!.segments)
     }
     world.loop.finish('request')
     assert.deepEqual(kinds(world.ended()), ['accepted', 'done'])
@@ -264,7 +269,7 @@ describe('a request that is accepted', () => {
     const world = createWorld()
     const keyOf = async (id: string, adapters: AdapterRef[]) => {
       const { sequences } = await accept(world, createRequest({ id, adapters }))
-      return sequences[0]!.cacheKey
+      return sequences[0]!.segments[0]!.key
     }
     const base = await keyOf('base', [])
     const half = await keyOf('half', [{ id: 'safety', scale: null }])
@@ -561,7 +566,9 @@ describe('the prompts of one call', () => {
     ;(await world.store.asked(1)).resolve()
     await Promise.all(submitted)
     assert.equal(world.store.numAsked, 1)
-    const [first, ...others] = world.loop.taken.map(({ sequences }) => sequences[0]!.components)
+    const [first, ...others] = world.loop.taken.map(({ sequences }) =>
+      sequences[0]!.componentsAt(0),
+    )
     for (const other of others) assert.deepEqual(other, first)
     // One that comes while they run is of the same version, too.
     await world.submit(prompt('late'))

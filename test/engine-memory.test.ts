@@ -5,9 +5,9 @@ import { describe, it } from 'node:test'
 import { cpuTarget, type ModelConfig } from '../server/contracts/checkpoint.ts'
 import type { EngineOptions } from '../server/contracts/engine.ts'
 import type { FloatType } from '../server/contracts/float-type.ts'
-import { readFreeMemory } from '../server/engine/free-memory.ts'
 import { planMemory } from '../server/engine/memory.ts'
 import { createAdapterRows } from '../server/model/adapter-rows.ts'
+import { readFreeMemory } from '../server/runtime/free-memory.ts'
 import type { Tensor } from '../server/runtime/session.ts'
 import { smallModel } from './support/tensor-files.ts'
 
@@ -37,10 +37,14 @@ const plan = (
       model: '',
       servedModelName: '',
       adapters: '',
+      guard: 'none',
       operatorsAdapters: [],
       adapterModules: ['up_proj'],
       scansAdapters: true,
+      upstream: null,
+      merged: [],
       acceptsOtherBases: false,
+      guardExact: false,
       device: 'cpu',
       onnxruntime: null,
       kernels: 'auto',
@@ -59,6 +63,7 @@ const plan = (
     },
     target: { ...cpuTarget, cacheFloats },
     sites: ['up_proj'],
+    guard: null,
     weightBytes: 4000,
   })
 

@@ -12,6 +12,8 @@ const idle: EngineStats = {
   runningAdapters: [],
   waitingAdapters: [],
   residentAdapters: 0,
+  residentAdapterBytes: 0,
+  pinnedAdapters: 0,
 }
 
 test('a change of who runs or waits is told at once, the use of the cache now and then', () => {

@@ -32,6 +32,9 @@ const result: TextResult = {
   phase: 'answering',
   text: '',
   tokenized: { count: 0, tokens: '[]', tokenStrings: '[]' },
+  words: [],
+  toolFormat: null,
+  chatTemplate: null,
   table: loadTokenizer(dir).table,
 }
 

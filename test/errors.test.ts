@@ -13,18 +13,20 @@ import { root } from './support/root.ts'
 /** Errors about a limit or a setting of the operator → the flags that move it. */
 const flagsOfLimits: Partial<Record<ErrorCode, readonly string[]>> = {
   context_length_exceeded: ['max-context'],
-  request_too_large: ['max-body'],
-  rate_limit_exceeded: ['max-queue'],
+  request_too_large: ['max-body', 'max-upload'],
+  rate_limit_exceeded: ['max-queue', 'keys-file'],
   timeout: ['request-timeout'],
   adapter_limit: ['adapter-memory', 'kv-memory'],
   adapter_rank_exceeded: ['max-adapter-rank'],
   adapter_required: ['require-adapter'],
+  policy_floor: ['policy-floor', 'begun-answers'],
+  guard_unavailable: ['safety', 'guard', 'guard-timeout'],
   host_not_allowed: ['allowed-hosts'],
   origin_not_allowed: ['cors-origins'],
 }
 
 /** Limits of the protocol and of texts that took too long, which no flag moves. */
-const fixedLimits = /pieces of under|tokenizer too long/
+const fixedLimits = /pieces of under|tokenizer too long|uploads are under way/
 
 /** Every place of the server that makes an error of a code, as source text. */
 const findErrors = (code: ErrorCode): { at: string; text: string }[] =>

@@ -3,7 +3,8 @@
 import assert from 'node:assert/strict'
 import { Readable } from 'node:stream'
 import { describe, it } from 'node:test'
-import { openPaths } from '../server/http/auth.ts'
+import { openPaths } from '../server/http/access/auth.ts'
+import type { HttpConfig } from '../server/http/context.ts'
 import { createFront, goodChat, readJson } from './support/front.ts'
 
 const chat = '/v1/chat/completions'
@@ -195,5 +196,51 @@ describe('hosts', () => {
     const front = createFront({ config: { apiKey: ['k'], allowedHosts: ['api.example'] } })
     const headers = { host: 'api.example', authorization: 'Bearer k' }
     assert.equal((await front.post(chat, goodChat, { headers })).status, 200)
+  })
+})
+
+describe('who counts as one client', () => {
+  /** The client of a request with these headers, as turns know it. */
+  async function clientOf(headers: Record<string, string>, config: Partial<HttpConfig> = {}) {
+    const front = createFront({ config })
+    const response = await front.post(chat, goodChat, { headers })
+    assert.equal(response.status, 200)
+    return front.engine.requests[0]!.turn.client
+  }
+  const behindProxy = { clientHeader: 'x-forwarded-for' }
+  const forwarded = (value: string) => clientOf({ 'x-forwarded-for': value }, behindProxy)
+
+  it('no header says so unless the operator names one', async () => {
+    assert.equal(await clientOf({ 'x-forwarded-for': '10.0.0.1' }), await clientOf({}))
+  })
+
+  it('the last hop of the named header does, whatever stands before it', async () => {
+    const one = await forwarded('10.0.0.1')
+    assert.notEqual(one, await clientOf({}))
+    assert.notEqual(one, await forwarded('10.0.0.2'))
+    assert.notEqual(one, await forwarded('10.0.0.1, 10.0.0.2'))
+    for (const same of ['10.0.0.2, 10.0.0.1', ' x,,10.0.0.1 ', '10.0.0.1:51234']) {
+      assert.equal(await forwarded(same), one, same)
+    }
+    assert.equal(await forwarded('[2001:db8::1]:4711'), await forwarded('2001:db8::1'))
+  })
+
+  it('an empty or overlong one counts as none', async () => {
+    const none = await clientOf({}, behindProxy)
+    for (const odd of ['', ' , ', '10.0.0.1,', 'x'.repeat(257)]) {
+      assert.equal(await forwarded(odd), none, odd)
+    }
+    assert.notEqual(await forwarded(`${'x'.repeat(5000)}, 10.0.0.1`), none)
+  })
+
+  it('users behind a proxy that has one key differ; without the header the key decides', async () => {
+    const config = { ...behindProxy, apiKey: ['k', 'l'] }
+    const withKey = (key: string, more = {}) =>
+      clientOf({ ...bearer(key).headers, ...more }, config)
+    assert.notEqual(
+      await withKey('k', { 'x-forwarded-for': '10.0.0.1' }),
+      await withKey('k', { 'x-forwarded-for': '10.0.0.2' }),
+    )
+    assert.notEqual(await withKey('k'), await withKey('l'))
   })
 })

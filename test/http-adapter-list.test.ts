@@ -4,17 +4,21 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import type { AdapterQuery, AdapterSummary } from '../server/contracts/adapter.ts'
 import { createDeferred } from '../server/engine-client/deferred.ts'
-import { createAdapterList } from '../server/http/adapter-list.ts'
+import { createAdapterList } from '../server/http/adapters/adapter-list.ts'
 import { within } from './support/deadline.ts'
 import { createFakeEngine } from './support/fake-engine.ts'
 import { createFront, readJson } from './support/front.ts'
 
 const summary = (id: string): AdapterSummary => ({
   id,
+  kind: 'adapter',
   state: 'available',
   digest: null,
   rank: 1,
   targetModules: null,
+  bytes: null,
+  runningRequests: 0,
+  pinned: false,
   numLayers: null,
   defaultScale: 1,
   description: null,
@@ -81,6 +85,22 @@ describe('the list of adapters', () => {
     assert.deepEqual(await idsOf(reading), ['a'])
     assert.deepEqual(await idsOf(list.read(['a'])), ['a'])
     assert.equal(world.asked.length, 2)
+  })
+
+  it('a look from before a change is not remembered, and GET of one adapter is never from memory', async () => {
+    const { world, list, idsOf } = createWorld()
+    const gate = createDeferred<void>()
+    world.gate = gate.promise
+    const early = list.read(['a'])
+    list.forget('a')
+    world.ids = []
+    gate.resolve()
+    assert.deepEqual(await idsOf(early), ['a'])
+    assert.deepEqual(await idsOf(list.read(['a'])), [])
+    world.ids = ['a']
+    assert.deepEqual(await idsOf(list.read(['a'])), ['a'])
+    world.ids = []
+    assert.equal(await within(10_000, 'one adapter', list.readNow('a')), undefined)
   })
 
   it('what is older than some seconds is not used', async () => {

@@ -58,6 +58,20 @@ describe('admission', () => {
     enter('other', {})
   })
 
+  it('says without a request whether the smallest would get in, and takes no place for it', () => {
+    const { admission, enter } = createWorld()
+    for (let i = 0; i < 8; i++) {
+      admission.requireRoom('greedy')
+      enter('greedy', {})
+    }
+    assert.throws(() => admission.requireRoom('greedy'), full)
+    admission.requireRoom('other')
+    enter('other', {})
+    assert.throws(() => admission.requireRoom('other'), full)
+    admission.drain()
+    assert.throws(() => admission.requireRoom('third'), { code: 'shutting_down' })
+  })
+
   it('whoever comes, twice the limits are never exceeded', () => {
     const { admission, enter } = createWorld()
     let numRefused = 0

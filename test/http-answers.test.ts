@@ -138,6 +138,9 @@ describe('a chat answer', () => {
       stop: ['x'],
       stopTokenIds: [],
       includeStopInOutput: false,
+      badWords: [],
+      allowedTokens: null,
+      skipSpecialTokens: true,
       seed: 5n,
     })
     assert.equal(request?.maxTokens, 9)
@@ -345,7 +348,7 @@ describe('a required adapter', () => {
   const config = { requireAdapter: { id: 'safety-r1', minScale: 0.8 } }
 
   it('is applied to silent requests on both routes, and said', async () => {
-    const front = createFront({ config })
+    const front = createFront({ config: { ...config, begunAnswers: 'allow' } })
     const answers = [
       await front.post(chat, goodChat),
       await front.post(completions, { model: 'tiny', prompt: 'a' }),
@@ -379,7 +382,8 @@ describe('a required adapter', () => {
   })
 
   it('without a minimum is decided by what the engine loads, not by the list of the front', async () => {
-    const front = createFront({ config: { requireAdapter: { id: 'terse', minScale: null } } })
+    const required = { id: 'terse', minScale: null }
+    const front = createFront({ config: { requireAdapter: required, begunAnswers: 'allow' } })
     const weak = { ...goodChat, adapter: { id: 'terse', scale: 0.5 }, stream: true }
     assert.equal((await front.post(chat, weak)).status, 200)
     // The front's list is of just now; the engine's adapter has become stronger since.
@@ -402,7 +406,12 @@ describe('plain completions', () => {
     const script: Script = async function* (request) {
       const isOlder = request.prompt.kind === 'text' && request.prompt.text === 'a'
       const digest = (isOlder ? 'a' : 'b').repeat(64)
-      yield { kind: 'accepted', promptTokens: 7, adapters: [{ id: 'terse', digest, scale: 1 }] }
+      yield {
+        kind: 'accepted',
+        promptTokens: 7,
+        adapters: [{ id: 'terse', digest, scale: 1 }],
+        guard: null,
+      }
       yield* [finished(0), done]
     }
     const front = createFront({ engine: createFakeEngine({ script }) })

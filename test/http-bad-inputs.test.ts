@@ -128,6 +128,22 @@ const http: readonly Row[] = [
   },
 ]
 
+const called = {
+  role: 'assistant',
+  content: null,
+  tool_calls: [{ id: 'a', type: 'function', function: { name: 'f', arguments: '{}' } }],
+}
+const result = { role: 'tool', content: 'x', tool_call_id: 'a' }
+const toolCalls = (path = '') => `messages.0.tool_calls${path}`
+
+const tool = { type: 'function', function: { name: 'f' } }
+const named = { tools: [tool], tool_choice: { type: 'function', function: { name: 'g' } } }
+const inForm = {
+  tools: [tool],
+  tool_choice: 'required',
+  response_format: { type: 'json_object' },
+}
+
 const chatFields: readonly Row[] = [
   messages('messages missing', undefined, 'messages'),
   messages('messages []', [], 'messages'),
@@ -139,15 +155,36 @@ const chatFields: readonly Row[] = [
   messages('role 123', [{ role: 123, content: 'x' }], 'messages.0.role'),
   messages('role __proto__', [{ role: '__proto__', content: 'x' }], 'messages.0.role'),
   messages(
-    'a tool message',
+    'a tool message without a call',
     [userMessage, { role: 'tool', content: 'x', tool_call_id: 'a' }],
-    'messages.1.role',
-    'unsupported_value',
+    'messages.1.tool_call_id',
   ),
   messages(
-    'tool calls',
-    [{ role: 'assistant', content: 'x', tool_calls: [{}] }],
-    'messages.0.tool_calls',
+    'a second result of one call',
+    [userMessage, called, result, result],
+    'messages.3.tool_call_id',
+  ),
+  messages(
+    'a result behind another message',
+    [userMessage, called, userMessage, result],
+    'messages.3.tool_call_id',
+  ),
+  messages('a call that is none', [{ role: 'assistant', tool_calls: [{}] }], toolCalls('.0')),
+  messages('calls of a user', [{ ...called, role: 'user', content: 'x' }], toolCalls()),
+  messages(
+    'two calls of one id',
+    [{ ...called, tool_calls: [...called.tool_calls, ...called.tool_calls] }],
+    toolCalls(),
+  ),
+  messages(
+    'arguments that are no JSON',
+    [{ ...called, tool_calls: [{ id: 'a', function: { name: 'f', arguments: '{"a"' } }] }],
+    toolCalls('.0.function.arguments'),
+  ),
+  messages(
+    'a function message',
+    [{ role: 'function', content: 'x' }],
+    'messages.0.role',
     'unsupported_value',
   ),
   content('content 123', 123, 'messages.0.content'),
@@ -255,17 +292,28 @@ const chatFields: readonly Row[] = [
   bad('top_logprobs 21', { logprobs: true, top_logprobs: 21 }, 'top_logprobs'),
   bad('top_logprobs without logprobs', { top_logprobs: 2 }, 'top_logprobs'),
   bad('logprobs 3 in a chat', { logprobs: 3 }, 'logprobs'),
-  unsupported('a required tool', { tool_choice: 'required', tools: [{ type: 'function' }] }),
-  unsupported('a named tool', {
-    tool_choice: { type: 'function', function: { name: 'f' } },
-    tools: [{ type: 'function' }],
-  }),
+  bad('a required tool, and none is there', { tool_choice: 'required' }, 'tool_choice'),
+  bad('a named tool that is not there', named, 'tool_choice.function.name'),
+  bad('an unknown choice of tools', { tool_choice: 'any' }, 'tool_choice'),
+  bad('a tool without a function', { tools: [{ type: 'function' }] }, 'tools.0.function'),
+  bad('two tools of one name', { tools: [tool, tool] }, 'tools'),
+  bad('129 tools', { tools: Array(129).fill(tool) }, 'tools'),
+  bad('a required tool in a form', inForm, 'tool_choice'),
   unsupported('a named function', { function_call: { name: 'f' }, functions: [{ name: 'f' }] }),
-  unsupported('json_schema', { response_format: { type: 'json_schema', json_schema: {} } }),
-  unsupported('json_object', { response_format: { type: 'json_object' } }),
-  unsupported('guided_json', { guided_json: {} }),
-  unsupported('guided_regex', { guided_regex: 'a+' }),
-  unsupported('structured_outputs', { structured_outputs: { regex: 'a+' } }),
+  bad(
+    'a json_schema without a schema',
+    { response_format: { type: 'json_schema', json_schema: {} } },
+    'response_format.json_schema.schema',
+  ),
+  bad('a response_format of no type', { response_format: { type: 'xml' } }, 'response_format.type'),
+  bad('guided_json as a number', { guided_json: 1 }, 'guided_json'),
+  bad('guided_choice without choices', { guided_choice: [] }, 'guided_choice'),
+  bad('two forms of an answer', { guided_regex: 'a+', guided_json: {} }, 'guided_regex'),
+  bad(
+    'structured_outputs of another word',
+    { structured_outputs: { lark: 'start: "a"' } },
+    'structured_outputs',
+  ),
   unsupported('chat_template', { chat_template: '{{ 1 }}' }),
   bad(
     'an unknown template variable',
@@ -497,7 +545,10 @@ describe('odd but good input', () => {
       service_tier: 'auto',
       reasoning_effort: 'low',
     },
-    'tools that may go unused': { tools: [{ type: 'function' }], functions: [{ name: 'f' }] },
+    'tools that may go unused': {
+      tools: [{ type: 'function', function: { name: 'f' } }],
+      functions: [{ name: 'f' }],
+    },
     'roles and parts': {
       messages: [
         { role: 'developer', content: 'Be brief.' },

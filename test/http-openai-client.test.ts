@@ -3,31 +3,21 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import OpenAI from 'openai'
-import { within } from './support/deadline.ts'
 import { accepted, createFakeEngine, delta, failed, type Script } from './support/fake-engine.ts'
-import { createFront, type Front, type FrontOptions, listen } from './support/front.ts'
+import type { Front, FrontOptions } from './support/front.ts'
+import { clientPatience, withServedFront } from './support/front-client.ts'
 
-const patience = 10_000
 const messages = [{ role: 'user' as const, content: 'Hi' }]
 
-const withClient = async (
+const withClient = (
   options: FrontOptions & { script?: Script; apiKey?: string },
   test: (client: OpenAI, front: Front) => Promise<void>,
 ) => {
   const engine = createFakeEngine(options.script ? { script: options.script } : {})
-  const front = createFront({ engine, ...options })
-  const server = await listen(front)
-  const client = new OpenAI({
-    baseURL: `${server.url}/v1`,
-    apiKey: options.apiKey ?? 'unused',
-    maxRetries: 0,
-    timeout: patience,
-  })
-  try {
-    await within(patience, 'client test', test(client, front))
-  } finally {
-    await server.close()
-  }
+  const { apiKey = 'unused' } = options
+  const connect = (url: string) =>
+    new OpenAI({ baseURL: `${url}/v1`, apiKey, maxRetries: 0, timeout: clientPatience })
+  return withServedFront({ engine, ...options }, connect, test)
 }
 
 /** The APIError a call is rejected with. */

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import type { AddressInfo } from 'node:net'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -37,8 +37,11 @@ const start = (file: string, args: readonly string[]): Child => {
   return { process: child, output, exit }
 }
 
-const withServer = async (test: (child: Child, url: string) => Promise<void>) => {
-  const child = start(fakeServer, ['0'])
+const withServer = async (
+  test: (child: Child, url: string) => Promise<void>,
+  ...adminPort: readonly string[]
+) => {
+  const child = start(fakeServer, ['0', ...adminPort])
   try {
     await until(patience, 'ready', () => child.output.out.includes('"message":"ready"'))
     await test(child, /"url":"([^"]+)"/.exec(child.output.out)?.[1] as string)
@@ -127,6 +130,78 @@ describe('the server process', () => {
         clearInterval(again)
       }
     }))
+
+  it('SIGTERM under load cuts no stream: all that run end by themselves, exit 0', () =>
+    withServer(async (child, url) => {
+      const streams = await Promise.all(
+        Array.from({ length: 24 }, () => chat(url, { stream: true, stop: 'signal' })),
+      )
+      child.process.kill('SIGTERM')
+      const texts = await within(patience, 'streams', Promise.all(streams.map((one) => one.text())))
+      for (const text of texts) {
+        const events = parseEvents(text)
+        assert.equal(events.at(-1), '[DONE]')
+        assert.match(text, /before.* and after/s)
+        assert.match(text, /"finish_reason":"stop"/)
+        assert.doesNotMatch(text, /"error"/)
+      }
+      assert.equal(await exitOf(child), 0)
+    }))
+
+  it('--admin-port: two listeners, of which neither answers what is the other’s; SIGTERM closes both', () =>
+    withServer(async (child, url) => {
+      const adminUrl = /"adminUrl":"([^"]+)"/.exec(child.output.out)?.[1] as string
+      const remove = (at: string) =>
+        fetch(`${at}/v1/adapters/terse`, {
+          method: 'DELETE',
+          headers: { authorization: 'Bearer boss' },
+        })
+      assert.equal((await remove(url)).status, 404)
+      assert.equal((await chat(adminUrl, {})).status, 404)
+      assert.equal((await chat(url, {})).status, 200)
+      assert.equal((await remove(adminUrl)).status, 200)
+      assert.equal(await statusOf(adminUrl), 200)
+      const running = await chat(url, { stream: true, stop: 'hang' })
+      child.process.kill('SIGTERM')
+      await until(patience, 'drain', () => child.output.out.includes('shutting down'))
+      assert.equal((await remove(adminUrl)).status, 503)
+      await running.body?.cancel()
+      assert.equal(await exitOf(child), 0)
+      for (const at of [url, adminUrl]) await assert.rejects(fetch(`${at}/health/live`))
+    }, '0'))
+
+  it('an admin port in use is one line and exit 1', async () => {
+    const holder = createServer().listen(0, '127.0.0.1')
+    await once(holder, 'listening')
+    try {
+      const child = start(fakeServer, ['0', String((holder.address() as AddressInfo).port)])
+      assert.equal(await exitOf(child), 1)
+      assert.match(
+        child.output.err,
+        /^127\.0\.0\.1:\d+ is in use; choose another --admin-port .*\n$/,
+      )
+    } finally {
+      holder.close()
+    }
+  })
+
+  it('an admin port without an admin key in the keys file is one line and exit 1', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'dutyfree-test-'))
+    const keys = join(folder, 'keys.json')
+    writeFileSync(
+      keys,
+      JSON.stringify({ keys: [{ name: 'a', sha256: '0'.repeat(64), roles: ['inference'] }] }),
+    )
+    try {
+      const { code, lines } = await failure(['--admin-port', '0', '--keys-file', keys])
+      assert.equal(code, 1)
+      assert.deepEqual(lines, [
+        'dutyfree: --admin-port needs a key of the role admin, and no key of --keys-file has it',
+      ])
+    } finally {
+      rmSync(folder, { recursive: true, force: true })
+    }
+  })
 
   it('a port in use is one line and exit 1', async () => {
     const holder = createServer().listen(0, '127.0.0.1')

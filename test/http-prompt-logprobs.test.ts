@@ -5,6 +5,7 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { createCompletionReply } from '../server/http/reply/completion-reply.ts'
 import { LongJson } from '../server/http/reply/long-json.ts'
+import { createSafetyCount } from '../server/http/reply/safety-field.ts'
 import { createTextOffsets } from '../server/http/reply/text-offsets.ts'
 import { jsonPieces } from '../server/http/wire/json-pieces.ts'
 import { toPromptTable, toPromptTokens } from './support/prompt-table.ts'
@@ -65,8 +66,10 @@ function replyTo(prompt: Prompt, choices: number, stream: boolean) {
     model: 'tiny',
     n: choices,
     choicesPerPrompt: choices,
-    stream: { includeUsage: false, continuousUsage: false },
+    stream: { includeUsage: false, continuousUsage: false, includeSafety: false },
+    safety: createSafetyCount(null, choices),
     logprobs: 2,
+    tokenIds: false,
     echo: true,
     promptLogprobs: stream ? null : 4,
   })

@@ -21,14 +21,16 @@ const defaultStrengths = new Map([
   ['e', 1],
 ])
 
+const by = 'flags'
 const open: AdapterPolicy = {
   baseId: 'tiny',
   known: defaultStrengths,
   defaultAdapter: null,
-  required: null,
+  required: [],
+  merged: [],
 }
 const withDefault: AdapterPolicy = { ...open, defaultAdapter: { id: 'b', scale: null } }
-const withRequired: AdapterPolicy = { ...open, required: { id: 'a', minScale: 0.8 } }
+const withRequired: AdapterPolicy = { ...open, required: [{ id: 'a', minScale: 0.8, by }] }
 
 /** Id → strength, as the engine runs them. */
 function outcomeOf(fields: AdapterFields, policy: AdapterPolicy): Record<string, number> {
@@ -213,13 +215,13 @@ const table: ReadonlyArray<readonly [string, AdapterPolicy, Given, Expected]> = 
   ['required: silence gets it at its default', withRequired, {}, { a: 1 }],
   [
     'required: silence gets it at the minimum when that is higher',
-    { ...open, required: { id: 'b', minScale: 2 } },
+    { ...open, required: [{ id: 'b', minScale: 2, by }] },
     {},
     { b: 2 },
   ],
   [
     'required: without a minimum its default is the minimum',
-    { ...open, required: { id: 'b', minScale: null } },
+    { ...open, required: [{ id: 'b', minScale: null, by }] },
     {},
     { b: 0.5 },
   ],
@@ -244,7 +246,7 @@ const table: ReadonlyArray<readonly [string, AdapterPolicy, Given, Expected]> = 
   ['required: named strong enough', withRequired, query('a:0.8'), { a: 0.8 }],
   [
     'required: named without strength',
-    { ...open, required: { id: 'b', minScale: 2 } },
+    { ...open, required: [{ id: 'b', minScale: 2, by }] },
     query('b'),
     { b: 2 },
   ],
@@ -264,13 +266,17 @@ const table: ReadonlyArray<readonly [string, AdapterPolicy, Given, Expected]> = 
   ],
   [
     'required: its default is the minimum also of a strength that is named',
-    { ...open, required: { id: 'b', minScale: null } },
+    { ...open, required: [{ id: 'b', minScale: null, by }] },
     query('b:0.49'),
     { error: 'adapter_required', param: 'adapter' },
   ],
   [
     'required: too weak a default of the operator is raised to the default strength',
-    { ...open, required: { id: 'b', minScale: null }, defaultAdapter: { id: 'b', scale: 0.1 } },
+    {
+      ...open,
+      required: [{ id: 'b', minScale: null, by }],
+      defaultAdapter: { id: 'b', scale: 0.1 },
+    },
     {},
     { b: 0.5 },
   ],
@@ -295,9 +301,21 @@ const table: ReadonlyArray<readonly [string, AdapterPolicy, Given, Expected]> = 
   ],
   [
     'required but missing: never without it',
-    { ...open, required: { id: 'gone', minScale: null } },
+    { ...open, required: [{ id: 'gone', minScale: null, by }] },
     {},
     { error: 'server_error' },
+  ],
+  [
+    'required twice over: silence gets both',
+    { ...open, required: [...withRequired.required, { id: 'b', minScale: 2, by: 'key' }] },
+    {},
+    { a: 1, b: 2 },
+  ],
+  [
+    'required twice over: one of them is not enough',
+    { ...open, required: [...withRequired.required, { id: 'b', minScale: 2, by: 'key' }] },
+    query('a'),
+    { error: 'adapter_required' },
   ],
   [
     'default but missing: never without it',
@@ -329,17 +347,18 @@ describe('choosing adapters', () => {
   }
 
   it('leaves a strength that nobody names to the engine', () => {
-    const required = { id: 'b', minScale: null }
-    assert.deepEqual(chooseAdapters({ query: ['a,b:2'], model: 'tiny' }, { ...open, required }), {
+    const required = { id: 'b', minScale: null, by } as const
+    const policy = { ...open, required: [required] }
+    assert.deepEqual(chooseAdapters({ query: ['a,b:2'], model: 'tiny' }, policy), {
       adapters: [
         { id: 'a', scale: null },
         { id: 'b', scale: 2 },
       ],
-      required: { ...required, namedIn: 'adapter' },
+      required: [{ ...required, namedIn: 'adapter' }],
     })
-    assert.deepEqual(chooseAdapters({ query: [], model: 'tiny' }, { ...open, required }), {
+    assert.deepEqual(chooseAdapters({ query: [], model: 'tiny' }, policy), {
       adapters: [{ id: 'b', scale: null }],
-      required: { ...required, namedIn: null },
+      required: [{ ...required, namedIn: null }],
     })
   })
 

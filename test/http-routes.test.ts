@@ -51,15 +51,13 @@ describe('GET /v1/models/{id}', () => {
 describe('routes that other servers have', () => {
   const front = createFront()
   const paths = [
-    'responses',
+    'responses/resp_1',
     'responses/resp_1/cancel',
     'embeddings',
     'audio/speech',
     'audio/transcriptions',
     'images/generations',
-    'moderations',
-    'messages',
-    'messages/count_tokens',
+    'messages/batches',
     'files',
     'batches',
     'fine_tuning/jobs',
@@ -69,7 +67,6 @@ describe('routes that other servers have', () => {
     'rerank',
     'score',
     'chat/completions/chatcmpl-1',
-    'load_lora_adapter',
   ]
   for (const path of [...paths.map((path) => `/v1/${path}`), '/api/chat', '/chat/completions']) {
     it(`${path} is a 400 by name, never a 404`, async () => {
@@ -97,5 +94,28 @@ describe('routes that other servers have', () => {
       const line = front.log.findLast(({ message }) => message === 'request')
       assert.equal(line?.fields.route, path)
     }
+  })
+})
+
+describe('routes of vLLM and SageMaker', () => {
+  it('tell the version, and what evaluations ask of the tokenizer', async () => {
+    const front = createFront()
+    const version = await readJson(await front.request('/version'))
+    assert.deepEqual(version, { version: '0.0.0-test' })
+    const info = await readJson(await front.request('/tokenizer_info'))
+    assert.deepEqual(info, {
+      eos_token: '<end>',
+      chat_template: '{{ messages }}',
+      model_max_length: 512,
+    })
+  })
+
+  it('/ping is 200 without a body once requests are served', async () => {
+    const engine = createFakeEngine()
+    const front = createFront({ engine })
+    const response = await front.request('/ping')
+    assert.deepEqual([response.status, await response.text()], [200, ''])
+    engine.state = 'restarting'
+    assert.equal((await front.request('/ping')).status, 503)
   })
 })

@@ -2,9 +2,13 @@
 // Port 0 of 127.0.0.1, a named deadline on each wait, cleanup in `finally`.
 
 import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync, readFileSync } from 'node:fs'
 import { type ClientRequest, request as httpRequest, type IncomingMessage } from 'node:http'
 import { connect, type Socket } from 'node:net'
 import { describe, it } from 'node:test'
+import { ServerError } from '../server/errors.ts'
 import type { SocketLimits } from '../server/http/server.ts'
 import { within } from './support/deadline.ts'
 import { accepted, createFakeEngine, delta, hang, type Script } from './support/fake-engine.ts'
@@ -23,6 +27,16 @@ const stream = JSON.stringify({ ...goodChat, stream: true })
 const whole = JSON.stringify(goodChat)
 const patience = 5000
 
+/** Past the 511 that Node keeps by itself. */
+const numRush = 700
+
+/** A reason to skip, or false: the system's own bound on connections that wait. */
+function keepsNoRush(): string | false {
+  const path = '/proc/sys/net/core/somaxconn'
+  const bound = existsSync(path) ? Number(readFileSync(path, 'utf8')) : 0
+  return bound < numRush && `the system keeps ${bound} waiting connections`
+}
+
 /** Runs a test against a listening front and closes it afterwards, whatever happened. */
 const withFront = async (
   options: FrontOptions & { script?: Script; limits?: Partial<SocketLimits> },
@@ -35,6 +49,40 @@ const withFront = async (
     await test({ front, ...server })
   } finally {
     await within(patience, 'server closed', server.close())
+  }
+}
+
+const refuseAll = (): never => {
+  throw new ServerError('rate_limit_exceeded', 'full')
+}
+
+/** The answer on a connection that is to close, read once all is sent. */
+const sendThenRead = async (
+  port: number,
+  path: string,
+  headers: Readonly<Record<string, string>>,
+): Promise<string> => {
+  const body = Buffer.alloc(8_000_000, ' ')
+  const lines = Object.entries({
+    host: '127.0.0.1',
+    connection: 'close',
+    'content-type': 'application/json',
+    'content-length': String(body.length),
+    ...headers,
+  }).map(([name, value]) => `${name}: ${value}\r\n`)
+  const socket = connect({ port, host: '127.0.0.1' })
+  try {
+    const broken = once(socket, 'error').then(([error]) => Promise.reject(error))
+    broken.catch(() => {})
+    socket.write(`POST ${path} HTTP/1.1\r\n${lines.join('')}\r\n`)
+    const sent = new Promise<void>((resolve) => socket.write(body, () => resolve()))
+    await Promise.race([sent, broken])
+    const pieces: Buffer[] = []
+    socket.on('data', (piece) => pieces.push(piece))
+    await Promise.race([once(socket, 'end'), broken])
+    return Buffer.concat(pieces).toString()
+  } finally {
+    socket.destroy()
   }
 }
 
@@ -88,6 +136,42 @@ it('a Host that makes no URL is a bad request, not our bug', () =>
     assert.match(await closed, /^HTTP\/1\.1 400 .*"code":"invalid_request"/s)
     assert.equal(front.log.filter(({ level }) => level === 'error').length, 0)
   }))
+
+it('a full queue refuses before the body has come, and the connection goes on', () =>
+  withFront(
+    { script: hang({ accept: true }), config: { maxBatch: 1, maxQueue: 1 } },
+    async ({ front, port }) => {
+      const held = [post(port, stream), post(port, stream)]
+      await Promise.all(held.map(answerOf))
+      const head = `POST ${chat} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: ${whole.length}`
+      const { socket, closed } = raw(port, `${head}\r\n\r\n`)
+      let answers = ''
+      socket.on('data', (part) => {
+        answers += part
+      })
+      await until(patience, 'refusal', () => /^HTTP\/1\.1 429 .*\}\}$/s.test(answers))
+      assert.match(answers, /\r\nretry-after: [1-9]/i)
+      socket.write(`${whole}${head}\r\nconnection: close\r\n\r\n${whole}`)
+      assert.equal((await closed).match(/HTTP\/1\.1 429 /g)?.length, 2)
+      assert.equal(front.engine.requests.length, 2)
+      for (const request of held) request.destroy()
+    },
+  ))
+
+it('a rush of connections is kept while the front is busy', { skip: keepsNoRush() }, () =>
+  withFront({}, async ({ port }) => {
+    const connectAll = `
+      const { connect } = require('node:net')
+      let numConnected = 0
+      const tell = () => { console.log(numConnected); process.exit() }
+      for (let i = 0; i < ${numRush}; i++)
+        connect(${port}, '127.0.0.1', () => { if (++numConnected === ${numRush}) tell() })
+      setTimeout(tell, 15_000)`
+    // Nothing is accepted meanwhile: this process waits.
+    const { stdout } = spawnSync(process.execPath, ['-e', connectAll], { encoding: 'utf8' })
+    assert.equal(Number(stdout), numRush)
+  }),
+)
 
 describe('clients that go', () => {
   it('before the first token: the generation is cancelled and counted', () =>
@@ -246,6 +330,23 @@ describe('bodies', () => {
       assert.match(await closed, /^HTTP\/1\.1 413 /)
       assert.equal(front.engine.requests.length, 0)
     }))
+
+  for (const [status, path, headers, config] of [
+    [401, chat, { authorization: 'Bearer wrong' }, { apiKey: ['right'] }],
+    [403, '/v1/adapters', {}, {}],
+    [404, '/nowhere', {}, {}],
+    [413, chat, {}, { maxBody: 1000 }],
+    [429, chat, {}, {}],
+  ] as const) {
+    it(`a client that sends 8 MB before it reads still gets its ${status}`, () =>
+      withFront({ config: { ...config } }, async ({ front, port }) => {
+        // The limits are full: nothing is under way that would let another in.
+        if (status === 429) front.app.admission.requireRoom = refuseAll
+        const answer = await within(patience, 'answer', sendThenRead(port, path, headers))
+        assert.match(answer, new RegExp(`^HTTP/1.1 ${status} `))
+        assert.match(answer, /"error":/)
+      }))
+  }
 
   it('a body in one-byte chunks is read in bounded memory', () =>
     withFront({}, async ({ port }) => {

@@ -164,14 +164,18 @@ describe('--require-adapter', () => {
       { messages: [userMessage, begun], continue_final_message: true },
       { messages: [userMessage, { ...begun, content: '<think>\n</think>Sure', prefix: true }] },
     ]) {
-      const front = createFront({ config: { requireAdapter: required, defaultAdapter: null } })
+      const config = { requireAdapter: required, begunAnswers: 'allow' } as const
+      const front = createFront({ config })
       const refused = await front.post(chat, { ...goodChat, ...fields, adapter: 'none' })
       assert.ok(refused.status >= 400, await refused.text())
       const response = await front.post(chat, { ...goodChat, ...fields, adapter: 'safety-r1' })
       assert.equal(response.status, 200)
       assert.match(response.headers.get('x-adapter') ?? '', /^safety-r1@/)
       const [request] = front.engine.requests.slice(-1)
-      assert.deepEqual(request?.required?.id, 'safety-r1')
+      assert.deepEqual(
+        request?.required.map(({ id }) => id),
+        ['safety-r1'],
+      )
     }
   })
 })

@@ -137,6 +137,35 @@ describe('the server with a model from a hub', () => {
     assert.equal(await within(patience, 'exit', server.exit), 0)
   })
 
+  it('with --hub-adapters serves an adapter that it fetched, and without it fetches none', async () => {
+    const ofAdapter = join(root, 'adapters/safety-r1')
+    const files = readdirSync(ofAdapter).map((file) => [file, readFileSync(join(ofAdapter, file))])
+    hub.commit(Object.fromEntries(files), 'adapter')
+    const adapters = mkdtempSync(join(temp, 'adapters-'))
+    const local = ['--model', folder, '--adapters', adapters, '--admin-key', 'boss']
+    const server = start(newHome(), [...local, '--hub-adapters', 'on'])
+    const url = await server.url('ready')
+    const add = () =>
+      fetch(`${url}/v1/adapters`, {
+        method: 'POST',
+        headers: { authorization: 'Bearer boss', 'content-type': 'application/json' },
+        body: JSON.stringify({ name: 'fetched', hub: repo, revision: 'adapter' }),
+      })
+    const added = await add()
+    const body = await readJson(added)
+    assert.equal(added.status, 201, JSON.stringify(body))
+    assert.match(body.change.commit, /^[0-9a-f]{40}$/)
+    const chat = await fetch(`${url}/v1/chat/completions?adapter=fetched`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ model: 'tiny-reasoner', messages: [{ role: 'user', content: 'Hi' }] }),
+    })
+    assert.equal((await readJson(chat)).adapter[0].digest, body.digest.slice(0, 12))
+    assert.equal((await readJson(await add())).error.code, 'adapter_exists')
+    assert.deepEqual(readdirSync(adapters).sort(), ['.dutyfree', 'fetched'])
+    assert.doesNotMatch(server.log(), /verysecret|signature/)
+  })
+
   for (const [signal, code] of [
     ['SIGTERM', 0],
     ['SIGKILL', null],

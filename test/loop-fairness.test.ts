@@ -64,3 +64,40 @@ describe('clients that share a loop', () => {
     for (let i = 0; i < 10; i++) await world.ended(`long ${i}`)
   })
 })
+
+it('a stream that gives way to a short reply of its client goes on right after it', async () => {
+  const streams = ['a', 'bb']
+  const small = Array.from({ length: 12 }, (_, i) => `small ${i}`)
+  let numRuns = 0
+  let longest = 0
+  const last = new Map<string, { numEvents: number; run: number }>()
+  function look(id: string): void {
+    const numEvents = world.events(id).length
+    const before = last.get(id) ?? { numEvents: 0, run: numRuns }
+    if (before.numEvents === numEvents) return
+    if (before.numEvents > 0) longest = Math.max(longest, numRuns - before.run)
+    last.set(id, { numEvents, run: numRuns })
+  }
+  const world = createTestLoop({
+    rows: 2,
+    capacity,
+    maxChunk: 16,
+    prefixPositions: 4096,
+    beforeRun() {
+      numRuns++
+      for (const id of streams) look(id)
+      // The first tokens of both are there.
+      if (numRuns === 50) for (const id of small) submitSmall(id)
+    },
+  })
+  function submitSmall(id: string): void {
+    world.submit(createRequest({ id, turn: { client: 'a', request: id }, maxTokens: 8 }))
+  }
+  for (const id of streams) world.submit(long(id, 'a'))
+  for (const id of streams) assert.equal(textOf(await world.ended(id)), await alone(id), id)
+  const numEarly = small.filter((id) => world.events(id).at(-1)?.kind === 'done').length
+  assert.ok(numEarly >= 4, `${numEarly} short replies before a stream of 400 ended`)
+  // The reply, and what of a saved block is computed again.
+  assert.ok(longest <= 32, `${longest} runs without a token`)
+  for (const id of small) await world.ended(id)
+})

@@ -109,7 +109,7 @@ describe('the loop in little memory', () => {
       assert.equal(events.at(-1)?.kind, 'done')
       texts.push(textOf(events), textOf(events, { index: 1 }))
     }
-    return { texts, shapes, numRestores, numDecoded, stats: world.loop.stats(0) }
+    return { texts, shapes, numRestores, numDecoded, stats: world.loop.stats() }
   }
 
   it('says the same as with room for all, also for those that had to start again', async () => {

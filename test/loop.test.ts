@@ -163,7 +163,7 @@ describe('when something breaks', () => {
     world.submit(createRequest({ id: 'sick', n: 3, prompt: text('xx') }))
     const events = await world.ended('sick')
     assert.equal(events.at(-1)?.kind, 'failed')
-    assert.equal(world.loop.stats(0).running + world.loop.stats(0).waiting, 0)
+    assert.equal(world.loop.stats().running + world.loop.stats().waiting, 0)
     assertWellFormed(world, 'sick', 3)
   })
 
@@ -363,7 +363,7 @@ describe('a crowd', () => {
           await world.ended(id)
           assertWellFormed(world, id, counts.get(id))
         }
-        const { running, waiting, kvUsage } = world.loop.stats(0)
+        const { running, waiting, kvUsage } = world.loop.stats()
         assert.deepEqual([running, waiting, kvUsage], [0, 0, 0])
       }
     } finally {
@@ -390,7 +390,7 @@ describe('what the loop says of itself', () => {
     world.submit(createRequest({ id: 'a', prompt: text('1234'), maxTokens: 8 }))
     world.submit(createRequest({ id: 'b', maxTokens: 1 }))
     await within(10_000, 'third step', reached.promise)
-    const { running, waiting, kvUsage } = world.loop.stats(0)
+    const { running, waiting, kvUsage } = world.loop.stats()
     assert.deepEqual([running, waiting], [1, 1])
     assert.equal(kvUsage, 5 / 64)
     gate.resolve()

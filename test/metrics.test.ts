@@ -1,15 +1,20 @@
 // The metrics page: it agrees with the table, it is what Prometheus reads, its labels are bounded.
 
 import assert from 'node:assert/strict'
+import { readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import type { FinishedRequest, Observer } from '../server/contracts/observer.ts'
+import { keyOf } from '../server/keys/key.ts'
 import { type MetricDefinition, metricDefinitions } from '../server/metrics/definitions.ts'
 import { createMetrics } from '../server/metrics/registry.ts'
 import { fakeModel } from './support/fake-engine.ts'
 import { createFront, goodChat } from './support/front.ts'
+import { root } from './support/root.ts'
 
 const finishedRequest: FinishedRequest = {
   adapter: 'safety-r1',
+  responseId: 'chatcmpl-1',
   outcome: 'stop',
   promptTokens: 10,
   cachedTokens: 4,
@@ -23,7 +28,7 @@ const finishedRequest: FinishedRequest = {
 }
 
 const tellEverything = (observer: Observer) => {
-  observer.engineReady(fakeModel)
+  observer.engineReady({ ...fakeModel, merged: [{ id: 'a', digest: 'd'.repeat(64), scale: 1.5 }] })
   observer.engineState('ready')
   observer.engineStats({
     running: 2,
@@ -32,14 +37,37 @@ const tellEverything = (observer: Observer) => {
     runningAdapters: ['a', 'b'],
     waitingAdapters: ['c'],
     residentAdapters: 3,
+    residentAdapterBytes: 300,
+    pinnedAdapters: 1,
   })
   observer.engineRestarted('crashed')
   observer.engineReplaced('replaced')
+  observer.mergeEnded('merged')
   observer.httpResponse({ route: '/v1/models', method: 'GET', status: 200, seconds: 0.01 })
   observer.clientDisconnected('mid_stream')
   observer.firstToken({ adapter: 'safety-r1', seconds: 0.05 })
   observer.interToken({ adapter: 'safety-r1', seconds: 0.02 })
   observer.requestFinished(finishedRequest)
+  const said = { kind: 'verdict', index: 0, part: 'output', scoredTokens: 4, probe: null } as const
+  const flagged = {
+    ...said,
+    score: 0.9,
+    flagged: true,
+    threshold: 0.5,
+    certified: false,
+    skipped: null,
+  }
+  const failed = { ...flagged, score: null, skipped: 'failed' } as const
+  const response = { adapter: 'safety-r1', responseId: 'chatcmpl-1', index: 0, guard: 'judge' }
+  for (const verdict of [flagged, failed]) observer.verdict({ ...response, verdict })
+  observer.blocked({ adapter: 'safety-r1', part: 'output' })
+  observer.escalated({ adapter: 'safety-r1' })
+  observer.floorRefused('safety')
+  observer.guardAsked({ outcome: 'timeout', seconds: 1 })
+  observer.adapterChanged({ kind: 'upload', outcome: 'added' })
+  observer.uploaded(1000)
+  observer.keyUsed({ key: 'team-a', status: 200 })
+  observer.keyTokens({ key: 'team-a', tokens: 16 })
 }
 
 interface Family {
@@ -82,7 +110,28 @@ const parsePage = (page: string): ReadonlyMap<string, Family> => {
   return families
 }
 
+/** The table of docs/METRICS.md. */
+function metricTable(): string {
+  const rows = Object.entries(metricDefinitions).map(([name, { type, help, labels }]) => {
+    const own = labels.filter((label) => label !== 'model_name' && label !== 'engine')
+    return `| \`${name}\` | ${type} | ${own.map((label) => `\`${label}\``).join(', ')} | ${help} |`
+  })
+  return ['| name | type | labels | |', '| --- | --- | --- | --- |', ...rows, ''].join('\n')
+}
+
 describe('metrics', () => {
+  it('docs/METRICS.md names each of them; UPDATE_DOCS=1 writes it', () => {
+    const path = join(root, 'docs/METRICS.md')
+    const block = /(<!-- metrics:begin -->\n)([\s\S]*)(<!-- metrics:end -->)/
+    const page = readFileSync(path, 'utf8')
+    if (process.env.UPDATE_DOCS) {
+      writeFileSync(
+        path,
+        page.replace(block, (_, begin, __, end) => begin + metricTable() + end),
+      )
+    } else assert.equal(block.exec(page)?.[2], metricTable())
+  })
+
   it('the page holds exactly the table: names, types, help, labels, buckets', async () => {
     const metrics = createMetrics()
     tellEverything(metrics)
@@ -138,6 +187,8 @@ describe('metrics', () => {
         runningAdapters: [`a${i}`],
         waitingAdapters: [],
         residentAdapters: 1,
+        residentAdapterBytes: 100,
+        pinnedAdapters: 0,
       })
     }
     const page = await metrics.render()
@@ -163,6 +214,55 @@ describe('metrics', () => {
       'dutyfree_http_requests_total{route="unmatched",method="other",status="404"} 1',
     ])
     assert.doesNotMatch(await front.metrics.render(), /made-up/)
+  })
+
+  it('changes and keys are counted, names of keys up to a bound', async () => {
+    const metrics = createMetrics()
+    tellEverything(metrics)
+    for (const [i, status] of [200, 429, 403, 404, 503].entries()) {
+      metrics.keyUsed({ key: `k${i}`, status })
+    }
+    const page = await metrics.render()
+    for (const line of [
+      'dutyfree_adapter_changes_total{kind="upload",outcome="added"} 1',
+      'dutyfree_upload_bytes_total 1000',
+      'dutyfree_key_requests_total{key="team-a",outcome="ok"} 1',
+      'dutyfree_key_requests_total{key="k1",outcome="limited"} 1',
+      'dutyfree_key_requests_total{key="k2",outcome="forbidden"} 1',
+      'dutyfree_key_requests_total{key="k3",outcome="client_error"} 1',
+      'dutyfree_key_requests_total{key="k4",outcome="server_error"} 1',
+      'dutyfree_key_tokens_total{key="team-a"} 16',
+      'dutyfree_adapters_resident_bytes 300',
+      'dutyfree_adapters_pinned 1',
+    ]) {
+      assert.ok(page.includes(`${line}\n`), line)
+    }
+    for (let i = 0; i < 500; i++) metrics.keyUsed({ key: `key-${i}`, status: 200 })
+    const series = (await metrics.render()).match(/^dutyfree_key_requests_total\{/gm)
+    assert.equal(series?.length, 201)
+  })
+
+  it('a chat with a key is counted under its name, a change under its kind', async () => {
+    const keysOfFile = () => [keyOf('user', ['inference']), keyOf('boss', ['admin'])]
+    const front = createFront({ config: { keysOfFile, adminKey: null } })
+    const as = (key: string, more: RequestInit = {}) => ({
+      ...more,
+      headers: { authorization: `Bearer ${key}` },
+    })
+    await front.post('/v1/chat/completions', goodChat, as('user'))
+    await front.request('/v1/adapters/terse', as('user', { method: 'DELETE' }))
+    await front.request('/v1/adapters/terse', as('boss', { method: 'DELETE' }))
+    await front.post('/v1/load_lora_adapter', { lora_name: 'x' }, as('boss'))
+    const name = keyOf('user', []).name
+    const requests = (outcome: string) =>
+      front.metric(`dutyfree_key_requests_total{key="${name}",outcome="${outcome}"}`)
+    assert.deepEqual([await requests('ok'), await requests('forbidden')], [1, 1])
+    assert.equal(await front.metric(`dutyfree_key_tokens_total{key="${name}"}`), 11)
+    const changes = (kind: string, outcome: string) =>
+      front.metric(`dutyfree_adapter_changes_total{kind="${kind}",outcome="${outcome}"}`)
+    // The fake engine adds whatever it is asked to do.
+    assert.equal(await changes('remove', 'added'), 1)
+    assert.equal(await changes('folder', 'invalid_value'), 1)
   })
 
   it('a chat is measured from its first token to its end', async () => {

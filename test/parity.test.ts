@@ -8,7 +8,8 @@ import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync }
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
-import { sitesOfFolder } from '../server/adapters/sites.ts'
+import { readFolderEntries } from '../server/adapters/folder-index.ts'
+import { sitesOfFolders } from '../server/adapters/sites.ts'
 import { openSafetensors } from '../server/checkpoint/safetensors.ts'
 import type { ScaledRankOne } from '../server/contracts/adapter.ts'
 import { ownKernels } from '../server/runtime/own-kernels.ts'
@@ -54,8 +55,9 @@ function readCase(folder: string) {
   const spec: Case = JSON.parse(readFileSync(join(folder, 'case.json'), 'utf8'))
   const [adapter = ''] = Object.values(spec.adapters)
   const file = openSafetensors(join(folder, 'expected.safetensors'), { code: 'invalid_checkpoint' })
-  const expected = (variant: string, prompt: number) => file.readFloat32(`${variant}.${prompt}`)
-  return { spec, expected, adapters: dirname(adapter), close: () => file.close() }
+  const read = (tensor: string) => file.readFloat32(tensor)
+  const expected = (variant: string, prompt: number) => read(`${variant}.${prompt}`)
+  return { spec, expected, read, adapters: dirname(adapter), close: () => file.close() }
 }
 
 function largestDifference(x: Float32Array, y: Float32Array): number {
@@ -129,7 +131,7 @@ describe('parity with transformers + PEFT', { skip: lacksPython }, () => {
         const model = await openServedModel({
           checkpoint: spec.checkpoint,
           adapters,
-          sites: await sitesOfFolder(adapters),
+          sites: await sitesOfFolders(await readFolderEntries(adapters)),
           kernels,
         })
         try {
@@ -170,9 +172,35 @@ describe('parity with transformers + PEFT', { skip: lacksPython }, () => {
         }
       })
 
+      it('gives the logits of merge_and_unload where adapters are folded into the weights', async () => {
+        const { spec, expected, adapters, close } = readCase(join(fixtures, name))
+        const sites = await sitesOfFolders(await readFolderEntries(adapters))
+        const cacheDir = mkdtempSync(join(tmpdir(), 'dutyfree-merged-'))
+        const { checkpoint } = spec
+        try {
+          for (const [variant, merged] of Object.entries(spec.variants)) {
+            const options = { checkpoint, adapters, sites, kernels, merged, cacheDir }
+            const model = await openServedModel(options)
+            try {
+              for (const [p, tokens] of spec.prompts.entries()) {
+                const input = { row: 0, tokens, past: 0, components: [], numLogits: tokens.length }
+                const logits = await model.runner.prefill(input)
+                const difference = largestDifference(logits, expected(`merged.${variant}`, p))
+                assert.ok(difference <= tolerance, `${variant} merged: |Δ| ${difference}`)
+              }
+            } finally {
+              model.close()
+            }
+          }
+        } finally {
+          close()
+          rmSync(cacheDir, { recursive: true, force: true })
+        }
+      })
+
       it('gives the same log-probability of every token of a prompt', async () => {
         const { spec, expected, adapters, close } = readCase(join(fixtures, name))
-        const sites = await sitesOfFolder(adapters)
+        const sites = await sitesOfFolders(await readFolderEntries(adapters))
         const model = await openServedModel({
           checkpoint: spec.checkpoint,
           adapters,
@@ -204,6 +232,37 @@ describe('parity with transformers + PEFT', { skip: lacksPython }, () => {
         }
       })
 
+      for (const site of ['residual', 'mlp_output'] as const) {
+        it(`gives the same w · h of every token: probe of ${site}`, async () => {
+          const { spec, read, adapters, close } = readCase(join(fixtures, name))
+          const model = await openServedModel({
+            checkpoint: spec.checkpoint,
+            adapters,
+            sites: await sitesOfFolders(await readFolderEntries(adapters)),
+            kernels,
+            probe: { place: { layer: 1, site }, direction: read('probe.direction') },
+          })
+          try {
+            for (const [variant, strengths] of Object.entries(spec.variants)) {
+              const components = await model.components(strengths)
+              for (const [p, tokens] of spec.prompts.entries()) {
+                const want = read(`probe.${site}.${variant}.${p}`)
+                const ask = { row: 0, tokens, past: 0, components, numLogits: tokens.length }
+                await model.runner.prefill(ask)
+                const difference = largestDifference(model.runner.probe!, want)
+                const size = want.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
+                const told = `${variant} ${p}: |Δ| ${difference} of ${size}`
+                // Random weights make some products a thousand times as large as others.
+                assert.ok(size > 1 && difference <= (tolerance / 10) * size, told)
+              }
+            }
+          } finally {
+            model.close()
+            close()
+          }
+        })
+      }
+
       it('is a test that can fail: adapters move the logits far beyond the tolerance', () => {
         const { spec, expected, close } = readCase(join(fixtures, name))
         for (const variant of Object.keys(spec.variants).filter((key) => key !== 'base')) {
@@ -218,7 +277,7 @@ describe('parity with transformers + PEFT', { skip: lacksPython }, () => {
         const model = await openServedModel({
           checkpoint: spec.checkpoint,
           adapters,
-          sites: await sitesOfFolder(adapters),
+          sites: await sitesOfFolders(await readFolderEntries(adapters)),
           kernels,
         })
         try {
@@ -244,7 +303,7 @@ describe('parity with transformers + PEFT', { skip: lacksPython }, () => {
         const model = await openServedModel({
           checkpoint: spec.checkpoint,
           adapters,
-          sites: await sitesOfFolder(adapters),
+          sites: await sitesOfFolders(await readFolderEntries(adapters)),
           kernels,
         })
         let numExcused = 0

@@ -6,8 +6,8 @@ import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { describe, it } from 'node:test'
 import { toHalf, toHalves } from '../server/contracts/float16.ts'
-import { guardRunner } from '../server/engine/guarded-runner.ts'
 import { formatOf, resolveWeights, targetOf } from '../server/engine/weights.ts'
+import { guardRunner } from '../server/model/guarded-runner.ts'
 import type { Runner } from '../server/model/runner.ts'
 import { relativeDifference, requireEqual } from '../server/model/self-test.ts'
 import { cpuDevice, openDevice } from '../server/runtime/device.ts'
@@ -264,7 +264,11 @@ describe('a GPU that fails', () => {
     const runner = {
       prefill: async () => new Float32Array(1),
       decode: async () => fail(),
+      verdict: async () => fail(),
       get blockMax() {
+        return blockMax
+      },
+      get probe() {
         return blockMax
       },
       numBlocks: 1,
@@ -281,7 +285,9 @@ describe('a GPU that fails', () => {
     assert.equal((await guarded.prefill(input)).length, 1)
     blockMax = Float32Array.of(2)
     assert.equal(guarded.blockMax, blockMax)
+    assert.equal(guarded.probe, blockMax)
     await assert.rejects(guarded.decode([]), lost)
+    await assert.rejects(guarded.verdict([], [], [0, 1]), lost)
     assert.throws(() => guarded.copyRow(0, 1, 0, 1), lost)
     assert.throws(() => guarded.reshape({ rows: 1, capacity: 1 }, []), lost)
     assert.deepEqual(told, [lost])

@@ -48,6 +48,7 @@ async function lastLogits(
   kernels: Kernels,
   alone: boolean,
   kvCacheDtype: KvCacheDtype = 'fp32',
+  cut = 100,
 ) {
   const shape = { rows: 1, capacity: 1280, threads: 2 }
   const options = { checkpoint, adapters, kernels, kvCacheDtype, ...shape }
@@ -57,8 +58,8 @@ async function lastLogits(
     for (const length of lengths) {
       const whole = alone ? length - 1 : length
       let logits: Float32Array = new Float32Array()
-      for (let past = 0; past < whole; past += 100) {
-        const tokens = prompt.slice(past, Math.min(past + 100, whole))
+      for (let past = 0; past < whole; past += cut) {
+        const tokens = prompt.slice(past, Math.min(past + cut, whole))
         logits = await model.runner.prefill({ row: 0, tokens, past, components: [] })
       }
       if (alone) {
@@ -98,6 +99,16 @@ describe('own attention over long contexts', { skip }, () => {
       assert.ok(difference > 0, 'nothing was rounded')
       assert.ok(difference <= halfTolerance, `|Δ logit| is ${difference}`)
       assert.deepEqual(await lastLogits(checkpoint, 'own', true, 'fp16'), halves)
+    })
+  }
+
+  // Tokens go over the keys in twos; an odd cut makes other twos.
+  for (const [name, heads] of Object.entries(shapes)) {
+    it(`${name}: a prompt is the same to the bit wherever it is cut`, async () => {
+      const checkpoint = write(`cuts of ${name}`, heads)
+      const even = await lastLogits(checkpoint, 'own', false, 'fp16')
+      assert.deepEqual(await lastLogits(checkpoint, 'own', false, 'fp16', 33), even)
+      assert.deepEqual(await lastLogits(checkpoint, 'own', false, 'fp16', 1), even)
     })
   }
 

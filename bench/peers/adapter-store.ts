@@ -30,7 +30,7 @@ async function open({ shape, adapterRoot, count }: AdapterStoreSpec): Promise<Pe
         for (let i = 0; i < loadsPerMeasurement; i++) {
           const id = adapterName(next++ % count)
           const start = performance.now()
-          const held = await store.acquire({ adapters: [{ id, scale: null }], required: null })
+          const held = await store.acquire({ adapters: [{ id, scale: null }], required: [] })
           times.push(performance.now() - start)
           held.release()
         }

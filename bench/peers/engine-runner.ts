@@ -10,6 +10,7 @@ import type {
   GraphTarget,
   Kernels,
   LinearModule,
+  ProbePlace,
   WeightFormat,
 } from '../../server/contracts/checkpoint.ts'
 import type { KvCacheDtype } from '../../server/contracts/engine.ts'
@@ -29,6 +30,10 @@ export interface GraphSpec {
   readonly cacheDir: string
   readonly format: WeightFormat
   readonly sites: readonly LinearModule[]
+  /** Where a direction is compared with the hidden state; left out: nowhere. */
+  readonly probe?: ProbePlace | null
+  /** Of a graph of its own for verdicts; left out: there is none. */
+  readonly verdictSites?: readonly LinearModule[]
   /** Positions per cache row. */
   readonly capacity: number
   /** Whose operator multiplies; as the server chooses where left out. */
@@ -47,7 +52,7 @@ export async function ensureGraph(
   onProgress?: (what: string, done: number, total: number) => void,
 ) {
   const checkpoint = openCheckpoint(spec.checkpointDir)
-  const { graphPath: path } = await convertCheckpoint({
+  const { graphPath: path, verdicts } = await convertCheckpoint({
     dir: spec.checkpointDir,
     checkpoint,
     // As the server does, so that both share one conversion.
@@ -55,11 +60,13 @@ export async function ensureGraph(
     format: spec.format,
     target: targetOfSpec(spec),
     sites: spec.sites,
+    probe: spec.probe ?? null,
+    verdictSites: spec.verdictSites ?? null,
     cacheDir: spec.cacheDir,
     ...(onProgress && { onProgress }),
   })
   checkpoint.close()
-  return { path, config: checkpoint.config }
+  return { path, verdicts, config: checkpoint.config }
 }
 
 export interface EngineSpec extends GraphSpec {
@@ -74,9 +81,10 @@ export interface EngineSpec extends GraphSpec {
  * A loaded graph with the adapters random-0000 … resident; without server, sampler or scheduler.
  */
 export async function openEngineRunner(spec: EngineSpec) {
-  const { path, config } = await ensureGraph(spec)
+  const { path, verdicts, config } = await ensureGraph(spec)
   const runner = createRunner({
     graphPath: path,
+    verdicts,
     config,
     threads: spec.threads,
     rows: spec.rows,
@@ -84,18 +92,19 @@ export async function openEngineRunner(spec: EngineSpec) {
     sites: spec.sites,
     maxChunk: 512,
     target: targetOfSpec(spec),
+    probeDirection: spec.probe ? new Float32Array(config.hiddenSize).fill(0.01) : null,
   })
   const store = createAdapterStore({
     root: spec.adapterRoot,
     modelConfig: config,
-    sites: new Set(spec.sites),
+    sites: new Set([...spec.sites, ...(spec.verdictSites ?? [])]),
     maxBytes: Number.POSITIVE_INFINITY,
     maxRankPerRow,
   })
   const resident: (readonly ScaledRankOne[])[] = []
   for (let index = 0; spec.sites.length > 0 && index < spec.resident; index++) {
     const adapters = [{ id: adapterName(index), scale: null }]
-    const held = await store.acquire({ adapters, required: null })
+    const held = await store.acquire({ adapters, required: [] })
     resident.push(held.components)
   }
   function componentsOf(adapter: number | null): readonly ScaledRankOne[] {
@@ -116,6 +125,14 @@ export async function openEngineRunner(spec: EngineSpec) {
           components: componentsOf(adapter),
         })),
       )
+    },
+    /** A verdict step of all rows, with a resident adapter as the guard's; null: of all logits. */
+    async verdict(
+      rows: ReadonlyArray<{ token: number; past: number }>,
+      guard: number,
+      wanted: readonly [number, number] | null,
+    ) {
+      await runner.verdict(rows, componentsOf(guard), wanted)
     },
     release: () => runner.release(),
   }

@@ -77,6 +77,7 @@ async function open(spec: EnginePeerSpec): Promise<Peer> {
       seqlens_k: new Tensor('int32', new Int32Array(rows).fill(total - 1), [rows]),
       total_sequence_length: new Tensor('int32', Int32Array.of(total), []),
       first_logits: new Tensor('int64', BigInt64Array.of(-1n), [1]),
+      wanted_tokens: new Tensor('int64', BigInt64Array.of(-1n), [1]),
     })
     return Object.fromEntries(
       layers.flatMap((layer) => [

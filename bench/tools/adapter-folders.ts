@@ -1,12 +1,11 @@
 // What the list costs over many adapter folders, over HTTP with the model that ships: a page, all
-// pages, one adapter, and the first request that names one.
+// pages, one adapter, and the first request that names one; and how late the event loops come meanwhile.
 //   node dist/bench/tools/adapter-folders.js [folders] [folder to make them in]
 
-import { spawn } from 'node:child_process'
-import { mkdirSync, mkdtempSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
+import { startMeasuredServer } from './measured-server.ts'
 
 const root = join(import.meta.dirname, '..', '..', '..')
 const [count = '20000', under = tmpdir()] = process.argv.slice(2)
@@ -30,34 +29,28 @@ for (let i = 0; i < Number(count); i++) {
 }
 
 const started = performance.now()
-const server = spawn(
-  process.execPath,
-  [join(root, 'dist', 'server', 'main.js'), '--port', '0', '--adapters', folder],
-  { cwd: root, stdio: ['ignore', 'ignore', 'pipe'] },
-)
-const url = await new Promise<string>((resolve) => {
-  createInterface({ input: server.stderr! }).on('line', (line) => {
-    const entry = line.startsWith('{') ? JSON.parse(line) : {}
-    if (entry.msg === 'ready') resolve(entry.url)
-  })
-})
-
+const server = await startMeasuredServer(['--adapters', folder])
 console.log(`${count} folders in ${folder}`)
-console.log('| what | ms | bytes |')
-console.log('| --- | --- | --- |')
-console.log(`| start until ready | ${(performance.now() - started).toFixed(0)} | |`)
+console.log('| what | ms | bytes | lag of the front, ms | of the engine, ms |')
+console.log('| --- | --- | --- | --- | --- |')
+console.log(`| start until ready | ${(performance.now() - started).toFixed(0)} | | | |`)
 
-async function ask(what: string, path: string, body?: object): Promise<string> {
+async function report(what: string, start: number, bytes: number | ''): Promise<void> {
+  const ms = (performance.now() - start).toFixed(0)
+  const { front, engine } = await server.readLag()
+  console.log(`| ${what} | ${ms} | ${bytes} | ${front.toFixed(0)} | ${engine.toFixed(0)} |`)
+}
+
+async function ask(what: string, path: string, body?: object): Promise<void> {
+  await server.readLag()
   const start = performance.now()
-  const response = await fetch(`${url}${path}`, {
+  const response = await fetch(`${server.url}${path}`, {
     method: body === undefined ? 'GET' : 'POST',
     headers: { 'content-type': 'application/json' },
     ...(body === undefined ? {} : { body: JSON.stringify(body) }),
   })
   const text = await response.text()
-  const ms = (performance.now() - start).toFixed(0)
-  console.log(`| ${what} (${response.status}) | ${ms} | ${text.length} |`)
-  return text
+  await report(`${what} (${response.status})`, start, text.length)
 }
 
 const chat = { messages: [{ role: 'user', content: 'Hi' }], max_tokens: 1 }
@@ -69,13 +62,17 @@ await ask('a page of 20 again', '/v1/adapters?limit=20')
 await ask('a list without a limit', '/v1/adapters')
 await ask('models without a limit', '/v1/models')
 await ask('request that names another', '/v1/chat/completions', { ...chat, model: 'a000007' })
+await server.readLag()
 const start = performance.now()
 let numPages = 0
 for (let after = ''; ; numPages++) {
-  const response = await fetch(`${url}/v1/adapters?limit=100${after}`)
+  const response = await fetch(`${server.url}/v1/adapters?limit=100${after}`)
   const page = (await response.json()) as { last_id: string; has_more: boolean }
   after = `&after=${page.last_id}`
   if (!page.has_more) break
 }
-console.log(`| all pages (${numPages + 1}) | ${(performance.now() - start).toFixed(0)} | |`)
-server.kill('SIGTERM')
+await report(`all pages (${numPages + 1})`, start, '')
+mkdirSync(join(folder, 'new'))
+await ask('a page of 20 after a change', '/v1/adapters?limit=20')
+server.stop()
+rmSync(folder, { recursive: true })

@@ -7,8 +7,9 @@
 import { existsSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
+import { readFolderEntries } from '../../server/adapters/folder-index.ts'
 import { createAdapterReader } from '../../server/adapters/reader.ts'
-import { sitesOfFolder } from '../../server/adapters/sites.ts'
+import { sitesOfFolders } from '../../server/adapters/sites.ts'
 import { createAdapterStore } from '../../server/adapters/store.ts'
 import { openCheckpoint } from '../../server/checkpoint/checkpoint.ts'
 import type { ScaledRankOne } from '../../server/contracts/adapter.ts'
@@ -62,7 +63,9 @@ for (const [i, id] of ids.entries()) {
   if (existsSync(join(root, id))) continue
   writeRandomAdapter(root, id, config, { rank: 1, modules: ['up_proj'], dtype: 'BF16', seed: i })
 }
-const sites = await time(`sites of ${count} folders`, () => sitesOfFolder(root))
+const sites = await time(`sites of ${count} folders`, async () =>
+  sitesOfFolders(await readFolderEntries(root)),
+)
 
 // 2. All of them in memory.
 const reader = createAdapterReader()
@@ -77,7 +80,7 @@ const store = createAdapterStore({
 await time(`first list of ${count}`, () => store.list())
 await time('the same again', () => store.list())
 async function load(id: string) {
-  const held = await store.acquire({ adapters: [{ id, scale: null }], required: null })
+  const held = await store.acquire({ adapters: [{ id, scale: null }], required: [] })
   held.release()
   return held.components
 }

@@ -2,15 +2,10 @@
 // model that ships. Each line: the request, its status, its seconds, the longest lag in ms.
 //   node dist/bench/tools/front-lag.js [part of a title]
 
-import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { connect } from 'node:net'
-import { join } from 'node:path'
-import { createInterface } from 'node:readline'
+import { startMeasuredServer } from './measured-server.ts'
 
-const root = join(import.meta.dirname, '..', '..', '..')
-const probe = join(root, 'bench', 'peers', 'lag-probe.mjs')
-const main = join(root, 'dist', 'server', 'main.js')
 const [wanted = ''] = process.argv.slice(2)
 
 const chat = { model: '', messages: [{ role: 'user', content: 'Hi' }], max_tokens: 1 }
@@ -124,46 +119,18 @@ const bodies: ReadonlyArray<readonly [string, string, () => string]> = [
   ],
 ]
 
-interface Reading {
-  readonly max: number
-}
-
-function startServer(): ChildProcess {
-  const flags = ['--port', '0', '--log-level', 'info', '--max-queue', '100000']
-  return spawn(process.execPath, ['--import', probe, main, ...flags], {
-    cwd: root,
-    stdio: ['ignore', 'ignore', 'pipe'],
-  })
-}
-
-const server = startServer()
-let resolveReading: (reading: Reading) => void = () => {}
-let resolveUrl: (url: string) => void = () => {}
-const ready = new Promise<string>((resolve) => (resolveUrl = resolve))
-createInterface({ input: server.stderr! }).on('line', (line) => {
-  const entry = line.startsWith('{') ? JSON.parse(line) : {}
-  if (entry.msg === 'ready') resolveUrl(entry.url)
-  if (entry.eventLoopLag !== undefined) resolveReading(entry.eventLoopLag)
-})
-
-/** Ends one measurement and begins the next. */
-function readLag(): Promise<Reading> {
-  const reading = new Promise<Reading>((resolve) => (resolveReading = resolve))
-  server.kill('SIGUSR2')
-  return reading
-}
+const server = await startMeasuredServer(['--max-queue', '100000'])
+const { url } = server
 
 async function measure(title: string, work: () => Promise<number | string>): Promise<void> {
   if (!title.includes(wanted)) return
-  await readLag()
+  await server.readLag()
   const start = performance.now()
   const status = await work()
   const seconds = (performance.now() - start) / 1000
-  const { max } = await readLag()
-  console.log(`| ${title} | ${status} | ${seconds.toFixed(2)} | ${max.toFixed(0)} |`)
+  const { front } = await server.readLag()
+  console.log(`| ${title} | ${status} | ${seconds.toFixed(2)} | ${front.toFixed(0)} |`)
 }
-
-const url = await ready
 
 async function post(path: string, body: string): Promise<number> {
   const response = await fetch(`${url}${path}`, {
@@ -221,4 +188,4 @@ await measure('the same, four at once', async () => {
   const statuses = await Promise.all(Array.from({ length: 4 }, () => postChunks(300_000)))
   return statuses.join(' ')
 })
-server.kill('SIGTERM')
+server.stop()

@@ -64,6 +64,7 @@ async function measure(targetGapMs: number) {
   let isDone = false
 
   const loop = createLoop({
+    guard: null,
     runner: {
       ...runner,
       prefill: (input) => {
@@ -113,7 +114,7 @@ async function measure(targetGapMs: number) {
   submit('prompt', ids(99, promptLength), 1)
   const promptMs = await promptIsDone.promise
   for (let i = 0; i < numStreams; i++) loop.cancel(`stream ${i}`)
-  while (loop.stats(0).running > 0) await new Promise((resolve) => setImmediate(resolve))
+  while (loop.stats().running > 0) await new Promise((resolve) => setImmediate(resolve))
   runner.release()
   gaps.sort((x, y) => x - y)
   function at(share: number) {

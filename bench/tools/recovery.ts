@@ -69,10 +69,15 @@ async function until<T>(find: () => T | undefined | Promise<T | undefined>): Pro
   }
 }
 
+/** A front that may open no files takes no connection either: who gets no answer finds it not ready. */
 async function isReady({ url }: Server): Promise<boolean> {
-  const answer = await fetch(`${url}/health/ready`, { signal: AbortSignal.timeout(2000) })
-  await answer.arrayBuffer()
-  return answer.status === 200
+  try {
+    const answer = await fetch(`${url}/health/ready`, { signal: AbortSignal.timeout(2000) })
+    await answer.arrayBuffer()
+    return answer.status === 200
+  } catch {
+    return false
+  }
 }
 
 async function sayToken({ url }: Server): Promise<boolean> {

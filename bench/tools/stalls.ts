@@ -1,7 +1,8 @@
 // What one client can do to others: the server as users start it, on the embedded model. Beside a
 // running stream, requests made to be costly are sent from one address; from another comes a request
 // for one token. Prints the longest gap of the stream and the longest wait for the one token.
-//   node dist/bench/tools/stalls.js [root of a built checkout]
+// With "same", all come from one address, so that they are one client.
+//   node dist/bench/tools/stalls.js [root of a built checkout] [same]
 
 import { spawn } from 'node:child_process'
 import { once, setMaxListeners } from 'node:events'
@@ -13,7 +14,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 const root = resolve(process.argv[2] ?? '.')
 /** Addresses of this machine: who watches, and who attacks. */
 const watcher = '127.0.0.1'
-const attacker = '127.0.0.2'
+const attacker = process.argv[3] === 'same' ? watcher : '127.0.0.2'
 /** How long the stream is watched after the costly requests were sent, at least. */
 const watchMs = 4000
 
@@ -35,6 +36,14 @@ const chatPath = '/v1/chat/completions'
 const completionsPath = '/v1/completions'
 const many = { prompt: Array.from({ length: 60 }, (_, i) => `${i} is`), n: 16, max_tokens: 16 }
 const long = { prompt: 'Count: 1, 2,', max_tokens: 1500, ignore_eos: true }
+const echoes = {
+  prompt: Array.from({ length: 60 }, (_, i) =>
+    Array.from({ length: 500 }, (_, j) => (i * 31 + j * 7) % 700),
+  ),
+  max_tokens: 0,
+  echo: true,
+  logprobs: 20,
+}
 const thoughts = `</think>${' '.repeat(200)}`.repeat(2300)
 const short = Array.from({ length: 9999 }, (_, i) => {
   return { role: i % 2 === 0 ? 'user' : 'assistant', content: 'x' }
@@ -78,6 +87,12 @@ const attacks: readonly Attack[] = [
       prompt: Array.from({ length: 1900 }, (_, j) => (i * 31 + j * 7) % 700),
       max_tokens: 1,
     })),
+  },
+  { name: '60 prompts of 500 tokens, echoed, logprobs', path: completionsPath, bodies: [echoes] },
+  {
+    name: '4 × the same',
+    path: completionsPath,
+    bodies: repeat(4, echoes),
   },
 ]
 

@@ -4,6 +4,7 @@
 
 import { z } from 'zod'
 import { findDuplicateKey } from '../checkpoint/safetensors-header.ts'
+import type { AdapterKind } from '../contracts/adapter.ts'
 import { ServerError } from '../errors.ts'
 import type { AdapterTargets } from './adapter-gaps.ts'
 
@@ -15,6 +16,8 @@ export interface AdapterConfig {
   scalingOf(module: string): number
   /** Largest rank that the config names. */
   readonly maxRank: number
+  /** Tokens from which on it acts, as only a guard has them; null: none are named. */
+  readonly invocationTokens: readonly number[] | null
   /** Sorted keys, no white space: what the digest covers. */
   readonly canonicalJson: string
 }
@@ -23,6 +26,8 @@ const maxNestingDepth = 32
 
 const pattern = <T extends z.ZodType>(value: T) => z.record(z.string(), value).nullish()
 const rank = z.int().positive()
+/** PEFT's activated LoRA. What runs before it is the base's, so that a guard may read its cache. */
+const invocationKey = 'alora_invocation_tokens'
 const names = z.union([z.array(z.string()), z.string()]).nullish()
 const schema = z.looseObject({
   peft_type: z.string(),
@@ -37,6 +42,7 @@ const schema = z.looseObject({
   bias: z.string().nullish(),
   init_lora_weights: z.union([z.boolean(), z.string()]).nullish(),
 })
+const invocationSchema = z.array(z.int()).max(8).nullish()
 
 /** Read above, or without effect on what a trained adapter computes. */
 const harmlessKeys = new Set([
@@ -62,7 +68,7 @@ const harmlessKeys = new Set([
 // Other initialisations (pissa, olora, corda, loftq, lora_ga, …) change the base's own weights.
 const harmlessInits = new Set<unknown>([true, false, 'default', 'gaussian', 'eva', 'orthogonal'])
 
-export function parseAdapterConfig(text: string): AdapterConfig {
+export function parseAdapterConfig(text: string, kind: AdapterKind = 'adapter'): AdapterConfig {
   const json = parseObject(text)
   const canonicalJson = canonicalize(json)
   const result = schema.safeParse(json)
@@ -75,7 +81,7 @@ export function parseAdapterConfig(text: string): AdapterConfig {
     return invalid(`${short(issue.path.join('.')) || 'the file'}: ${issue.message}`)
   }
   const config = result.data
-  refuseUnsupported(config, json)
+  refuseUnsupported(config, json, kind)
 
   const ranks = readPattern(config.rank_pattern, 'rank_pattern')
   const alphas = readPattern(config.alpha_pattern, 'alpha_pattern')
@@ -96,6 +102,7 @@ export function parseAdapterConfig(text: string): AdapterConfig {
       return alpha / (config.use_rslora ? Math.sqrt(r) : r)
     },
     maxRank: Math.max(config.r, ...ranks.map(([, value]) => value)),
+    invocationTokens: kind === 'guard' ? readInvocation(json) : null,
     canonicalJson,
   }
 }
@@ -103,6 +110,7 @@ export function parseAdapterConfig(text: string): AdapterConfig {
 function refuseUnsupported(
   config: z.infer<typeof schema>,
   json: Readonly<Record<string, unknown>>,
+  kind: AdapterKind,
 ): void {
   if (config.bias && config.bias !== 'none') unsupported('bias', `"${short(config.bias)}"`)
   const init = config.init_lora_weights ?? true
@@ -113,8 +121,14 @@ function refuseUnsupported(
     )
   }
   for (const [key, value] of Object.entries(json)) {
+    if (kind === 'guard' && key === invocationKey) continue
     if (!harmlessKeys.has(key) && isSet(value)) unsupported(short(key), 'set')
   }
+}
+
+function readInvocation(json: Readonly<Record<string, unknown>>): readonly number[] | null {
+  const { success, data } = invocationSchema.safeParse(json[invocationKey])
+  return success ? (data ?? null) : invalid(`${invocationKey} must be a list of a few tokens`)
 }
 
 /** PEFT leaves what is not used null, false or empty. */

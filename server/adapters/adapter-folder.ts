@@ -9,7 +9,6 @@ import {
   existsSync,
   fstatSync,
   openSync,
-  readdirSync,
   readFileSync,
   realpathSync,
   statSync,
@@ -17,12 +16,12 @@ import {
 import { type FileHandle, open } from 'node:fs/promises'
 import { join, sep } from 'node:path'
 import { findStamp, stampText } from '../checkpoint/file-stamp.ts'
-import { adapterNamePattern } from '../contracts/adapter.ts'
+import { adapterFiles, adapterNamePattern } from '../contracts/adapter.ts'
 import { ServerError } from '../errors.ts'
 
-export const configFile = 'adapter_config.json'
-export const tensorsFile = 'adapter_model.safetensors'
-export const manifestFile = 'manifest.json'
+export const configFile = adapterFiles.config
+export const tensorsFile = adapterFiles.tensors
+export const manifestFile = adapterFiles.manifest
 
 const maxConfigBytes = 1_000_000
 const maxManifestBytes = 128_000
@@ -45,20 +44,9 @@ export function findAdapterFolder(root: string, id: string): AdapterFolder | nul
 }
 
 /**
- * The folders whose names adapters may have, sorted. One that is no link is known to be inside, so
- * a list of thousands costs one look at the root; links are followed when asked for.
+ * Finds the folders of usable entries of one listing. One that is no link is known to be inside, so a
+ * list of thousands costs one look at the root; links are followed when asked for.
  */
-export function listAdapterFolders(
-  root: string,
-): ReadonlyArray<{ readonly id: string; readonly find: () => AdapterFolder | null }> {
-  const find = createFolderFinder(root)
-  return readEntries(root)
-    .filter((entry) => entryKind(root, entry) === 'usable')
-    .sort((x, y) => (x.name < y.name ? -1 : 1))
-    .map((entry) => ({ id: entry.name, find: () => find(entry) }))
-}
-
-/** Finds the folders of usable entries of one listing, with one look at the root for all of them. */
 export function createFolderFinder(root: string): (entry: Dirent) => AdapterFolder | null {
   let realRoot: string | null = null
   return (entry) => {
@@ -83,24 +71,6 @@ export function entryKind(root: string, entry: Dirent): 'usable' | 'misnamed' | 
   return isOwn ? 'misnamed' : 'other'
 }
 
-/** Names of usable and of misnamed folders, each sorted, from one look at the root. */
-export function listFolderNames(root: string) {
-  const names = { usable: [] as string[], misnamed: [] as string[] }
-  for (const entry of readEntries(root)) {
-    const kind = entryKind(root, entry)
-    if (kind !== 'other') names[kind].push(entry.name)
-  }
-  return { usable: names.usable.sort(), misnamed: names.misnamed.sort() }
-}
-
-function readEntries(path: string): Dirent[] {
-  try {
-    return readdirSync(path, { withFileTypes: true })
-  } catch {
-    return []
-  }
-}
-
 /**
  * Changes whenever one of the files does: size, times and inode of each. Missing files are part
  * of it, so it never throws.
@@ -111,6 +81,16 @@ export function readFingerprint({ path }: AdapterFolder): string {
     return stamp === null ? 'none' : stampText(stamp)
   })
   return `${path}:${parts.join(':')}`
+}
+
+/** Milliseconds since one of the files changed, were it only its name; negative: its clock is ahead. */
+export function quietMs({ path }: AdapterFolder): number {
+  const changes = [configFile, tensorsFile, manifestFile].map((name) => {
+    const stamp = findStamp(join(path, name))
+    return stamp === null ? 0n : BigInt(stamp.ctimeNs)
+  })
+  const latest = changes.reduce((x, y) => (x > y ? x : y))
+  return Date.now() - Number(latest / 1_000_000n)
 }
 
 export function readConfigText(folder: AdapterFolder): string {

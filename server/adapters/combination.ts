@@ -9,18 +9,21 @@ import type { AdapterVersion } from './versions.ts'
 export interface CombinationLimits {
   readonly maxRankPerRow: number
   readonly maxBytes: number
+  /** What takes nothing of either: it is in the weights; none by default. */
+  readonly merged?: readonly AdapterVersion[]
 }
 
 /** These versions may serve the request; returns how strong each is. */
 export function checkCombination(
   selection: AdapterSelection,
   versions: readonly AdapterVersion[],
-  { maxRankPerRow, maxBytes }: CombinationLimits,
+  { maxRankPerRow, maxBytes, merged = [] }: CombinationLimits,
 ): readonly number[] {
   const names = selection.adapters.map(({ id }) => id).join(' + ')
-  const rank = versions.reduce((sum, { about }) => sum + about.rank, 0)
+  const hot = versions.filter((version) => !merged.includes(version))
+  const rank = hot.reduce((sum, { about }) => sum + about.rank, 0)
   if (rank > maxRankPerRow) refuseRank(names, rank, maxRankPerRow)
-  const bytes = versions.reduce((sum, version) => sum + version.bytes, 0)
+  const bytes = hot.reduce((sum, version) => sum + version.bytes, 0)
   if (bytes > maxBytes) {
     throw new ServerError(
       'adapter_limit',

@@ -4,14 +4,19 @@
 import { existsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import type { AdapterQuery, AdapterSummary } from '../contracts/adapter.ts'
-import { configFile, listFolderNames } from './adapter-folder.ts'
+import { configFile } from './adapter-folder.ts'
+import type { FolderEntry } from './folder-index.ts'
 
 const maxNamed = 5
 
-export function surveyAdapters(root: string, reserved: readonly string[]): readonly string[] {
-  const names = listFolderNames(root)
-  const usable = names.usable.filter((name) => !reserved.includes(name))
-  const misnamed = [...names.misnamed, ...names.usable.filter((name) => reserved.includes(name))]
+export function surveyAdapters(
+  root: string,
+  entries: readonly FolderEntry[],
+  reserved: readonly string[],
+): readonly string[] {
+  const isUsable = ({ id, find }: FolderEntry) => find !== null && !reserved.includes(id)
+  const usable = entries.filter(isUsable)
+  const misnamed = entries.filter((entry) => !isUsable(entry)).map(({ id }) => id)
   return [
     ...(usable.length === 0 ? [`--adapters ${root} holds no adapter: ${whyNone(root)}.`] : []),
     ...(misnamed.length === 0

@@ -2,7 +2,12 @@
 // never read for it, and a folder whose files are as they were is not read again.
 
 import { setImmediate as nextTurn } from 'node:timers/promises'
-import { type AdapterQuery, type AdapterSummary, adapterNamePattern } from '../contracts/adapter.ts'
+import {
+  type AdapterKind,
+  type AdapterQuery,
+  type AdapterSummary,
+  adapterNamePattern,
+} from '../contracts/adapter.ts'
 import type { ModelConfig } from '../contracts/checkpoint.ts'
 import { ServerError } from '../errors.ts'
 import { readAdaptedPaths } from './adapted-paths.ts'
@@ -14,7 +19,7 @@ import {
   readFingerprint,
 } from './adapter-folder.ts'
 import { compareTargets } from './adapter-gaps.ts'
-import { createFolderIndex, type FolderEntry, indexAfter } from './folder-index.ts'
+import { createFolderIndex, type FolderEntry, indexAfter, type OnSlice } from './folder-index.ts'
 import { type Manifest, otherBase, readManifest } from './manifest.ts'
 import {
   type KnownOfAdapter,
@@ -110,8 +115,11 @@ export function createListing({
 
   return {
     /** Adapter folders by name: those of the names, or the first so many after a name. */
-    async read({ ids, after, limit, isBrief }: AdapterQuery): Promise<readonly AdapterSummary[]> {
-      const entries = ids === undefined ? await index.read(forgetOthers) : ids.map(entryOf)
+    async read(
+      { ids, after, limit, isBrief }: AdapterQuery,
+      onSlice?: OnSlice,
+    ): Promise<readonly AdapterSummary[]> {
+      const entries = ids === undefined ? await index.read(forgetOthers, onSlice) : ids.map(entryOf)
       const found: AdapterSummary[] = []
       if (limit === 0) return found
       for await (const summary of summaries(entries.slice(indexAfter(entries, after)))) {
@@ -145,10 +153,15 @@ function readDescription(
     const manifest = readManifest(folder)
     const refusal = otherBase(manifest, baseDigest)
     if (refusal !== null) {
-      const content = { kind: 'other_base', manifest, config: findConfig(folder), refusal } as const
+      const content = {
+        kind: 'other_base',
+        manifest,
+        config: findConfig(folder, manifest.kind),
+        refusal,
+      } as const
       return { fingerprint, content }
     }
-    const config = parseAdapterConfig(readConfigText(folder))
+    const config = parseAdapterConfig(readConfigText(folder), manifest.kind)
     const paths = readAdaptedPaths(folder)
     const report = paths ? compareTargets(config.targets, paths, modelConfig) : nothingToReport
     return { fingerprint, content: { kind: 'read', config, manifest, ...report } }
@@ -159,9 +172,9 @@ function readDescription(
 }
 
 /** null: this server cannot read it, which is no fault of an adapter for another one. */
-function findConfig(folder: AdapterFolder): AdapterConfig | null {
+function findConfig(folder: AdapterFolder, kind: AdapterKind): AdapterConfig | null {
   try {
-    return parseAdapterConfig(readConfigText(folder))
+    return parseAdapterConfig(readConfigText(folder), kind)
   } catch (error) {
     if (!(error instanceof ServerError)) throw error
     return null

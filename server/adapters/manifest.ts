@@ -1,12 +1,15 @@
 // manifest.json of an adapter folder: provenance and results, written by our trainer or by nobody.
 // An ill-formed field is dropped, with a warning, and the adapter serves without it: of all
-// fields only the recommended strength and the base's digest have a say in what runs.
+// fields only the kind, the recommended strength and the base's digest have a say in what runs.
 
+import type { AdapterKind } from '../contracts/adapter.ts'
 import { manifestSchema } from '../contracts/manifest.ts'
 import { ServerError } from '../errors.ts'
 import { type AdapterFolder, manifestFile, readManifestText } from './adapter-folder.ts'
 
 export interface Manifest {
+  /** adapter where the file does not say. */
+  readonly kind: AdapterKind
   readonly defaultScale: number
   readonly description: string | null
   /** Digest of the base that the adapter was trained on, where it is given. */
@@ -20,6 +23,7 @@ export interface Manifest {
 }
 
 const emptyManifest: Manifest = {
+  kind: 'adapter',
   defaultScale: 1,
   description: null,
   baseDigest: null,
@@ -59,9 +63,10 @@ export function parseManifest(text: string | null): Manifest {
   const illFormed = new Set(issues.map(({ path }) => String(path[0])))
   const fields = Object.entries(json).filter(([name]) => !illFormed.has(name))
   const content: Record<string, unknown> = Object.fromEntries(fields)
-  const { recommended_strength, description, base_digest, base_model } =
+  const { kind, recommended_strength, description, base_digest, base_model } =
     manifestSchema.parse(content)
   return {
+    kind: kind ?? 'adapter',
     defaultScale: recommended_strength ?? 1,
     description: description ?? null,
     baseDigest: base_digest ?? null,

@@ -5,8 +5,8 @@ import { createHash } from 'node:crypto'
 import type { FileHandle } from 'node:fs/promises'
 import { safetensorsFromBuffer } from '../checkpoint/safetensors.ts'
 import { parseHeader, readHeaderLength } from '../checkpoint/safetensors-header.ts'
-import type { RankOne } from '../contracts/adapter.ts'
-import { type LinearModule, linearModules, type ModelConfig } from '../contracts/checkpoint.ts'
+import type { AdapterKind, RankOne } from '../contracts/adapter.ts'
+import { inLayerOrder, type LinearModule, type ModelConfig } from '../contracts/checkpoint.ts'
 import { ServerError } from '../errors.ts'
 import { type AdapterConfig, parseAdapterConfig } from './adapter-config.ts'
 import {
@@ -44,6 +44,8 @@ export interface LoadedAdapter {
 }
 
 export interface ReadAdapterOptions {
+  /** adapter unless said. */
+  readonly kind?: AdapterKind
   readonly model: ModelConfig
   readonly maxRank: number
   /** The modules that the engine has a site for. */
@@ -72,6 +74,8 @@ export class UnservedModules extends Error {
 export interface ReadFolder {
   readonly about: Omit<LoadedAdapter, 'components'>
   readonly matrices: AdapterMatrices[]
+  /** Of a guard. */
+  readonly invocationTokens: readonly number[] | null
 }
 
 export function toLoaded({ about, matrices }: ReadFolder): LoadedAdapter {
@@ -88,9 +92,9 @@ export async function readPeftAdapter(
 
 export async function readPeftFolder(
   folder: AdapterFolder,
-  { model, maxRank, served }: ReadAdapterOptions,
+  { kind = 'adapter', model, maxRank, served }: ReadAdapterOptions,
 ): Promise<ReadFolder> {
-  const config = parseAdapterConfig(readConfigText(folder))
+  const config = parseAdapterConfig(readConfigText(folder), kind)
   if (config.maxRank > maxRank) refuseRank(folder.id, config.maxRank, maxRank)
   const handle = await openTensors(folder)
   try {
@@ -111,13 +115,13 @@ export async function readPeftFolder(
       id: folder.id,
       digest: createHash('sha256').update(config.canonicalJson).update(bytes).digest('hex'),
       rank: plan.rank,
-      targetModules: linearModules.filter((name) => modules.has(name)),
+      targetModules: inLayerOrder([...modules]),
       numLayers: new Set(plan.modules.map(({ layer }) => layer)).size,
       manifest: readManifest(folder),
       gaps: effect?.isWhole ? [...gaps, effect.text] : gaps,
       notes: effect?.isWhole === false ? [...notes, effect.text] : notes,
     }
-    return { about, matrices }
+    return { about, matrices, invocationTokens: config.invocationTokens }
   } finally {
     await handle.close()
   }

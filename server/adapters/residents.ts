@@ -6,6 +6,8 @@
 //                    │           hold
 //                    │ retired, last release
 //                    └──────────────────────────────► freed
+//
+// A pinned one stays idle, whoever needs memory.
 
 import { LRUCache } from 'lru-cache'
 import type { AdapterVersion } from './versions.ts'
@@ -20,8 +22,8 @@ export interface Hold {
 export interface Residents {
   /** The one of that name; does not count as a use. */
   find(id: string): AdapterVersion | undefined
-  /** Holds the one of that name, where it is of this state of the folder. */
-  hold(id: string, fingerprint: string): Hold | null
+  /** Holds the one of that name, where it is of this state of the folder, if one is given. */
+  hold(id: string, fingerprint?: string): Hold | null
   /**
    * Holds a version, or the one of its name where that was read later. Makes it resident where it
    * may take memory; null: it may not, or there is none.
@@ -29,6 +31,17 @@ export interface Residents {
   keep(version: AdapterVersion, mayTakeMemory: boolean): Hold | null
   /** Is no longer found by its name; the last release frees its memory. */
   retire(id: string): void
+  /** Also of a name that is not there yet. */
+  pin(id: string, isPinned: boolean): void
+  isPinned(id: string): boolean
+  /** In memory or not. */
+  numPinned(): number
+  /** What pinned ones take, but for those of these names. */
+  pinnedBytes(but: readonly string[]): number
+  /** Those that hold an adapter of that name, in any version. */
+  numUsers(id: string): number
+  /** Resolves when nobody does. */
+  whenUnused(id: string): Promise<void>
   /** Most recently used first; those in use are before the idle ones. */
   ids(): readonly string[]
   /** Of held and idle vectors together. */
@@ -52,6 +65,21 @@ export function createResidents(
     },
   })
   let usedBytes = 0
+  const pinned = new Set<string>()
+  /** By name, retired versions included. */
+  const users = new Map<string, number>()
+  const waiting = new Map<string, Set<() => void>>()
+
+  function countUser(id: string, step: 1 | -1): void {
+    const count = (users.get(id) ?? 0) + step
+    if (count > 0) {
+      users.set(id, count)
+      return
+    }
+    users.delete(id)
+    for (const resolve of waiting.get(id) ?? []) resolve()
+    waiting.delete(id)
+  }
 
   function free({ version }: Entry): void {
     usedBytes -= version.bytes
@@ -65,6 +93,7 @@ export function createResidents(
   function use(entry: Entry): Hold {
     const { id } = entry.version.about
     entry.numUsers++
+    countUser(id, 1)
     idle.delete(id)
     held.delete(id)
     held.set(id, entry)
@@ -75,6 +104,7 @@ export function createResidents(
         if (isReleased) return
         isReleased = true
         release(entry)
+        countUser(id, -1)
       },
     }
   }
@@ -100,12 +130,25 @@ export function createResidents(
     held.delete(id)
   }
 
+  function pinnedBytes(but: readonly string[]): number {
+    const entries = [...pinned].map((id) => (but.includes(id) ? undefined : entryOf(id)))
+    return entries.reduce((sum, entry) => sum + (entry?.version.bytes ?? 0), 0)
+  }
+
+  /** Bytes of idle ones that may be evicted for an adapter of that name. */
+  function evictableBytes(id: string): number {
+    const keeps = [...pinned].filter((name) => name !== id).map((name) => idle.peek(name))
+    return keeps.reduce((sum, entry) => sum - (entry?.version.bytes ?? 0), idle.calculatedSize)
+  }
+
   /** Replaces the one of that name and evicts idle ones, least recently used first. */
   function takeMemory({ about, bytes }: AdapterVersion): boolean {
-    const heldBytes = usedBytes - idle.calculatedSize
-    if (heldBytes + bytes > maxBytes) return false
+    if (usedBytes - evictableBytes(about.id) + bytes > maxBytes) return false
     retire(about.id)
-    while (usedBytes + bytes > maxBytes) idle.pop()
+    for (const id of [...idle.rkeys()]) {
+      if (usedBytes + bytes <= maxBytes) break
+      if (!pinned.has(id)) idle.delete(id)
+    }
     usedBytes += bytes
     return true
   }
@@ -114,7 +157,10 @@ export function createResidents(
     find: (id) => entryOf(id)?.version,
     hold(id, fingerprint) {
       const entry = entryOf(id)
-      return entry?.version.fingerprint === fingerprint ? use(entry) : null
+      if (entry === undefined) return null
+      return (fingerprint ?? entry.version.fingerprint) === entry.version.fingerprint
+        ? use(entry)
+        : null
     },
     keep(version, mayTakeMemory) {
       const current = entryOf(version.about.id)
@@ -123,6 +169,20 @@ export function createResidents(
       return use({ version, numUsers: 0, isRetired: false })
     },
     retire,
+    pin(id, isPinned) {
+      if (isPinned) pinned.add(id)
+      else pinned.delete(id)
+    },
+    isPinned: (id) => pinned.has(id),
+    numPinned: () => pinned.size,
+    pinnedBytes,
+    numUsers: (id) => users.get(id) ?? 0,
+    whenUnused(id) {
+      if (!users.has(id)) return Promise.resolve()
+      return new Promise((resolve) => {
+        waiting.set(id, (waiting.get(id) ?? new Set()).add(resolve))
+      })
+    },
     ids: () => [...[...held.keys()].reverse(), ...idle.keys()],
     get usedBytes() {
       return usedBytes

@@ -1,63 +1,61 @@
 // Which modules the adapters of a folder change. The graph gets a site for adapters on those only,
 // since each site costs a little on every row.
 
-import { setImmediate as nextTurn } from 'node:timers/promises'
-import { type LinearModule, linearModules } from '../contracts/checkpoint.ts'
+import { inLayerOrder, type LinearModule, linearModules } from '../contracts/checkpoint.ts'
 import { readAdaptedPaths } from './adapted-paths.ts'
-import { type AdapterFolder, listAdapterFolders } from './adapter-folder.ts'
+import type { AdapterFolder } from './adapter-folder.ts'
+import { type FolderEntry, maxScanMs, scanFolders } from './folder-index.ts'
+import { otherBase, readManifest } from './manifest.ts'
 
-/** A start waits no longer for this; an adapter that was not looked at asks for its sites on use. */
-const maxScanMs = 5000
-const sliceMs = 20
-
-interface ScanEvents {
+interface ScanOptions {
+  /** Of the base that is served: adapters of another ask for nothing. null: all of them ask. */
+  readonly baseDigest: string | null
   readonly onProgress: (done: number, total: number) => void
   readonly onNotice: (message: string) => void
 }
 
-/** Looks at the headers of the tensor files; what is broken asks for nothing. */
-export async function sitesOfFolder(
-  root: string,
-  { onProgress = () => {}, onNotice = () => {} }: Partial<ScanEvents> = {},
+/**
+ * Looks at the headers of the tensor files; what is broken asks for nothing. An adapter that was not
+ * looked at asks for its sites on use.
+ */
+export async function sitesOfFolders(
+  entries: readonly FolderEntry[],
+  { baseDigest = null, onProgress = () => {}, onNotice = () => {} }: Partial<ScanOptions> = {},
 ): Promise<readonly LinearModule[]> {
   const found = new Set<string>()
-  const folders = listAdapterFolders(root)
-  const start = performance.now()
-  let sliceEnd = start + sliceMs
-  for (const [i, { find }] of folders.entries()) {
-    if (found.size === linearModules.length) break
-    const now = performance.now()
-    if (now - start > maxScanMs) {
+  const scan = scanFolders(entries, {
+    onProgress,
+    onLeft: (left, total) =>
       onNotice(
-        `${folders.length - i} of ${folders.length} adapter folders were not looked at for the ` +
-          `modules they change, after ${maxScanMs / 1000} s: name those with --adapter-modules.`,
-      )
-      break
-    }
-    if (now > sliceEnd) {
-      onProgress(i, folders.length)
-      await nextTurn()
-      sliceEnd = performance.now() + sliceMs
-    }
-    for (const path of pathsOf(find)) {
-      const module = path.slice(path.lastIndexOf('.') + 1)
-      if (linearModules.some((known) => known === module)) found.add(module)
-    }
+        `${left} of ${total} adapter folders were not looked at for the modules they change, ` +
+          `after ${maxScanMs / 1000} s: name those with --adapter-modules.`,
+      ),
+  })
+  for await (const find of scan) {
+    for (const module of newModulesOf(find, found, baseDigest)) found.add(module)
+    if (found.size === linearModules.length) break
   }
-  if (sliceEnd > start + sliceMs) onProgress(folders.length, folders.length)
-  return linearModules.filter((module) => found.has(module))
+  return inLayerOrder([...found])
 }
 
-/** The modules of several lists, each once, in the order of a layer. */
-export function joinSites(...lists: readonly (readonly LinearModule[])[]): readonly LinearModule[] {
-  return linearModules.filter((module) => lists.some((list) => list.includes(module)))
-}
-
-function pathsOf(find: () => AdapterFolder | null): Iterable<string> {
+/** A guard is applied to no reply: it asks for sites only where it judges. */
+function newModulesOf(
+  find: () => AdapterFolder | null,
+  found: ReadonlySet<string>,
+  baseDigest: string | null,
+): readonly LinearModule[] {
   try {
     const folder = find()
-    return (folder && readAdaptedPaths(folder)) ?? []
+    const paths = [...((folder && readAdaptedPaths(folder)) ?? [])]
+    const named = new Set(paths.map((path) => path.slice(path.lastIndexOf('.') + 1)))
+    const modules = linearModules.filter((module) => named.has(module) && !found.has(module))
+    return folder === null || modules.length === 0 || !mayRun(folder, baseDigest) ? [] : modules
   } catch {
     return []
   }
+}
+
+function mayRun(folder: AdapterFolder, baseDigest: string | null): boolean {
+  const manifest = readManifest(folder)
+  return manifest.kind !== 'guard' && otherBase(manifest, baseDigest) === null
 }

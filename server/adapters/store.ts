@@ -10,19 +10,26 @@ import {
   type AdapterSummary,
   type AppliedAdapter,
   adapterNamePattern,
+  type HeldAdapter,
   type ScaledRankOne,
 } from '../contracts/adapter.ts'
 import type { LinearModule, ModelConfig } from '../contracts/checkpoint.ts'
 import { ServerError } from '../errors.ts'
 import { type AdapterFolder, findAdapterFolder, readFingerprint } from './adapter-folder.ts'
-import { checkCombination, refuseRepeats } from './combination.ts'
+import { type CombinationLimits, checkCombination, refuseRepeats } from './combination.ts'
+import type { OnSlice } from './folder-index.ts'
 import { createListing } from './listing.ts'
 import { createMemoryQueue } from './memory-queue.ts'
 import { type ReadAdapter, readPeftAdapter } from './peft.ts'
 import { createResidents, type Hold } from './residents.ts'
 import { requireNamed } from './strength.ts'
-import { nameAdapter } from './summary.ts'
-import { type AdapterVersion, createVersions } from './versions.ts'
+import { type KnownOfAdapter, nameAdapter } from './summary.ts'
+import {
+  type AdapterVersion,
+  createVersions,
+  type KnownVersion,
+  type Versions,
+} from './versions.ts'
 
 export interface AdapterStoreOptions {
   readonly root: string
@@ -42,6 +49,12 @@ export interface AdapterStoreOptions {
   readonly reserved?: readonly string[]
   /** In this thread by default. */
   readonly read?: ReadAdapter
+  /** The guard that is in use, for the list; null, as by default: there is none. */
+  readonly guard?: KnownOfAdapter['resident'] | null
+  /** Those of the weights: their names mean these versions, whatever is in the folder. */
+  readonly merged?: readonly AdapterVersion[]
+  /** A folder in which something changed less long ago is not finished; 0 by default. */
+  readonly settleMs?: number
 }
 
 /** What a request runs with. */
@@ -49,13 +62,18 @@ export interface AcquiredAdapters {
   readonly applied: readonly AppliedAdapter[]
   /** One per rank. */
   readonly components: readonly ScaledRankOne[]
+  /** The same, adapter by adapter. */
+  readonly each: readonly HeldAdapter[]
   /** Idempotent. Afterwards the adapters may be evicted. */
   release(): void
 }
 
-export interface AdapterStore {
-  /** Adapter folders by name; all by default. Reads names and small JSON files, never tensors. */
-  list(query?: AdapterQuery): Promise<readonly AdapterSummary[]>
+export interface AdapterStore extends Pick<Versions, 'check'>, StoreChanges {
+  /**
+   * Adapter folders by name; all by default. Reads names and small JSON files, never tensors.
+   * `onSlice` is told of each slice of names while the folder is read.
+   */
+  list(query?: AdapterQuery, onSlice?: OnSlice): Promise<readonly AdapterSummary[]>
   /**
    * Loads what is not there, and decides how strong each adapter is. All or nothing; rejects with
    * ServerError. Where other requests' adapters fill the memory it waits, until the signal
@@ -68,9 +86,32 @@ export interface AdapterStore {
   readonly usedBytes: number
 }
 
+/** What changes of the folder ask of the store and tell it. Nothing here waits for a request. */
+interface StoreChanges {
+  /** What was read of it in its present state; null: nothing. */
+  known(folder: AdapterFolder): KnownVersion | null
+  isResident(folder: AdapterFolder): boolean
+  /**
+   * The folder of this name has the content of a checked version: requests find it from now on, those
+   * that run keep theirs. Resident where memory allows and this engine has its sites.
+   */
+  adopt(version: AdapterVersion): void
+  /** The folder of this name is gone: no request finds it; the last that runs with it frees it. */
+  retire(id: string): void
+  /** Not evicted while it is in memory. */
+  pin(id: string, isPinned: boolean): void
+  isPinned(id: string): boolean
+  /** Names that are pinned, whether or not there is such an adapter now. */
+  numPinned(): number
+  /** Requests that run with an adapter of this name, in any version. */
+  numUsers(id: string): number
+  whenUnused(id: string): Promise<void>
+}
+
 export function createAdapterStore(options: AdapterStoreOptions): AdapterStore {
-  const { root, maxBytes, maxRankPerRow, read = readPeftAdapter } = options
-  const { baseDigest = null, operators = [], onNotice = () => {} } = options
+  const { root, maxBytes, maxRankPerRow, read = readPeftAdapter, sites, settleMs = 0 } = options
+  const { baseDigest = null, operators = [], onNotice = () => {}, guard = null } = options
+  const merged = new Map((options.merged ?? []).map((version) => [version.about.id, version]))
   const reserved = new Set(['none', ...(options.reserved ?? [])])
   const versions = createVersions({
     ...options,
@@ -79,6 +120,7 @@ export function createAdapterStore(options: AdapterStoreOptions): AdapterStore {
     baseDigest,
     operators,
     onNotice,
+    settleMs,
   })
   const residents = createResidents(maxBytes)
   const queue = createMemoryQueue()
@@ -87,7 +129,13 @@ export function createAdapterStore(options: AdapterStoreOptions): AdapterStore {
     reserved,
     baseDigest,
     modelConfig: options.modelConfig,
-    known: (id) => ({ resident: residents.find(id), failure: versions.failureOf(id) }),
+    known: (id) => ({
+      resident: residents.find(id) ?? (guard?.about.id === id ? guard : undefined),
+      former: versions.lastOf(id),
+      runningRequests: residents.numUsers(id),
+      isPinned: residents.isPinned(id),
+      failure: versions.failureOf(id),
+    }),
   })
 
   function requireFolder(id: string): AdapterFolder {
@@ -96,15 +144,25 @@ export function createAdapterStore(options: AdapterStoreOptions): AdapterStore {
     if (folder !== null) return folder
     residents.retire(id)
     versions.forget(id)
-    throw new ServerError('model_not_found', `There is no adapter "${id.slice(0, 64)}".`, {
-      param: 'adapter',
-    })
+    throw noAdapter(id)
   }
 
   /** The adapter as it is on disk now: the resident one, held, if that is still true; else read. */
   async function findOrRead(id: string): Promise<Hold | AdapterVersion> {
+    const version = merged.get(id)
+    if (version !== undefined) return { version, release: () => {} }
     const folder = requireFolder(id)
-    return residents.hold(id, readFingerprint(folder)) ?? versions.read(folder)
+    const resident = residents.hold(id, readFingerprint(folder))
+    if (resident !== null) return resident
+    // While somebody writes the folder, the version from before serves.
+    const former = versions.isFinished(folder) ? null : residents.hold(id)
+    return former ?? versions.read(folder)
+  }
+
+  /** Pinned adapters of others never leave: who does not fit beside them would wait for ever. */
+  function limitsFor({ adapters }: AdapterSelection): CombinationLimits {
+    const pinned = residents.pinnedBytes(adapters.map(({ id }) => id))
+    return { maxRankPerRow, maxBytes: maxBytes - pinned, merged: [...merged.values()] }
   }
 
   /** Null: adapters in use leave no memory for these now. */
@@ -126,7 +184,7 @@ export function createAdapterStore(options: AdapterStoreOptions): AdapterStore {
         if (isHold(item)) holds.add(item)
         found.push(item)
       }
-      checkCombination(selection, found.map(versionOf), options)
+      checkCombination(selection, found.map(versionOf), limitsFor(selection))
       const used: Hold[] = []
       for (const item of found) {
         const mayTakeMemory = isFirstInLine || queue.isEmpty
@@ -139,8 +197,9 @@ export function createAdapterStore(options: AdapterStoreOptions): AdapterStore {
         used.push(hold)
       }
       // A newer version may have become resident while the others were read.
-      const strengths = checkCombination(selection, used.map(versionOf), options)
-      return acquired(used, strengths, queue.memoryMayBeFree)
+      const strengths = checkCombination(selection, used.map(versionOf), limitsFor(selection))
+      const each = used.map((hold, i) => held(hold, strengths[i]!, selection.adapters[i]!))
+      return acquired(each, used, queue.memoryMayBeFree)
     } catch (error) {
       letGo()
       throw error
@@ -148,7 +207,7 @@ export function createAdapterStore(options: AdapterStoreOptions): AdapterStore {
   }
 
   return {
-    list: (query = {}) => listing.read(query),
+    list: (query = {}, onSlice) => listing.read(query, onSlice),
     async acquire(selection, signal = new AbortController().signal) {
       refuseRepeats(selection)
       requireNamed(selection)
@@ -156,11 +215,51 @@ export function createAdapterStore(options: AdapterStoreOptions): AdapterStore {
       const atOnce = await tryAcquire(selection, false)
       return atOnce ?? queue.wait(() => tryAcquire(selection, true), signal)
     },
+    async check(folder, isOurs) {
+      const version = await versions.check(folder, isOurs)
+      const ref = { id: folder.id, scale: null }
+      checkCombination({ adapters: [ref], required: [] }, [version], options)
+      return version
+    },
+    known(folder) {
+      const last = versions.lastOf(folder.id)
+      return last?.fingerprint === readFingerprint(folder) ? last : null
+    },
+    isResident: (folder) => residents.find(folder.id)?.fingerprint === readFingerprint(folder),
+    adopt(checked) {
+      const { id } = checked.about
+      const folder = requireFolder(id)
+      const version = versions.adopt(checked, folder)
+      residents.retire(id)
+      const isServed = checked.about.targetModules.every((module) =>
+        sites.has(module as LinearModule),
+      )
+      if (isServed) residents.keep(version, queue.isEmpty)?.release()
+      queue.memoryMayBeFree()
+    },
+    retire(id) {
+      residents.retire(id)
+      versions.forget(id)
+      queue.memoryMayBeFree()
+    },
+    pin(id, isPinned) {
+      residents.pin(id, isPinned)
+      queue.memoryMayBeFree()
+    },
+    isPinned: residents.isPinned,
+    numPinned: residents.numPinned,
+    numUsers: residents.numUsers,
+    whenUnused: residents.whenUnused,
     residentIds: residents.ids,
     get usedBytes() {
       return residents.usedBytes
     },
   }
+}
+
+function noAdapter(id: string): ServerError {
+  const message = `There is no adapter "${id.slice(0, 64)}".`
+  return new ServerError('model_not_found', message, { param: 'adapter' })
 }
 
 function isHold(item: Hold | AdapterVersion): item is Hold {
@@ -171,21 +270,27 @@ function versionOf(item: Hold | AdapterVersion): AdapterVersion {
   return isHold(item) ? item.version : item
 }
 
+function held({ version }: Hold, scale: number, { span }: AdapterRef): HeldAdapter {
+  const { id, digest, manifest } = version.about
+  return {
+    applied: { id, digest, scale, ...(span && { span }) },
+    components: version.components,
+    defaultScale: manifest.defaultScale,
+  }
+}
+
 function acquired(
+  each: readonly HeldAdapter[],
   holds: readonly Hold[],
-  strengths: readonly number[],
   onRelease: () => void,
 ): AcquiredAdapters {
   let isReleased = false
   return {
-    applied: holds.map(({ version: { about } }, i) => ({
-      id: about.id,
-      digest: about.digest,
-      scale: strengths[i]!,
-    })),
-    components: holds.flatMap(({ version }, i) =>
-      version.components.map((component) => ({ component, scale: strengths[i]! })),
+    applied: each.map(({ applied }) => applied),
+    components: each.flatMap(({ applied: { scale }, components }) =>
+      components.map((component) => ({ component, scale })),
     ),
+    each,
     release() {
       if (isReleased) return
       isReleased = true

@@ -6,11 +6,20 @@ import type { AdapterConfig } from './adapter-config.ts'
 import type { Manifest } from './manifest.ts'
 import type { LoadedAdapter } from './peft.ts'
 
+interface Read {
+  readonly fingerprint: string
+  readonly about: Omit<LoadedAdapter, 'components'>
+  /** Of its vectors; a guard's are not counted here. */
+  readonly bytes?: number
+}
+
 /** What the store knows, each with the state of the folder in which it was true. */
 export interface KnownOfAdapter {
-  readonly resident:
-    | { readonly fingerprint: string; readonly about: Omit<LoadedAdapter, 'components'> }
-    | undefined
+  readonly resident: Read | undefined
+  /** Was read, and has left the memory. */
+  readonly former: Read | undefined
+  readonly runningRequests: number
+  readonly isPinned: boolean
   readonly failure: { readonly fingerprint: string; readonly error: ErrorBody } | undefined
 }
 
@@ -49,15 +58,19 @@ export function summarizeAdapter(
   id: string,
   { config, manifest, gaps, notes, fingerprint, known }: ReadFolder,
 ): AdapterSummary {
-  const { resident, failure } = known
-  const about = resident?.fingerprint === fingerprint ? resident.about : null
+  const { resident, former, failure } = known
+  const isResident = resident?.fingerprint === fingerprint
+  const read = [resident, former].find((version) => version?.fingerprint === fingerprint)
+  const about = read?.about
   const error = failure?.fingerprint === fingerprint ? failure.error : null
   return {
     id,
-    state: error ? 'invalid' : about ? 'resident' : 'available',
+    kind: manifest.kind,
+    state: error ? 'invalid' : isResident ? 'resident' : 'available',
     digest: about?.digest ?? null,
     rank: about?.rank ?? config.maxRank,
     targetModules: about?.targetModules ?? config.targetModules,
+    ...useOf(known, read?.bytes),
     numLayers: about?.numLayers ?? null,
     ...shownOf(manifest),
     warnings: warningsOf(about ?? { manifest, gaps, notes }),
@@ -73,15 +86,24 @@ export function summarizeOtherBase(
   const { code, message } = nameAdapter(id, refusal)
   return {
     id,
+    kind: manifest.kind,
     state: 'other_base',
     digest: null,
     rank: config?.maxRank ?? null,
     targetModules: config?.targetModules ?? null,
+    ...notInUse,
     numLayers: null,
     ...shownOf(manifest),
     warnings: manifest.warnings,
     error: { code, message },
   }
+}
+
+type Use = Pick<AdapterSummary, 'bytes' | 'runningRequests' | 'pinned'>
+const notInUse: Use = { bytes: null, runningRequests: 0, pinned: false }
+
+function useOf({ runningRequests, isPinned }: KnownOfAdapter, bytes: number | undefined): Use {
+  return { bytes: bytes ?? null, runningRequests, pinned: isPinned }
 }
 
 function shownOf(
@@ -110,10 +132,12 @@ export function summarizeInvalid(id: string, error: unknown): AdapterSummary {
   if (!(error instanceof ServerError)) throw error
   return {
     id,
+    kind: 'adapter',
     state: 'invalid',
     digest: null,
     rank: null,
     targetModules: null,
+    ...notInUse,
     numLayers: null,
     defaultScale: 1,
     description: null,

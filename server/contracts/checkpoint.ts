@@ -108,6 +108,11 @@ export const linearModules = [
 ] as const
 export type LinearModule = (typeof linearModules)[number]
 
+/** The linear modules among these names, each once, in the order of a layer. */
+export function inLayerOrder(...lists: readonly (readonly string[])[]): readonly LinearModule[] {
+  return linearModules.filter((module) => lists.some((list) => list.includes(module)))
+}
+
 /** The weight of a module is [outer, inner]. */
 export function moduleShape(
   config: ModelConfig,
@@ -130,6 +135,13 @@ export function moduleShape(
     case 'down_proj':
       return { inner: intermediateSize, outer: hiddenSize }
   }
+}
+
+/** Where a direction is compared with what a layer holds of a token. */
+export interface ProbePlace {
+  readonly layer: number
+  /** residual: the residual stream after that layer. mlp_output: what its MLP adds to the stream. */
+  readonly site: 'residual' | 'mlp_output'
 }
 
 /** What a graph is built for, and what runs it: on an accelerator none of its tensors may be empty. */

@@ -1,16 +1,40 @@
 // A generation: what the front asks of the engine and the events it gets back.
 // Order of events for one request: accepted, then prompt where the request asks of its prompt, then
-// delta and choice_finished in any interleaving of
-// its choices, then exactly one terminal event (done | failed | cancelled). failed and cancelled may
-// also come first.
+// delta and choice_finished in any interleaving of its choices (of a judged request verdict and
+// escalated, too), then exactly one terminal event (done | failed | cancelled). failed and cancelled
+// may also come first.
 
 import type { ErrorBody } from '../errors.ts'
-import type { AdapterSelection, AppliedAdapter } from './adapter.ts'
+import type { AdapterSelection, AppliedAdapter, MergedShare } from './adapter.ts'
+import type { OutputConstraint } from './constraint.ts'
+import type { JsonObject } from './json.ts'
 import type { PromptLogprobs } from './prompt-logprobs.ts'
+import type { AppliedGuard, Escalation, SafetyPlan, Verdict } from './safety.ts'
+
+/** A call of a tool, as an earlier answer had it. */
+export interface ToolCall {
+  readonly id: string
+  readonly name: string
+  /** JSON text of an object. */
+  readonly arguments: string
+}
 
 export interface ChatMessage {
-  readonly role: 'system' | 'user' | 'assistant'
+  /** tool: what a call gave. */
+  readonly role: 'system' | 'user' | 'assistant' | 'tool'
   readonly content: string
+  /** Of an assistant. */
+  readonly toolCalls?: readonly ToolCall[]
+  /** Of a tool: the call that it answers. */
+  readonly answers?: Pick<ToolCall, 'id' | 'name'>
+}
+
+/** A tool as the template shows it to the model. */
+export interface ToolDefinition {
+  readonly name: string
+  readonly description: string | null
+  /** A JSON Schema. */
+  readonly parameters: JsonObject | null
 }
 
 /** A chat, and what the client asks of its template. */
@@ -20,6 +44,8 @@ export interface ChatInput {
   readonly thinking?: boolean | undefined
   /** The last message, an assistant's, is the reply's beginning. */
   readonly continuesLast?: boolean | undefined
+  /** Absent or empty: there are none. */
+  readonly tools?: readonly ToolDefinition[] | undefined
 }
 
 export type Prompt =
@@ -62,6 +88,12 @@ export interface SamplingParams {
   readonly stopTokenIds: readonly number[]
   /** The stop string itself stays in the text when true. */
   readonly includeStopInOutput: boolean
+  /** Texts that no sequence of tokens may spell, with a space before it or without. */
+  readonly badWords: readonly string[]
+  /** Only these may be sampled; null: all. */
+  readonly allowedTokens: readonly number[] | null
+  /** The text of special tokens is left out. */
+  readonly skipSpecialTokens: boolean
   readonly seed: bigint
 }
 
@@ -69,6 +101,8 @@ export interface GenerateRequest extends AdapterSelection {
   readonly id: string
   readonly turn: Turn
   readonly prompt: Prompt
+  /** Of a longer prompt only its last tokens count; null: it is never cut. */
+  readonly truncatePrompt: number | null
   readonly sampling: SamplingParams
   /** Number of choices; choice i is seeded with seed + i. */
   readonly n: number
@@ -80,8 +114,18 @@ export interface GenerateRequest extends AdapterSelection {
   readonly promptLogprobs: number | null
   /** How many alternatives to report per token; null: no logprobs at all. */
   readonly topLogprobs: number | null
+  /** Reported among the alternatives of each token, likely or not. */
+  readonly logprobTokens: readonly number[]
+  /** The ids of prompt and reply are told. */
+  readonly returnTokenIds: boolean
   /** Thought and answer apart (chat). When false everything is `content` (plain completions). */
   readonly splitReasoning: boolean
+  /** null: nothing is judged. */
+  readonly safety: SafetyPlan | null
+  /** What the answer has to look like, after a thought where there is one; null: anything. */
+  readonly constraint: OutputConstraint | null
+  /** The client's field that asks for it. */
+  readonly constraintField?: string
 }
 
 export interface TokenLogprob {
@@ -99,7 +143,8 @@ export interface TokenLogprobs extends TokenLogprob {
 }
 
 type Section = 'reasoning' | 'content'
-export type FinishReason = 'stop' | 'length'
+/** content_filter: what came next was flagged, and is not told. */
+export type FinishReason = 'stop' | 'length' | 'content_filter'
 
 interface ChoiceUsage {
   readonly completionTokens: number
@@ -118,6 +163,10 @@ export type GenerationEvent =
       readonly kind: 'accepted'
       readonly promptTokens: number
       readonly adapters: readonly AppliedAdapter[]
+      /** What the weights hold; left out: no adapter. */
+      readonly merged?: readonly MergedShare[]
+      /** null: nothing is judged. */
+      readonly guard: AppliedGuard | null
     }
   | {
       readonly kind: 'prompt'
@@ -125,6 +174,8 @@ export type GenerationEvent =
       readonly index: number
       readonly text: string
       readonly logprobs: PromptLogprobs | null
+      /** Where the request asks for them. */
+      readonly tokenIds?: readonly number[]
     }
   | {
       readonly kind: 'delta'
@@ -135,7 +186,11 @@ export type GenerationEvent =
       /** Tokens sampled since the last delta of this choice; several when text was held back. */
       readonly numTokens: number
       readonly logprobs: readonly TokenLogprobs[] | null
+      /** Of these tokens, where the request asks for them. */
+      readonly tokenIds?: readonly number[]
     }
+  | ({ readonly kind: 'verdict'; readonly index: number } & Verdict)
+  | ({ readonly kind: 'escalated'; readonly index: number } & Escalation)
   | {
       readonly kind: 'choice_finished'
       readonly index: number

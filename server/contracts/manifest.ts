@@ -1,7 +1,7 @@
 // The fields of an adapter's manifest.json, as the trainer writes them and GET /v1/adapters shows them.
 
 import { z } from 'zod'
-import { maxAdapterScale } from './adapter.ts'
+import { adapterKinds, maxAdapterScale } from './adapter.ts'
 
 const digest = z.string().regex(/^[0-9a-f]{64}$/, 'must be 64 hex digits')
 const word = z.string().max(500)
@@ -16,6 +16,7 @@ const shares = z.record(z.string(), interval)
 
 /** What the trainer writes; what else a file holds is shown as it is. */
 export const manifestSchema = z.looseObject({
+  kind: z.enum(adapterKinds).nullish(),
   recommended_strength: z.number().min(0).max(maxAdapterScale).nullish(),
   description: z.string().max(2000).nullish(),
   base_model: word.nullish(),

@@ -16,3 +16,7 @@ export function writeThought(thought: string, answer: string): string {
   const opened = `${thoughtStart}\n${thought}`
   return answer === '' ? opened : `${opened}\n${thoughtEnd}\n\n${answer}`
 }
+
+/** How a reply of chat completions names the thought. */
+export const reasoningFields = ['both', 'reasoning', 'reasoning_content', 'none'] as const
+export type ReasoningField = (typeof reasoningFields)[number]

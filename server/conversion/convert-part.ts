@@ -8,6 +8,8 @@ import type { GraphTarget, WeightFormat } from '../contracts/checkpoint.ts'
 import { buildDecoder } from '../graph/decoder.ts'
 import { placeWeights } from '../graph/encoding.ts'
 import { defineTask, type OnBytes } from '../threads/task.ts'
+import { type Folds, foldedTensors } from './folded-tensors.ts'
+import { isFolded } from './folded-weights.ts'
 
 export interface ConvertPart {
   /** The checkpoint folder. */
@@ -19,14 +21,24 @@ export interface ConvertPart {
   readonly target: GraphTarget
   /** Indices of this part's weights in the graph's list. */
   readonly indices: readonly number[]
+  /** The file holds what these change; null: it holds all weights, without adapters. */
+  readonly folds: Folds | null
 }
 
 export function convertPart(part: ConvertPart, onBytes: OnBytes): void {
   const checkpoint = openCheckpoint(part.dir)
-  const tensors = finiteTensors(checkpoint.tensors)
+  const tensors = foldedTensors(finiteTensors(checkpoint.tensors), part.folds ?? new Map())
   // Sites for adapters bring no weights and move none.
-  const graph = buildDecoder({ ...part, config: checkpoint.config, tensors, sites: [] })
-  const { placements } = placeWeights(graph)
+  const graph = buildDecoder({
+    ...part,
+    config: checkpoint.config,
+    tensors,
+    sites: [],
+    probe: null,
+  })
+  const { folds } = part
+  const weights = graph.weights.filter((weight) => folds === null || isFolded(weight, folds))
+  const { placements } = placeWeights({ weights })
   onBytes(0)
   const offsets = new Map(placements.map(({ tensor, offset }) => [tensor.name, offset]))
   const file = openSync(part.path, 'r+')

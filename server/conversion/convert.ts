@@ -3,20 +3,18 @@
 // folder appears only when its weights are complete; graphs join them, each whole.
 
 import { createHash } from 'node:crypto'
-import { mkdirSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
-import { availableParallelism } from 'node:os'
+import { existsSync, mkdirSync, rmSync } from 'node:fs'
 import { basename, join } from 'node:path'
-import { baseDigestOf } from '../checkpoint/base-digest.ts'
 import type { Checkpoint } from '../checkpoint/checkpoint.ts'
 import { freeBytes } from '../checkpoint/disk-space.ts'
 import { isSameStamp, stampOf } from '../checkpoint/file-stamp.ts'
-import { attestedDigest } from '../checkpoint/gguf-note.ts'
 import { readableBytes } from '../contracts/bytes.ts'
 import {
   cpuTarget,
   type GraphTarget,
   type LinearModule,
   type ModelConfig,
+  type ProbePlace,
   type WeightFormat,
 } from '../contracts/checkpoint.ts'
 import { ServerError } from '../errors.ts'
@@ -27,23 +25,23 @@ import {
   type WeightPlacement,
   weightsFileName,
 } from '../graph/encoding.ts'
-import { runTasks } from '../threads/run-tasks.ts'
+import { hashBase } from './base.ts'
 import { explainDiskError, makeCacheFolder, requireSpace } from './cache-disk.ts'
-import { type ConvertPart, convertPart, convertPartTask } from './convert-part.ts'
 import { checkFolder, discardFolder, publishFolder } from './converted-folder.ts'
-import { type HashedFile, knownHashes } from './file-hashes.ts'
-import { probePath, writeGraphs } from './graph-files.ts'
+import type { HashedFile } from './file-hashes.ts'
+import { type Folds, foldedTensors } from './folded-tensors.ts'
+import { placeFolded, provideFolded } from './folded-weights.ts'
+import { probePath, verdictPath, writeGraphs } from './graph-files.ts'
 import { removeOldConversions } from './old-conversions.ts'
 import { partialName, removeLeftovers } from './partial-folder.ts'
+import { bytesPerWeight, type WeightsFile, writeWeights } from './weights-file.ts'
 
 /**
  * Raise when the graph changes what lies in weights.bin or where: older folders are removed, not reused.
  * Any other change of the graph makes a graph file of another name.
  */
-const graphVersion = 12
+const graphVersion = 13
 const probeLayers = 2
-/** Below this many parameters threads cost more than they bring. */
-const threadsFrom = 50e6
 /** What a folder takes besides the weights: the graphs. */
 const spareBytes = 16 << 20
 
@@ -51,6 +49,7 @@ const spareBytes = 16 << 20
 type ConversionPhase =
   | 'reading the checkpoint'
   | 'converting weights'
+  | 'folding adapters'
   | 'checking converted weights'
 
 export interface ConvertOptions {
@@ -61,6 +60,12 @@ export interface ConvertOptions {
   /** The CPU unless said. */
   readonly target?: GraphTarget
   readonly sites: readonly LinearModule[]
+  /** Where the graph has a probe; null or left out: nowhere. */
+  readonly probe?: ProbePlace | null
+  /** Adapters that become part of the weights; none by default. */
+  readonly folds?: Folds
+  /** The sites of a graph of its own for verdicts; null or left out: there is none. */
+  readonly verdictSites?: readonly LinearModule[] | null
   readonly cacheDir: string
   readonly onProgress?: (what: ConversionPhase, done: number, total: number) => void
   /** Called before so many bytes are flushed to the disk, which blocks. */
@@ -73,13 +78,21 @@ export interface ConvertOptions {
 
 export interface ConvertedCheckpoint {
   readonly graphPath: string
+  /** The graph of verdicts and the weights of both; null: there is none. */
+  readonly verdicts: VerdictGraph | null
   /** Digest of the weights it was made from, or of the GGUF file that those were exported from. */
   readonly baseDigest: string
 }
 
+interface VerdictGraph {
+  readonly graphPath: string
+  readonly sites: readonly LinearModule[]
+  readonly weights: { readonly folder: string; readonly placements: readonly WeightPlacement[] }
+}
+
 /**
- * Converts only when no earlier result fits. Weights do not depend on the sites: another set of them
- * only adds a graph.
+ * Converts only when no earlier result fits. Weights depend on neither sites nor probe: others only
+ * add a graph.
  */
 export async function convertCheckpoint(options: ConvertOptions): Promise<ConvertedCheckpoint> {
   const { cacheDir, onProgress = () => {}, onNotice = () => {}, onFlush = () => {} } = options
@@ -88,8 +101,9 @@ export async function convertCheckpoint(options: ConvertOptions): Promise<Conver
     return (done: number, total: number) => onProgress(what, done, total)
   }
 
-  const { graph, placements, size } = layOut(options)
-  const needed = size + spareBytes
+  const { folds = new Map() } = options
+  const { graph, placements, size } = layOut({ ...options, folds: new Map() })
+  let needed = size + spareBytes
   try {
     makeCacheFolder(cacheDir)
     for (const name of removeLeftovers(cacheDir)) {
@@ -103,7 +117,7 @@ export async function convertCheckpoint(options: ConvertOptions): Promise<Conver
       )
     }
     const onHashed = progressOf('reading the checkpoint')
-    const sources = await knownHashes(contentPaths(options), { cacheDir, onProgress: onHashed })
+    const { sources, digest } = await hashBase({ ...options, onProgress: onHashed })
     const madeFrom = describe(options, sources)
     const folder = join(cacheDir, keyOf(madeFrom))
     const state = await checkFolder(folder, progressOf('checking converted weights'))
@@ -116,10 +130,9 @@ export async function convertCheckpoint(options: ConvertOptions): Promise<Conver
       const partial = partialName(folder)
       mkdirSync(partial)
       try {
-        const path = join(partial, weightsFileName)
-        createFile(path, size)
-        const bytes = graph.weights.map(({ tensors }) => bytesOf(tensors, placements))
-        await convertWeights(options, path, bytes, progressOf('converting weights'))
+        const bytes = bytesPerWeight(graph.weights, placements)
+        const file = { path: join(partial, weightsFileName), size, bytes }
+        await convertWeights(options, file, null, progressOf('converting weights'))
         requireUnchanged(sources)
         const onProgress = progressOf('checking converted weights')
         const about = { checkpoint: options.dir, madeFrom }
@@ -128,15 +141,39 @@ export async function convertCheckpoint(options: ConvertOptions): Promise<Conver
         rmSync(partial, { recursive: true, force: true })
       }
     }
+    const merged = folds.size === 0 ? null : placeMerged(options, folds, placements)
+    if (merged !== null) {
+      const { places, bytes } = merged
+      const path = join(folder, places.name)
+      needed = places.size + spareBytes
+      if (!existsSync(path)) {
+        requireSpace(cacheDir, needed, (options.freeBytesOf ?? freeBytes)(cacheDir))
+      }
+      await provideFolded({
+        folder,
+        places,
+        about: { checkpoint: options.dir, madeFrom },
+        async write(path) {
+          const file = { path, size: places.size, bytes }
+          await convertWeights(options, file, folds, progressOf('folding adapters'))
+          requireUnchanged(sources)
+        },
+        onProgress: progressOf('checking converted weights'),
+        onFlush,
+        onNotice,
+      })
+    }
+    const all = merged?.places.placements ?? placements
+    const { verdictSites: sites = null } = options
     const graphs = {
-      model: encodeModel(graph, placements),
-      probe: encodeProbe(options, placements),
+      model: encodeModel(merged?.graph ?? graph, all),
+      probe: encodeProbe(options, all),
+      verdict: sites && encodeModel(layOut({ ...options, sites, probe: null }).graph, all),
     }
-    const names = sources.map(({ path, sha256 }) => ({ name: basename(path), sha256 }))
-    return {
-      graphPath: writeGraphs(folder, graphs, onNotice),
-      baseDigest: attestedDigest(options.dir, baseDigestOf(names), onNotice),
-    }
+    const graphPath = writeGraphs(folder, graphs, onNotice)
+    const weights = { folder, placements: all }
+    const verdicts = sites && { graphPath: verdictPath(graphPath), sites, weights }
+    return { graphPath, verdicts, baseDigest: digest }
   } catch (error) {
     throw explainDiskError(error, cacheDir, needed)
   }
@@ -150,17 +187,22 @@ export function convertedBytes(options: Layout): number {
 /** The attention kernel takes no other sizes of a head than multiples of this. */
 const headMultiple = 16
 
-type Layout = Pick<ConvertOptions, 'checkpoint' | 'maxContext' | 'format' | 'target' | 'sites'>
+type Layout = Pick<
+  ConvertOptions,
+  'checkpoint' | 'maxContext' | 'format' | 'target' | 'sites' | 'probe' | 'folds'
+>
 
-function layOut({ checkpoint, maxContext, format, target = cpuTarget, sites }: Layout) {
-  const { config, tensors } = checkpoint
+function layOut(layout: Layout) {
+  const { checkpoint, maxContext, format, target = cpuTarget, sites, probe = null } = layout
+  const { config } = checkpoint
+  const tensors = foldedTensors(checkpoint.tensors, layout.folds ?? new Map())
   if (config.headDim % headMultiple !== 0) {
     throw new ServerError(
       'unsupported_checkpoint',
       `config.json: head_dim is ${config.headDim}; only multiples of ${headMultiple} are supported.`,
     )
   }
-  const graph = buildDecoder({ config, tensors, maxContext, format, target, sites })
+  const graph = buildDecoder({ config, tensors, maxContext, format, target, sites, probe })
   return { graph, ...placeWeights(graph) }
 }
 
@@ -181,12 +223,13 @@ export function probeOf(graphPath: string, config: ModelConfig) {
 
 /** The graph cut down to its first layers, over the same weights file. */
 function encodeProbe(
-  { checkpoint, maxContext, format, target = cpuTarget, sites }: ConvertOptions,
+  { checkpoint, maxContext, format, target = cpuTarget, sites, folds = new Map() }: ConvertOptions,
   placements: readonly WeightPlacement[],
 ): Uint8Array {
   const config = probeConfig(checkpoint.config)
-  const { tensors } = checkpoint
-  const graph = buildDecoder({ config, tensors, maxContext, format, target, sites })
+  const tensors = foldedTensors(checkpoint.tensors, folds)
+  const parts = { config, tensors, maxContext, format, target, sites }
+  const graph = buildDecoder({ ...parts, probe: null })
   const used = new Set(placeWeights(graph).placements.map(({ tensor }) => tensor.name))
   return encodeModel(
     graph,
@@ -194,64 +237,21 @@ function encodeProbe(
   )
 }
 
-/** Of its full size from the start, so that parts may be written in any order. */
-function createFile(path: string, size: number): void {
-  writeFileSync(path, '')
-  truncateSync(path, size)
+/** The graph over the folded weights, where they lie, and what each takes of their own file. */
+function placeMerged(options: ConvertOptions, folds: Folds, base: readonly WeightPlacement[]) {
+  const { graph } = layOut(options)
+  const places = placeFolded(graph, folds, base)
+  return { graph, places, bytes: bytesPerWeight(graph.weights, places.folded) }
 }
 
-async function convertWeights(
+function convertWeights(
   { dir, checkpoint, maxContext, format, target = cpuTarget }: ConvertOptions,
-  path: string,
-  bytes: readonly number[],
+  file: WeightsFile,
+  folds: Folds | null,
   onProgress: (done: number, total: number) => void,
 ): Promise<void> {
-  const total = bytes.reduce((sum, size) => sum + size, 0)
-  let done = 0
-
-  function onBytes(more: number) {
-    done += more
-    onProgress(done, total)
-  }
-
-  // Threads take their time to start.
-  onProgress(done, total)
-  const isSmall = checkpoint.numParameters < threadsFrom
-  const limit = isSmall ? 1 : Math.min(8, availableParallelism())
-  const parts = shareWeights(bytes, limit).map((indices): ConvertPart => {
-    return { dir, path, maxContext, format, target, indices }
-  })
-  if (isSmall) for (const part of parts) convertPart(part, onBytes)
-  else await runTasks(convertPartTask, parts, { limit, onBytes })
-}
-
-/** Places of weights in `parts` lists of about equal bytes: the largest left goes to the lightest. */
-export function shareWeights(bytes: readonly number[], parts: number): number[][] {
-  const shares = Array.from({ length: parts }, () => ({ indices: [] as number[], bytes: 0 }))
-  const bySize = [...bytes.keys()].sort((x, y) => bytes[y]! - bytes[x]!)
-  for (const index of bySize) {
-    const lightest = shares.reduce((x, y) => (y.bytes < x.bytes ? y : x))
-    lightest.indices.push(index)
-    lightest.bytes += bytes[index]!
-  }
-  return shares.map(({ indices }) => indices)
-}
-
-function bytesOf(
-  tensors: ReadonlyArray<{ readonly name: string }>,
-  placements: readonly WeightPlacement[],
-): number {
-  const names = new Set(tensors.map(({ name }) => name))
-  return placements
-    .filter(({ tensor }) => names.has(tensor.name))
-    .reduce((sum, { bytes }) => sum + bytes, 0)
-}
-
-/** The files that the weights are made from; which tensor is in which shard says the index. */
-function contentPaths({ checkpoint }: ConvertOptions): string[] {
-  return checkpoint.files
-    .map(({ path }) => path)
-    .filter((path) => basename(path) !== 'generation_config.json')
+  const part = { dir, maxContext, format, target, folds }
+  return writeWeights(file, part, checkpoint.numParameters, onProgress)
 }
 
 function describe(options: ConvertOptions, sources: readonly HashedFile[]) {

@@ -12,19 +12,26 @@ export interface GraphBytes {
   readonly model: Uint8Array
   /** The first layers only, over the same weights: what a device is tried with. */
   readonly probe: Uint8Array
+  /** With the sites of a guard instead: what verdicts are computed with; null: by the whole graph. */
+  readonly verdict: Uint8Array | null
 }
 
 /** Returns the path of the whole graph. `onNotice` reports one that differs from what was written. */
 export function writeGraphs(
   folder: string,
-  { model, probe }: GraphBytes,
+  { model, probe, verdict }: GraphBytes,
   onNotice: (message: string) => void,
 ): string {
-  const digest = createHash('sha256').update(model).update(probe).digest('hex').slice(0, 16)
+  const all = createHash('sha256').update(model).update(probe)
+  const digest = all
+    .update(verdict ?? '')
+    .digest('hex')
+    .slice(0, 16)
   const path = join(folder, `model.${digest}.onnx`)
   const missing = [
     { path, bytes: model },
     { path: probePath(path), bytes: probe },
+    ...(verdict === null ? [] : [{ path: verdictPath(path), bytes: verdict }]),
   ].filter((file) => !isWritten(file, onNotice))
   for (const file of missing) writeWhole(folder, file)
   if (missing.length > 0) flushFolder(folder)
@@ -33,7 +40,16 @@ export function writeGraphs(
 
 /** The graph of the first layers that was written beside a whole one. */
 export function probePath(path: string): string {
-  return join(dirname(path), basename(path).replace(/^model/, 'probe'))
+  return besideModel(path, 'probe')
+}
+
+/** The graph of verdicts that was written beside a whole one. */
+export function verdictPath(path: string): string {
+  return besideModel(path, 'verdict')
+}
+
+function besideModel(path: string, name: string): string {
+  return join(dirname(path), basename(path).replace(/^model/, name))
 }
 
 interface File {

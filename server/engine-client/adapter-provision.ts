@@ -1,15 +1,13 @@
 // Adapters that need more modules than the engine has sites for. The engine refuses such a request and
 // says which modules it lacks; another engine is started with them, and the request runs there.
 
-import { type LinearModule, linearModules } from '../contracts/checkpoint.ts'
-import type { EngineOptions, Generation, ModelInfo } from '../contracts/engine.ts'
+import { inLayerOrder, linearModules } from '../contracts/checkpoint.ts'
+import type { Generation } from '../contracts/engine.ts'
 import type { GenerateRequest, GenerationEvent } from '../contracts/generation.ts'
 import type { Logger } from '../contracts/logger.ts'
 import { type EngineNeeds, type ErrorBody, ServerError, shuttingDown } from '../errors.ts'
 import { createDeferred } from './deferred.ts'
-
-/** The next engine's options from the current one's; null: the current one will do. */
-export type Change = (options: EngineOptions, model: ModelInfo) => EngineOptions | null
+import type { Change } from './engines.ts'
 
 export interface AdapterProvisionOptions {
   /** Sends the request to the current engine. */
@@ -50,7 +48,7 @@ export function createAdapterProvision(options: AdapterProvisionOptions): Adapte
         // A request before this one in the line may have asked for the same.
         const earlier = refusalOf(needs)
         if (earlier !== undefined) throw new Error(earlier.reason)
-        const adapterModules = join(model.adapterModules, needs.modules)
+        const adapterModules = inLayerOrder(model.adapterModules, needs.modules)
         const isServed = adapterModules.length === model.adapterModules.length
         return isServed ? null : { ...engine, adapterModules }
       })
@@ -111,10 +109,6 @@ async function* passOn(
     yield event
   }
   return null
-}
-
-function join(modules: readonly LinearModule[], more: readonly string[]): readonly LinearModule[] {
-  return linearModules.filter((module) => modules.includes(module) || more.includes(module))
 }
 
 function unavailable({ adapterId, modules }: EngineNeeds, reason: string): ServerError {

@@ -1,10 +1,13 @@
 // One engine process from its fork to its end. There are many ways to fail: no process comes of the fork,
-// it exits, its channel closes or breaks, it is killed because it hangs, and even that may not end it.
+// it exits, its pipe closes or brings what is no message, it is killed because it hangs, and even that may not end it.
 // All of them lead to one `onGone`, after the last message.
 
-import { type ChildProcess, fork } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
+import { Duplex } from 'node:stream'
+import { fileURLToPath } from 'node:url'
 import type { Logger } from '../contracts/logger.ts'
 import { withHugePages } from './huge-pages.ts'
+import { type MessagePipe, messagePipe, openMessagePipe } from './message-pipe.ts'
 import type { CallName, FromEngine, ToEngine } from './protocol.ts'
 import { createPulseReader, type Pulse, pulsePipe } from './pulse.ts'
 
@@ -15,9 +18,9 @@ export type ForkEngine = () => ChildProcess
 
 /** `file`: what runs in the process. `execPath`: the Node that runs it. */
 export function forkEngine(file = entry, execPath = process.execPath): ChildProcess {
-  const stdio = ['inherit', 'inherit', 'inherit', 'ipc', 'pipe'] as const
+  const stdio = ['inherit', 'inherit', 'inherit', 'pipe', 'pipe'] as const
   const env = withHugePages(process.env)
-  return fork(file, { serialization: 'advanced', stdio: [...stdio], env, execPath })
+  return spawn(execPath, [...process.execArgv, fileURLToPath(file)], { stdio: [...stdio], env })
 }
 
 /** How it ended: `unstarted` where there never was a process. */
@@ -51,6 +54,7 @@ export interface ChildEngine {
 export function startChildEngine(options: ChildEngineOptions): ChildEngine {
   const { logger, onMessage, onPulse, onGone, killMs } = options
   let child: ChildProcess | undefined
+  let pipe: MessagePipe | undefined
   let isGone = false
   let isAskedToEnd = false
   let deadline: NodeJS.Timeout | undefined
@@ -82,34 +86,40 @@ export function startChildEngine(options: ChildEngineOptions): ChildEngine {
     if (!isGone) onPulse(pulse)
   }
 
-  function listen(started: ChildProcess): void {
-    started.on('message', (message: FromEngine) => {
-      if (isGone) return
-      try {
-        onMessage(message)
-      } catch (error) {
-        giveUp('engine process: a message could not be read', error)
-      }
+  function talk(stream: Duplex, onClosed: () => void): MessagePipe {
+    return openMessagePipe<FromEngine>(stream, {
+      onMessage: (message) => {
+        if (!isGone) onMessage(message)
+      },
+      onBroken: (error) => giveUp('engine process: a message could not be read', error),
+      onClosed,
     })
+  }
+
+  function listen(started: ChildProcess): void {
+    let exit: Ending | undefined
+    let isClosed = false
+    const { [messagePipe]: messages, [pulsePipe]: pulses } = started.stdio ?? []
     // One that never ran has no exit: its error is its end.
     started.on('error', (error) => {
       if (started.pid === undefined) end({ kind: 'unstarted', how: error.message })
       else giveUp('engine process', error)
     })
     started.once('exit', (code, signal) => {
-      const how = `${signal ?? code}`
-      // Its last messages may come after 'exit'; they come before 'disconnect'.
-      if (!started.connected) return end({ kind: 'ended', how })
-      started.once('disconnect', () => end({ kind: 'ended', how }))
-      endWithin(killMs, how)
+      exit = { kind: 'ended', how: `${signal ?? code}` }
+      // Its last messages may come after 'exit'; they come before the pipe closes.
+      if (isClosed) end(exit)
+      else endWithin(killMs, exit.how)
     })
-    // Nobody can reach it any more, and it may not notice.
-    started.on('disconnect', () => {
-      if (!isAskedToEnd) kill()
-    })
-    const pipe = started.stdio?.[pulsePipe]
-    pipe?.on('error', () => {}) // Its silence says it.
-    if (pipe && 'read' in pipe) pipe.on('data', createPulseReader(hear))
+    function close(): void {
+      isClosed = true
+      if (exit !== undefined) end(exit)
+      // Nobody can reach it any more, and it may not notice.
+      else if (!isAskedToEnd) kill()
+    }
+    if (messages instanceof Duplex) pipe = talk(messages, close)
+    pulses?.on('error', () => {}) // Its silence says it.
+    if (pulses && 'read' in pulses) pulses.on('data', createPulseReader(hear))
   }
 
   try {
@@ -127,11 +137,11 @@ export function startChildEngine(options: ChildEngineOptions): ChildEngine {
       return isGone
     },
     send(message) {
-      if (isGone || !child?.connected) return true
+      if (isGone || !pipe?.isOpen) return true
       try {
         // To a process that has just died: 'exit' follows.
-        child.send(message, (error) => {
-          if (error !== null) giveUp('engine process: a message could not be sent', error)
+        pipe.send(message, (error) => {
+          if (error) giveUp('engine process: a message could not be sent', error)
         })
         return true
       } catch (error) {
@@ -141,7 +151,7 @@ export function startChildEngine(options: ChildEngineOptions): ChildEngine {
     },
     disconnect() {
       isAskedToEnd = true
-      if (child?.connected) child.disconnect()
+      pipe?.end()
     },
     kill,
   }

@@ -1,6 +1,7 @@
 // The front's side of the engine process: requests and calls out, events and answers back. Every request
 // ends in exactly one terminal event, whatever becomes of the process.
 
+import type { MergeTarget, PreparedMerge } from '../contracts/adapter.ts'
 import type { EngineClient, EngineOptions, Generation, ModelInfo } from '../contracts/engine.ts'
 import { type GenerateRequest, type GenerationEvent, isTerminal } from '../contracts/generation.ts'
 import type { Logger } from '../contracts/logger.ts'
@@ -24,8 +25,14 @@ export interface EngineClientOptions {
   readonly fork?: ForkEngine
 }
 
+/** One engine, whose weights stay as they are. */
+export interface SingleEngine extends Omit<EngineClient, 'changeMerge' | 'mergeStatus'> {
+  /** Rejects with ServerError; nothing has changed then. */
+  prepareMerge(target: MergeTarget): Promise<PreparedMerge>
+}
+
 /** An engine in a child process of this one. */
-export interface LocalEngineClient extends EngineClient {
+export interface LocalEngineClient extends SingleEngine {
   /** The engine process of the moment; another one after a restart. */
   readonly pid: number | undefined
 }
@@ -158,6 +165,8 @@ export function createEngineClient({
     tokenize: (input, turn) => call('tokenize', { input, turn }),
     detokenize: (tokens, turn) => call('detokenize', { input: tokens, turn }),
     listAdapters: (query = {}) => call('listAdapters', query),
+    changeAdapter: (change) => call('changeAdapter', change),
+    prepareMerge: (target) => call('prepareMerge', target),
 
     async close({ force = false } = {}) {
       if (!engine.stop()) return engine.gone()

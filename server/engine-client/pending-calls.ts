@@ -32,6 +32,8 @@ export function createPendingCalls(): PendingCalls {
     tokenize: new Map(),
     detokenize: new Map(),
     listAdapters: new Map(),
+    changeAdapter: new Map(),
+    prepareMerge: new Map(),
   }
   let nextId = 0
 
@@ -66,4 +68,10 @@ export function createPendingCalls(): PendingCalls {
   }
 }
 
-const callNames = ['tokenize', 'detokenize', 'listAdapters'] as const satisfies readonly CallName[]
+const callNames = [
+  'tokenize',
+  'detokenize',
+  'listAdapters',
+  'changeAdapter',
+  'prepareMerge',
+] as const satisfies readonly CallName[]

@@ -2,6 +2,7 @@
 // an engine that is loading until the real one takes over, so the port can be open meanwhile.
 
 import type { EngineClient, EngineState } from '../contracts/engine.ts'
+import { noMerge } from '../contracts/engine.ts'
 import type { Observer } from '../contracts/observer.ts'
 import { modelLoading, type ServerError, shuttingDown } from '../errors.ts'
 import { createEventQueue } from './event-queue.ts'
@@ -55,6 +56,11 @@ export function createPendingEngine({ observer, create }: PendingEngineOptions):
     tokenize: async (input, turn) => requireEngine().tokenize(input, turn),
     detokenize: async (tokens, turn) => requireEngine().detokenize(tokens, turn),
     listAdapters: async (query) => requireEngine().listAdapters(query),
+    changeMerge: async (change) => requireEngine().changeMerge(change),
+    get mergeStatus() {
+      return engine?.mergeStatus ?? noMerge
+    },
+    changeAdapter: async (change) => requireEngine().changeAdapter(change),
     ready: async () => (await created).ready(),
     async close(options) {
       closing.abort()

@@ -1,7 +1,14 @@
-// Every message between the front and the engine process. Sent by structured clone ("advanced"
-// serialization), so bigint and typed arrays pass.
+// Every message between the front and the engine process. Sent by structured clone (message-pipe.ts), so
+// bigint and typed arrays pass.
 
-import type { AdapterQuery, AdapterSummary } from '../contracts/adapter.ts'
+import type {
+  AdapterChange,
+  AdapterChanged,
+  AdapterQuery,
+  AdapterSummary,
+  MergeTarget,
+  PreparedMerge,
+} from '../contracts/adapter.ts'
 import type {
   Asked,
   EngineOptions,
@@ -18,6 +25,8 @@ export interface Calls {
   tokenize: [Asked<TokenizeInput>, TokenizeResult]
   detokenize: [Asked<readonly number[]>, string]
   listAdapters: [AdapterQuery, readonly AdapterSummary[]]
+  changeAdapter: [AdapterChange, AdapterChanged]
+  prepareMerge: [MergeTarget, PreparedMerge]
 }
 export type CallName = keyof Calls
 

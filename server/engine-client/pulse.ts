@@ -1,5 +1,6 @@
-// The pulse of an engine process: what its heart (engine/heart.ts) writes to a pipe of its own, also while
-// native code blocks the event loop. Four numbers, which the event loop leaves in shared memory.
+// The pulse of an engine process: what its heart (heart/heart.ts) writes to a pipe of its own, also while
+// native code blocks the event loop. Four of its numbers the event loop leaves in shared memory; the fifth is
+// the heart's own.
 
 /** What an engine does. Before it serves the phases of a start, then what a step runs. */
 export const phases = [
@@ -12,12 +13,14 @@ export const phases = [
   'preparing the conversion',
   'reading the checkpoint',
   'converting weights',
+  'folding adapters',
   'checking converted weights',
   'writing to the disk',
   'testing the device',
   'loading the weights',
   'computing the first token',
   'opening the adapters',
+  'waiting for an upstream',
   'prefill',
   'decode',
 ] as const
@@ -32,6 +35,8 @@ export interface Pulse {
   readonly phase: Phase
   /** How long the phase may do without progress, where that is longer than for others. */
   readonly allowanceMs: number
+  /** Grows by the time in which the process stood in line for a processor; begins anew after 2³¹ ms. */
+  readonly starvedMs: number
 }
 
 export const pulseMs = 500
@@ -39,8 +44,8 @@ export const pulseMs = 500
 export const pulsePipe = 4
 
 /** Places of the numbers in the shared memory. */
-export const slots = { turns: 0, progress: 1, phase: 2, allowanceMs: 3 } as const
-export const numSlots = 4
+export const slots = { turns: 0, progress: 1, phase: 2, allowanceMs: 3, starvedMs: 4 } as const
+export const numSlots = 5
 const pulseBytes = numSlots * Int32Array.BYTES_PER_ELEMENT
 
 /** Takes the pipe's chunks, wherever they are cut. */
@@ -62,5 +67,6 @@ function parsePulse(bytes: Uint8Array): Pulse {
     progress: numbers[slots.progress]!,
     phase: phases[numbers[slots.phase]!] ?? 'starting',
     allowanceMs: numbers[slots.allowanceMs]!,
+    starvedMs: numbers[slots.starvedMs]!,
   }
 }

@@ -5,6 +5,9 @@
 // Silence and, once it serves, a loop that stands still count from `silenceMs` on. A phase without progress
 // counts from the longest of three times on: `hangMs`, what the engine itself allows for it (a time that
 // grows with the bytes or tokens), and ten times the longest that this phase has ever taken.
+//
+// Of the loop's and the phase's time only that counts in which the process could run: a busy machine that
+// starves it delays the verdict, and is no hang.
 
 import { type Phase, type Pulse, pulseMs } from './pulse.ts'
 
@@ -37,7 +40,7 @@ const patience = 10
 export function createVitalSigns({ unresponsiveMs, silenceMs, hangMs }: VitalLimits) {
   /** Over all processes of this engine: a new one knows what the last one took. */
   const longestMs = new Map<Phase, number>()
-  const begin: Pulse = { turns: 0, progress: 0, phase: 'starting', allowanceMs: 0 }
+  const begin: Pulse = { turns: 0, progress: 0, phase: 'starting', allowanceMs: 0, starvedMs: 0 }
   let last = begin
   let sinceMs = { pulse: 0, turn: 0, progress: 0 }
 
@@ -57,7 +60,10 @@ export function createVitalSigns({ unresponsiveMs, silenceMs, hangMs }: VitalLim
     },
 
     beat(pulse: Pulse): void {
+      const starved = Math.min((pulse.starvedMs - last.starvedMs) | 0, sinceMs.pulse)
       sinceMs.pulse = 0
+      sinceMs.turn = Math.max(0, sinceMs.turn - starved)
+      sinceMs.progress = Math.max(0, sinceMs.progress - starved)
       if (pulse.turns !== last.turns) sinceMs.turn = 0
       if (pulse.progress !== last.progress) {
         longestMs.set(last.phase, Math.max(sinceMs.progress, longestMs.get(last.phase) ?? 0))

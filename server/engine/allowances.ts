@@ -5,7 +5,7 @@ import { statSync } from 'node:fs'
 import { join } from 'node:path'
 import { isGgufPath } from '../contracts/model-path.ts'
 
-/** A disk that is slower than this looks like one that hangs. */
+/** A disk that is slower than this looks like one that hangs, but where its reads are told (disk-reads.ts). */
 const slowDiskBytesPerMs = 20_000
 /** JSON that becomes a tokenizer, on a slow and busy core. */
 const slowParseBytesPerMs = 500

@@ -1,7 +1,10 @@
 // The adapters of one call. Its prompts are separate requests, and all of them run with what the first
-// one acquired, so that a folder that changes meanwhile gives no answer of two versions.
+// one acquired, so that a folder that changes meanwhile gives no answer of two versions. What a reply may
+// be escalated with is acquired with them, all or nothing: nobody waits for memory while it holds some.
 
 import type { AcquiredAdapters, AdapterStore } from '../adapters/store.ts'
+import { requireNamed } from '../adapters/strength.ts'
+import type { AdapterRef, AdapterSelection } from '../contracts/adapter.ts'
 import type { GenerateRequest } from '../contracts/generation.ts'
 
 interface Call {
@@ -14,9 +17,18 @@ interface Call {
 export function createCallAdapters(store: Pick<AdapterStore, 'acquire'>) {
   const calls = new Map<string, Call>()
 
+  async function acquireAll(
+    request: GenerateRequest,
+    signal: AbortSignal,
+  ): Promise<AcquiredAdapters> {
+    // An adapter that comes with an escalation only does not fill the operator's demand.
+    requireNamed(request)
+    return store.acquire(withEscalation(request), signal)
+  }
+
   function begin(request: GenerateRequest): Call {
     const controller = new AbortController()
-    const acquisition = store.acquire(request, controller.signal)
+    const acquisition = acquireAll(request, controller.signal)
     const call = { controller, acquisition, numUsers: 0 }
     calls.set(request.turn.request, call)
     acquisition.then(
@@ -75,4 +87,17 @@ function shareOf(held: AcquiredAdapters, leave: () => boolean): AcquiredAdapters
       if (leave()) held.release()
     },
   }
+}
+
+/** What a flagged reply goes on with; null: it is not escalated. */
+export function escalationOf({ safety }: GenerateRequest): AdapterRef | null {
+  if (safety?.input !== 'escalate' && safety?.reply !== 'escalate') return null
+  return safety.escalation
+}
+
+function withEscalation(request: GenerateRequest): AdapterSelection {
+  const escalation = escalationOf(request)
+  const { adapters, required } = request
+  if (escalation === null || adapters.some(({ id }) => id === escalation.id)) return request
+  return { adapters: [...adapters, escalation], required }
 }

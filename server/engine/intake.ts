@@ -1,15 +1,21 @@
 // Takes requests in: has the prompt encoded, checks that it fits the context, loads the adapters, and hands
 // the choices to the loop. A request that never reaches the loop gets its one terminal event here.
 
-import type { AcquiredAdapters, AdapterStore } from '../adapters/store.ts'
+import type { AdapterStore } from '../adapters/store.ts'
+import type { AppliedAdapter, HeldAdapter } from '../contracts/adapter.ts'
+import type { AnswerGrammar } from '../contracts/constraint.ts'
 import type { Asked, TokenizeInput, TokenizeResult } from '../contracts/engine.ts'
-import type { GenerateRequest, GenerationEvent, Prompt } from '../contracts/generation.ts'
+import type { GenerateRequest, GenerationEvent } from '../contracts/generation.ts'
+import type { AppliedGuard } from '../contracts/safety.ts'
 import type { ReplyPhase } from '../contracts/thought.ts'
 import { ServerError } from '../errors.ts'
 import type { Loop } from '../loop/loop.ts'
+import { arrangeAdapters, mergedShares, type RequestAdapters } from '../loop/segments.ts'
 import { createSequence, type Sequence } from '../loop/sequence.ts'
+import type { LoadedGuard } from '../safety/guard.ts'
 import type { TokenTexts } from '../tokenizer/token-texts.ts'
-import { createCallAdapters } from './call-adapters.ts'
+import { createCallAdapters, escalationOf } from './call-adapters.ts'
+import type { Grammars } from './grammars.ts'
 import type { TextThreads } from './text-threads.ts'
 import { requireRows } from './token-ids.ts'
 
@@ -20,12 +26,19 @@ export interface IntakeOptions {
   >
   readonly texts: Pick<TextThreads, 'run'>
   readonly store: Pick<AdapterStore, 'acquire'>
+  readonly grammars: Pick<Grammars, 'open'>
   readonly loop: Pick<Loop, 'submit' | 'cancel'>
+  /** Who judges; null: nobody. The loop has the same. */
+  readonly guard: LoadedGuard | null
+  /** Adapters that the weights hold; none by default. */
+  readonly merged?: readonly HeldAdapter[]
   /** Longest prompt and answer together, in tokens. */
   readonly maxContext: number
   /** Rows of the embedding; the tokenizer may know more ids. */
   readonly vocabSize: number
   readonly eosTokenIds: readonly number[]
+  /** Throws where this engine cannot do what the request asks; by default it does all. */
+  readonly refuse?: (request: GenerateRequest) => void
   readonly publish: (events: ReadonlyArray<readonly [string, GenerationEvent]>) => void
   /** Called after each request that the loop has taken. */
   readonly onSubmitted: () => void
@@ -47,7 +60,7 @@ interface EncodedPrompt {
 }
 
 export function createIntake(options: IntakeOptions): Intake {
-  const { tokenizer, texts, loop, maxContext, eosTokenIds } = options
+  const { tokenizer, texts, loop, guard, maxContext, eosTokenIds, merged = [] } = options
   const adapters = createCallAdapters(options.store)
   /** Requests whose prompt is encoded or whose adapters are loaded; aborted when they are cancelled. */
   const preparing = new Map<string, AbortController>()
@@ -57,57 +70,106 @@ export function createIntake(options: IntakeOptions): Intake {
   }
 
   async function encodePrompt(
-    { prompt, turn }: GenerateRequest,
+    { prompt, turn, truncatePrompt }: GenerateRequest,
     signal: AbortSignal,
   ): Promise<EncodedPrompt> {
-    if (prompt.kind === 'tokens') return { tokens: prompt.tokens, phase: 'answering' }
-    const encoded = await texts.run({ kind: 'encode', prompt, maxContext }, turn, signal)
-    return { phase: encoded.phase, tokens: Array.from(encoded.tokens) }
+    const last = truncatePrompt ?? Number.POSITIVE_INFINITY
+    if (prompt.kind === 'tokens') return { tokens: lastOf(prompt.tokens, last), phase: 'answering' }
+    const most = truncatePrompt === null ? maxContext : Number.POSITIVE_INFINITY
+    const encoded = await texts.run({ kind: 'encode', prompt, maxContext: most }, turn, signal)
+    return { phase: encoded.phase, tokens: lastOf(Array.from(encoded.tokens), last) }
+  }
+
+  async function encodeBadWords(
+    { sampling, turn }: GenerateRequest,
+    signal: AbortSignal,
+  ): Promise<readonly (readonly number[])[]> {
+    const words = sampling.badWords
+    return words.length === 0 ? [] : (await texts.run({ kind: 'words', words }, turn, signal)).words
+  }
+
+  async function openGrammar(
+    { constraint, constraintField, turn }: GenerateRequest,
+    signal: AbortSignal,
+  ): Promise<AnswerGrammar | null> {
+    if (constraint === null) return null
+    const grammar = await options.grammars.open(
+      constraint,
+      { turn, field: constraintField },
+      signal,
+    )
+    signal.throwIfAborted()
+    return grammar
   }
 
   /** The prompt to echo: as the client wrote it, where it wrote text. */
-  function textOf(prompt: Prompt, tokens: readonly number[]): string {
-    return prompt.kind === 'text' ? prompt.text : tokenizer.decode(tokens)
+  function textOf({ prompt, truncatePrompt }: GenerateRequest, tokens: readonly number[]): string {
+    const isWhole = prompt.kind === 'text' && truncatePrompt === null
+    return isWhole ? prompt.text : tokenizer.decode(tokens)
+  }
+
+  function guardOf(
+    { safety }: GenerateRequest,
+    applied: readonly AppliedAdapter[],
+  ): AppliedGuard | null {
+    if (guard === null || safety === null) return null
+    if (safety.input === 'off' && safety.reply === 'off') return null
+    const part = safety.reply === 'off' ? 'input' : 'output'
+    const certifies = (of: readonly AppliedAdapter[]) => guard.calibrationOf(of, part).certified
+    return { ...guard.info, certified: certifies(applied) || (guard.isExact && certifies([])) }
   }
 
   function createChoices(
     request: GenerateRequest,
     { tokens, phase }: EncodedPrompt,
     maxTokens: number,
-    { applied, components }: AcquiredAdapters,
+    adapters: RequestAdapters,
+    badWords: readonly (readonly number[])[],
+    grammar: AnswerGrammar | null,
   ): Sequence[] {
-    const cacheKey = applied.map(({ digest, scale }) => `${digest}:${scale}`).join(' ')
-    const promptText = request.echo ? textOf(request.prompt, tokens) : ''
+    const promptText = request.echo ? textOf(request, tokens) : ''
     return Array.from({ length: request.n }, (_, index) =>
       createSequence({
         request,
         index,
         promptTokens: tokens,
         promptText,
-        components,
-        cacheKey,
+        adapters,
+        guard,
+        maxPositions: maxContext,
         tokenizer,
         eosTokenIds,
         phase,
         maxTokens,
+        badWords,
+        grammar,
       }),
     )
   }
 
   /** Rejects where the loop has not taken the request. */
   async function prepare(request: GenerateRequest, signal: AbortSignal): Promise<void> {
+    options.refuse?.(request)
     const prompt = await encodePrompt(request, signal)
+    const badWords = await encodeBadWords(request, signal)
     signal.throwIfAborted()
     requireRows(prompt.tokens, options.vocabSize, tokenizer.tokenText)
     const promptTokens = prompt.tokens.length
     const param = request.prompt.kind === 'messages' ? 'messages' : 'prompt'
     const maxTokens = boundTokens(promptTokens, request.maxTokens, maxContext, param)
+    if (request.safety !== null && guard === null) refuseUnjudged()
+    const grammar = await openGrammar(request, signal)
     const held = await adapters.acquire(request, signal)
     try {
       signal.throwIfAborted()
-      const sequences = createChoices(request, prompt, maxTokens, held)
-      const adapterIds = held.applied.map(({ id }) => id)
-      publish(request.id, { kind: 'accepted', promptTokens, adapters: held.applied })
+      const arranged = arrangeAdapters(held.each, request.adapters, escalationOf(request), merged)
+      const sequences = createChoices(request, prompt, maxTokens, arranged, badWords, grammar)
+      const { applied } = arranged
+      const adapterIds = applied.map(({ id }) => id)
+      const judge = guardOf(request, applied)
+      const inWeights = merged.length === 0 ? {} : { merged: mergedShares(merged, arranged) }
+      const accepted = { kind: 'accepted', promptTokens, adapters: applied, guard: judge } as const
+      publish(request.id, { ...accepted, ...inWeights })
       loop.submit({ id: request.id, sequences, adapterIds, release: held.release })
     } catch (error) {
       held.release()
@@ -147,12 +209,22 @@ export function createIntake(options: IntakeOptions): Intake {
   }
 }
 
+function refuseUnjudged(): never {
+  throw new ServerError('invalid_value', 'Nothing can be judged: this engine has no guard.', {
+    param: 'safety',
+  })
+}
+
 /** Only a ServerError is for clients; anything else is a bug, and its message stays in the log. */
 function failedBy(error: unknown): GenerationEvent {
   if (error instanceof ServerError) return { kind: 'failed', error: error.toBody() }
   console.error(error)
   const failure = new ServerError('server_error', 'The request could not be prepared.')
   return { kind: 'failed', error: failure.toBody() }
+}
+
+function lastOf(tokens: readonly number[], count: number): readonly number[] {
+  return tokens.length <= count ? tokens : tokens.slice(-count)
 }
 
 /** Tokens that may be generated: what was asked for, or else what the context leaves. */

@@ -16,6 +16,7 @@ import { describeParts, type MemoryParts } from '../contracts/memory.ts'
 import { ServerError } from '../errors.ts'
 import type { KvLimits } from '../loop/kv-shape.ts'
 import { positionBytesOf } from '../model/kv-cache.ts'
+import { verdictRows } from '../model/runner.ts'
 
 const float32Bytes = floatBytes.float32
 /** The KV cache's share of what weights and workspace leave, when --kv-memory is not given. */
@@ -40,6 +41,10 @@ export interface MemoryNeeds {
   readonly options: EngineOptions
   readonly target: GraphTarget
   readonly sites: readonly LinearModule[]
+  /** Total rank of the adapters in the weights, 0 by default: a row may have to take them off. */
+  readonly mergedRank?: number
+  /** Whose adapter runs in rows of its own; null: there is none. */
+  readonly guard: { readonly rank: number; readonly modules: readonly LinearModule[] } | null
   /** Of the converted weights. */
   readonly weightBytes: number
   /** Free memory of the machine, for this process. */
@@ -48,7 +53,7 @@ export interface MemoryNeeds {
 }
 
 export function planMemory(needs: MemoryNeeds): MemoryPlan {
-  const { config, options, weightBytes: weights, freeBytes, maxChunk } = needs
+  const { config, options, weightBytes: weights, freeBytes, maxChunk, mergedRank = 0 } = needs
   const { floats, cacheFloats } = needs.target
   if (options.maxContext !== null && options.maxContext > config.maxPosition) {
     throw new ServerError(
@@ -58,9 +63,12 @@ export function planMemory(needs: MemoryNeeds): MemoryPlan {
   }
   const asked = options.maxContext ?? config.maxPosition
   const workspace = workspaceBytes(config, options.maxBatch, maxChunk)
-  const rankBytes = adapterRankBytes(needs)
+  const rankBytes = rankBytesOf(config, needs.sites)
   const leastAdapters = options.adapterMemoryBytes ?? minAdapters * rankBytes
-  const adapterRows = adapterRowBytes(options, (rankBytes * floatBytes[floats]) / float32Bytes)
+  const rowRank = options.maxAdapterRank + mergedRank
+  const ofRow = (rankBytes * floatBytes[floats]) / float32Bytes
+  const rowBytes = adapterRowBytes(options.maxBatch, rowRank, ofRow)
+  const adapterRows = rowBytes + guardBytes(needs)
   const tokenBytes = positionBytesOf(config, cacheFloats)
   // With a GPU only adapters and saved prompts are in the machine's memory.
   const isOnHost = options.device === 'cpu'
@@ -115,13 +123,23 @@ function workspaceBytes(config: ModelConfig, rows: number, maxChunk: number): nu
  * Every row of the batch, and the prompt that comes in, as wide as a request may make them; a prompt's
  * site has a width of at least 2 (`model/runner.ts`). `rankBytes`: one component as the graph holds it.
  */
-function adapterRowBytes({ maxBatch, maxAdapterRank }: EngineOptions, rankBytes: number): number {
-  return (maxBatch * rowWidth(maxAdapterRank) + rowWidth(Math.max(2, maxAdapterRank))) * rankBytes
+function adapterRowBytes(maxBatch: number, rank: number, rankBytes: number): number {
+  return (maxBatch * rowWidth(rank) + rowWidth(Math.max(2, rank))) * rankBytes
 }
 
-/** One rank-1 component on every site, as the store keeps it. */
-function adapterRankBytes({ config, sites }: MemoryNeeds): number {
-  const sizes = sites.map((module) => {
+/** The guard as it was read, and in the rows of verdicts (`model/runner.ts`). */
+function guardBytes({ config, options, target, guard, mergedRank = 0 }: MemoryNeeds): number {
+  if (guard === null) return 0
+  const { modules } = guard
+  const rank = guard.rank + mergedRank
+  const rankBytes = rankBytesOf(config, modules)
+  const rows = verdictRows(target, options.maxBatch) * rowWidth(rank)
+  return rank * rankBytes + (rows * rankBytes * floatBytes[target.floats]) / float32Bytes
+}
+
+/** One rank-1 component on each of these modules, as the store keeps it. */
+function rankBytesOf(config: ModelConfig, modules: readonly LinearModule[]): number {
+  const sizes = modules.map((module) => {
     const { inner, outer } = moduleShape(config, module)
     return inner + outer
   })

@@ -1,46 +1,51 @@
 // Opens an engine: from a checkpoint folder to an object that takes requests. The process entry serves
 // it over IPC.
 
-import { surveyAdapters, surveyBases } from '../adapters/folder-survey.ts'
-import type { ReadAdapter } from '../adapters/peft.ts'
-import { createAdapterReader } from '../adapters/reader.ts'
-import { joinSites, sitesOfFolder } from '../adapters/sites.ts'
-import { type AdapterStore, createAdapterStore } from '../adapters/store.ts'
+import { prepareMerge, readMerged, type WeightsAdapter } from '../adapter-changes/merge-copies.ts'
+import { openAdapters } from '../adapter-changes/open-adapters.ts'
+import { type FolderEntry, readFolderEntries } from '../adapters/folder-index.ts'
+import { surveyAdapters } from '../adapters/folder-survey.ts'
+import { sitesOfFolders } from '../adapters/sites.ts'
+import type { AdapterStore } from '../adapters/store.ts'
 import { type Checkpoint, openCheckpoint } from '../checkpoint/checkpoint.ts'
-import type { GraphTarget, LinearModule, WeightFormat } from '../contracts/checkpoint.ts'
+import { inLayerOrder } from '../contracts/checkpoint.ts'
 import type { EngineOptions, EngineStats, ModelInfo } from '../contracts/engine.ts'
-import { floatNames } from '../contracts/float-type.ts'
 import type { GenerationEvent } from '../contracts/generation.ts'
+import { readBase } from '../conversion/base.ts'
 import {
   type ConvertedCheckpoint,
   convertCheckpoint,
   convertedBytes,
   probeOf,
 } from '../conversion/convert.ts'
-import { isMostlyStored, requireStored } from '../conversion/stored-weights.ts'
+import { type Folds, foldsOf } from '../conversion/folded-tensors.ts'
 import type { CallHandlers } from '../engine-client/protocol.ts'
-import { ServerError } from '../errors.ts'
-import { createIdleTimer } from '../loop/idle-timer.ts'
+import { chooseGuard } from '../guards/guard-choice.ts'
+import type { GuardOfFolder } from '../guards/guard-folder.ts'
+import type { Heart } from '../heart/heart.ts'
 import { firstShape } from '../loop/kv-shape.ts'
 import { createLoop, type Loop } from '../loop/loop.ts'
+import { droppedTensors } from '../model/dropped-tensors.ts'
+import { guardRunner } from '../model/guarded-runner.ts'
 import { createRunner, type Runner } from '../model/runner.ts'
 import { testDevice } from '../model/self-test.ts'
 import { type ModelDevice, openDevice } from '../runtime/device.ts'
-import { ownKernels } from '../runtime/own-kernels.ts'
-import { createTokenTexts } from '../tokenizer/token-texts.ts'
+import { readFreeMemory } from '../runtime/free-memory.ts'
+import type { LoadedGuard } from '../safety/guard.ts'
+import { createTokenTexts, type TokenTexts } from '../tokenizer/token-texts.ts'
 import { acceleratorMs, diskMs, tokenizerParseMs } from './allowances.ts'
-import { droppedTensors } from './dropped-tensors.ts'
-import { readFreeMemory } from './free-memory.ts'
-import { guardRunner } from './guarded-runner.ts'
-import type { Heart } from './heart.ts'
+import { foldedGuard, placeVerdicts, scaledOf, type VerdictPlace } from './folded-guard.ts'
+import { createGrammars } from './grammars.ts'
+import { createIdleTimer } from './idle-timer.ts'
 import { createIntake, type Intake } from './intake.ts'
 import { type MemoryPlan, planMemory } from './memory.ts'
-import { createStartup, firstTokens, type Startup } from './startup.ts'
+import { type Described, describeModel } from './model-info.ts'
+import { createStartup, firstTokens } from './startup.ts'
 import { createStatsThrottle } from './stats-throttle.ts'
 import { createTextThreads } from './text-threads.ts'
-import { checkVocabulary, endTokensOf } from './token-ids.ts'
+import { checkVocabulary, endTokensOf, grammarVocabulary } from './token-ids.ts'
 import { createStepBounds, watchRunner } from './watched-runner.ts'
-import { formatOf, isInBlocks, resolveKernels, resolveWeights, targetOf } from './weights.ts'
+import { chooseFormats, isInBlocks, type WeightFormats } from './weights.ts'
 
 const maxChunk = 512
 /** Longest pause of a running stream while a prompt comes in. */
@@ -72,13 +77,12 @@ interface Opening {
   readonly checkpoint: Checkpoint
 }
 
-/** What the model is computed in, and where adapters may change it. */
-interface Formats {
-  readonly weights: ModelInfo['weights']
-  readonly format: WeightFormat
-  readonly kernels: ModelInfo['kernels']
-  readonly target: GraphTarget
-  readonly sites: readonly LinearModule[]
+/** What the model is computed in, where adapters may change it, and who judges. */
+interface Formats extends WeightFormats, VerdictPlace {
+  readonly guard: GuardOfFolder | null
+  /** Adapters that become part of the weights. */
+  readonly merged: readonly WeightsAdapter[]
+  readonly folds: Folds
 }
 
 /** Loads everything; blocks for most of it. Rejects with ServerError on a checkpoint that cannot be served. */
@@ -92,7 +96,6 @@ export async function openEngine(
   })
 
   const { heart } = events
-
   // 1. Checkpoint and tokenizer.
   const tokenizerMs = tokenizerParseMs(options.model)
   heart.enter('opening the checkpoint', tokenizerMs)
@@ -102,7 +105,12 @@ export async function openEngine(
     onNotice: events.onNotice,
     now: () => performance.now(),
   })
-  const tokenizer = createTokenTexts(await texts.opened())
+  const { table, ...template } = await texts.opened()
+  const tokenizer = createTokenTexts(table)
+  const described: Described = {
+    toolFormat: template.toolFormat,
+    tokenizer: { namedTokens: tokenizer.namedTokens, chatTemplate: template.chatTemplate },
+  }
   const opening: Opening = { options, events, checkpoint }
   const { vocabSize } = checkpoint.config
   heart.enter('looking for dropped tensors')
@@ -114,9 +122,23 @@ export async function openEngine(
   // 2. Device and formats.
   heart.enter('opening the device', options.device === 'cpu' ? 0 : acceleratorMs)
   const device = openDevice(options.device, options.onnxruntime)
+  const { scansAdapters, acceptsOtherBases } = options
+  const needsBase = scansAdapters || options.merged.length > 0
+  const lookedAt = needsBase && !acceptsOtherBases ? await baseDigestOf(opening) : null
   heart.enter('reading the adapters')
-  const sites = await startup.scan(() => chooseSites(opening))
-  const formats = chooseFormats(opening, device, sites)
+  const { folders, sites } = await startup.scan(() => readSites(opening, lookedAt))
+  const merged = await readMerged(options.merged, {
+    cacheDir: options.cacheDir,
+    model: checkpoint.config,
+    maxRank: options.maxAdapterRank,
+    baseDigest: lookedAt,
+  })
+  const held = merged.map((one) => one.held)
+  const guard = await openGuard(opening, folders, lookedAt, tokenizer)
+  const floats = chooseFormats(options, checkpoint, device, events.onNotice)
+  const placed = placeVerdicts(sites, guard, merged, floats, checkpoint)
+  const folds = foldsOf(held.flatMap(scaledOf))
+  const formats = { ...floats, ...placed, guard, merged, folds }
 
   // 3. Memory plan, before anything large is allocated.
   const memory = chooseMemory(opening, formats)
@@ -147,19 +169,26 @@ export async function openEngine(
 
   // 7. Adapters and loop.
   heart.enter('opening the adapters', tokenizerMs)
-  const reader = createAdapterReader()
-  const store = openStore(opening, formats, memory, converted, reader.read)
-  await tellOtherBases(store, events)
-  for (const { id } of options.operatorsAdapters) await tryAdapter(store, id)
-  const { loop, reportStats } = startLoop(opening, memory, runner, store)
-  const intake = createIntake({
-    tokenizer,
+  const { store, changes, reader } = await openAdapters({
+    options,
+    events,
+    modelConfig: checkpoint.config,
+    sites: formats.sites,
+    maxBytes: memory.bytes.adapters,
+    baseDigest: converted.baseDigest,
+    guard,
+    merged: merged.map(({ version }) => version),
+  })
+  const judge = guard && foldedGuard(guard.guard, held)
+  const { loop, reportStats } = startLoop(opening, memory, runner, judge, store)
+  const grammars = createGrammars({
+    vocabulary: () => grammarVocabulary(table, tokenizer, vocabSize, eosTokenIds),
     texts,
-    store,
-    loop,
+  })
+  const intake = createIntake({
+    ...{ tokenizer, texts, grammars, store, loop, vocabSize, eosTokenIds, guard: judge },
+    merged: held,
     maxContext: memory.limits.maxCapacity,
-    vocabSize,
-    eosTokenIds,
     publish: events.publish,
     onSubmitted: reportStats,
   })
@@ -167,61 +196,99 @@ export async function openEngine(
   heart.enter('serving')
   return {
     ...intake,
-    model: describeModel(opening, device, formats, memory, started),
+    model: describeModel({ ...opening, ...described }, device, formats, memory, started),
     listAdapters: (query) => store.list(query),
+    prepareMerge: (target) =>
+      prepareMerge(target, { root: options.adapters, cacheDir: options.cacheDir, store }),
+    async changeAdapter(change) {
+      try {
+        return await changes.apply(change)
+      } finally {
+        reportStats()
+      }
+    },
     close() {
       runner.release()
       void reader.close()
       void texts.close()
+      void grammars.close()
     },
   }
 }
 
-async function chooseSites({ options, events }: Opening): Promise<readonly LinearModule[]> {
+async function baseDigestOf({ options, events, checkpoint }: Opening): Promise<string> {
+  const { model: dir, cacheDir } = options
+  const phase = 'reading the checkpoint'
+  const onProgress = (done: number, total: number) => {
+    events.heart.enter(phase, 0)
+    events.onProgress(phase, done, total)
+  }
+  return (await readBase({ dir, checkpoint, cacheDir, onProgress })).digest
+}
+
+/** What is in the adapters folder, and the modules that adapters may change. */
+async function readSites({ options, events }: Opening, baseDigest: string | null) {
   const { adapters, adapterModules, scansAdapters, servedModelName } = options
-  for (const notice of surveyAdapters(adapters, ['none', servedModelName])) events.onNotice(notice)
-  events.heart.progress()
-  if (!scansAdapters) return adapterModules
+  const folders = await readFolderEntries(adapters, events.heart.progress)
+  const reserved = ['none', servedModelName]
+  for (const notice of surveyAdapters(adapters, folders, reserved)) events.onNotice(notice)
+  if (!scansAdapters) return { folders, sites: adapterModules }
   const onProgress = (done: number, total: number) => {
     events.heart.progress()
     events.onProgress('looking at adapters', done, total)
   }
-  const found = await sitesOfFolder(adapters, { onProgress, onNotice: events.onNotice })
-  return joinSites(adapterModules, found)
+  const scan = { baseDigest, onProgress, onNotice: events.onNotice }
+  return { folders, sites: inLayerOrder(adapterModules, await sitesOfFolders(folders, scan)) }
 }
 
-function chooseFormats(
-  { options, events, checkpoint }: Opening,
-  device: ModelDevice,
-  sites: readonly LinearModule[],
-): Formats {
-  const { numParameters } = checkpoint
-  const kernels = resolveKernels(options.kernels, device, ownKernels() !== null)
-  // Who gives a block or zero points asks for another rounding.
-  const isOpen = options.weightBlock === null && options.weightZeroPoints === null
-  const keepsNumbers = kernels === 'own' && isOpen && isMostlyStored(checkpoint)
-  const weights = resolveWeights(options.weights, { numParameters, keepsNumbers }, device)
-  const format = formatOf(weights, options)
-  if (weights === 'stored') {
-    const notice = requireStored(checkpoint, device, kernels)
-    if (notice !== null) events.onNotice(notice)
-  }
-  const target = targetOf(weights, device, kernels, options.kvCacheDtype)
-  return { weights, format, kernels, target, sites }
+/** Before the graph is built: a guard needs sites, and perhaps a probe. It stays as it was read. */
+function openGuard(
+  opening: Opening,
+  folders: readonly FolderEntry[],
+  baseDigest: string | null,
+  { specialTexts, tokenText }: TokenTexts,
+): Promise<GuardOfFolder | null> {
+  const { options, events, checkpoint } = opening
+  const added = new Set(specialTexts)
+  return chooseGuard({
+    root: options.adapters,
+    folders,
+    choice: options.guard,
+    base: {
+      model: checkpoint.config,
+      merged: options.merged,
+      tokenText,
+      isAdded: (id) => added.has(tokenText(id)),
+      isExact: options.guardExact,
+    },
+    baseDigest: async () => baseDigest ?? baseDigestOf(opening),
+    onProgress: events.heart.progress,
+    onNotice: events.onNotice,
+  })
 }
 
 function chooseMemory({ options, checkpoint }: Opening, formats: Formats): MemoryPlan {
   const { config } = checkpoint
-  const { format, target, sites } = formats
-  const layout = { checkpoint, maxContext: config.maxPosition, format, target, sites }
+  const { format, target, sites, guard, merged, folds } = formats
+  const layout = { checkpoint, maxContext: config.maxPosition, format, target, sites, folds }
   const weightBytes = convertedBytes(layout)
   const freeBytes = readFreeMemory()
-  return planMemory({ config, options, target, sites, weightBytes, freeBytes, maxChunk })
+  return planMemory({
+    config,
+    options,
+    target,
+    sites,
+    mergedRank: merged.reduce((sum, { version }) => sum + version.about.rank, 0),
+    guard: guard && { rank: guard.about.rank, modules: guard.modules },
+    weightBytes,
+    freeBytes,
+    maxChunk,
+  })
 }
 
 function convert(opening: Opening, formats: Formats): Promise<ConvertedCheckpoint> {
   const { options, events, checkpoint } = opening
-  const { format, target, sites } = formats
+  const { format, target, sites, verdictSites, guard, folds } = formats
   return convertCheckpoint({
     dir: options.model,
     checkpoint,
@@ -230,6 +297,9 @@ function convert(opening: Opening, formats: Formats): Promise<ConvertedCheckpoin
     format,
     target,
     sites,
+    probe: guard?.probe?.place ?? null,
+    folds,
+    verdictSites,
     cacheDir: options.cacheDir,
     onProgress(phase, done, total) {
       // Weights that stay floats are written whole, each a single piece of progress.
@@ -257,12 +327,13 @@ async function testAccelerator(
 function loadRunner(
   { options, checkpoint }: Opening,
   { accelerator }: ModelDevice,
-  { target, sites }: Formats,
+  { target, sites, guard }: Formats,
   { limits }: MemoryPlan,
-  { graphPath }: ConvertedCheckpoint,
+  { graphPath, verdicts }: ConvertedCheckpoint,
 ): Runner {
   return createRunner({
     graphPath,
+    verdicts,
     config: checkpoint.config,
     threads: options.threads ?? 0,
     rows: options.maxBatch,
@@ -271,60 +342,29 @@ function loadRunner(
     maxChunk,
     target,
     accelerator,
+    probeDirection: guard?.probe?.direction ?? null,
   })
-}
-
-function openStore(
-  { options, events, checkpoint }: Opening,
-  { sites }: Formats,
-  memory: MemoryPlan,
-  { baseDigest }: ConvertedCheckpoint,
-  read: ReadAdapter,
-): AdapterStore {
-  return createAdapterStore({
-    root: options.adapters,
-    modelConfig: checkpoint.config,
-    sites: new Set(sites),
-    baseDigest: options.acceptsOtherBases ? null : baseDigest,
-    operators: options.operatorsAdapters,
-    onNotice: events.onNotice,
-    maxBytes: memory.bytes.adapters,
-    maxRankPerRow: options.maxAdapterRank,
-    reserved: [options.servedModelName],
-    read,
-  })
-}
-
-async function tellOtherBases(store: AdapterStore, { heart, onNotice }: EngineEvents) {
-  const notice = await surveyBases(store.list, {
-    now: () => performance.now(),
-    onPage: heart.progress,
-  })
-  if (notice !== null) onNotice(notice)
-}
-
-/** Reads an adapter before the first request; what is wrong with it is in the list then. */
-async function tryAdapter(store: AdapterStore, id: string): Promise<void> {
-  try {
-    const held = await store.acquire({ adapters: [{ id, scale: null }], required: null })
-    held.release()
-  } catch (error) {
-    if (!(error instanceof ServerError)) throw error
-  }
 }
 
 function startLoop(
   { checkpoint, events }: Opening,
   { limits }: MemoryPlan,
   runner: Runner,
+  guard: LoadedGuard | null,
   store: AdapterStore,
 ): { readonly loop: Loop; readonly reportStats: () => void } {
   const sendStats = createStatsThrottle(events.onStats, () => performance.now())
   function reportStats(): void {
-    sendStats(loop.stats(store.residentIds().length))
+    sendStats({
+      ...loop.stats(),
+      residentAdapters: store.residentIds().length,
+      residentAdapterBytes: store.usedBytes,
+      pinnedAdapters: store.numPinned(),
+    })
   }
   const loop = createLoop({
     runner,
+    guard,
     limits,
     targetGapMs,
     vocabSize: checkpoint.config.vocabSize,
@@ -337,33 +377,4 @@ function startLoop(
     idle: createIdleTimer(idleMs),
   })
   return { loop, reportStats }
-}
-
-function describeModel(
-  { options, checkpoint }: Opening,
-  device: ModelDevice,
-  { weights, kernels, target, sites }: Formats,
-  { limits, bytes }: MemoryPlan,
-  startup: Startup,
-): ModelInfo {
-  const { config, generation, numParameters, created } = checkpoint
-  return {
-    id: options.servedModelName,
-    architecture: config.architecture,
-    vocabSize: config.vocabSize,
-    maxContext: limits.maxCapacity,
-    modelContext: config.maxPosition,
-    numParameters,
-    weights,
-    device: device.name,
-    kernels,
-    kvCacheDtype: floatNames[target.cacheFloats],
-    maxBatch: options.maxBatch,
-    adapterModules: sites,
-    kvCapacityTokens: limits.maxPositions,
-    defaults: generation.sampling,
-    startup,
-    created,
-    bytes,
-  }
 }

@@ -1,6 +1,8 @@
 // The engine process after its heart has begun to beat: loads a checkpoint, then serves the front's
-// messages over IPC. It owns the model and nothing else; when the front goes, it goes.
+// messages over its pipe. It owns the model and nothing else; when the front goes, it goes.
 
+import { Socket } from 'node:net'
+import { type MessagePipe, messagePipe, openMessagePipe } from '../engine-client/message-pipe.ts'
 import type {
   Answer,
   Call,
@@ -11,12 +13,15 @@ import type {
   ToEngine,
 } from '../engine-client/protocol.ts'
 import { modelLoading, ServerError } from '../errors.ts'
-import type { Heart } from './heart.ts'
-import { type OpenEngine, openEngine } from './open.ts'
+import type { Heart } from '../heart/heart.ts'
+import { type EngineEvents, type OpenEngine, openEngine } from './open.ts'
+import { openUpstreamEngine } from './open-upstream.ts'
 
-function send<Name extends CallName>(message: FromEngine<Name>): void {
-  // A front that ends between the question and the answer is no error: 'disconnect' follows.
-  if (process.connected) process.send?.(message, () => {})
+let front: MessagePipe | undefined
+
+function send<Name extends CallName>(message: FromEngine<Name>, onSent = () => {}): void {
+  // A front that ends between the question and the answer is no error: its close follows.
+  if (front?.isOpen) front.send(message, onSent)
 }
 
 function toBody(error: unknown) {
@@ -29,7 +34,8 @@ let engine: OpenEngine | undefined
 
 async function start(message: Extract<ToEngine, { kind: 'start' }>, heart: Heart): Promise<void> {
   try {
-    engine = await openEngine(message.options, {
+    const { options } = message
+    const events: EngineEvents = {
       heart,
       publish: (events) => send({ kind: 'events', events }),
       onStats: (stats) => send({ kind: 'stats', stats }),
@@ -40,13 +46,17 @@ async function start(message: Extract<ToEngine, { kind: 'start' }>, heart: Heart
         console.error(error)
         process.exit(1)
       },
-    })
+    }
+    engine =
+      options.upstream === null
+        ? await openEngine(options, events)
+        : await openUpstreamEngine(options, options.upstream, events)
   } catch (error) {
     const body =
       error instanceof ServerError
         ? error.toBody()
         : new ServerError('invalid_checkpoint', describe(error)).toBody()
-    process.send?.({ kind: 'refused', error: body } satisfies FromEngine, () => process.exit(1))
+    send({ kind: 'refused', error: body }, () => process.exit(1))
     return
   }
   send({ kind: 'ready', model: engine.model })
@@ -69,24 +79,32 @@ async function answer<Name extends CallName>(call: Call<Name>): Promise<void> {
   }
 }
 
+function receive(message: ToEngine, heart: Heart): void {
+  switch (message.kind) {
+    case 'start':
+      void start(message, heart)
+      break
+    case 'submit':
+      void engine?.submit(message.request)
+      break
+    case 'cancel':
+      engine?.cancel(message.id)
+      break
+    case 'call':
+      void answer(message)
+      break
+  }
+}
+
 export function serveFront(heart: Heart): void {
-  process.on('message', (message: ToEngine) => {
-    switch (message.kind) {
-      case 'start':
-        void start(message, heart)
-        break
-      case 'submit':
-        void engine?.submit(message.request)
-        break
-      case 'cancel':
-        engine?.cancel(message.id)
-        break
-      case 'call':
-        void answer(message)
-        break
-    }
+  front = openMessagePipe<ToEngine>(new Socket({ fd: messagePipe }), {
+    onMessage: (message) => receive(message, heart),
+    onBroken(error) {
+      console.error(error)
+      process.exit(1)
+    },
+    onClosed: () => process.exit(0),
   })
-  process.on('disconnect', () => process.exit(0))
   // The front decides when to end; a terminal's Ctrl-C reaches every process of the group.
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => {})
 }

@@ -22,6 +22,8 @@ function areAlike(x: EngineStats, y: EngineStats): boolean {
     x.running === y.running &&
     x.waiting === y.waiting &&
     x.residentAdapters === y.residentAdapters &&
+    x.residentAdapterBytes === y.residentAdapterBytes &&
+    x.pinnedAdapters === y.pinnedAdapters &&
     x.runningAdapters.join() === y.runningAdapters.join() &&
     x.waitingAdapters.join() === y.waitingAdapters.join()
   )

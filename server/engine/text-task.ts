@@ -1,10 +1,15 @@
 // The task of a text thread: the chat template and the tokenizer, which may take seconds on texts that
 // were made for it. It has a tokenizer of its own.
 
-import type { TokenizeInput, TokenizeResult } from '../contracts/engine.ts'
+import { grammarOf } from '../constraints/grammar-of.ts'
+import type { OutputConstraint } from '../contracts/constraint.ts'
+import type { TokenizeInput, TokenizeResult, ToolFormat } from '../contracts/engine.ts'
 import type { Prompt } from '../contracts/generation.ts'
 import type { ReplyPhase } from '../contracts/thought.ts'
 import { ServerError } from '../errors.ts'
+import { GrammarError } from '../grammar/expression.ts'
+import { buildMachine } from '../grammar/machine.ts'
+import { createMatcher } from '../grammar/matcher.ts'
 import { defineTask } from '../threads/task.ts'
 import { type ChatTemplate, loadChatTemplate } from '../tokenizer/chat-template.ts'
 import { createFewestTokens, type FewestTokens } from '../tokenizer/fewest-tokens.ts'
@@ -21,6 +26,14 @@ export type TextWork =
     }
   | { readonly kind: 'tokenize'; readonly input: TokenizeInput }
   | { readonly kind: 'detokenize'; readonly tokens: readonly number[] }
+  /** Texts with a space before them and without. */
+  | { readonly kind: 'words'; readonly words: readonly string[] }
+  /** Looks whether a grammar can be made of it. `field`: the client's. */
+  | {
+      readonly kind: 'constraint'
+      readonly constraint: OutputConstraint
+      readonly field: string | null
+    }
 
 export interface TextOrder {
   /** The checkpoint's folder. */
@@ -35,8 +48,13 @@ export interface TextResult {
   /** A detokenized text. */
   readonly text: string
   readonly tokenized: TokenizeResult
+  /** The spellings of words, each as tokens. */
+  readonly words: readonly (readonly number[])[]
   /** Of an opened tokenizer. */
   readonly table: TokenTable | null
+  /** Of an opened template. */
+  readonly toolFormat: ToolFormat | null
+  readonly chatTemplate: string | null
 }
 
 interface Opened {
@@ -61,7 +79,10 @@ const nothing: TextResult = {
   phase: 'answering',
   text: '',
   tokenized: { count: 0, tokens: '[]', tokenStrings: '[]' },
+  words: [],
   table: null,
+  toolFormat: null,
+  chatTemplate: null,
 }
 
 function encode(
@@ -106,19 +127,65 @@ function tokenize({ tokenizer, chatTemplate }: Opened, input: TokenizeInput): Te
   return { ...nothing, tokenized }
 }
 
+function spellings({ tokenizer }: Opened, words: readonly string[]): TextResult {
+  const texts = words.flatMap((word) => [word.trimStart(), ` ${word.trimStart()}`])
+  const all = texts.map((text) => tokenizer.encodePrompt(text, { addSpecialTokens: false }))
+  return { ...nothing, words: all.filter(({ length }) => length > 0) }
+}
+
+/** Throws ServerError where answers cannot be decoded by it. */
+function requireGrammar(
+  { tokenizer }: Opened,
+  { constraint, field }: Extract<TextWork, { kind: 'constraint' }>,
+): void {
+  const { block, starts } = tokenizer.table.bytes
+  const singles = new Set<number>()
+  for (let id = 0; id + 1 < starts.length; id++) {
+    if (starts[id + 1]! - starts[id]! === 1) singles.add(block[starts[id]!]!)
+  }
+  try {
+    const isWritable = (byte: number) => singles.has(byte)
+    createMatcher(buildMachine(grammarOf(constraint), { isWritable })).start()
+  } catch (error) {
+    if (!(error instanceof GrammarError)) throw error
+    const what = nouns[constraint.kind]
+    const param = field === null ? {} : { param: field }
+    throw new ServerError('invalid_value', `The ${what}: ${error.message}.`, param)
+  }
+}
+
+const nouns: Readonly<Record<OutputConstraint['kind'], string>> = {
+  json_object: 'JSON object',
+  json_schema: 'JSON Schema',
+  regex: 'regular expression',
+  choice: 'list of choices',
+  grammar: 'grammar',
+  tool_calls: 'list of tools',
+}
+
 export const textTask = defineTask({
   url: import.meta.url,
   run({ dir, work }: TextOrder): TextResult {
     const files = open(dir)
     switch (work.kind) {
       case 'open':
-        return { ...nothing, table: files.tokenizer.table }
+        return {
+          ...nothing,
+          table: files.tokenizer.table,
+          toolFormat: files.chatTemplate.toolFormat,
+          chatTemplate: files.chatTemplate.source,
+        }
       case 'encode':
         return encode(files, work)
       case 'tokenize':
         return tokenize(files, work.input)
       case 'detokenize':
         return { ...nothing, text: files.tokenizer.decode(work.tokens) }
+      case 'words':
+        return spellings(files, work.words)
+      case 'constraint':
+        requireGrammar(files, work)
+        return nothing
     }
   },
   transfers: ({ tokens }) => (tokens.length > 0 ? [tokens.buffer as ArrayBuffer] : []),

@@ -6,13 +6,14 @@
 // client; beside a long text a client's short ones have a second. Within a client, and between clients,
 // orders come in turn (turns.ts).
 
-import type { Prompt, Turn } from '../contracts/generation.ts'
+import type { ToolFormat } from '../contracts/engine.ts'
+import type { ChatMessage, Prompt, Turn } from '../contracts/generation.ts'
 import { createDeferred } from '../engine-client/deferred.ts'
 import { ServerError } from '../errors.ts'
+import { createOverruns } from '../threads/overruns.ts'
 import { startThread, type Thread, ThreadEnded } from '../threads/thread.ts'
 import type { TokenTable } from '../tokenizer/token-texts.ts'
 import { createTurns } from '../turns/turns.ts'
-import { createOverruns } from './overruns.ts'
 import { type TextOrder, type TextResult, type TextWork, textTask } from './text-task.ts'
 
 export interface TextThreadsOptions {
@@ -27,12 +28,18 @@ export interface TextThreadsOptions {
   readonly start?: () => Pick<Thread<TextOrder, TextResult>, 'run' | 'terminate'>
 }
 
+interface OpenedTexts {
+  readonly table: TokenTable
+  readonly toolFormat: ToolFormat | null
+  readonly chatTemplate: string | null
+}
+
 export interface TextThreads {
   /**
    * Resolves when the first thread can take orders, with the texts of the tokens: nobody else needs
    * to load the tokenizer. Rejects when the thread cannot.
    */
-  opened(): Promise<TokenTable>
+  opened(): Promise<OpenedTexts>
   /** Rejects with ServerError, or with the signal's reason. */
   run(work: TextWork, turn: Turn, signal?: AbortSignal): Promise<TextResult>
   close(): Promise<void>
@@ -73,34 +80,33 @@ export function createTextThreads(options: TextThreadsOptions): TextThreads {
     return { thread: start(), isBusy: true, failure: null }
   })
   let isClosed = false
-  const opened = createDeferred<TokenTable>()
+  const opened = createDeferred<OpenedTexts>()
   opened.promise.catch(() => {})
   void openAll()
 
   /** One after the other, so that the first is there soon. */
   async function openAll(): Promise<void> {
     for (const slot of slots) {
-      const table = await open(slot)
+      const found = await open(slot)
       // The first one's word counts: a promise is settled once.
-      if (table === null) opened.reject(slot.failure)
-      else opened.resolve(table)
+      if (found === null) opened.reject(slot.failure)
+      else opened.resolve(found)
     }
   }
 
-  async function open(slot: Slot): Promise<TokenTable | null> {
-    // An order would start an ended thread again.
-    if (isClosed) return null
+  async function open(slot: Slot): Promise<OpenedTexts | null> {
+    if (isClosed) return null // An order would start an ended thread again.
     slot.isBusy = true
     slot.failure = null
-    let table: TokenTable | null = null
+    let found: OpenedTexts | null = null
     try {
-      table = (await slot.thread.run({ dir, work: { kind: 'open' } })).table
+      found = openedTexts(await slot.thread.run({ dir, work: { kind: 'open' } }))
     } catch (error) {
       slot.failure = error
     }
     slot.isBusy = false
     dispatch()
-    return table
+    return found
   }
 
   function dispatch(): void {
@@ -146,7 +152,11 @@ export function createTextThreads(options: TextThreadsOptions): TextThreads {
   }
 
   /** What the order is told; a thread that did not answer has ended then. */
-  async function explain(slot: Slot, { turn, numChars }: Order, error: unknown): Promise<unknown> {
+  async function explain(
+    slot: Slot,
+    { work, turn, numChars }: Order,
+    error: unknown,
+  ): Promise<unknown> {
     if (isClosed) return ending()
     // A text that is refused was looked at in time.
     if (error instanceof ServerError) {
@@ -157,11 +167,7 @@ export function createTextThreads(options: TextThreadsOptions): TextThreads {
     if (error instanceof Overrun) await slot.thread.terminate()
     if (!isOverrun) return error
     overruns.count(turn.client)
-    return new ServerError(
-      'invalid_request',
-      'The chat template and the tokenizer needed more time or memory for this text than they may ' +
-        `(${Math.round(budgetMs(numChars))} ms): send a shorter or simpler one.`,
-    )
+    return tooCostly(work, Math.round(budgetMs(numChars)))
   }
 
   async function inBudget(slot: Slot, { work, numChars }: Order): Promise<TextResult> {
@@ -209,11 +215,31 @@ export function createTextThreads(options: TextThreadsOptions): TextThreads {
   }
 }
 
+function openedTexts({ table, toolFormat, chatTemplate }: TextResult): OpenedTexts | null {
+  return table && { table, toolFormat, chatTemplate }
+}
+
 /** Characters; a text of so many takes some ten milliseconds. */
 const longText = 20_000
 
 function isLong({ numChars }: Order): boolean {
   return numChars > longText
+}
+
+function tooCostly(work: TextWork, ms: number): ServerError {
+  if (work.kind === 'constraint') {
+    return new ServerError(
+      'invalid_value',
+      `The grammar of the answer needed more time or memory than it may (${ms} ms): send a smaller ` +
+        'or simpler one.',
+      work.field === null ? {} : { param: work.field },
+    )
+  }
+  return new ServerError(
+    'invalid_request',
+    'The chat template and the tokenizer needed more time or memory for this text than they may ' +
+      `(${ms} ms): send a shorter or simpler one.`,
+  )
 }
 
 function ending(): ServerError {
@@ -231,17 +257,30 @@ function charsOf(work: TextWork): number {
       return 0
     case 'detokenize':
       return work.tokens.length
+    case 'words':
+      return work.words.reduce((sum, { length }) => sum + length, 0)
     case 'encode':
       return charsOfPrompt(work.prompt)
     case 'tokenize':
       return charsOfPrompt(work.input)
+    case 'constraint':
+      return charsPerGrammar + 10 * JSON.stringify(work.constraint).length
   }
 }
+
+/** A grammar costs more than a text of its length. */
+const charsPerGrammar = 350_000
 
 /** Of each message, a little more than its text: a template has to look at it. */
 const charsPerMessage = 16
 
 function charsOfPrompt(prompt: Exclude<Prompt, { kind: 'tokens' }>): number {
   if (prompt.kind === 'text') return prompt.text.length
-  return prompt.messages.reduce((sum, { content }) => sum + content.length + charsPerMessage, 0)
+  const tools = prompt.tools === undefined ? 0 : JSON.stringify(prompt.tools).length
+  return prompt.messages.reduce((sum, message) => sum + charsOfMessage(message), tools)
+}
+
+function charsOfMessage({ content, toolCalls = [] }: ChatMessage): number {
+  const calls = toolCalls.reduce((sum, call) => sum + call.arguments.length, 0)
+  return content.length + calls + charsPerMessage
 }

@@ -2,8 +2,10 @@
 // prompt may hold, and what an operator should know of both at the start.
 
 import type { GenerationDefaults } from '../contracts/checkpoint.ts'
+import { thoughtEnd, thoughtStart } from '../contracts/thought.ts'
 import { ServerError } from '../errors.ts'
-import type { TokenTexts } from '../tokenizer/token-texts.ts'
+import type { TokenTable, TokenTexts } from '../tokenizer/token-texts.ts'
+import type { GrammarVocabulary } from './grammar-task.ts'
 
 const maxNamed = 3
 
@@ -75,4 +77,16 @@ export function endTokensOf(
     )
   }
   return ids
+}
+
+/** What constrained text may be made of: nothing that is special, ends the answer or marks a thought. */
+export function grammarVocabulary(
+  { bytes, added }: TokenTable,
+  { isSpecial, idOf }: TokenTexts,
+  vocabSize: number,
+  eosTokenIds: readonly number[],
+): GrammarVocabulary {
+  const marks = [thoughtStart, thoughtEnd].flatMap((mark) => idOf(mark) ?? [])
+  const special = added.map(({ id }) => id).filter(isSpecial)
+  return { bytes, vocabSize, excluded: [...marks, ...special, ...eosTokenIds] }
 }

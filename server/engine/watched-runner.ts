@@ -1,8 +1,8 @@
 // A runner whose steps the heart tells of. A native step that never returns leaves the event loop turning:
 // only its time gives it away. How long a step may take is learned, from the first token on.
 
+import type { Heart } from '../heart/heart.ts'
 import type { Runner } from '../model/runner.ts'
-import type { Heart } from './heart.ts'
 
 type Kind = 'prefill' | 'decode'
 
@@ -61,6 +61,11 @@ export function watchRunner(
     ...runner,
     prefill: (input) => watched('prefill', input.tokens.length, () => runner.prefill(input)),
     decode: (batch) => watched('decode', batch.length, () => runner.decode(batch)),
+    verdict: (batch, components, wanted) =>
+      watched('decode', batch.length, () => runner.verdict(batch, components, wanted)),
+    get probe() {
+      return runner.probe
+    },
     get blockMax() {
       return runner.blockMax
     },

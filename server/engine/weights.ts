@@ -1,9 +1,20 @@
 // Flags and device → the weight format of a checkpoint, and the floats and kernels of its graph.
 
+import type { Checkpoint } from '../checkpoint/checkpoint.ts'
 import type { BlockSize, GraphTarget, Kernels, WeightFormat } from '../contracts/checkpoint.ts'
-import type { Device, KvCacheDtype, ModelInfo, Weights } from '../contracts/engine.ts'
+import type {
+  Device,
+  EngineOptions,
+  KnownWeights,
+  KvCacheDtype,
+  ModelInfo,
+  Weights,
+} from '../contracts/engine.ts'
 import { type FloatType, floatNames, floatTypeOf } from '../contracts/float-type.ts'
+import { isMostlyStored, requireStored } from '../conversion/stored-weights.ts'
 import { ServerError } from '../errors.ts'
+import type { ModelDevice } from '../runtime/device.ts'
+import { ownKernels } from '../runtime/own-kernels.ts'
 
 /** Below this many parameters float32 costs little and is exact. */
 const exactBelow = 200e6
@@ -12,6 +23,11 @@ const defaults = {
   int8: { block: 128, zeroPoints: false },
   int4: { block: 128, zeroPoints: false },
 } as const
+
+/** Its floats take little time and memory. */
+export function isSmall({ numParameters }: Pick<Checkpoint, 'numParameters'>): boolean {
+  return numParameters < exactBelow
+}
 
 export interface WeightOptions {
   /** null: the default of the type. */
@@ -31,15 +47,44 @@ export interface DeviceTraits {
   readonly hasFloat16: boolean
 }
 
+/** What the model is computed in. */
+export interface WeightFormats {
+  readonly weights: KnownWeights
+  readonly format: WeightFormat
+  readonly kernels: ModelInfo['kernels']
+  readonly target: GraphTarget
+}
+
+export function chooseFormats(
+  options: EngineOptions,
+  checkpoint: Checkpoint,
+  device: ModelDevice,
+  onNotice: (message: string) => void,
+): WeightFormats {
+  const { numParameters } = checkpoint
+  const kernels = resolveKernels(options.kernels, device, ownKernels() !== null)
+  // Who gives a block or zero points asks for another rounding.
+  const isOpen = options.weightBlock === null && options.weightZeroPoints === null
+  const keepsNumbers = kernels === 'own' && isOpen && isMostlyStored(checkpoint)
+  const weights = resolveWeights(options.weights, { numParameters, keepsNumbers }, device)
+  const format = formatOf(weights, options)
+  if (weights === 'stored') {
+    const notice = requireStored(checkpoint, device, kernels)
+    if (notice !== null) onNotice(notice)
+  }
+  const target = targetOf(weights, device, kernels, options.kvCacheDtype)
+  return { weights, format, kernels, target }
+}
+
 export function resolveWeights(
   asked: Weights,
   { numParameters, keepsNumbers }: CheckpointTraits,
   { name, hasFloat16 }: DeviceTraits,
-): ModelInfo['weights'] {
+): KnownWeights {
   switch (asked) {
     case 'auto':
       if (hasFloat16) return 'fp16'
-      if (numParameters < exactBelow) return 'fp32'
+      if (isSmall({ numParameters })) return 'fp32'
       // Rounding again what was rounded to 4 or 8 bits costs accuracy and wins little.
       return keepsNumbers ? 'stored' : 'int4'
     case 'fp16':
@@ -88,7 +133,7 @@ export function resolveKernels(
   return hasOwn && asked !== 'onnxruntime' ? 'own' : 'onnxruntime'
 }
 
-export function formatOf(weights: ModelInfo['weights'], options: WeightOptions): WeightFormat {
+export function formatOf(weights: KnownWeights, options: WeightOptions): WeightFormat {
   const { weightBlock, weightZeroPoints } = options
   switch (weights) {
     case 'fp32':
@@ -119,7 +164,7 @@ export function isInBlocks({ kind }: WeightFormat): boolean {
 }
 
 /** What `--weights` calls a format. */
-export function weightsOf(format: WeightFormat): ModelInfo['weights'] {
+export function weightsOf(format: WeightFormat): KnownWeights {
   return format.kind === 'quantized' ? `int${format.bits}` : format.kind
 }
 
@@ -128,7 +173,7 @@ export function weightsOf(format: WeightFormat): ModelInfo['weights'] {
  * the activations. Our own kernels keep them in 16 bits beside quantised weights, whose error is larger.
  */
 export function targetOf(
-  weights: ModelInfo['weights'],
+  weights: KnownWeights,
   { name, hasFloat16 }: DeviceTraits,
   kernels: Kernels | null,
   kvCacheDtype: KvCacheDtype,
@@ -144,7 +189,7 @@ export function targetOf(
 }
 
 /** Our own attention reads either. */
-function ownCache(weights: ModelInfo['weights'], asked: KvCacheDtype): FloatType {
+function ownCache(weights: KnownWeights, asked: KvCacheDtype): FloatType {
   if (asked !== 'auto') return floatTypeOf(asked)
   return weights === 'fp32' ? 'float32' : 'float16'
 }

@@ -11,6 +11,7 @@ import { freeBytes } from '../checkpoint/disk-space.ts'
 import { finiteTensors } from '../checkpoint/finite-tensors.ts'
 import { type GgufNote, noteName } from '../checkpoint/gguf-note.ts'
 import { makeFolder } from '../checkpoint/make-folder.ts'
+import { sizeOf, type TensorToWrite, writeSafetensors } from '../checkpoint/safetensors-writer.ts'
 import { weightsName } from '../checkpoint/weight-index.ts'
 import { readableBytes } from '../contracts/bytes.ts'
 import { flushFile, flushFolder } from '../conversion/disk-flush.ts'
@@ -21,7 +22,6 @@ import { readGgufGeneration } from '../gguf-model/generation.ts'
 import { readGgufWeights } from '../gguf-model/tensors.ts'
 import { readGgufTokenizer, readGgufTokenizerConfig } from '../gguf-model/tokenizer-files.ts'
 import { type ExportType, encodings } from './float-types.ts'
-import { sizeOf, type TensorToWrite, writeSafetensors } from './safetensors-writer.ts'
 
 export interface ExportOptions {
   /** The GGUF file; the first of a split one. */

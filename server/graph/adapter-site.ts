@@ -27,17 +27,21 @@ export interface SiteContext {
   readonly kernels: Kernels
 }
 
-/** The components of all rows at one site; each site has a width of its own. */
+/**
+ * The components of all rows at one site; each site has a width of its own. Our own kernels also take
+ * one copy of components that all rows have in common.
+ */
 export function siteInputs(
-  { graph, config }: Omit<SiteContext, 'kernels'>,
+  { graph, config, kernels }: SiteContext,
   layer: number,
   module: LinearModule,
 ): readonly [a: string, b: string] {
   const { inner, outer } = moduleShape(config, module)
   const components = `components.${layer}.${module}`
+  const rows = kernels === 'own' ? 'adapter_rows' : 'rows'
   return [
-    graph.input(adapterA(layer, module), graph.floats, ['rows', inner, components]),
-    graph.input(adapterB(layer, module), graph.floats, ['rows', components, outer]),
+    graph.input(adapterA(layer, module), graph.floats, [rows, inner, components]),
+    graph.input(adapterB(layer, module), graph.floats, [rows, components, outer]),
   ]
 }
 
@@ -58,7 +62,7 @@ export function adapterSite(
   { layer, module, input, base }: SiteOptions,
 ): string {
   const address = `/layers.${layer}/adapter/${module}`
-  const [a, b] = siteInputs({ graph, config }, layer, module)
+  const [a, b] = siteInputs({ graph, config, kernels }, layer, module)
   if (kernels === 'own') {
     return graph.node(`${address}/sum`, 'AddAdapters', [base, input, a, b], { domain: 'dutyfree' })
   }

@@ -41,6 +41,8 @@ export interface Weight {
   readonly tensors: readonly WeightTensor[]
   /** Each piece continues every tensor, in the order of `tensors`. */
   readonly pieces: () => Iterable<readonly Uint8Array[]>
+  /** The checkpoint's matrices that it is made of, where an adapter may change one. */
+  readonly matrices?: readonly string[]
   /** The same bytes under other names and shapes: `of` is one of `tensors`. */
   readonly aliases?: ReadonlyArray<{ readonly tensor: WeightTensor; readonly of: string }>
 }
@@ -109,9 +111,15 @@ export function createGraphBuilder(floats: FloatType = 'float32') {
     },
 
     /** A weight of floats that is small enough to be read whole. */
-    weight(name: string, dims: readonly number[], read: () => Float32Array): string {
+    weight(
+      name: string,
+      dims: readonly number[],
+      read: () => Float32Array,
+      matrices: readonly string[] = [],
+    ): string {
       const tensors = [{ name, type: floats, dims }] as const
-      if (!weights.has(name)) weights.set(name, { tensors, pieces: () => [[floatBytes(read())]] })
+      const pieces = () => [[floatBytes(read())]]
+      if (!weights.has(name)) weights.set(name, { tensors, pieces, matrices })
       return name
     },
 

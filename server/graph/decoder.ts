@@ -7,6 +7,8 @@
 //           (with our own kernels CachedAttention, server/native)
 //   mlp:    gate_up ─ split ─ silu(gate) · (up + adapter) ─ down
 //
+//   probe:  w [hidden] · residual (or MLP output) of one layer, for the last tokens too ─ probe
+//
 // Inputs that vary: rows (sequences), tokens (new tokens of each), capacity (KV positions per row),
 // components of each adapter site (rank-1 adapter components on a row), positions (last tokens whose
 // logits are wanted).
@@ -16,13 +18,14 @@ import {
   type LinearModule,
   type ModelConfig,
   moduleShape,
+  type ProbePlace,
   type TensorSource,
   type WeightFormat,
 } from '../contracts/checkpoint.ts'
 import type { FloatType } from '../contracts/float-type.ts'
 import { adapterSite, type SiteOptions, siteInputs } from './adapter-site.ts'
-import { createGraphBuilder, type Graph } from './builder.ts'
-import { type EmbeddingContext, embed, logitsOf } from './embedding.ts'
+import { createGraphBuilder, type Graph, type GraphBuilder } from './builder.ts'
+import { type EmbeddingContext, embed, float32Code, logitsOf } from './embedding.ts'
 import { linear } from './linear.ts'
 import { rotaryTable } from './rope.ts'
 
@@ -36,7 +39,12 @@ export interface DecoderOptions {
   readonly target: GraphTarget
   /** The modules that adapters may change; each costs a little on every row. */
   readonly sites: readonly LinearModule[]
+  /** Where a direction is compared with the hidden state; null: nowhere. */
+  readonly probe: ProbePlace | null
 }
+
+/** The graph's input w [hidden]. */
+export const probeInput = 'probe.direction'
 
 export function pastKey(layer: number) {
   return `past.${layer}.key`
@@ -55,7 +63,7 @@ export function presentValue(layer: number) {
 }
 
 export function buildDecoder(options: DecoderOptions): Graph {
-  const { config, tensors, maxContext, format, target, sites } = options
+  const { config, tensors, maxContext, format, target, sites, probe } = options
   const graph = createGraphBuilder(target.floats)
   const { kernels, cacheFloats } = target
   const context = { graph, config, tensors, format, kernels, cacheFloats, sites }
@@ -63,6 +71,7 @@ export function buildDecoder(options: DecoderOptions): Graph {
   const ids = graph.input('input_ids', 'int64', ['rows', 'tokens'])
   graph.input('seqlens_k', 'int32', ['rows'])
   graph.input('total_sequence_length', 'int32', [])
+  graph.input(firstLogits, 'int64', [1])
   graph.weight('rope.cos', [maxContext, config.headDim / 2], () =>
     rotaryTable(config, maxContext, Math.cos),
   )
@@ -94,17 +103,37 @@ export function buildDecoder(options: DecoderOptions): Graph {
     })
     residual = next.sum
     normed = next.normed
+    if (layer === probe?.layer) probed(context, probe.site === 'residual' ? residual : output)
   }
 
-  // Sampling wants the last token's logits, −1; log-probabilities of a prompt want more of them.
-  const last = graph.node('/last_tokens', 'Slice', [
-    normed,
-    graph.input('first_logits', 'int64', [1]),
-    graph.constant('int64', [Number.MAX_SAFE_INTEGER]),
-    graph.constant('int64', [1]),
-  ])
-  logitsOf(context, last)
+  logitsOf(context, lastTokens(graph, '/last_tokens', normed))
   return graph.build()
+}
+
+const firstLogits = 'first_logits'
+
+/** Sampling wants the last token's logits, −1; log-probabilities of a prompt want more of them. */
+function lastTokens(graph: GraphBuilder, name: string, of: string): string {
+  const end = graph.constant('int64', [Number.MAX_SAFE_INTEGER])
+  return graph.node(name, 'Slice', [of, firstLogits, end, graph.constant('int64', [1])])
+}
+
+/**
+ * w · h of each token whose logits are wanted, always in float32. A product of matrices would round by
+ * the number of rows; a sum along a row does not.
+ */
+function probed({ graph, config }: Context, hidden: string): void {
+  const last = lastTokens(graph, '/probe/last_tokens', hidden)
+  const floats =
+    graph.floats === 'float32'
+      ? last
+      : graph.node('/probe/floats', 'Cast', [last], { attributes: { to: float32Code } })
+  const direction = graph.input(probeInput, 'float32', [config.hiddenSize])
+  const product = graph.node('/probe/product', 'Mul', [floats, direction])
+  graph.node('/probe/sum', 'ReduceSum', [product, graph.constant('int64', [-1])], {
+    attributes: { keepdims: 0 },
+    outputs: [graph.output('probe', 'float32', ['rows', 'positions'])],
+  })
 }
 
 interface Context extends EmbeddingContext {

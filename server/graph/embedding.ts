@@ -7,6 +7,12 @@ import type { GraphBuilder, WeightTensor } from './builder.ts'
 import { type LinearContext, linear, quantizedMatMul } from './linear.ts'
 import { blocksPerRow, zeroPointBytes } from './quantize.ts'
 
+/**
+ * The graph's input of the tokens whose logits are wanted, the first negative: of all. Logits of others
+ * are undefined then, where own kernels multiply blocks; else all are computed.
+ */
+export const wantedTokens = 'wanted_tokens'
+
 export interface EmbeddingContext extends LinearContext {
   readonly config: ModelConfig
 }
@@ -127,7 +133,7 @@ function* withoutPadding(
 
 const headName = '/lm_head'
 /** ONNX's number for the type, as Cast wants it. */
-const float32Code = 1
+export const float32Code = 1
 
 /** Hidden states → `logits`, always in float32, and the largest logit of each block. */
 export function logitsOf(context: EmbeddingContext, input: string): void {
@@ -145,11 +151,18 @@ export function logitsOf(context: EmbeddingContext, input: string): void {
 }
 
 function languageHead(context: EmbeddingContext, input: string, outputName: string): string {
-  const { config, format } = context
+  const { graph, config, format } = context
+  const wanted = graph.input(wantedTokens, 'int64', ['wanted'])
   const shared = config.tieWordEmbeddings && blockMatrix(context, format, [embeddingName])
   if (!shared || !sharesHead(config, shared.layout)) {
     const weight = config.tieWordEmbeddings ? embeddingName : 'lm_head.weight'
-    return linear(context, { name: headName, input, weights: [weight], outputName })
+    return linear(context, {
+      name: headName,
+      input,
+      weights: [weight],
+      outputName,
+      wanted,
+    })
   }
   return quantizedMatMul(context, shared.layout, {
     name: headName,
@@ -158,6 +171,7 @@ function languageHead(context: EmbeddingContext, input: string, outputName: stri
     outputs: [outputName],
     inner: config.hiddenSize,
     outer: config.vocabSize,
+    wanted,
   })
 }
 

@@ -1,5 +1,5 @@
-// A graph as ONNX bytes. Weights are not in them: each names an offset and a length in one file
-// beside the model, so that large models never pass through protobuf.
+// A graph as ONNX bytes. Weights are not in them: each names a file beside the model, an offset and a
+// length in it, so that large models never pass through protobuf.
 
 import onnxProto, { type onnx as Onnx } from 'onnx-proto'
 import type {
@@ -20,6 +20,8 @@ export const weightsFileName = 'weights.bin'
 
 export interface WeightPlacement {
   readonly tensor: WeightTensor
+  /** From the model's folder. */
+  readonly file: string
   readonly offset: number
   readonly bytes: number
 }
@@ -38,12 +40,15 @@ const elementBytes = { float32: 4, float16: 2, uint8: 1 } as const satisfies Rec
 >
 
 /** Where each weight lies in the weights file, and that file's size. */
-export function placeWeights(graph: Graph): { placements: WeightPlacement[]; size: number } {
+export function placeWeights(
+  graph: Pick<Graph, 'weights'>,
+  file = weightsFileName,
+): { placements: WeightPlacement[]; size: number } {
   let offset = 0
   const placements = graph.weights.flatMap(({ tensors, aliases = [] }) => {
     const placed = tensors.map((tensor) => {
       const bytes = elementBytes[tensor.type] * tensor.dims.reduce((n, dim) => n * dim, 1)
-      const placement = { tensor, offset, bytes }
+      const placement = { tensor, file, offset, bytes }
       offset = Math.ceil((offset + bytes) / alignment) * alignment
       return placement
     })
@@ -57,7 +62,7 @@ export function placeWeights(graph: Graph): { placements: WeightPlacement[]; siz
   return { placements, size: offset }
 }
 
-/** The model file's bytes; its weights are looked up in `weightsFileName` in the same folder. */
+/** The model file's bytes; its weights are looked up from the same folder. */
 export function encodeModel(graph: Graph, placements: readonly WeightPlacement[]): Uint8Array {
   const model = onnx.ModelProto.create({
     irVersion: 10,
@@ -104,14 +109,14 @@ function encodeValue({ name, type, dims }: ValueInfo): Onnx.IValueInfoProto {
   return { name, type: { tensorType: { elemType: dataTypes[type], shape: { dim } } } }
 }
 
-function encodeWeight({ tensor, offset, bytes }: WeightPlacement): Onnx.ITensorProto {
+function encodeWeight({ tensor, file, offset, bytes }: WeightPlacement): Onnx.ITensorProto {
   return {
     name: tensor.name,
     dims: [...tensor.dims],
     dataType: dataTypes[tensor.type],
     dataLocation: onnx.TensorProto.DataLocation.EXTERNAL,
     externalData: [
-      { key: 'location', value: weightsFileName },
+      { key: 'location', value: file },
       { key: 'offset', value: String(offset) },
       { key: 'length', value: String(bytes) },
     ],

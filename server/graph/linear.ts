@@ -3,7 +3,8 @@
 //
 //   fp32, fp16:  x ─ MatMul(Wᵀ [K, N]) ─ (Add bias)
 //   int4, int8:  x ─ MatMulNBits(W [N, K / block, blob], scales (, zeros)) ─ (Add bias)
-//                or our own QuantizedMatMul of the same inputs (server/native)
+//                or our own QuantizedMatMul of the same inputs (server/native), and of which columns
+//                are wanted
 //   stored:      x ─ QuantizedMatMul(W [N, K / 32, blob], scales (, no zeros, mins)) ─ (Add bias)
 
 import type { Kernels, TensorSource, WeightFormat } from '../contracts/checkpoint.ts'
@@ -25,6 +26,8 @@ export interface LinearOptions {
   readonly biases?: readonly string[]
   /** Name of the result where a graph output is meant. */
   readonly outputName?: string
+  /** Graph input with the columns that are wanted; ignored where the product computes all anyway. */
+  readonly wanted?: string
 }
 
 export function linear(context: LinearContext, options: LinearOptions): string {
@@ -57,7 +60,7 @@ interface ProductOptions extends LinearOptions {
 
 function floatProduct({ graph, tensors }: LinearContext, options: ProductOptions): string {
   const { name, input, weights, inner, outer, product, outputs } = options
-  const matrix = graph.weight(`${name}.weight`, [inner, outer], () => {
+  function read(): Float32Array {
     const transposed = new Float32Array(inner * outer)
     let column = 0
     for (const weight of weights) {
@@ -71,7 +74,8 @@ function floatProduct({ graph, tensors }: LinearContext, options: ProductOptions
       column += rows
     }
     return transposed
-  })
+  }
+  const matrix = graph.weight(`${name}.weight`, [inner, outer], read, weights)
   return graph.node(product, 'MatMul', [input, matrix], { outputs })
 }
 
@@ -80,10 +84,11 @@ function quantizedProduct(
   { layout, pieces }: BlockMatrix,
   options: ProductOptions,
 ): string {
-  const { name, input, inner, outer, product, outputs } = options
+  const { name, weights: matrices, inner, outer } = options
   const { graph } = context
-  graph.weights({ tensors: productTensors(graph, name, layout, { inner, outer }), pieces })
-  return quantizedMatMul(context, layout, { name, product, input, outputs, inner, outer })
+  const tensors = productTensors(graph, name, layout, { inner, outer })
+  graph.weights({ tensors, pieces, matrices })
+  return quantizedMatMul(context, layout, options)
 }
 
 /** The product with the matrix of `productTensors(name, …)`. */
@@ -97,14 +102,19 @@ export function quantizedMatMul(
     outputs: readonly string[]
     inner: number
     outer: number
+    wanted?: string
   },
 ): string {
-  const { name, product, input, outputs, inner, outer } = options
+  const { name, product, input, outputs, inner, outer, wanted } = options
   const beside = { none: [], zeros: [`${name}.zeros`], mins: ['', `${name}.mins`] }[offsets]
   const inputs = [input, `${name}.weight`, `${name}.scales`, ...beside]
   const attributes = { K: inner, N: outer, bits, block_size: block }
   if (offsets === 'mins' && kernels !== 'own') throw new Error(`${name}: mins need our own kernels`)
   if (kernels === 'own') {
+    if (wanted !== undefined) {
+      while (inputs.length < 5) inputs.push('')
+      inputs.push(wanted)
+    }
     return graph.node(product, 'QuantizedMatMul', inputs, {
       domain: 'dutyfree',
       outputs,

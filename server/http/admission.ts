@@ -33,6 +33,11 @@ export interface Admission {
   enter(request: Load & { readonly client: string }): Ticket
   /** Throws shutting_down once the drain began. */
   requireOpen(): void
+  /**
+   * Throws as `enter` does where not even the smallest request of this client would get in, so that
+   * a full server reads no body.
+   */
+  requireRoom(client: string): void
   /** No request enters from here on. */
   drain(): void
   /** Ends what still runs. */
@@ -46,6 +51,7 @@ const bytesPerToken = 4
 /** For each prompt of the limit, on average. */
 const sequencesPerPrompt = 8
 const tokensPerPrompt = 16_384
+const smallest: Load = { prompts: 1, sequences: 1, promptTokens: 0 }
 const names = ['prompts', 'sequences', 'promptTokens'] as const
 const words = { prompts: 'prompts', sequences: 'sequences', promptTokens: 'prompt tokens' }
 
@@ -108,10 +114,12 @@ export function createAdmission(options: {
     return part
   }
 
-  /** The first limit that it would exceed, if any. */
-  function exceeded(part: Load, times: number) {
-    if (numInFlight === 0) return undefined
-    return names.find((name) => used[name] + part[name] > times * limits[name])
+  /** Throws for the first limit that it would exceed, if any. */
+  function requireFit(part: Load, client: string) {
+    if (numInFlight === 0) return
+    const times = clients.has(client) ? 1 : 2
+    const over = names.find((name) => used[name] + part[name] > times * limits[name])
+    if (over !== undefined) throw refusal(over)
   }
 
   function refusal(name: (typeof names)[number]): ServerError {
@@ -132,15 +140,17 @@ export function createAdmission(options: {
       return draining
     },
     requireOpen,
+    requireRoom(client) {
+      requireOpen()
+      requireFit(smallest, client)
+    },
     enter({ client, ...load }) {
       requireOpen()
       const part = counted(load)
-      const numOwn = clients.get(client) ?? 0
-      const over = exceeded(part, numOwn === 0 ? 2 : 1)
-      if (over !== undefined) throw refusal(over)
+      requireFit(part, client)
       const controller = new AbortController()
       inFlight.add(controller)
-      clients.set(client, numOwn + 1)
+      clients.set(client, (clients.get(client) ?? 0) + 1)
       for (const name of names) used[name] += part[name]
       numInFlight += load.prompts
       const startMs = monotonicMs()

@@ -3,11 +3,15 @@
 import type { IncomingMessage } from 'node:http'
 import type { Context } from 'hono'
 import type { Config } from '../config.ts'
-import type { AppliedAdapter } from '../contracts/adapter.ts'
+import type { AppliedAdapter, FetchAdapter } from '../contracts/adapter.ts'
 import type { EngineClient } from '../contracts/engine.ts'
 import type { Logger } from '../contracts/logger.ts'
 import type { Observer } from '../contracts/observer.ts'
-import type { AdapterList } from './adapter-list.ts'
+import type { Key, Role } from '../keys/key.ts'
+import type { KeyLimits } from '../keys/key-limits.ts'
+import type { KeyRing } from '../keys/key-ring.ts'
+import type { Caller } from './access/auth.ts'
+import type { AdapterList } from './adapters/adapter-list.ts'
 import type { Admission } from './admission.ts'
 
 export interface Clock {
@@ -27,6 +31,7 @@ export type HttpConfig = Pick<
   Config,
   | 'host'
   | 'apiKey'
+  | 'clientHeader'
   | 'corsOrigins'
   | 'allowedHosts'
   | 'maxQueue'
@@ -36,7 +41,23 @@ export type HttpConfig = Pick<
   | 'reasoningField'
   | 'defaultAdapter'
   | 'requireAdapter'
->
+  | 'safety'
+  | 'policyFloor'
+  | 'guardFailure'
+  | 'judgeEvery'
+  | 'adapters'
+  | 'maxUpload'
+  | 'adminKey'
+  | 'adminPort'
+  | 'adminHost'
+  | 'adminMetrics'
+  | 'safetyThreshold'
+  | 'escalateAdapter'
+  | 'begunAnswers'
+> & {
+  /** Of --keys-file, as it is now; null: there is none. */
+  readonly keysOfFile: (() => readonly Key[]) | null
+}
 
 export interface Services {
   readonly engine: EngineClient
@@ -46,7 +67,11 @@ export interface Services {
   readonly clock: Clock
   readonly admission: Admission
   readonly adapters: AdapterList
+  readonly keys: KeyRing
+  readonly keyLimits: KeyLimits
   readonly streamLimits: StreamLimits
+  /** null: nothing is fetched (--hub-adapters). */
+  readonly fetchAdapter: FetchAdapter | null
 }
 
 export interface StreamLimits {
@@ -66,6 +91,9 @@ export const defaultStreamLimits: StreamLimits = {
 
 export interface RequestVariables {
   requestId: string
+  caller: Caller
+  /** The one that answers, where several fit. */
+  route: string | undefined
   /** What the request log says beyond method, route, status and time. */
   logFields: Record<string, unknown>
   /** Set once the engine has said what it really applies. */
@@ -82,9 +110,13 @@ export function incomingOf(context: RequestContext): IncomingMessage | undefined
 }
 
 export interface Route {
-  readonly method: 'GET' | 'POST'
+  readonly method: 'GET' | 'POST' | 'DELETE'
   readonly path: string
   /** One line of the OpenAPI document. */
   readonly summary: string
+  /** inference unless said. */
+  readonly role?: Role
+  /** What is read by those who change: --admin-port answers it, too. */
+  readonly isOfChanges?: boolean
   handle(context: RequestContext): Response | Promise<Response>
 }

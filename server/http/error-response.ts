@@ -29,6 +29,36 @@ export function openAIError(error: ServerError): OpenAIError {
   }
 }
 
+export interface AnthropicError {
+  readonly type: 'error'
+  readonly error: Omit<OpenAIError['error'], 'type'> & { readonly type: string }
+  readonly request_id: string | null
+}
+
+const anthropicTypes: Readonly<Record<number, string>> = {
+  401: 'authentication_error',
+  403: 'permission_error',
+  404: 'not_found_error',
+  413: 'request_too_large',
+  429: 'rate_limit_error',
+  503: 'overloaded_error',
+  504: 'timeout_error',
+}
+
+/** The same as Anthropic's clients expect it. */
+export function anthropicError(error: ServerError, requestId: string | null): AnthropicError {
+  const { message, param, code } = openAIError(error).error
+  const isTheirs = error.status >= 400 && error.status < 500
+  const type = anthropicTypes[error.status] ?? (isTheirs ? 'invalid_request_error' : 'api_error')
+  return { type: 'error', error: { type, message, param, code }, request_id: requestId }
+}
+
+/** Routes of Anthropic's have its errors. */
+export function errorOnPath(error: ServerError, path: string, requestId: string): Response {
+  const isAnthropic = path === '/v1/messages' || path.startsWith('/v1/messages/')
+  return errorResponse(error, {}, isAnthropic ? anthropicError(error, requestId) : undefined)
+}
+
 /** Any thrown value as an error that may be shown. */
 export function toServerError(error: unknown, logger: Logger, requestId: string): ServerError {
   if (error instanceof ServerError) return error
@@ -39,9 +69,10 @@ export function toServerError(error: unknown, logger: Logger, requestId: string)
 export function errorResponse(
   error: ServerError,
   headers: Readonly<Record<string, string>> = {},
+  body: OpenAIError | AnthropicError = openAIError(error),
 ): Response {
   const closes = error.code === 'shutting_down' || error.code === 'request_too_large'
-  return new Response(JSON.stringify(openAIError(error)), {
+  return new Response(JSON.stringify(body), {
     status: error.status,
     headers: {
       'content-type': 'application/json',

@@ -14,7 +14,7 @@ const blockLength = 1 << 16
 
 export interface EventWriter {
   /** Resolves when there is room for more; rejects with SlowReaderError or when the client is gone. */
-  send(data: object | '[DONE]'): Promise<void>
+  send(data: object | '[DONE]', name?: string): Promise<void>
 }
 
 class SlowReaderError extends Error {
@@ -59,10 +59,11 @@ export function streamEvents(options: {
       if (!isMidEvent && hasRoom(controller)) write(': keep-alive\n\n')
     }, limits.keepAliveMs)
     const writer: EventWriter = {
-      async send(data) {
+      async send(data, name) {
         requireReader()
+        const begin = name === undefined ? '' : `event: ${name}\n`
         if (data instanceof LongJson) await sendPieces(data)
-        else write(`data: ${typeof data === 'string' ? data : JSON.stringify(data)}\n\n`)
+        else write(`${begin}data: ${typeof data === 'string' ? data : JSON.stringify(data)}\n\n`)
         keepAlive.refresh()
         await makeRoom()
       },

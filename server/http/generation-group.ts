@@ -45,6 +45,8 @@ async function* mergeEvents(
       yield* heldBack
     } else if (
       event.kind === 'prompt' ||
+      event.kind === 'verdict' ||
+      event.kind === 'escalated' ||
       event.kind === 'delta' ||
       event.kind === 'choice_finished'
     ) {
@@ -62,15 +64,15 @@ async function* mergeEvents(
   }
 }
 
-function isSameVersion({ adapters }: Accepted, other: Accepted): boolean {
-  return JSON.stringify(adapters) === JSON.stringify(other.adapters)
+function isSameVersion({ adapters, guard }: Accepted, other: Accepted): boolean {
+  return JSON.stringify([adapters, guard]) === JSON.stringify([other.adapters, other.guard])
 }
 
 /** The engine sees to it (engine/call-adapters.ts), but for prompts that come far apart. */
 function changedMeanwhile(): ServerError {
   return new ServerError(
     'adapter_unavailable',
-    'An adapter changed while the prompts of this request were taken in; send the request again.',
+    'An adapter or guard changed while the prompts of this request were taken in; send the request again.',
     { param: 'adapter' },
   )
 }
@@ -80,6 +82,8 @@ function sumAccepted(all: readonly Accepted[]): Accepted {
     kind: 'accepted',
     promptTokens: all.reduce((sum, event) => sum + event.promptTokens, 0),
     adapters: all[0]?.adapters ?? [],
+    guard: all[0]?.guard ?? null,
+    ...(all[0]?.merged && { merged: all[0].merged }),
   }
 }
 

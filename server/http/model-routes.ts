@@ -7,7 +7,7 @@ import { ServerError } from '../errors.ts'
 import type { Route, Services } from './context.ts'
 import { listPage } from './reply/list-page.ts'
 import { mentionedNames, parseModel } from './request/adapter-choice.ts'
-import { type ListRange, readRange } from './request/list-range.ts'
+import { type ListRange, readRange } from './request/query.ts'
 import { quote } from './request/quote.ts'
 import { requireModel } from './request-target.ts'
 
@@ -23,10 +23,13 @@ function modelEntry(model: ModelInfo) {
     owned_by: 'dutyfree',
     root: model.id,
     parent: null as string | null,
+    ...(model.merged.length > 0 && { merged: model.merged }),
     max_model_len: model.maxContext,
     permission: [],
     /** What applies where a request is silent. */
     default_sampling_params: samplingDefaults(model),
+    /** Where engines differ: docs/SCALE-OUT.md. */
+    capabilities: capabilities(model),
   }
 }
 
@@ -42,6 +45,12 @@ function samplingDefaults({ defaults }: ModelInfo) {
   }
 }
 
+function capabilities({ capabilities, guard }: ModelInfo) {
+  const { attestation, spans, verdicts, probe } = capabilities
+  const judges = guard?.kind === 'url' ? 'address' : guard && verdicts
+  return { attestation, adapter_spans: spans, verdicts: judges, probe: probe && guard !== null }
+}
+
 function adapterEntry(adapter: AdapterSummary, model: ModelInfo) {
   return {
     ...modelEntry(model),
@@ -51,8 +60,14 @@ function adapterEntry(adapter: AdapterSummary, model: ModelInfo) {
   }
 }
 
-function isServed({ error }: AdapterSummary): boolean {
-  return error === null
+/** An adapter as it is listed, and its strength in the weights. */
+function withMerged(adapter: AdapterSummary, { merged }: ModelInfo) {
+  const scale = merged.find(({ id }) => id === adapter.id)?.scale
+  return scale === undefined ? adapter : { ...adapter, mergedScale: scale }
+}
+
+function isServed({ error, kind }: AdapterSummary): boolean {
+  return error === null && kind === 'adapter'
 }
 
 export function modelRoutes(services: Services): readonly Route[] {
@@ -86,7 +101,8 @@ export function modelRoutes(services: Services): readonly Route[] {
     )
     const usable = adapters.filter(isServed)
     const known = new Set(usable.map((adapter) => adapter.id))
-    const mention = parseModel(id, { baseId: model.id, known })
+    const { merged } = model
+    const mention = parseModel(id, { baseId: model.id, known, merged })
     if (mention === undefined) return modelEntry(model)
     const adapter = usable.find((candidate) => candidate.id === mention.refs[0]?.id)
     // `none` is the base, whatever --default-adapter says.
@@ -95,9 +111,9 @@ export function modelRoutes(services: Services): readonly Route[] {
   }
 
   async function findAdapter(id: string | undefined) {
-    requireModel(services)
-    const [adapter] = id === undefined ? [] : await services.adapters.read([id])
-    if (adapter !== undefined) return adapter
+    const model = requireModel(services)
+    const adapter = id === undefined ? undefined : await services.adapters.readNow(id)
+    if (adapter !== undefined) return withMerged(adapter, model)
     throw new ServerError('model_not_found', `the adapter ${quote(id)} does not exist`)
   }
 
@@ -129,11 +145,12 @@ export function modelRoutes(services: Services): readonly Route[] {
       path: '/v1/adapters',
       summary: 'The adapters with state, digest, rank and provenance, in pages',
       async handle(context) {
-        requireModel(services)
+        const model = requireModel(services)
         const { adapters, hasMore } = await services.adapters.page(
           readRange(context.req.query(), maxAdapters),
         )
-        return Response.json(listPage(adapters, hasMore))
+        const listed = adapters.map((adapter) => withMerged(adapter, model))
+        return Response.json(listPage(listed, hasMore))
       },
     },
     {

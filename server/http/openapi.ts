@@ -8,12 +8,21 @@ import {
   maxAdaptersPerRequest,
 } from '../contracts/adapter.ts'
 import { manifestSchema } from '../contracts/manifest.ts'
-import { openPaths } from './auth.ts'
+import { openPaths } from './access/auth.ts'
+import { changeBodies } from './adapters/change-fields.ts'
 import type { Route } from './context.ts'
+import { messagesSchema } from './dialects/messages-request.ts'
+import { responsesSchema } from './dialects/responses-request.ts'
 import { chatSchema } from './request/chat-request.ts'
 import { completionSchema } from './request/completion-request.ts'
 import { maxMessages, messageRoles } from './request/messages.ts'
 import { maxChoices } from './request/sampling-fields.ts'
+import {
+  guardrailSchema,
+  maxModeratedTexts,
+  moderationSchema,
+} from './safety/moderation-request.ts'
+import { safetySchema } from './safety/safety-fields.ts'
 
 const adapterShape = {
   description: `A name, {id|name, scale}, or a list of up to ${maxAdaptersPerRequest}; "none" is the base model`,
@@ -25,6 +34,8 @@ const adapterShape = {
         id: { type: 'string' },
         name: { type: 'string' },
         scale: { type: 'number', minimum: 0, maximum: maxAdapterScale },
+        from: { description: 'Where it begins to act', enum: ['start', 'answer'] },
+        until: { description: 'Where it ends', const: 'answer' },
       },
     },
     { type: 'array', maxItems: maxAdaptersPerRequest },
@@ -76,6 +87,23 @@ const handParsed: Readonly<Record<string, object>> = {
   n: { type: 'integer', minimum: 1, maximum: maxChoices },
 }
 
+const moderated = {
+  oneOf: [
+    { type: 'string' },
+    { type: 'array', maxItems: maxModeratedTexts, items: { type: 'string' } },
+    {
+      description: 'One text',
+      type: 'array',
+      maxItems: maxModeratedTexts,
+      items: {
+        type: 'object',
+        required: ['type', 'text'],
+        properties: { type: { const: 'text' }, text: { type: 'string' } },
+      },
+    },
+  ],
+}
+
 function shapeOf(schema: z.ZodType) {
   const { $schema: _, ...shape } = z.toJSONSchema(schema, {
     io: 'input',
@@ -88,18 +116,39 @@ function shapeOf(schema: z.ZodType) {
   return shape
 }
 
+/** `safety` and `moderation` are parsed apart from the rest of a body. */
+function safetyShapes(): Record<string, object> {
+  return shapeOf(safetySchema).properties as Record<string, object>
+}
+
 function bodySchema(schema: z.ZodObject, required: readonly string[]): object {
   const { properties = {} } = shapeOf(schema)
   return { type: 'object', required, properties: { ...properties, ...pick(properties) } }
 }
 
 function pick(properties: object): Record<string, object> {
-  return Object.fromEntries(Object.entries(handParsed).filter(([field]) => field in properties))
+  const shapes = Object.entries({ ...handParsed, ...safetyShapes() })
+  return Object.fromEntries(shapes.filter(([field]) => field in properties))
+}
+
+/** Its own fields beside those of a chat. */
+function shapedBody(own: z.ZodObject, required: readonly string[]): object {
+  const { messages: _, ...chat } = shapeOf(chatSchema).properties as Record<string, object>
+  const properties = { ...chat, ...pick(chat), ...(shapeOf(own).properties as object) }
+  return { type: 'object', required, properties }
 }
 
 const bodies: Readonly<Record<string, () => object>> = {
   '/v1/chat/completions': () => bodySchema(chatSchema, ['model', 'messages']),
   '/v1/completions': () => bodySchema(completionSchema, ['model', 'prompt']),
+  '/v1/responses': () => shapedBody(responsesSchema, ['model', 'input']),
+  '/v1/messages': () => shapedBody(messagesSchema, ['model', 'messages', 'max_tokens']),
+  '/v1/messages/count_tokens': () => shapedBody(messagesSchema, ['model', 'messages']),
+  '/v1/moderations': () => {
+    const { properties } = shapeOf(moderationSchema)
+    return { type: 'object', required: ['input'], properties: { ...properties, input: moderated } }
+  },
+  '/beta/litellm_basic_guardrail_api': () => shapeOf(guardrailSchema),
 }
 
 /** The manifest is parsed where adapter folders are read; this is the shape of what is left of it. */
@@ -157,6 +206,13 @@ const adapterQuery = {
   schema: { type: 'string' },
 }
 
+function contentOf(path: string, schema: object): object {
+  const { json, upload } = changeBodies[path] ?? {}
+  const content = { 'application/json': { schema: json ? shapeOf(json) : schema } }
+  if (upload === undefined) return content
+  return { ...content, 'multipart/form-data': { schema: shapeOf(upload) } }
+}
+
 function operation(route: Route): object {
   const schema = bodies[route.path]?.() ?? { type: 'object' }
   const params = [...route.path.matchAll(/:(\w+)/g)].map(([, name]) => ({
@@ -169,7 +225,7 @@ function operation(route: Route): object {
     summary: route.summary,
     parameters: route.path in bodies ? [...params, adapterQuery] : params,
     ...(route.method === 'POST'
-      ? { requestBody: { required: true, content: { 'application/json': { schema } } } }
+      ? { requestBody: { required: true, content: contentOf(route.path, schema) } }
       : {}),
     ...(openPaths.has(route.path) ? { security: [] } : {}),
     responses: { 200: okResponse(route.path), default: errorResponse },

@@ -40,14 +40,31 @@ export function operationRoutes(
     get('/health/live', 'The process answers', () => Response.json({ status: 'live' })),
     get('/health/ready', 'Requests are served now', ready),
     get('/health', 'The same as /health/ready', ready),
-    get(
-      '/metrics',
-      'Prometheus metrics',
-      async () =>
+    {
+      method: 'GET',
+      path: '/metrics',
+      summary: 'Prometheus metrics',
+      role: 'metrics',
+      handle: async () =>
         new Response(await options.metrics.render(), {
           headers: { 'content-type': options.metrics.contentType },
         }),
+    },
+    get('/version', 'The version of this server', () =>
+      Response.json({ version: options.version }),
     ),
+    get('/ping', 'The same as /health/ready, without a body', () => {
+      ready()
+      return new Response(null, { status: 200 })
+    }),
+    get('/tokenizer_info', 'Its named tokens and its chat template', () => {
+      const { tokenizer, maxContext } = requireModel(services)
+      return Response.json({
+        ...tokenizer.namedTokens,
+        chat_template: tokenizer.chatTemplate,
+        model_max_length: maxContext,
+      })
+    }),
     get('/openapi.json', 'This document', () =>
       Response.json(openApiDocument({ routes: options.routes(), version: options.version })),
     ),

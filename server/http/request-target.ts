@@ -5,12 +5,14 @@ import type { AdapterSelection } from '../contracts/adapter.ts'
 import type { ModelInfo } from '../contracts/engine.ts'
 import type { JsonObject } from '../contracts/json.ts'
 import { escapeUnprinted } from '../contracts/printable.ts'
-import { modelLoading } from '../errors.ts'
-import { clientName } from './auth.ts'
+import { modelLoading, ServerError } from '../errors.ts'
+import { clientName } from './access/auth.ts'
 import { type HttpConfig, incomingOf, type RequestContext, type Services } from './context.ts'
 import { chooseAdapters, mentionedNames } from './request/adapter-choice.ts'
 import { readJsonObject } from './request/body.ts'
 import { readQuery } from './request/query.ts'
+import { quote } from './request/quote.ts'
+import { type Floor, floorOf } from './safety/floor.ts'
 import { createPace } from './wire/pace.ts'
 
 export function readJson(context: RequestContext, { config }: Services): Promise<JsonObject> {
@@ -22,9 +24,17 @@ export function readJson(context: RequestContext, { config }: Services): Promise
 }
 
 /** Who asks, as turns and limits know them. */
-export function clientOf(context: RequestContext, { apiKey }: HttpConfig): string {
-  const address = incomingOf(context)?.socket.remoteAddress
-  return clientName(apiKey, { authorization: context.req.header('authorization'), address })
+export function clientOf(context: RequestContext, { clientHeader }: HttpConfig): string {
+  return clientName({
+    caller: context.get('caller'),
+    address: incomingOf(context)?.socket.remoteAddress,
+    forwarded: clientHeader === null ? undefined : context.req.header(clientHeader),
+  })
+}
+
+/** What this request may not go below, by the flags and by its key. */
+export function floorFor(context: RequestContext, { config }: Services): Floor {
+  return floorOf(config, context.get('caller').key?.floor ?? null)
 }
 
 /** The loaded model; until there is one, nothing can be answered. */
@@ -32,6 +42,22 @@ export function requireModel(services: Services): ModelInfo {
   const { model } = services.engine
   if (model !== undefined) return model
   throw modelLoading()
+}
+
+/** Throws model_not_found where one of them does not exist. */
+export async function requireAdapters(
+  { adapters }: Services,
+  ids: readonly string[],
+  param: string,
+): Promise<void> {
+  const known = new Set((await adapters.readKnown(ids)).map(({ id }) => id))
+  const missing = ids.find((id) => !known.has(id))
+  if (missing === undefined) return
+  throw new ServerError(
+    'model_not_found',
+    `the adapter ${quote(missing)} does not exist; GET /v1/adapters lists what does`,
+    { param },
+  )
 }
 
 const maxLookedUp = 32
@@ -49,7 +75,7 @@ export async function resolveTarget(
   fields: TargetFields,
 ): Promise<{ readonly selection: AdapterSelection; readonly modelName: string }> {
   const { config, adapters } = services
-  const { id: baseId } = requireModel(services)
+  const { id: baseId, merged } = requireModel(services)
   const query = readQuery(context.req.queries())
   if (query.unknown.length > 0) {
     const unknownQuery = query.unknown.map(escapeUnprinted)
@@ -62,7 +88,8 @@ export async function resolveTarget(
     adapter_id: fields.adapter_id,
     lora: fields.lora,
   }
-  const operators = [config.requireAdapter?.id, config.defaultAdapter?.id]
+  const { required } = floorFor(context, services)
+  const operators = [...required.map(({ id }) => id), config.defaultAdapter?.id]
   // More names than a request may mean are refused whether or not they exist.
   const names = [...new Set(mentionedNames(named, baseId))].slice(0, maxLookedUp)
   const list = await adapters.readKnown([...names, ...operators.filter((id) => id !== undefined)])
@@ -70,7 +97,8 @@ export async function resolveTarget(
     baseId,
     known: new Set(list.map(({ id }) => id)),
     defaultAdapter: config.defaultAdapter,
-    required: config.requireAdapter,
+    required,
+    merged,
   })
   return { selection, modelName: fields.model === '' ? baseId : fields.model }
 }

@@ -4,13 +4,15 @@
 import { randomUUID } from 'node:crypto'
 import type { GenerateRequest, GenerationEvent, Turn } from '../contracts/generation.ts'
 import { ServerError } from '../errors.ts'
-import { loadOf } from './admission.ts'
+import type { KeyTicket } from '../keys/key-limits.ts'
+import { loadOf, type Ticket } from './admission.ts'
 import { incomingOf, type RequestContext, type Services } from './context.ts'
 import { openAIError } from './error-response.ts'
 import { type EventWriter, streamEvents } from './event-stream.ts'
 import { groupGenerations } from './generation-group.ts'
-import { adapterHeader } from './reply/applied-adapters.ts'
-import type { Reply } from './reply/reply.ts'
+import { adapterHeader, mergedHeader } from './reply/applied-adapters.ts'
+import type { Reply, StreamFrame } from './reply/reply.ts'
+import { safetyHeader } from './reply/safety-field.ts'
 import { clientOf } from './request-target.ts'
 import { superviseRun } from './supervised-run.ts'
 import { clientGone } from './wire/client-fault.ts'
@@ -24,12 +26,17 @@ export interface GenerationJob {
   readonly requests: ReadonlyArray<Omit<GenerateRequest, 'id' | 'turn'>>
   readonly stream: boolean
   readonly reply: Reply
+  /** OpenAI's chunks unless said. */
+  readonly frame?: StreamFrame
   /** Of the answer, beside those that every answer has. */
   readonly headers: Readonly<Record<string, string>>
 }
 
-export function replyId(prefix: 'chatcmpl' | 'cmpl'): string {
-  return `${prefix}-${randomUUID().replaceAll('-', '')}`
+const chunkFrame: StreamFrame = { isTyped: false, failure: openAIError, end: '[DONE]' }
+
+export function replyId(prefix: 'chatcmpl' | 'cmpl' | 'resp' | 'msg'): string {
+  const joint = prefix === 'resp' || prefix === 'msg' ? '_' : '-'
+  return `${prefix}${joint}${randomUUID().replaceAll('-', '')}`
 }
 
 /**
@@ -44,6 +51,23 @@ function followSignal(signal: AbortSignal): AbortController {
   return controller
 }
 
+/** Both tickets are given back together; neither is kept where there is no other. */
+function enterWith(keyTicket: KeyTicket, enter: () => Ticket): Ticket {
+  try {
+    const ticket = enter()
+    return {
+      stop: ticket.stop,
+      release() {
+        ticket.release()
+        keyTicket.release()
+      },
+    }
+  } catch (error) {
+    keyTicket.release()
+    throw error
+  }
+}
+
 export async function runGeneration(
   context: RequestContext,
   services: Services,
@@ -55,7 +79,11 @@ export async function runGeneration(
 
   // 1. In, and off to the engine.
   const turn: Turn = { client: clientOf(context, config), request: job.id }
-  const ticket = admission.enter({ client: turn.client, ...loadOf(job.requests) })
+  const { key } = context.get('caller')
+  const keyTicket = services.keyLimits.enter(key)
+  const ticket = enterWith(keyTicket, () =>
+    admission.enter({ client: turn.client, ...loadOf(job.requests) }),
+  )
   const client = followSignal(context.req.raw.signal)
   const generations = job.requests.map((request, i) =>
     engine.submit({
@@ -66,12 +94,21 @@ export async function runGeneration(
   )
   const events = superviseRun({
     generation: groupGenerations(generations, first.n, job.id),
+    responseId: job.id,
     ticket,
     client: client.signal,
     deadlineMs: config.requestTimeout,
     n: first.n * job.requests.length,
     maxTokens: first.maxTokens,
-    observer,
+    observer: {
+      ...observer,
+      requestFinished(event) {
+        const tokens = event.promptTokens + event.completionTokens
+        keyTicket.spend(tokens)
+        if (key !== null) observer.keyTokens({ key: key.name, tokens })
+        observer.requestFinished(event)
+      },
+    },
     logger,
     clock,
   })
@@ -85,7 +122,14 @@ export async function runGeneration(
     return clientGone(incomingOf(context)?.socket)
   }
   context.set('applied', accepted.adapters)
-  const headers = { ...job.headers, 'x-adapter': adapterHeader(accepted.adapters) }
+  const safety = safetyHeader(first.safety, accepted.guard)
+  context.set('logFields', { ...context.get('logFields'), safety })
+  const headers = {
+    ...job.headers,
+    'x-adapter': adapterHeader(accepted.adapters),
+    ...(accepted.merged && { 'x-merged': mergedHeader(accepted.merged) }),
+    'x-safety': safety,
+  }
 
   // 3. One body …
   if (!job.stream) {
@@ -97,7 +141,8 @@ export async function runGeneration(
     return clientGone(incomingOf(context)?.socket)
   }
 
-  // 4. … or a stream, whose last event is [DONE] also after an error.
+  // 4. … or a stream, whose last event is its end also after an error.
+  const { isTyped, failure, end } = job.frame ?? chunkFrame
   let isClientGone = false
 
   function onGone() {
@@ -112,20 +157,22 @@ export async function runGeneration(
   async function produce(writer: EventWriter) {
     let outcome = 'cancelled'
     const pace = createPace()
+    const send = (chunk: object) =>
+      writer.send(chunk, isTyped ? (chunk as { type: string }).type : undefined)
     try {
-      for (const chunk of job.reply.chunks(accepted)) await writer.send(chunk)
+      for (const chunk of job.reply.chunks(accepted)) await send(chunk)
       for await (const event of events) {
         for (const chunk of job.reply.chunks(event)) {
-          await writer.send(chunk)
+          await send(chunk)
           await pace.step()
         }
         outcome = event.kind
         if (event.kind !== 'failed') continue
         outcome = event.error.code
-        await writer.send(openAIError(ServerError.from(event.error)))
+        await send(failure(ServerError.from(event.error)))
       }
       if (outcome === 'cancelled') onGone()
-      else await writer.send('[DONE]')
+      else if (end !== null) await writer.send(end)
     } finally {
       // Also when the very first write failed and the loop was never entered.
       await events.return(undefined)

@@ -8,8 +8,15 @@ import type { Logger } from '../contracts/logger.ts'
 import { ServerError } from '../errors.ts'
 import type { App } from './app.ts'
 import { errorResponse, openAIError, toServerError } from './error-response.ts'
-import { paceBody } from './wire/body-pace.ts'
+import { createBodyPace } from './wire/body-pace.ts'
 import { markRefused } from './wire/client-fault.ts'
+import { lingerOnClose } from './wire/linger.ts'
+
+/**
+ * Connections that wait to be accepted, as far as the system allows. Past Node's 511 a rush of clients
+ * is dropped without a word, and each tries again only after 1, 3 and 7 s.
+ */
+const backlog = 4096
 
 export interface SocketLimits {
   readonly headersTimeoutMs: number
@@ -30,9 +37,16 @@ export const defaultSocketLimits: SocketLimits = {
   checkingIntervalMs: 2_000,
 }
 
+interface Listening {
+  readonly url: string
+  readonly port: number
+  /** Of --admin-port; null: there is none. */
+  readonly admin: { readonly url: string; readonly port: number } | null
+}
+
 export interface HttpServer {
-  /** Rejects with ServerError invalid_config when the port cannot be had. */
-  listen(): Promise<{ readonly url: string; readonly port: number }>
+  /** Rejects with ServerError invalid_config when a port cannot be had. */
+  listen(): Promise<Listening>
   /**
    * New requests get 503 and running ones finish; after `timeoutMs`, or when `force` aborts, they end
    * in an error. Resolves when the last connection is closed.
@@ -40,15 +54,62 @@ export interface HttpServer {
   drain(options: { timeoutMs: number; force: AbortSignal }): Promise<'finished' | 'aborted'>
 }
 
+interface Address {
+  readonly host: string
+  readonly port: number
+}
+
 export function createHttpServer(options: {
   readonly app: App
   readonly host: string
   readonly port: number
+  /** Where the app has a part of its own for changes. */
+  readonly admin?: Address | null
   readonly logger: Logger
   readonly limits?: SocketLimits
 }): HttpServer {
-  const { app, host, port, logger, limits = defaultSocketLimits } = options
-  const listener = getRequestListener(app.hono.fetch, {
+  const { app, host, port, admin = null, logger, limits = defaultSocketLimits } = options
+  const open = (fetch: Fetch) => createListener({ app, fetch, logger, limits })
+  const server = open(app.hono.fetch)
+  const adminServer = admin && app.admin && open(app.admin.fetch)
+
+  return {
+    async listen() {
+      const listening = await listen(server, { host, port, flag: '' })
+      if (admin === null || adminServer === null) return { ...listening, admin: null }
+      try {
+        const second = await listen(adminServer, { ...admin, flag: 'admin-' })
+        return { ...listening, admin: second }
+      } catch (error) {
+        await closeServer(server)
+        throw error
+      }
+    },
+    async drain({ timeoutMs, force }) {
+      app.admission.drain()
+      const outcome = await raceDrain(app.admission.whenIdle(), timeoutMs, force)
+      // The terminal error of each stream still has to be written before its connection closes.
+      if (outcome === 'aborted') app.admission.stopAll()
+      await Promise.all([server, adminServer].map((each) => each && closeServer(each)))
+      return outcome
+    },
+  }
+}
+
+type Fetch = App['hono']['fetch']
+
+function createListener({
+  app,
+  fetch,
+  logger,
+  limits,
+}: {
+  readonly app: App
+  readonly fetch: Fetch
+  readonly logger: Logger
+  readonly limits: SocketLimits
+}): Server {
+  const listener = getRequestListener(fetch, {
     overrideGlobalObjects: false,
     errorHandler(error) {
       const refusal = asRequestError(error, logger)
@@ -56,6 +117,7 @@ export function createHttpServer(options: {
       return errorResponse(refusal)
     },
   })
+  const paceBody = createBodyPace()
   const server = createServer(
     {
       maxHeaderSize: limits.maxHeaderBytes,
@@ -66,39 +128,31 @@ export function createHttpServer(options: {
     },
     (incoming, outgoing) => {
       paceBody(incoming)
+      lingerOnClose(incoming)
       void listener(incoming, outgoing)
     },
   )
   server.on('clientError', (error: NodeJS.ErrnoException, socket: Socket) =>
     answerClientError(error, socket, app),
   )
-
-  return {
-    listen: () => listen(server, host, port),
-    async drain({ timeoutMs, force }) {
-      app.admission.drain()
-      const outcome = await raceDrain(app.admission.whenIdle(), timeoutMs, force)
-      // The terminal error of each stream still has to be written before its connection closes.
-      if (outcome === 'aborted') app.admission.stopAll()
-      await closeServer(server)
-      return outcome
-    },
-  }
+  return server
 }
 
-function listen(server: Server, host: string, port: number) {
+/** `flag`: what stands before "host" and "port" in the names of its flags. */
+function listen(server: Server, { host, port, flag }: Address & { readonly flag: string }) {
   return new Promise<{ url: string; port: number }>((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) => {
+      const noAddress = `is no address of this machine; choose another --${flag}host`
       const reasons: Record<string, string> = {
-        EADDRINUSE: 'is in use; choose another --port or stop the process that holds it',
-        EACCES: 'may not be bound by this user; choose a --port above 1023',
-        EADDRNOTAVAIL: 'is no address of this machine; choose another --host',
-        ENOTFOUND: 'is no address of this machine; choose another --host',
+        EADDRINUSE: `is in use; choose another --${flag}port or stop the process that holds it`,
+        EACCES: `may not be bound by this user; choose a --${flag}port above 1023`,
+        EADDRNOTAVAIL: noAddress,
+        ENOTFOUND: noAddress,
       }
       const reason = reasons[error.code ?? ''] ?? `cannot be bound: ${error.message}`
       reject(new ServerError('invalid_config', `${host}:${port} ${reason}`, { cause: error }))
     })
-    server.listen(port, host, () => {
+    server.listen({ port, host, backlog }, () => {
       const { port: bound } = server.address() as AddressInfo
       const shown = host.includes(':') ? `[${host}]` : host
       resolve({ url: `http://${shown}:${bound}`, port: bound })

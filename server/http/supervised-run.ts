@@ -3,9 +3,15 @@
 // metrics and the engine's slot are all given back in one place.
 
 import type { Generation } from '../contracts/engine.ts'
-import { type GenerationEvent, type GenerationTiming, isTerminal } from '../contracts/generation.ts'
+import {
+  type FinishReason,
+  type GenerationEvent,
+  type GenerationTiming,
+  isTerminal,
+} from '../contracts/generation.ts'
 import type { Logger } from '../contracts/logger.ts'
 import type { Observer } from '../contracts/observer.ts'
+import type { JudgedPart } from '../contracts/safety.ts'
 import { type ErrorBody, shuttingDown } from '../errors.ts'
 import type { Ticket } from './admission.ts'
 import type { Clock } from './context.ts'
@@ -18,6 +24,8 @@ export interface RunOptions {
   readonly deadlineMs: number
   readonly n: number
   readonly maxTokens: number | null
+  /** The answer's id, as the client sees it. */
+  readonly responseId: string
   readonly observer: Observer
   readonly logger: Logger
   readonly clock: Clock
@@ -134,8 +142,9 @@ async function nextEvent(
 
 /** Counts what the metrics want to know about one request. */
 function createTally(options: RunOptions) {
-  const { observer, n, maxTokens } = options
+  const { observer, n, maxTokens, responseId } = options
   let adapter = 'none'
+  let guard: string | null = null
   let promptTokens = 0
   let cachedTokens = 0
   let completionTokens = 0
@@ -143,6 +152,8 @@ function createTally(options: RunOptions) {
   let timing: GenerationTiming | undefined
   // Choice → when its last token came.
   const lastTokenMs = new Map<number, number>()
+  // Choice → what its last verdict was of.
+  const lastPart = new Map<number, JudgedPart>()
 
   function countTokens(index: number, numTokens: number, nowMs: number) {
     completionTokens += numTokens
@@ -155,13 +166,26 @@ function createTally(options: RunOptions) {
     lastTokenMs.set(index, nowMs)
   }
 
+  function countEnd({ index, reason }: { index: number; reason: FinishReason }) {
+    if (reason === 'content_filter') {
+      observer.blocked({ adapter, part: lastPart.get(index) ?? 'output' })
+    }
+    if (reason !== 'stop' && outcome !== 'content_filter') outcome = reason
+  }
+
   return {
     count(event: GenerationEvent, nowMs: number) {
       if (event.kind === 'accepted') {
         adapter = adapterLabel(event.adapters)
         promptTokens = event.promptTokens
+        guard = event.guard?.id ?? null
       } else if (event.kind === 'delta') countTokens(event.index, event.numTokens, nowMs)
-      else if (event.kind === 'choice_finished' && event.reason === 'length') outcome = 'length'
+      else if (event.kind === 'verdict') {
+        lastPart.set(event.index, event.part)
+        const { index } = event
+        observer.verdict({ adapter, responseId, index, guard, verdict: event })
+      } else if (event.kind === 'escalated') observer.escalated({ adapter })
+      else if (event.kind === 'choice_finished') countEnd(event)
       else if (event.kind === 'done') {
         timing = event.timing
         cachedTokens = event.cachedTokens
@@ -173,6 +197,7 @@ function createTally(options: RunOptions) {
       else if (ending.kind === 'cancelled') outcome = 'abort'
       return {
         adapter,
+        responseId,
         outcome,
         promptTokens,
         cachedTokens,

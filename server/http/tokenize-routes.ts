@@ -7,8 +7,10 @@ import type { JsonObject } from '../contracts/json.ts'
 import { escapeUnprinted } from '../contracts/printable.ts'
 import { ServerError } from '../errors.ts'
 import type { RequestContext, Route, Services } from './context.ts'
+import { parseMessagesBody } from './dialects/messages-request.ts'
+import { planTools } from './dialects/tool-plan.ts'
 import { parseTokens } from './request/completion-request.ts'
-import { readFields } from './request/field-rules.ts'
+import { readFields, spelledOut } from './request/field-rules.ts'
 import type { RouteKind } from './request/field-verdict.ts'
 import { parseMessages } from './request/messages.ts'
 import { parseFields } from './request/parsed-request.ts'
@@ -22,6 +24,8 @@ const tokenizeSchema = z.object({
   messages: z.unknown().optional(),
   add_special_tokens: z.boolean().nullish(),
   ...thinkingFields,
+  tools: z.unknown().optional(),
+  tool_choice: z.unknown().optional(),
   return_token_strs: z.boolean().nullish(),
 })
 
@@ -50,7 +54,7 @@ function checkFields(
   return read
 }
 
-function tokenizeInput(fields: TokenizeFields): TokenizeInput {
+function tokenizeInput(fields: TokenizeFields, model: ModelInfo): TokenizeInput {
   const withTokenStrings = fields.return_token_strs ?? false
   if (fields.prompt != null) {
     return {
@@ -61,9 +65,11 @@ function tokenizeInput(fields: TokenizeFields): TokenizeInput {
     }
   }
   const messages = parseMessages(fields.messages)
+  const { shown } = planTools(fields, model)
   return {
     kind: 'messages',
     ...resolveChatText(fields, messages, fields.messages),
+    ...(shown.length === 0 ? {} : { tools: shown }),
     withTokenStrings,
   }
 }
@@ -102,9 +108,30 @@ export function tokenizeRoutes(services: Services): readonly Route[] {
         const route = fields.messages == null ? 'completions' : 'chat'
         const read = checkFields(context, body, route, tokenizeSchema)
         await resolveTarget(context, services, { ...read, model: fields.model ?? '' })
-        const input = tokenizeInput(fields)
+        const input = tokenizeInput(fields, model)
         checkPromptSize(input, input.kind === 'text' ? 'prompt' : 'messages', model)
         return answer(await engine.tokenize(input, turnOf(context)), input, model)
+      },
+    },
+    {
+      method: 'POST',
+      path: '/v1/messages/count_tokens',
+      summary: 'How many tokens the prompt of a message has',
+      async handle(context) {
+        const body = await readJson(context, services)
+        const model = requireModel(services)
+        const { requests, fields, read } = parseMessagesBody(body, model)
+        try {
+          await resolveTarget(context, services, fields)
+          const { prompt } = requests[0]!
+          if (prompt.kind !== 'messages') throw new Error('a message is a chat')
+          const addGenerationPrompt = !prompt.continuesLast
+          const input = { ...prompt, addGenerationPrompt, withTokenStrings: false }
+          const { count } = await engine.tokenize(input, turnOf(context))
+          return Response.json({ input_tokens: count })
+        } catch (error) {
+          throw spelledOut(error, read)
+        }
       },
     },
     {

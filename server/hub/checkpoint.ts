@@ -50,7 +50,17 @@ export async function fetchCheckpoint(options: FetchOptions): Promise<string> {
     cache: createHubCache(cacheDir, id.repo),
     retry: createRetry({ wait, signal, logger }),
   }
-  const asked: Asked = { id, endpoint, cacheDir, hasToken: settings.token !== null }
+  const asked: Asked = {
+    id,
+    subject: `--model ${id.repo}`,
+    remedies: {
+      missing: 'give org/name[@revision], or a folder that exists',
+      unreachable: 'give a folder that exists',
+    },
+    endpoint,
+    cacheDir,
+    hasToken: settings.token !== null,
+  }
   try {
     const { commit, path } = settings.isOffline
       ? await requireCached(job)

@@ -48,7 +48,11 @@ export function findFailure(error: unknown): HubFailure | undefined {
 }
 
 export interface Asked {
-  readonly id: HubId
+  readonly id: Pick<HubId, 'repo' | 'revision'>
+  /** Who asks: "--model org/name". */
+  readonly subject: string
+  /** What one may give instead of what the hub has not, and of a hub. */
+  readonly remedies: { readonly missing: string; readonly unreachable: string }
   readonly endpoint: string
   readonly hasToken: boolean
   readonly cacheDir: string
@@ -80,11 +84,12 @@ export function explain(error: unknown, asked: Asked): unknown {
 
 function explainFailure({ status, reason }: HubFailure, asked: Asked): ServerError {
   const { host } = new URL(asked.endpoint)
-  const { repo, revision } = asked.id
+  const { subject, remedies } = asked
+  const { revision } = asked.id
   if (status === null) {
     return new ServerError(
       'hub_unavailable',
-      `--model ${repo}: the hub at ${host} cannot be reached (${reason}); check the network and HF_ENDPOINT, or give a folder that exists`,
+      `${subject}: the hub at ${host} cannot be reached (${reason}); check the network and HF_ENDPOINT, or ${remedies.unreachable}`,
     )
   }
   if (status === 401 || status === 403) {
@@ -93,7 +98,7 @@ function explainFailure({ status, reason }: HubFailure, asked: Asked): ServerErr
       : 'it is gated or private, or does not exist'
     return new ServerError(
       'hub_access_denied',
-      `--model ${repo}: ${host} refuses access (${status}): ${why}. Accept its conditions on its page and set HF_TOKEN to a token that may read it`,
+      `${subject}: ${host} refuses access (${status}): ${why}. Accept its conditions on its page and set HF_TOKEN to a token that may read it`,
     )
   }
   if (status === 404) {
@@ -103,13 +108,10 @@ function explainFailure({ status, reason }: HubFailure, asked: Asked): ServerErr
         : reason === 'RepoNotFound'
           ? 'no such model'
           : `no such model, or no revision "${revision}" of it`
-    return new ServerError(
-      'hub_not_found',
-      `--model ${repo}: ${host} has ${what}; give org/name[@revision], or a folder that exists`,
-    )
+    return new ServerError('hub_not_found', `${subject}: ${host} has ${what}; ${remedies.missing}`)
   }
   return new ServerError(
     'hub_unavailable',
-    `--model ${repo}: the hub at ${host} answers with status ${status}; try again later, or check HF_ENDPOINT`,
+    `${subject}: the hub at ${host} answers with status ${status}; try again later, or check HF_ENDPOINT`,
   )
 }

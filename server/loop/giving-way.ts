@@ -1,6 +1,9 @@
 // Who gives its row up to the first in turn: one whose client is ahead of the other's by `fairLead`
 // tokens or, within a client, one of which `muchLarger` times as much is left. What gives way goes on
 // later, bit for bit, as after any preemption. It has had a least run before, so all get on.
+//
+// Within a client a stream gives way only to a short reply, only where no row falls free soon, and goes
+// on right after it; each time it gets a longer run before the next. So no stream stands still for long.
 
 import type { Turns } from '../turns/turns.ts'
 import type { Sequence } from './sequence.ts'
@@ -11,6 +14,8 @@ const fairLead = 256
 const muchLarger = 8
 /** Tokens that a sequence gets each time it runs. */
 const leastRun = 32
+/** A reply of at most so many tokens may hold up a stream of its client. */
+const shortReply = 64
 /** A prompt with no more tokens left than this is computed to its end. */
 const shortRest = 256
 /** What may run for very long counts as this long, so that it does not wait for very long. */
@@ -25,8 +30,12 @@ export function createGivingWay(turns: Turns<Sequence>) {
   /** Tokens that a sequence had when it got its row, and how often it gave way. */
   const runs = new WeakMap<Sequence, { numTokens: number; numYields: number }>()
 
-  function hasRun(sequence: Sequence): boolean {
-    return sequence.numTokens - runs.get(sequence)!.numTokens >= leastRun
+  function hasRun(sequence: Sequence, least: number): boolean {
+    return sequence.numTokens - runs.get(sequence)!.numTokens >= least
+  }
+
+  function isPrompt({ numComputed, promptTokens }: Sequence): boolean {
+    return numComputed < promptTokens.length
   }
 
   /** What a prompt has computed may be lost when it gives way: so each time it gets more. */
@@ -36,11 +45,24 @@ export function createGivingWay(turns: Turns<Sequence>) {
     return numComputed - numReused >= leastRun * 2 ** runs.get(sequence)!.numYields
   }
 
-  /** How much too long it runs beside what waits; 0 where it may go on. */
-  function excess(sequence: Sequence, first: Sequence): number {
+  function isMuchLarger(sequence: Sequence, first: Sequence): boolean {
+    return costOf(sequence) >= muchLarger * costOf(first)
+  }
+
+  /** How much too long a prompt takes beside what waits; 0 where it may go on. */
+  function excessOfPrompt(sequence: Sequence, first: Sequence): number {
+    if (!hasRunPrompt(sequence)) return 0
     const lead = turns.lead(sequence, first)
-    if (lead !== null) return lead >= fairLead ? lead : 0
-    return costOf(sequence) >= muchLarger * costOf(first) ? 1 : 0
+    if (lead === null) return isMuchLarger(sequence, first) ? 1 : 0
+    return lead >= fairLead ? lead : 0
+  }
+
+  /** The same of a stream. */
+  function excessOfStream(sequence: Sequence, first: Sequence, mayInterrupt: boolean): number {
+    const lead = turns.lead(sequence, first)
+    if (lead !== null) return lead >= fairLead && hasRun(sequence, leastRun) ? lead : 0
+    const least = leastRun * 2 ** runs.get(sequence)!.numYields
+    return mayInterrupt && hasRun(sequence, least) ? 1 : 0
   }
 
   return {
@@ -50,22 +72,41 @@ export function createGivingWay(turns: Turns<Sequence>) {
       runs.set(sequence, { numTokens: sequence.numTokens, numYields })
     },
 
-    /** It gave its row up, and waits as if it came now. */
+    /** It gave its row up: to its own client's work for as long as that takes, to another's as if it came now. */
     putLast(sequence: Sequence): void {
-      turns.putLast(sequence, costOf(sequence))
+      const first = turns.first()
+      const isOwn = first !== undefined && turns.lead(sequence, first) === null
+      if (isOwn && !isPrompt(sequence)) turns.putBehind(sequence, first)
+      else turns.putLast(sequence, costOf(sequence))
       runs.get(sequence)!.numYields++
+    },
+
+    /** Who came last: the first to give its row up where memory runs out. */
+    youngest(running: readonly Sequence[]): Sequence | undefined {
+      return running.reduce<Sequence | undefined>((youngest, sequence) => {
+        return youngest && turns.arrivalOf(youngest) > turns.arrivalOf(sequence)
+          ? youngest
+          : sequence
+      }, undefined)
     },
 
     /** Of the furthest ahead the youngest; undefined where nobody has to give way. */
     choose(decoding: readonly Sequence[], prefilling: Sequence | undefined): Sequence | undefined {
       const first = turns.first()
       if (first === undefined) return undefined
-      const candidates = decoding.filter(hasRun)
-      if (prefilling !== undefined && hasRunPrompt(prefilling)) candidates.push(prefilling)
+      const { maxTokens, numTokens, promptTokens } = first
+      const isShort = maxTokens - (numTokens - promptTokens.length) <= shortReply
+      const mayInterrupt = isShort && decoding.every((other) => isMuchLarger(other, first))
+      const excesses = decoding.map((sequence) => ({
+        sequence,
+        over: excessOfStream(sequence, first, mayInterrupt),
+      }))
+      if (prefilling !== undefined) {
+        excesses.push({ sequence: prefilling, over: excessOfPrompt(prefilling, first) })
+      }
       let worst: Sequence | undefined
       let most = 0
-      for (const sequence of candidates) {
-        const over = excess(sequence, first)
+      for (const { sequence, over } of excesses) {
         if (over === 0 || over < most) continue
         const isOlder = worst !== undefined && turns.arrivalOf(sequence) < turns.arrivalOf(worst)
         if (over === most && isOlder) continue

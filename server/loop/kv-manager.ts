@@ -18,6 +18,7 @@ import {
   type PrefixPosition,
   type SavedBlock,
 } from './prefix-cache.ts'
+import { markOf, sharedLength } from './segments.ts'
 import type { Sequence } from './sequence.ts'
 import type { StepRunner } from './step-runner.ts'
 
@@ -56,13 +57,13 @@ export function createKvManager<Saved extends SavedBlock>(options: KvManagerOpti
   }
 
   /** Positions that a sequence must have to be admitted. */
-  function neededFirst({ promptTokens, maxTokens, numTokens }: Sequence): number {
-    return Math.min(promptTokens.length + maxTokens, limits.maxCapacity, numTokens + reserve)
+  function neededFirst({ mostPositions, numTokens }: Sequence): number {
+    return Math.min(mostPositions, limits.maxCapacity, numTokens + reserve)
   }
 
   /** Positions that its next step needs; a prompt is given its whole length at once. */
   function neededNow({ promptTokens, numComputed }: Sequence): number {
-    return Math.max(promptTokens.length, numComputed + 1)
+    return Math.min(limits.maxCapacity, Math.max(promptTokens.length, numComputed + 1))
   }
 
   /** Grows for the next step of these rows; false when they do not all fit. */
@@ -74,15 +75,19 @@ export function createKvManager<Saved extends SavedBlock>(options: KvManagerOpti
     return true
   }
 
-  /** The longest prefix of `limit` tokens that a running sequence of the same key or the blocks have. */
+  /** The longest prefix of `limit` tokens that a running sequence or the blocks have, adapters and all. */
   function findSource(sequence: Sequence, running: readonly Sequence[], limit: number) {
-    const { cacheKey } = sequence
+    const { segments } = sequence
     const wanted = sequence.tokens(0, limit)
-    const { position, blocks } = prefixCache.find(cacheKey, wanted)
+    const { position, blocks } = prefixCache.find(segments[0]!.key, wanted, (from, to) =>
+      markOf(segments, from, to),
+    )
     let source: { length: number; row: number | null } = { length: position.length, row: null }
     for (const [row, other] of running.entries()) {
-      if (other === sequence || other.cacheKey !== cacheKey) continue
-      const length = commonLength(other.tokens(0, other.numComputed), wanted)
+      if (other === sequence) continue
+      const alike = Math.min(other.numComputed, sharedLength(segments, other.segments))
+      if (alike <= source.length) continue
+      const length = commonLength(other.tokens(0, alike), wanted)
       if (length > source.length) source = { length, row }
     }
     return { ...source, blocks }
@@ -144,13 +149,14 @@ export function createKvManager<Saved extends SavedBlock>(options: KvManagerOpti
     save(sequence: Sequence, row: number): void {
       let position = saved.get(sequence)
       if (position === null) return
-      position ??= prefixCache.rootPosition(sequence.cacheKey)
+      const { segments } = sequence
+      position ??= prefixCache.rootPosition(segments[0]!.key)
       while (position !== null && position.length + blockTokens <= sequence.numComputed) {
         const from: number = position.length
         const tokens = sequence.tokens(from, from + blockTokens)
-        position = prefixCache.add(position, tokens, blockTokens * positionBytes, () =>
-          runner.savePositions(row, from, blockTokens),
-        )
+        const save = () => runner.savePositions(row, from, blockTokens)
+        const mark = markOf(segments, from, from + blockTokens)
+        position = prefixCache.add(position, tokens, blockTokens * positionBytes, save, mark)
       }
       saved.set(sequence, position)
     },

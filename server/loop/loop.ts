@@ -1,22 +1,24 @@
 // The engine's heart: schedule, run, sample, publish, over and over while there is work.
 // Every request that was submitted ends in exactly one terminal event (jobs.ts).
 
-import type { EngineStats } from '../contracts/engine.ts'
+import type { LoopStats } from '../contracts/engine.ts'
 import type { GenerationEvent } from '../contracts/generation.ts'
+import type { LoadedGuard } from '../safety/guard.ts'
 import { createExecutor } from './executor.ts'
-import type { IdleTimer } from './idle-timer.ts'
 import { createJobs, type Job } from './jobs.ts'
 import { createKvManager } from './kv-manager.ts'
 import type { KvLimits } from './kv-shape.ts'
 import { createPrefillBudget } from './prefill-budget.ts'
 import { blockTokens, type SavedBlock } from './prefix-cache.ts'
-import type { RowMove } from './rows.ts'
+import { createReadings } from './readings.ts'
+import { createRowKeeper } from './rows.ts'
 import { createScheduler, type Step } from './scheduler.ts'
-import type { Sequence } from './sequence.ts'
 import type { StepRunner } from './step-runner.ts'
 
 export interface LoopOptions<Saved extends SavedBlock> {
   readonly runner: StepRunner<Saved>
+  /** Who judges what is to be judged; the sequences come with the same. */
+  readonly guard: LoadedGuard | null
   readonly limits: KvLimits
   readonly vocabSize: number
   readonly maxChunk: number
@@ -27,6 +29,12 @@ export interface LoopOptions<Saved extends SavedBlock> {
   readonly now: () => number
   /** Before a cache that is idle gives memory back: getting it again costs the next request time. */
   readonly idle: IdleTimer
+}
+
+export interface IdleTimer {
+  /** Does the task after some time, unless stopped before. */
+  start(task: () => void): void
+  stop(): void
 }
 
 /** Bytes of KV cache that are copied between two steps; some milliseconds. */
@@ -52,11 +60,36 @@ export function createLoop<Saved extends SavedBlock>(options: LoopOptions<Saved>
   })
   let outbox: Array<readonly [string, GenerationEvent]> = []
   const jobs = createJobs({
-    emit: (id, event) => outbox.push([id, event]),
-    remove: (sequence) => moveRows(scheduler.remove(sequence)),
+    emit: (id, event) => {
+      if (!readings.takes(id, event)) outbox.push([id, event])
+    },
+    remove: (sequence) => rowKeeper.move(scheduler.remove(sequence)),
     now,
   })
-  const executor = createExecutor({ runner, scheduler, kvManager, jobs, prefillBudget, vocabSize })
+  const readings = createReadings({
+    begin(reading) {
+      const { id } = reading.request
+      jobs.add({ id, sequences: [reading], adapterIds: [], release: () => {} })
+      scheduler.add(reading)
+    },
+    cancel: jobs.cancel,
+    give(sequence, logits) {
+      executor.giveVerdict(sequence, logits)
+      if (jobs.has(sequence)) readings.beginFor(sequence)
+    },
+  })
+  const rowKeeper = createRowKeeper({ runner, scheduler, kvManager, readings })
+  const executor = createExecutor({
+    runner,
+    guard: options.guard,
+    scheduler,
+    kvManager,
+    jobs,
+    prefillBudget,
+    vocabSize,
+    restart: rowKeeper.giveUp,
+    readings,
+  })
   let isRunning = false
   let waitingKnown: { version: number; adapters: readonly string[] } = { version: 0, adapters: [] }
 
@@ -71,17 +104,21 @@ export function createLoop<Saved extends SavedBlock>(options: LoopOptions<Saved>
       const running = executor.run(batch) // on other threads
       publish() // what the step before gave goes out while this one computes
       const logits = await running
-      executor.collect(batch, logits, now() - startedAt) // sample, detokenise, finish
+      const ms = now() - startedAt
+      const missing = executor.missing(batch)
+      if (missing.length > 0) await executor.waitFor(missing, batch)
+      executor.collect(batch, logits, ms) // sample, detokenise, finish
     } catch (error) {
-      jobs.failStep(batch.kind === 'decode' ? batch.sequences : [batch.sequence], error)
+      jobs.failStep('sequences' in batch ? batch.sequences : [batch.sequence], error)
     }
     return true
   }
 
   function schedule(): Step | null {
     jobs.endCancelled()
-    makeRoom()
-    makeWay()
+    if (options.guard?.isExact) rowKeeper.readAnew()
+    rowKeeper.makeRoom()
+    rowKeeper.makeWay()
     return scheduler.schedule()
   }
 
@@ -99,36 +136,6 @@ export function createLoop<Saved extends SavedBlock>(options: LoopOptions<Saved>
     idle.start(kvManager.shrink)
     publish()
     isRunning = false
-  }
-
-  // ---- Rows of the KV cache ----
-
-  function moveRows(moves: readonly RowMove[]): void {
-    for (const { from, to, length } of moves) runner.copyRow(from, to, 0, length)
-  }
-
-  /** Room for the next token of every row: where there is none, the youngest is preempted. */
-  function makeRoom(): void {
-    while (!kvManager.tryHold(scheduler.running())) {
-      const sequence = scheduler.youngest()
-      if (sequence === undefined) return
-      moveRows(scheduler.preempt(sequence))
-      takeRow(sequence)
-    }
-  }
-
-  /** A row for who waits and is in turn, from one that had more than its share. */
-  function makeWay(): void {
-    const sequence = scheduler.yielding()
-    if (sequence === undefined) return
-    moveRows(scheduler.giveWay(sequence))
-    takeRow(sequence)
-  }
-
-  /** Its keys and values are computed again later. */
-  function takeRow(sequence: Sequence): void {
-    kvManager.forget(sequence)
-    sequence.preempt()
   }
 
   /** Looked up again only where another sequence waits: there may be thousands. */
@@ -154,7 +161,7 @@ export function createLoop<Saved extends SavedBlock>(options: LoopOptions<Saved>
     cancel(id: string): void {
       if (jobs.cancel(id)) wake()
     },
-    stats(residentAdapters: number): EngineStats {
+    stats(): LoopStats {
       const running = scheduler.running()
       return {
         running: running.length,
@@ -162,7 +169,6 @@ export function createLoop<Saved extends SavedBlock>(options: LoopOptions<Saved>
         kvUsage: kvManager.usage(running),
         runningAdapters: jobs.adaptersOf(running),
         waitingAdapters: waitingAdapters(),
-        residentAdapters,
       }
     },
   }

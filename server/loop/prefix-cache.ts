@@ -1,7 +1,8 @@
 // Keys and values of earlier tokens, in blocks, so that a prompt which begins alike need not be
 // computed again. A block is found by its tokens and the block before it, back to a root that says
 // which adapters at which strengths: an adapter changes every later layer's keys and values, so nothing
-// is ever shared between two of them.
+// is ever shared between two of them. Where adapters change within a sequence, the block that holds the
+// place says so with a mark, and so do, through it, all that follow (segments.ts).
 //
 // Least recently used blocks go first. A block is always more recent than those that continue it, so
 // the least recent one is an end, and a beginning never goes before what follows it.
@@ -50,8 +51,12 @@ export function createPrefixCache<Saved extends SavedBlock>(options: PrefixCache
     },
   })
 
-  function keyAfter({ root, last }: PrefixPosition<Saved>, tokens: readonly number[]): string {
-    return `${last?.id ?? root} ${tokens.join()}`
+  function keyAfter(
+    { root, last }: PrefixPosition<Saved>,
+    tokens: readonly number[],
+    mark: string,
+  ): string {
+    return `${last?.id ?? root} ${tokens.join()}${mark}`
   }
 
   function rootPosition(root: string): PrefixPosition<Saved> {
@@ -84,15 +89,21 @@ export function createPrefixCache<Saved extends SavedBlock>(options: PrefixCache
 
     rootPosition,
 
-    /** The blocks that hold the beginning of these tokens, and where they end. */
+    /**
+     * The blocks that hold the beginning of these tokens, and where they end. `markOf`: the mark of
+     * the block of positions [from, to).
+     */
     find(
       root: string,
       tokens: readonly number[],
+      markOf: (from: number, to: number) => string = () => '',
     ): { blocks: Saved[]; position: PrefixPosition<Saved> } {
       let position = rootPosition(root)
       const found: Saved[] = []
       for (let end = blockTokens; end <= tokens.length; end += blockTokens) {
-        const block = blocks.peek(keyAfter(position, tokens.slice(end - blockTokens, end)))
+        const from = end - blockTokens
+        const key = keyAfter(position, tokens.slice(from, end), markOf(from, end))
+        const block = blocks.peek(key)
         if (block === undefined) break
         found.push(block.saved)
         position = { ...position, last: block, length: end }
@@ -107,10 +118,11 @@ export function createPrefixCache<Saved extends SavedBlock>(options: PrefixCache
       tokens: readonly number[],
       bytes: number,
       save: () => Saved,
+      mark = '',
     ): PrefixPosition<Saved> | null {
       const parent = position.last
       if (parent?.isDropped) return null
-      const key = keyAfter(position, tokens)
+      const key = keyAfter(position, tokens, mark)
       let block = blocks.peek(key)
       if (block === undefined) {
         touch(parent)

@@ -5,6 +5,7 @@
 //
 // Prefill and decode take turns, so neither new nor running sequences starve. A turn of prefill has a
 // budget of prompt tokens, not of sequences: several short prompts fit in one, a long one takes many.
+// Verdicts of all rows are gathered into steps of their own, between the others (verdict-step.ts).
 //
 // Who waits is admitted in turn (turns.ts): clients by the tokens computed for them, the requests of one
 // client by what they may cost. Nobody is admitted before the first in turn. Where that one finds no row
@@ -21,6 +22,7 @@ import {
 } from './prefill-turn.ts'
 import { type RowMove, removeRow } from './rows.ts'
 import type { Sequence } from './sequence.ts'
+import { dueVerdicts, type VerdictStep } from './verdict-step.ts'
 
 export interface DecodeStep {
   readonly kind: 'decode'
@@ -28,7 +30,7 @@ export interface DecodeStep {
   readonly sequences: readonly Sequence[]
 }
 
-export type Step = CopyStep | PrefillStep | DecodeStep
+export type Step = CopyStep | PrefillStep | DecodeStep | VerdictStep
 
 export interface SchedulerOptions extends PrefillTurnOptions {
   readonly rows: number
@@ -82,11 +84,26 @@ export function createScheduler(options: SchedulerOptions) {
     return null
   }
 
+  function ofPrompt(): CopyStep | PrefillStep | null {
+    const step = nextOfPrompt()
+    if (step !== null) {
+      turns.charge(step.sequence, step.kind === 'prefill' ? step.to - step.from : 1)
+    }
+    return step
+  }
+
   /** The prompt of the sequence being prefilled has its keys and values: it decodes from now on. */
   function finishPrefill(): void {
     if (prefilling === undefined) throw new Error('no sequence is being prefilled')
     decoding.push(prefilling)
     prefilling = undefined
+  }
+
+  /** A verdict that waits for no more company comes first: streams wait for it. */
+  function judge(): VerdictStep | null {
+    const step = dueVerdicts(decoding)
+    for (const sequence of step?.judged ?? []) turns.charge(sequence, 1)
+    return step
   }
 
   // ---- Giving way ----
@@ -137,11 +154,8 @@ export function createScheduler(options: SchedulerOptions) {
     /** What runs next. Null when there is nothing to do. */
     schedule(): Step | null {
       admit()
-      const step = nextOfPrompt()
-      if (step !== null) {
-        turns.charge(step.sequence, step.kind === 'prefill' ? step.to - step.from : 1)
-        return step
-      }
+      const step = judge() ?? ofPrompt() ?? judge()
+      if (step !== null) return step
       prefillTurn.end()
       for (const sequence of decoding) turns.charge(sequence, 1)
       return decoding.length > 0 ? { kind: 'decode', sequences: [...decoding] } : null
@@ -156,17 +170,16 @@ export function createScheduler(options: SchedulerOptions) {
 
     /** Of those that hold a row, who came last. */
     youngest(): Sequence | undefined {
-      return running().reduce<Sequence | undefined>((youngest, sequence) => {
-        return youngest && turns.arrivalOf(youngest) > turns.arrivalOf(sequence)
-          ? youngest
-          : sequence
-      }, undefined)
+      return givingWay.youngest(running())
     },
 
-    /** For want of memory a sequence gives its row up, and waits where it had waited before. */
+    /** A sequence gives its row up, and waits for nothing here. */
+    park: vacate,
+
+    /** A sequence gives up the row that it may have, and waits where it had waited before. */
     preempt(sequence: Sequence): RowMove[] {
       const moves = vacate(sequence)
-      turns.putBack(sequence)
+      if (!turns.isWaiting(sequence)) turns.putBack(sequence)
       return moves
     },
 

@@ -22,6 +22,7 @@ const phase = [
   0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680,
 ]
 const http = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600]
+const scores = [0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1]
 const tokens = [1, 2, 5].flatMap((step) => [0, 1, 2, 3, 4, 5].map((power) => step * 10 ** power))
 const tokenCounts = [...tokens].sort((a, b) => a - b)
 
@@ -61,7 +62,7 @@ export const metricDefinitions = {
   },
   'vllm:request_success_total': {
     type: 'counter',
-    help: 'Requests that were answered, by finish reason: stop, length or abort.',
+    help: 'Requests that were answered, by finish reason: stop, length, content_filter or abort.',
     labels: [...engine, 'finished_reason'],
   },
   'vllm:prefix_cache_queries_total': {
@@ -172,10 +173,87 @@ export const metricDefinitions = {
     labels: ['adapter'],
     buckets: ttft,
   },
+  dutyfree_safety_score: {
+    type: 'histogram',
+    help: 'P(unsafe) of verdicts, by what was judged and applied adapters.',
+    labels: ['part', 'adapter'],
+    buckets: scores,
+  },
+  dutyfree_safety_flagged_total: {
+    type: 'counter',
+    help: 'Verdicts that crossed the threshold.',
+    labels: ['part', 'adapter'],
+  },
+  dutyfree_safety_uncertified_total: {
+    type: 'counter',
+    help: 'Verdicts over adapters that the guard was not measured on.',
+    labels: ['part', 'adapter'],
+  },
+  dutyfree_safety_skipped_total: {
+    type: 'counter',
+    help: 'Verdicts without a score: truncated (no position was left) or failed.',
+    labels: ['part', 'reason'],
+  },
+  dutyfree_safety_blocked_total: {
+    type: 'counter',
+    help: 'Choices that ended with content_filter, by what was judged last.',
+    labels: ['part', 'adapter'],
+  },
+  dutyfree_safety_escalated_total: {
+    type: 'counter',
+    help: 'Choices that went on with the adapter of --escalate-adapter or the request.',
+    labels: ['adapter'],
+  },
+  dutyfree_policy_floor_refusals_total: {
+    type: 'counter',
+    help: 'Requests that asked for less than the flags allow: safety or begun_answer.',
+    labels: ['rule'],
+  },
+  dutyfree_guard_requests_total: {
+    type: 'counter',
+    help: 'Verdicts asked of a guard behind an address, by outcome.',
+    labels: ['outcome'],
+  },
+  dutyfree_guard_request_seconds: {
+    type: 'histogram',
+    help: 'From asking a guard behind an address to its verdict or failure.',
+    labels: [],
+    buckets: http,
+  },
   dutyfree_adapters_resident: {
     type: 'gauge',
     help: 'Adapters held in memory.',
     labels: [],
+  },
+  dutyfree_adapters_resident_bytes: {
+    type: 'gauge',
+    help: 'Of their vectors, those included that running requests still hold.',
+    labels: [],
+  },
+  dutyfree_adapters_pinned: {
+    type: 'gauge',
+    help: 'Names of adapters that are never evicted.',
+    labels: [],
+  },
+  dutyfree_adapter_changes_total: {
+    type: 'counter',
+    help: 'Changes by kind (upload, folder, hub, remove, unload) and outcome: added, replaced, unchanged, removed or an error code.',
+    labels: ['kind', 'outcome'],
+  },
+  dutyfree_upload_bytes_total: {
+    type: 'counter',
+    help: 'Bytes of uploads, of refused ones too.',
+    labels: [],
+  },
+  dutyfree_key_requests_total: {
+    type: 'counter',
+    help: 'Requests by name of their key and outcome: ok, limited (429), forbidden (403), client_error or server_error.',
+    labels: ['key', 'outcome'],
+  },
+  dutyfree_key_tokens_total: {
+    type: 'counter',
+    help: 'Tokens of prompt and answer, by name of the key.',
+    labels: ['key'],
   },
   dutyfree_engine_ready: {
     type: 'gauge',
@@ -191,6 +269,16 @@ export const metricDefinitions = {
     type: 'counter',
     help: 'Engines that another was started beside, such as for an adapter that needs more modules.',
     labels: ['outcome'],
+  },
+  dutyfree_merges_total: {
+    type: 'counter',
+    help: 'Changes of what the weights hold: merged, unmerged, unchanged or refused.',
+    labels: ['outcome'],
+  },
+  dutyfree_merged_adapter_info: {
+    type: 'gauge',
+    help: 'The strength of each adapter that is part of the weights.',
+    labels: ['adapter', 'digest'],
   },
   dutyfree_engine_memory_bytes: {
     type: 'gauge',

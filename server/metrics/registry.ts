@@ -7,6 +7,8 @@ import { type MetricDefinition, type MetricName, metricDefinitions } from './def
 
 /** More combinations of adapters than this are counted together as "other". */
 const maxAdapterLabels = 50
+/** Names of keys are the operator's own, and may be many. */
+const maxKeyLabels = 200
 
 const definitions: Readonly<Record<MetricName, MetricDefinition>> = metricDefinitions
 
@@ -27,12 +29,8 @@ export function createMetrics(options: { readonly unixSeconds?: () => number } =
   const { registry, metrics, add, set, observe } = createInstruments()
   let engine: Labels = { model_name: '', engine: '0' }
   let maxBatch = 0
-  const adapterLabels = new Set<string>()
-
-  function adapterLabel(adapter: string): string {
-    if (adapterLabels.size < maxAdapterLabels) adapterLabels.add(adapter)
-    return adapterLabels.has(adapter) ? adapter : 'other'
-  }
+  const adapterLabel = createLabels(maxAdapterLabels)
+  const keyLabel = createLabels(maxKeyLabels)
 
   function observePhases(event: FinishedRequest) {
     const { queueSeconds, prefillSeconds, decodeSeconds, completionTokens, n } = event
@@ -73,7 +71,7 @@ export function createMetrics(options: { readonly unixSeconds?: () => number } =
       add('dutyfree_generation_tokens_total', { adapter }, completionTokens)
       add('vllm:prompt_tokens_total', engine, promptTokens)
       add('vllm:generation_tokens_total', engine, completionTokens)
-      if (!['stop', 'length', 'abort'].includes(outcome)) return
+      if (!['stop', 'length', 'content_filter', 'abort'].includes(outcome)) return
       add('vllm:request_success_total', { ...engine, finished_reason: outcome })
       add('vllm:prefix_cache_queries_total', engine, promptTokens)
       add('vllm:prefix_cache_hits_total', engine, cachedTokens)
@@ -84,11 +82,45 @@ export function createMetrics(options: { readonly unixSeconds?: () => number } =
       observe('vllm:request_params_n', engine, n)
       if (maxTokens !== null) observe('vllm:request_params_max_tokens', engine, maxTokens)
     },
+    verdict({ adapter: applied, verdict: { part, score, flagged, certified, skipped } }) {
+      const adapter = adapterLabel(applied)
+      if (score !== null) observe('dutyfree_safety_score', { part, adapter }, score)
+      if (flagged) add('dutyfree_safety_flagged_total', { part, adapter })
+      if (!certified) add('dutyfree_safety_uncertified_total', { part, adapter })
+      if (skipped !== null) add('dutyfree_safety_skipped_total', { part, reason: skipped })
+    },
+    blocked({ adapter, part }) {
+      add('dutyfree_safety_blocked_total', { part, adapter: adapterLabel(adapter) })
+    },
+    escalated({ adapter }) {
+      add('dutyfree_safety_escalated_total', { adapter: adapterLabel(adapter) })
+    },
+    floorRefused(rule) {
+      add('dutyfree_policy_floor_refusals_total', { rule })
+    },
+    guardAsked({ outcome, seconds }) {
+      add('dutyfree_guard_requests_total', { outcome })
+      observe('dutyfree_guard_request_seconds', {}, seconds)
+    },
+    adapterChanged({ kind, outcome }) {
+      add('dutyfree_adapter_changes_total', { kind, outcome })
+    },
+    uploaded(bytes) {
+      add('dutyfree_upload_bytes_total', {}, bytes)
+    },
+    keyUsed({ key, status }) {
+      add('dutyfree_key_requests_total', { key: keyLabel(key), outcome: outcomeOf(status) })
+    },
+    keyTokens({ key, tokens }) {
+      add('dutyfree_key_tokens_total', { key: keyLabel(key) }, tokens)
+    },
     engineStats(stats) {
       set('vllm:num_requests_running', engine, stats.running)
       set('vllm:num_requests_waiting', engine, stats.waiting)
       set('vllm:kv_cache_usage_perc', engine, stats.kvUsage)
       set('dutyfree_adapters_resident', {}, stats.residentAdapters)
+      set('dutyfree_adapters_resident_bytes', {}, stats.residentAdapterBytes)
+      set('dutyfree_adapters_pinned', {}, stats.pinnedAdapters)
       const info = metrics.get('vllm:lora_requests_info') as Gauge
       // Only the present combination: each one ever seen would be a series for ever.
       info.reset()
@@ -110,6 +142,11 @@ export function createMetrics(options: { readonly unixSeconds?: () => number } =
         { model_name: model.id, block_size: 1, num_gpu_blocks: model.kvCapacityTokens },
         1,
       )
+      const merged = metrics.get('dutyfree_merged_adapter_info') as Gauge
+      merged.reset()
+      for (const { id, digest, scale } of model.merged) {
+        merged.set({ adapter: id, digest: digest.slice(0, 12) }, scale)
+      }
       for (const [kind, bytes] of Object.entries(model.bytes)) {
         set('dutyfree_engine_memory_bytes', { kind }, bytes)
       }
@@ -117,10 +154,29 @@ export function createMetrics(options: { readonly unixSeconds?: () => number } =
     engineRestarted(reason) {
       add('dutyfree_engine_restarts_total', { reason })
     },
+    mergeEnded(outcome) {
+      add('dutyfree_merges_total', { outcome })
+    },
     engineReplaced(outcome) {
       add('dutyfree_engine_replacements_total', { outcome })
     },
   }
+}
+
+/** The first so many texts as they are, and "other" for the rest. */
+function createLabels(most: number): (text: string) => string {
+  const known = new Set<string>()
+  return function label(text) {
+    if (known.size < most) known.add(text)
+    return known.has(text) ? text : 'other'
+  }
+}
+
+function outcomeOf(status: number): string {
+  if (status < 400) return 'ok'
+  if (status === 429) return 'limited'
+  if (status === 403) return 'forbidden'
+  return status < 500 ? 'client_error' : 'server_error'
 }
 
 /** Every metric of the table in a registry of its own, and what one may do to them by name. */

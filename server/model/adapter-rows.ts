@@ -67,6 +67,8 @@ interface Row {
   readonly updates: readonly (readonly Update[])[]
 }
 
+export type AdapterRows = ReturnType<typeof createAdapterRows>
+
 export function createAdapterRows(options: AdapterRowsOptions) {
   const { config, rows, minWidth, patience = 16, target = cpuTarget } = options
   const { device = null, sites: modules } = options

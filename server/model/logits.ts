@@ -1,17 +1,26 @@
 // Memory that runs of the decoder write their logits into: one position a row for steps, and several
-// positions of one row for prompts whose logits are wanted.
+// positions of one row for prompts whose logits are wanted. What a probe tells of them goes with them.
 
 import { logitBlock } from '../graph/embedding.ts'
 import { allocateTensor, type Tensor } from '../runtime/session.ts'
 
-/** Logits, [positions, vocab], and the largest of each block of them, [positions, blocks]. */
 export interface LogitTensors {
+  /** [positions, vocab] */
   readonly values: Tensor<'float32'>
+  /** The largest of each block of the vocabulary, [positions, blocks]. */
   readonly blockMax: Tensor<'float32'>
+  /** [positions]; null: there is no probe. */
+  readonly probe: Tensor<'float32'> | null
 }
 
-/** `rows`: most rows of a step. */
-export function createLogitMemory(vocabSize: number, rows: number) {
+export interface LogitMemoryOptions {
+  readonly vocabSize: number
+  /** Most rows of a step. */
+  readonly rows: number
+  readonly hasProbe: boolean
+}
+
+export function createLogitMemory({ vocabSize, rows, hasProbe }: LogitMemoryOptions) {
   const numBlocks = vocabSize / logitBlock(vocabSize)
   const last = allocate(rows)
   /** Made when first asked for, as large as ever asked for. */
@@ -21,6 +30,7 @@ export function createLogitMemory(vocabSize: number, rows: number) {
     return {
       values: allocateTensor('float32', [positions, vocabSize]),
       blockMax: allocateTensor('float32', [positions, numBlocks]),
+      probe: hasProbe ? allocateTensor('float32', [positions]) : null,
     }
   }
 
@@ -44,6 +54,7 @@ export function createLogitMemory(vocabSize: number, rows: number) {
       return {
         values: of.values.view([count, positions, vocabSize]),
         blockMax: of.blockMax.view([count, positions, numBlocks]),
+        probe: of.probe?.view([count, positions]) ?? null,
       }
     },
 
@@ -54,7 +65,6 @@ export function createLogitMemory(vocabSize: number, rows: number) {
   }
 }
 
-function release({ values, blockMax }: LogitTensors): void {
-  values.release()
-  blockMax.release()
+function release({ values, blockMax, probe }: LogitTensors): void {
+  for (const tensor of [values, blockMax, probe]) tensor?.release()
 }

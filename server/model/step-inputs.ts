@@ -2,6 +2,7 @@
 // tokens logits are wanted. Overwritten before each run.
 
 import type { ScaledRankOne } from '../contracts/adapter.ts'
+import { wantedTokens } from '../graph/embedding.ts'
 import { type AnyTensor, allocateTensor } from '../runtime/session.ts'
 
 export interface PrefillInput {
@@ -14,9 +15,13 @@ export interface PrefillInput {
   readonly numLogits?: number
 }
 
-export interface DecodeRow {
+/** A row's one new token. */
+export interface StepRow {
   readonly token: number
   readonly past: number
+}
+
+export interface DecodeRow extends StepRow {
   readonly components: readonly ScaledRankOne[]
 }
 
@@ -29,6 +34,10 @@ export function createStepInputs(rows: number, maxChunk: number) {
   const total = allocateTensor('int32', [])
   /** Where the tokens whose logits are wanted begin, counted from the end. */
   const firstLogits = allocateTensor('int64', [1])
+  /** Tokens whose logits are wanted of a verdict, and of all other runs: all. */
+  const wanted = allocateTensor('int64', [2])
+  const allWanted = allocateTensor('int64', [1])
+  allWanted.data[0] = -1n
 
   return {
     writePrefill({ tokens, past, numLogits = 1 }: PrefillInput): void {
@@ -38,7 +47,7 @@ export function createStepInputs(rows: number, maxChunk: number) {
       firstLogits.data[0] = BigInt(-numLogits)
     },
 
-    writeDecode(batch: readonly DecodeRow[]): void {
+    writeDecode(batch: readonly StepRow[]): void {
       let longest = 0
       for (const [row, { token, past }] of batch.entries()) {
         ids.data[row] = BigInt(token)
@@ -49,18 +58,24 @@ export function createStepInputs(rows: number, maxChunk: number) {
       firstLogits.data[0] = -1n
     },
 
+    /** Of a verdict; null: logits of all tokens. */
+    writeWanted(tokens: readonly [number, number] | null): void {
+      for (const [i, token] of (tokens ?? [-1, -1]).entries()) wanted.data[i] = BigInt(token)
+    },
+
     /** `count` rows with `tokens` new tokens each, under the names of the graph. */
-    view(count: number, tokens: number): [string, AnyTensor][] {
+    view(count: number, tokens: number, isVerdict = false): [string, AnyTensor][] {
       return [
         ['input_ids', ids.view([count, tokens])],
         ['seqlens_k', seqlens.view([count])],
         ['total_sequence_length', total.view([])],
         ['first_logits', firstLogits.view([1])],
+        [wantedTokens, isVerdict ? wanted.view([2]) : allWanted.view([1])],
       ]
     },
 
     release(): void {
-      for (const tensor of [ids, seqlens, total, firstLogits]) tensor.release()
+      for (const tensor of [ids, seqlens, total, firstLogits, wanted, allWanted]) tensor.release()
     },
   }
 }

@@ -6,8 +6,11 @@
 
 enum { lanes = 8 };
 
+/** Tokens whose sums are in registers together. */
+enum { paired = 2, grouped = 4 };
+
 /** Eight numbers of x as the places of a need them: each `width` times; part p of the 8 · width. */
-static inline __m256 spread(const float *x, size_t width, size_t p) {
+INLINE __m256 spread(const float *x, size_t width, size_t p) {
   switch (width) {
     case 1: return _mm256_loadu_ps(x);
     case 2: {
@@ -22,40 +25,63 @@ static inline __m256 spread(const float *x, size_t width, size_t p) {
   }
 }
 
-/** Widths for which `spread` is right. */
-static int is_spreadable(size_t width) {
-  return width == 1 || width == 2 || width == 4 || width % lanes == 0;
-}
+/** Of each of a token's components, eight sums: lane l has what k ≡ l (mod 8) gives, in the order of k. */
+typedef struct {
+  float of[lanes * max_width] __attribute__((aligned(32)));
+} Sums;
 
-void activate(const Components *of, const float *x, float *activations) {
-  const size_t width = of->width, whole = of->inner / lanes * lanes;
-  // Lane l of a component sums what k ≡ l (mod 8) gives, in the order of k.
-  float sums[lanes * max_width] __attribute__((aligned(32)));
-  memset(sums, 0, lanes * width * sizeof(float));
-  size_t k = 0;
-  if (width == 1) {
-    __m256 sum = _mm256_setzero_ps();
-    for (; k < whole; k += lanes) {
-      sum = _mm256_fmadd_ps(_mm256_loadu_ps(x + k), _mm256_loadu_ps(of->a + k), sum);
+/** The first inner / 8 · 8 places of x, for `tokens` tokens, `inner` numbers apart. */
+INLINE void sum_whole(const Components *of, size_t width, const float *x, size_t tokens,
+                      Sums *sums) {
+  const size_t whole = of->inner / lanes * lanes, parts = width < 4 ? width : 4;
+  for (size_t p = 0; p < width; p += parts) {
+    __m256 sum[paired][4];
+    for (size_t t = 0; t < tokens; t++) {
+      for (size_t i = 0; i < parts; i++) sum[t][i] = _mm256_setzero_ps();
     }
-    _mm256_store_ps(sums, sum);
-  } else if (is_spreadable(width)) {
-    for (; k < whole; k += lanes) {
-      for (size_t p = 0; p < width; p++) {
-        const __m256 a = _mm256_loadu_ps(of->a + k * width + lanes * p);
-        const __m256 sum = _mm256_load_ps(sums + lanes * p);
-        _mm256_store_ps(sums + lanes * p, _mm256_fmadd_ps(spread(x + k, width, p), a, sum));
+    for (size_t k = 0; k < whole; k += lanes) {
+      UNROLL for (size_t i = 0; i < parts; i++) {
+        const __m256 a = _mm256_loadu_ps(of->a + k * width + lanes * (p + i));
+        UNROLL for (size_t t = 0; t < tokens; t++) {
+          const __m256 places = spread(x + t * of->inner + k, width, p + i);
+          sum[t][i] = _mm256_fmadd_ps(places, a, sum[t][i]);
+        }
       }
     }
+    for (size_t t = 0; t < tokens; t++) {
+      for (size_t i = 0; i < parts; i++) _mm256_store_ps(sums[t].of + lanes * (p + i), sum[t][i]);
+    }
   }
+}
+
+/** The same of any width; returns how many places were summed. */
+INLINE size_t sum_places(const Components *of, const float *x, size_t tokens, Sums *sums) {
+  switch (of->width) {
+    case 1: sum_whole(of, 1, x, tokens, sums); break;
+    case 2: sum_whole(of, 2, x, tokens, sums); break;
+    case 4: sum_whole(of, 4, x, tokens, sums); break;
+    case 8: sum_whole(of, 8, x, tokens, sums); break;
+    case 16: sum_whole(of, 16, x, tokens, sums); break;
+    case 32: sum_whole(of, 32, x, tokens, sums); break;
+    case 64: sum_whole(of, 64, x, tokens, sums); break;
+    default:
+      for (size_t t = 0; t < tokens; t++) memset(sums[t].of, 0, sizeof sums[t].of);
+      return 0;
+  }
+  return of->inner / lanes * lanes;
+}
+
+static void activate_one(const Components *of, const float *x, size_t k, Sums *sums,
+                         float *activations) {
+  const size_t width = of->width;
   for (; k < of->inner; k++) {
     for (size_t r = 0; r < width; r++) {
-      float *sum = sums + k % lanes * width + r;
+      float *sum = sums->of + k % lanes * width + r;
       *sum = __builtin_fmaf(x[k], of->a[k * width + r], *sum);
     }
   }
   for (size_t r = 0; r < width; r++) {
-    const float *s = sums + r;
+    const float *s = sums->of + r;
 #define LANE(l) s[(l) * width]
     activations[r] = ((LANE(0) + LANE(1)) + (LANE(2) + LANE(3))) +
                      ((LANE(4) + LANE(5)) + (LANE(6) + LANE(7)));
@@ -63,25 +89,58 @@ void activate(const Components *of, const float *x, float *activations) {
   }
 }
 
-void add_components(const Components *of, const float *activations, const float *base, float *to,
-                    size_t first, size_t last) {
+void activate(const Components *of, size_t tokens, const float *x, float *activations) {
+  Sums sums[paired];
+  for (size_t t = 0; t < tokens;) {
+    const float *from = x + t * of->inner;
+    const int is_pair = t + paired <= tokens;
+    const size_t k = is_pair ? sum_places(of, from, paired, sums) : sum_places(of, from, 1, sums);
+    for (size_t i = 0; i < (is_pair ? paired : 1); i++, t++) {
+      activate_one(of, x + t * of->inner, k, sums + i, activations + t * of->width);
+    }
+  }
+}
+
+/** Columns of `tokens` tokens: all read a vector of b once. */
+INLINE void add_group(const Components *of, size_t tokens, const float *activations, Columns base,
+                      Place to, size_t first, size_t last) {
   const float *rows = of->b + first;
-  const size_t count = last - first;
+  const size_t count = last - first, width = of->width;
   size_t i = 0;
   for (; i + lanes <= count; i += lanes) {
-    __m256 sum = _mm256_loadu_ps(base + i);
-    for (size_t r = 0; r < of->width; r++) {
+    __m256 sum[grouped];
+    for (size_t t = 0; t < tokens; t++) sum[t] = _mm256_loadu_ps(base.at + t * base.step + i);
+    for (size_t r = 0; r < width; r++) {
       const __m256 b = _mm256_loadu_ps(rows + r * of->outer + i);
-      sum = _mm256_fmadd_ps(_mm256_broadcast_ss(activations + r), b, sum);
+      UNROLL for (size_t t = 0; t < tokens; t++) {
+        sum[t] = _mm256_fmadd_ps(_mm256_broadcast_ss(activations + t * width + r), b, sum[t]);
+      }
     }
-    _mm256_storeu_ps(to + i, sum);
+    for (size_t t = 0; t < tokens; t++) _mm256_storeu_ps(to.at + t * to.step + i, sum[t]);
   }
   for (; i < count; i++) {
-    float sum = base[i];
-    for (size_t r = 0; r < of->width; r++) {
-      sum = __builtin_fmaf(activations[r], rows[r * of->outer + i], sum);
+    for (size_t t = 0; t < tokens; t++) {
+      float sum = base.at[t * base.step + i];
+      for (size_t r = 0; r < width; r++) {
+        sum = __builtin_fmaf(activations[t * width + r], rows[r * of->outer + i], sum);
+      }
+      to.at[t * to.step + i] = sum;
     }
-    to[i] = sum;
+  }
+}
+
+void add_components(const Components *of, size_t tokens, const float *activations, Columns base,
+                    Place to, size_t first, size_t last) {
+  size_t t = 0;
+  for (; t + grouped <= tokens; t += grouped) {
+    const Columns from = {base.at + t * base.step, base.step};
+    const Place into = {to.at + t * to.step, to.step};
+    add_group(of, grouped, activations + t * of->width, from, into, first, last);
+  }
+  for (; t < tokens; t++) {
+    const Columns from = {base.at + t * base.step, base.step};
+    const Place into = {to.at + t * to.step, to.step};
+    add_group(of, 1, activations + t * of->width, from, into, first, last);
   }
 }
 

@@ -1,5 +1,6 @@
 // Two operators where adapters meet a linear module's output. Each row brings its own components: a
-// [rows, inner, width], b [rows, width, outer]; of width 0 nothing is read or added.
+// [rows, inner, width], b [rows, width, outer]; of width 0 nothing is read or added. Where all rows have
+// the same, one copy of them will do: a [1, inner, width], b [1, width, outer].
 //
 //   dutyfree::AddAdapters(base [rows, tokens, outer], x [rows, tokens, inner], a, b) = base + (x a) b
 //   dutyfree::GatedUp(gate_up [rows, tokens, 2 · outer] (, x, up's a, b (, gate's a, b)))
@@ -18,10 +19,13 @@ typedef struct {
 typedef struct {
   const float *a, *b;
   size_t width;
+  size_t rows;        // 1: those of every row
+  float *activations; // [tokens of all rows, width]; NULL: each task computes its own
 } Site;
 
 typedef struct {
   size_t tokens, inner, outer; // tokens of a row
+  size_t num_tokens, together; // of all rows; in one task
   size_t pieces, columns;      // of a token's output
   const float *base, *x;
   Site up, gate;
@@ -40,36 +44,58 @@ static Status *create_kernel(const Operator *operator, Api api, const Info *info
 static void destroy_kernel(void *kernel) { free(kernel); }
 
 static Components components_of(const Work *work, const Site *site, size_t row) {
+  const size_t own = site->rows == 1 ? 0 : row;
   return (Components){
-      .a = site->a + row * work->inner * site->width,
-      .b = site->b + row * site->width * work->outer,
+      .a = site->a + own * work->inner * site->width,
+      .b = site->b + own * site->width * work->outer,
       .inner = work->inner,
       .width = site->width,
       .outer = work->outer,
   };
 }
 
-/** A token's components of a site and what its x gives through them. */
+/** The components of a task's tokens at a site, and what x gives through them. */
 typedef struct {
   Components of;
-  float activations[max_width];
+  const float *activations; // of the first token
+  float own[max_width];
 } Active;
 
 static void activate_site(const Work *work, const Site *site, size_t token, Active *active) {
   active->of = components_of(work, site, token / work->tokens);
-  if (site->width > 0) {
-    activate(&active->of, work->x + token * work->inner, active->activations);
+  active->activations = active->own;
+  if (site->activations) active->activations = site->activations + token * site->width;
+  else if (site->width > 0) activate(&active->of, 1, work->x + token * work->inner, active->own);
+}
+
+enum { common_tokens = 16 }; // of one task, where all have the same components
+
+static void activate_common(void *data, size_t index) {
+  const Work *work = data;
+  const Site *sites[] = {&work->up, &work->gate};
+  const size_t token = index * common_tokens, left = work->num_tokens - token;
+  for (size_t i = 0; i < 2; i++) {
+    if (sites[i]->width == 0) continue;
+    const Components of = components_of(work, sites[i], 0);
+    activate(&of, left < common_tokens ? left : common_tokens, work->x + token * work->inner,
+             sites[i]->activations + token * of.width);
   }
 }
 
-/** The columns of one piece of a token's output. */
+/** Some columns of some tokens' output. */
 typedef struct {
-  size_t token, first, last;
+  size_t token, count, first, last;
 } Piece;
 
 static Piece piece_of(const Work *work, size_t index) {
   const size_t first = index % work->pieces * work->columns, end = first + work->columns;
-  return (Piece){index / work->pieces, first, end < work->outer ? end : work->outer};
+  const size_t token = index / work->pieces * work->together, left = work->num_tokens - token;
+  return (Piece){
+      .token = token,
+      .count = left < work->together ? left : work->together,
+      .first = first,
+      .last = end < work->outer ? end : work->outer,
+  };
 }
 
 static void add_piece(void *data, size_t index) {
@@ -78,37 +104,49 @@ static void add_piece(void *data, size_t index) {
   const size_t at = piece.token * work->outer + piece.first;
   Active up;
   activate_site(work, &work->up, piece.token, &up);
-  add_components(&up.of, up.activations, work->base + at, work->to + at, piece.first, piece.last);
+  add_components(&up.of, piece.count, up.activations, (Columns){work->base + at, work->outer},
+                 (Place){work->to + at, work->outer}, piece.first, piece.last);
 }
 
+enum { gated_columns = 256, gated_tokens = 4 }; // that stay in the first cache
+
 /** Columns [first, last) with their adapters: `base` itself where there are none. */
-static const float *adapted(const Active *active, const float *base, float *room, size_t first,
-                            size_t last) {
+static Columns adapted(const Active *active, size_t done, size_t count, Columns base, float *room,
+                       size_t first, size_t last) {
   if (active->of.width == 0) return base;
-  add_components(&active->of, active->activations, base, room, first, last);
-  return room;
+  const float *activations = active->activations + done * active->of.width;
+  const Place to = {room, gated_columns};
+  add_components(&active->of, count, activations, base, to, first, last);
+  return (Columns){room, gated_columns};
 }
 
 static void gate_piece(void *data, size_t index) {
-  enum { at_once = 512 }; // columns that stay in the first cache
   const Work *work = data;
   const Piece piece = piece_of(work, index);
-  const float *gate = work->base + 2 * piece.token * work->outer, *up = gate + work->outer;
-  float *to = work->to + piece.token * work->outer;
-  float rooms[2][at_once];
+  const size_t outer = work->outer;
+  float rooms[2][gated_tokens * gated_columns];
   Active of_gate, of_up;
   activate_site(work, &work->gate, piece.token, &of_gate);
   activate_site(work, &work->up, piece.token, &of_up);
-  for (size_t from = piece.first; from < piece.last; from += at_once) {
-    const size_t until = from + at_once < piece.last ? from + at_once : piece.last;
-    const float *g = adapted(&of_gate, gate + from, rooms[0], from, until);
-    const float *u = adapted(&of_up, up + from, rooms[1], from, until);
-    gate_values(g, u, to + from, until - from);
+  for (size_t from = piece.first; from < piece.last; from += gated_columns) {
+    const size_t end = from + gated_columns, until = end < piece.last ? end : piece.last;
+    for (size_t done = 0; done < piece.count; done += gated_tokens) {
+      const size_t left = piece.count - done, count = left < gated_tokens ? left : gated_tokens;
+      const size_t token = piece.token + done;
+      const Columns gate = {work->base + 2 * token * outer + from, 2 * outer};
+      const Columns up = {gate.at + outer, 2 * outer};
+      const Columns g = adapted(&of_gate, done, count, gate, rooms[0], from, until);
+      const Columns u = adapted(&of_up, done, count, up, rooms[1], from, until);
+      for (size_t t = 0; t < count; t++) {
+        float *to = work->to + (token + t) * outer + from;
+        gate_values(g.at + t * g.step, u.at + t * u.step, to, until - from);
+      }
+    }
   }
 }
 
-/** Reads a and b from inputs `first` and `first + 1`. */
-static Status *read_site(Api api, const Context *context, size_t first, Site *site) {
+/** Reads a and b of `rows` from inputs `first` and `first + 1`. */
+static Status *read_site(Api api, const Context *context, size_t first, size_t rows, Site *site) {
   int64_t dims[max_dims];
   size_t num_dims;
   TRY(input_data(api, context, first, (const void **)&site->a));
@@ -119,6 +157,10 @@ static Status *read_site(Api api, const Context *context, size_t first, Site *si
   if (!a) return NULL;
   TRY(input_dims(api, context, first, dims, &num_dims));
   site->width = (size_t)dims[num_dims - 1];
+  site->rows = (size_t)dims[0];
+  if (site->rows != 1 && site->rows != rows) {
+    return create_status(api, "adapters: a must have one row, or all of them");
+  }
   if (site->width > max_width) return create_status(api, "adapters of more than 64 components");
   return NULL;
 }
@@ -142,15 +184,48 @@ static Status *read_tokens(Api api, Context *context, size_t parts, size_t *rows
   return output_data(api, context, 0, dims, 3, (void **)&work->to);
 }
 
-/** A few pieces for each thread, of whole vectors. */
+static int is_common(const Site *site) { return site->width == 0 || site->rows == 1; }
+
+/** Activations of all tokens, once; by several threads where that pays. */
+static Status *activate_all(Api api, const Context *context, Work *work, float *memory) {
+  enum { worth_threads = 1 << 18 }; // products
+  const size_t width = work->up.width + work->gate.width;
+  const size_t tasks = (work->num_tokens + common_tokens - 1) / common_tokens;
+  work->up.activations = memory;
+  work->gate.activations = memory + work->num_tokens * work->up.width;
+  if (tasks > 1 && work->num_tokens * work->inner * width >= worth_threads) {
+    return parallel_for(api, context, activate_common, tasks, work);
+  }
+  for (size_t i = 0; i < tasks; i++) activate_common(work, i);
+  return NULL;
+}
+
+/**
+ * A few pieces for each thread, of whole vectors. Tokens that have the same components share the reading
+ * of them.
+ */
 static Status *share(Api api, const Context *context, void (*task)(void *, size_t), size_t rows,
                      Work *work) {
-  const size_t tokens = rows * work->tokens, wanted = 16;
-  if (tokens == 0) return NULL;
-  work->pieces = tokens >= wanted ? 1 : (wanted + tokens - 1) / tokens;
-  if (work->pieces > 4) work->pieces = 4;
+  const size_t wanted = 16, width = work->up.width + work->gate.width;
+  work->num_tokens = rows * work->tokens;
+  if (work->num_tokens == 0) return NULL;
+  const int shares = work->num_tokens > 1 && width > 0 && is_common(&work->up) &&
+                     is_common(&work->gate);
+  work->together = shares ? common_tokens : 1;
+  const size_t groups = (work->num_tokens + work->together - 1) / work->together;
+  const size_t most = shares ? 16 : 4;
+  work->pieces = groups >= wanted ? 1 : (wanted + groups - 1) / groups;
+  if (work->pieces > most) work->pieces = most;
   work->columns = ((work->outer + work->pieces - 1) / work->pieces + 7) / 8 * 8;
-  return parallel_for(api, context, task, tokens * work->pieces, work);
+  work->pieces = (work->outer + work->columns - 1) / work->columns;
+  if (!shares) return parallel_for(api, context, task, groups * work->pieces, work);
+
+  float *activations = malloc(work->num_tokens * width * sizeof *activations);
+  if (!activations) return create_status(api, "adapters: out of memory");
+  Status *failure = activate_all(api, context, work, activations);
+  if (!failure) failure = parallel_for(api, context, task, groups * work->pieces, work);
+  free(activations);
+  return failure;
 }
 
 static Status *compute_sum(void *data, Context *context) {
@@ -158,7 +233,7 @@ static Status *compute_sum(void *data, Context *context) {
   Work work = {0};
   size_t rows = 0;
   TRY(read_tokens(api, context, 1, &rows, &work));
-  TRY(read_site(api, context, 2, &work.up));
+  TRY(read_site(api, context, 2, rows, &work.up));
   return share(api, context, add_piece, rows, &work);
 }
 
@@ -168,8 +243,8 @@ static Status *compute_gated(void *data, Context *context) {
   size_t rows = 0, num_inputs;
   TRY(get_num_inputs(api, context, &num_inputs));
   TRY(read_tokens(api, context, 2, &rows, &work));
-  if (num_inputs > 3) TRY(read_site(api, context, 2, &work.up));
-  if (num_inputs > 5) TRY(read_site(api, context, 4, &work.gate));
+  if (num_inputs > 3) TRY(read_site(api, context, 2, rows, &work.up));
+  if (num_inputs > 5) TRY(read_site(api, context, 4, rows, &work.gate));
   return share(api, context, gate_piece, rows, &work);
 }
 

@@ -1,5 +1,7 @@
 #include "attention.h"
 
+#include <math.h>
+
 #include "vectors.h"
 
 void rotate_head(const float *x, const float *cos, const float *sin, int dim, float scale,
@@ -72,6 +74,15 @@ INLINE void add_values(const float *weights, int heads, const Cached *cached, in
       }
     }
   }
+  if (cached->has_later) {
+    UNROLL for (int v = 0; v < vectors; v++) {
+      const __m256 value = load_cached(cached->values, cached->count * dim + i + 8 * v, are_halves);
+      UNROLL for (int h = heads / 2; h < heads; h++) {
+        const __m256 weight = _mm256_broadcast_ss(weights + cached->count * max_group + h);
+        acc[v][h] = _mm256_fmadd_ps(weight, value, acc[v][h]);
+      }
+    }
+  }
   UNROLL for (int v = 0; v < vectors; v++) {
     UNROLL for (int h = 0; h < heads; h++) _mm256_storeu_ps(sums + h * dim + i + 8 * v, acc[v][h]);
   }
@@ -91,13 +102,17 @@ INLINE void fetch_pair(const Cached *cached, int are_halves, size_t j, int dim) 
 
 INLINE void attend(const float *queries, int heads, const Cached *cached, int are_halves, int dim,
                    float *scores, Found *found) {
-  const size_t count = cached->count;
+  const size_t count = cached->count + (cached->has_later != 0);
   size_t j = 0;
   for (; j + 2 <= count; j += 2) {
     fetch_pair(cached, are_halves, j, dim);
     score_keys(queries, heads, cached, are_halves, j, 2, dim, scores);
   }
   if (j < count) score_keys(queries, heads, cached, are_halves, j, 1, dim, scores);
+  if (cached->has_later) {
+    // Of weight 0 where it is not seen, which adds nothing.
+    for (int h = 0; h < heads / 2; h++) scores[(count - 1) * max_group + h] = -INFINITY;
+  }
   __m256 largest = _mm256_load_ps(scores);
   for (j = 1; j < count; j++) {
     largest = _mm256_max_ps(largest, _mm256_load_ps(scores + j * max_group));

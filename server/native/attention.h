@@ -33,6 +33,7 @@ typedef struct {
   const void *keys, *values;
   int are_halves;
   size_t count;
+  int has_later; // Whether the second half of the queries sees one key more, the one after `count`.
 } Cached;
 
 /**

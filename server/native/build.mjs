@@ -39,6 +39,8 @@ const headers = [
   'operator.h',
   'product.h',
   'tile.h',
+  'tile_parts.h',
+  'tile_table.h',
   'vectors.h',
 ]
 // Products and sums must not be joined by the compiler: a row is the same in every batch.

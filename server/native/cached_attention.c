@@ -109,6 +109,7 @@ typedef struct {
   size_t first; // element of the cache
   int heads;
   size_t count;
+  int has_later; // as in Cached, in the last chunk
 } Look;
 
 static Look look_of(const Work *work, size_t token, size_t group) {
@@ -136,6 +137,7 @@ static void look_at_chunk(const Work *work, const Look *look, size_t chunk, Foun
       .values = cache_at(work, work->values, first),
       .are_halves = work->is_half,
       .count = left < chunk_keys ? left : chunk_keys,
+      .has_later = look->has_later && left < chunk_keys,
   };
   attend_chunk(look->queries, look->heads, &cached, work->dim, scores, found);
 }
@@ -153,6 +155,44 @@ static void attend_token(void *data, size_t index) {
     merge_found(&all, &next, look.heads, work->dim);
   }
   write_found(&all, look.heads, work->dim, look.to);
+}
+
+/** Whether two tokens that follow one another go over the keys together, as one group of heads. */
+static int has_pairs(const Work *work) { return work->tokens > 1 && 2 * work->group <= max_group; }
+
+/** One group of tokens 2i and 2i + 1 of a row: index [row, i, group]. */
+static void attend_two(void *data, size_t index) {
+  const Work *work = data;
+  const size_t groups = (size_t)work->kv_heads * work->groups_a_key;
+  const size_t pairs = (work->tokens + 1) / 2, pair = index / groups, group = index % groups;
+  const size_t token = pair / pairs * work->tokens + pair % pairs * 2;
+  const Look one = look_of(work, token, group);
+  const int is_alone = pair % pairs * 2 + 1 == work->tokens;
+  // At the end of a chunk the second token has a chunk more, with nothing for the first.
+  if (is_alone || one.count % chunk_keys == 0) {
+    attend_token(data, token * groups + group);
+    if (!is_alone) attend_token(data, (token + 1) * groups + group);
+    return;
+  }
+  const Look other = look_of(work, token + 1, group);
+  const size_t floats = (size_t)one.heads * work->dim;
+  float queries[max_group * max_dim], sums[2][max_group * max_dim];
+  memcpy(queries, one.queries, floats * sizeof(float));
+  memcpy(queries + floats, other.queries, floats * sizeof(float));
+  Look both = one;
+  both.queries = queries;
+  both.heads = 2 * one.heads;
+  both.has_later = 1;
+  Found all = {.sums = sums[0]}, next = {.sums = sums[1]};
+  look_at_chunk(work, &both, 0, &all);
+  for (size_t chunk = 1; chunk * chunk_keys < both.count; chunk++) {
+    look_at_chunk(work, &both, chunk, &next);
+    merge_found(&all, &next, both.heads, work->dim);
+  }
+  float *const found = next.sums; // No longer needed.
+  write_found(&all, both.heads, work->dim, found);
+  memcpy(one.to, found, floats * sizeof(float));
+  memcpy(other.to, found + floats, floats * sizeof(float));
 }
 
 /** One chunk of one group of a token: index [token, group, chunk]. */
@@ -183,6 +223,10 @@ static Status *attend_all(const Kernel *kernel, Context *context, Work *work, si
   const size_t pieces = work->rows * work->tokens * work->kv_heads * work->groups_a_key;
   work->chunks = (longest + chunk_keys - 1) / chunk_keys;
   if (work->chunks == 1 || pieces >= enough_pieces) {
+    if (has_pairs(work)) {
+      const size_t twos = pieces / work->tokens * ((work->tokens + 1) / 2);
+      return parallel_for(kernel->api, context, attend_two, twos, work);
+    }
     return parallel_for(kernel->api, context, attend_token, pieces, work);
   }
   const size_t parts = pieces * work->chunks, floats = (size_t)work->group * work->dim;

@@ -77,7 +77,7 @@ static inline Status *parallel_for(Api api, const Context *context, void (*task)
                void *)(context, task, count, one_by_one, data);
 }
 
-typedef enum { float32 = 1, uint8 = 2, int32 = 6, float16 = 10 } ElementType;
+typedef enum { float32 = 1, uint8 = 2, int32 = 6, int64 = 7, float16 = 10 } ElementType;
 typedef enum { required = 0, optional = 1, variadic = 2 } Presence;
 
 typedef struct Operator Operator;

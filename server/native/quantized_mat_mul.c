@@ -1,6 +1,7 @@
 // The operator dutyfree::QuantizedMatMul for ONNX Runtime: inputs, attributes and layout of its own
 // MatMulNBits (x float32 [..., K]; W uint8; scales float32; zeros uint8 where there are any), and one of
-// our own: instead of zeros, mins float32 that are added to what the integers stand for.
+// our own: instead of zeros, mins float32 that are added to what the integers stand for; and int64 which
+// columns are wanted, the first negative: all. The others are left as they are in memory.
 
 #include <stdlib.h>
 
@@ -27,6 +28,8 @@ typedef struct {
   RoundedRows *groups;
   size_t num_groups;
   size_t columns_a_piece;
+  const int64_t *wanted; // columns; NULL: all
+  size_t num_wanted;
 } Work;
 
 static Status *create_kernel(const Operator *operator, Api api, const Info *info, void **made) {
@@ -69,6 +72,15 @@ static void multiply_piece(void *data, size_t piece) {
   multiply(&work->w, work->groups, work->num_groups, first, last, work->y);
 }
 
+/** The columns that are computed with a wanted one, so that its bits are those of a whole product. */
+static void multiply_wanted(void *data, size_t i) {
+  const Work *work = data;
+  const size_t first = (size_t)work->wanted[i] / tile_columns * tile_columns;
+  const size_t end = first + tile_columns;
+  const size_t last = end < work->w.outer ? end : work->w.outer;
+  multiply(&work->w, work->groups, work->num_groups, first, last, work->y);
+}
+
 static Status *run(const Kernel *kernel, Context *context, Work *work) {
   const Api api = kernel->api;
   if (work->rows * work->w.inner >= shared_rounding) {
@@ -76,10 +88,30 @@ static Status *run(const Kernel *kernel, Context *context, Work *work) {
   } else {
     for (size_t row = 0; row < work->rows; row++) round_one(work, row);
   }
+  if (work->wanted) return parallel_for(api, context, multiply_wanted, work->num_wanted, work);
   const size_t tiles = (work->w.outer + tile_columns - 1) / tile_columns;
   work->columns_a_piece = (tiles + max_pieces - 1) / max_pieces * tile_columns;
   const size_t pieces = (work->w.outer + work->columns_a_piece - 1) / work->columns_a_piece;
   return parallel_for(api, context, multiply_piece, pieces, work);
+}
+
+/** Reads which columns are wanted, from input 5. */
+static Status *read_wanted(Api api, const Context *context, Work *work) {
+  int64_t dims[max_dims];
+  size_t num_dims;
+  const int64_t *wanted;
+  TRY(input_data(api, context, 5, (const void **)&wanted));
+  if (!wanted) return NULL;
+  TRY(input_dims(api, context, 5, dims, &num_dims));
+  if (dims[0] == 0 || wanted[0] < 0) return NULL;
+  for (int64_t i = 0; i < dims[0]; i++) {
+    if (wanted[i] < 0 || wanted[i] >= (int64_t)work->w.outer) {
+      return create_status(api, "QuantizedMatMul: a wanted column is none of W's");
+    }
+  }
+  work->wanted = wanted;
+  work->num_wanted = (size_t)dims[0];
+  return NULL;
 }
 
 static Status *compute(void *data, Context *context) {
@@ -99,6 +131,7 @@ static Status *compute(void *data, Context *context) {
   TRY(get_num_inputs(api, context, &num_inputs));
   if (num_inputs > 3) TRY(input_data(api, context, 3, (const void **)&work.w.zeros));
   if (num_inputs > 4) TRY(input_data(api, context, 4, (const void **)&work.w.mins));
+  if (num_inputs > 5) TRY(read_wanted(api, context, &work));
   if (work.w.mins && (work.w.zeros || work.w.block != 32)) {
     return create_status(api, "QuantizedMatMul takes mins with blocks of 32 and without zeros");
   }
@@ -127,10 +160,11 @@ static Status *compute(void *data, Context *context) {
 }
 
 static CONSTANT(const char *, name, "QuantizedMatMul")
-static CONSTANT(size_t, num_inputs, 5)
+static CONSTANT(size_t, num_inputs, 6)
 static CONSTANT(size_t, num_outputs, 1)
 static ElementType input_type(const Operator *operator, size_t i) {
   (void)operator;
+  if (i == 5) return int64;
   return i % 2 == 0 ? float32 : uint8;
 }
 static Presence input_presence(const Operator *operator, size_t i) {

@@ -1,16 +1,7 @@
 // The inner loops of a product, included once for each kind of processor: TILES names the table, and
 // DOT4 and DOT8 say how a block of weights meets a block of activations.
 
-#include "product.h"
-#include "vectors.h"
-
-enum {
-  /** Bytes of a group's activations that some columns go through before the next are read. */
-  chunk_bytes = 16 << 10,
-  /** How far ahead of its use a weight is fetched. */
-  prefetch_bytes = 1 << 10,
-};
-
+#include "tile_parts.h"
 
 INLINE void unpack4(const uint8_t *p, int block, __m256i *w) {
   const __m256i low = _mm256_set1_epi8(15);
@@ -25,22 +16,6 @@ INLINE void unpack8(const uint8_t *p, int block, __m256i *w) {
   UNROLL for (int v = 0; v < block / 32; v++) {
     w[v] = _mm256_loadu_si256((const __m256i *)(p + 32 * v));
   }
-}
-
-/** What a block has beside its scale. */
-typedef enum { no_offsets, integer_zeros, float_mins } Offsets;
-
-/** How far a block's zero lies from the one that DOT4 (0) or DOT8 (128) takes off. */
-INLINE int zero_beyond(const Matrix *w, int bits, Offsets offsets, size_t n, size_t b) {
-  if (bits == 8) return offsets == integer_zeros ? w->zeros[n * w->blocks + b] - 128 : 0;
-  if (offsets == no_offsets) return 8;
-  return w->zeros[n * ((w->blocks + 1) / 2) + b / 2] >> (b % 2 * 4) & 15;
-}
-
-/** What a block's weights lie too high by after DOT4 or DOT8. */
-INLINE float too_high(const Matrix *w, int bits, Offsets offsets, size_t n, size_t b, float scale) {
-  if (offsets == float_mins) return -w->mins[n * w->blocks + b];
-  return scale * (float)zero_beyond(w, bits, offsets, n, b);
 }
 
 /** Adds block b of column n times the block of each row. */
@@ -141,21 +116,4 @@ INLINE void multiply_tile(const Matrix *w, const RoundedRows *x, int bits, int b
   }
 }
 
-#define TILE(bits, block, rows)                                                               \
-  static void tile_##bits##_##block##_##rows(const Matrix *w, const RoundedRows *x,           \
-                                             size_t first, size_t last, float *y) {           \
-    if (block == 32 && w->mins)                                                               \
-      multiply_tile(w, x, bits, block, rows, float_mins, first, last, y);                     \
-    else if (w->zeros) multiply_tile(w, x, bits, block, rows, integer_zeros, first, last, y); \
-    else multiply_tile(w, x, bits, block, rows, no_offsets, first, last, y);                  \
-  }
-#define TILES_OF(bits, block)                                                                 \
-  TILE(bits, block, 1) TILE(bits, block, 2) TILE(bits, block, 3) TILE(bits, block, 4)         \
-  TILE(bits, block, 5) TILE(bits, block, 6) TILE(bits, block, 7) TILE(bits, block, 8)
-TILES_OF(4, 32) TILES_OF(4, 64) TILES_OF(4, 128) TILES_OF(8, 32) TILES_OF(8, 64) TILES_OF(8, 128)
-
-#define OF(bits, block)                                                                       \
-  {tile_##bits##_##block##_1, tile_##bits##_##block##_2, tile_##bits##_##block##_3,           \
-   tile_##bits##_##block##_4, tile_##bits##_##block##_5, tile_##bits##_##block##_6,           \
-   tile_##bits##_##block##_7, tile_##bits##_##block##_8}
-Tiles TILES = {{OF(4, 32), OF(4, 64), OF(4, 128)}, {OF(8, 32), OF(8, 64), OF(8, 128)}};
+#include "tile_table.h"

@@ -1,8 +1,8 @@
 // ONNX Runtime's C API, called through koffi from the shared library that the npm package carries.
 // The function table is append-only ABI; an entry's index is its order in the public header
 // onnxruntime_c_api.h. Pointers travel as plain numbers (addresses stay below 2^53).
-// Only this file, native-library.ts, session.ts and runtime-library.ts know that ONNX Runtime or koffi
-// exist.
+// Only this file, native-library.ts, native-memory.ts, session.ts and runtime-library.ts know that
+// ONNX Runtime or koffi exist.
 
 import koffi from 'koffi'
 import { loadLibrary } from './native-library.ts'
@@ -52,6 +52,10 @@ const table = {
   ReleaseIoBinding: [135, 'void', [p]],
   BindInput: [136, p, [p, 'str', p]],
   BindOutput: [137, p, [p, 'str', p]],
+  AddInitializer: [150, p, [p, 'str', p]],
+  CreatePrepackedWeightsContainer: [166, p, [out]],
+  ReleasePrepackedWeightsContainer: [167, 'void', [p]],
+  CreateSessionWithPrepackedWeightsContainer: [168, p, [p, pathType, p, p, out]],
   SessionOptionsAppendExecutionProvider_CUDA_V2: [204, p, [p, p]],
   CreateCUDAProviderOptions: [205, p, [out]],
   UpdateCUDAProviderOptions: [206, p, [p, texts, texts, 'size_t']],

@@ -2,6 +2,7 @@
 // typed arrays are views of it. A binding names what a run reads and writes; an input and an output
 // may be the same tensor, which is how the KV cache is updated in place.
 
+import { allocateMemory } from './native-memory.ts'
 import {
   call,
   callAsync,
@@ -14,6 +15,7 @@ import {
 import { ownKernels } from './own-kernels.ts'
 
 const elementTypes = {
+  uint8: { code: 2, bytes: 1, View: Uint8Array },
   float32: { code: 1, bytes: 4, View: Float32Array },
   /** As their bits. */
   float16: { code: 10, bytes: 2, View: Uint16Array },
@@ -70,7 +72,6 @@ function numElements(dims: readonly number[]) {
 
 let environment: Pointer | undefined
 let cpuMemory: Pointer | undefined
-let allocator: Pointer | undefined
 
 function getEnvironment(): Pointer {
   if (environment === undefined) {
@@ -81,7 +82,8 @@ function getEnvironment(): Pointer {
   return environment
 }
 
-function makeTensor<T extends ElementType>(
+/** A tensor over memory that someone else owns until it is released, and who `free`s it then. */
+export function makeTensor<T extends ElementType>(
   type: T,
   dims: readonly number[],
   address: Pointer,
@@ -124,15 +126,21 @@ function makeTensor<T extends ElementType>(
   }
 }
 
-/**
- * A tensor in CPU memory of its own. Not zeroed: large ones cost no physical memory until touched.
- */
+/** A tensor in CPU memory of its own. Large ones cost no physical memory until touched. */
 export function allocateTensor<T extends ElementType>(type: T, dims: readonly number[]): Tensor<T> {
-  allocator ??= create('GetAllocatorWithDefaultOptions')
-  const owner = allocator
   const bytes = Math.max(numElements(dims) * elementTypes[type].bytes, 8)
-  const address = create('AllocatorAlloc', owner, bytes)
-  return makeTensor(type, dims, address, () => call('AllocatorFree', owner, address))
+  const { address, free } = allocateMemory(bytes)
+  return makeTensor(type, dims, address, free)
+}
+
+/** By their names in the graph. Release them after the sessions that read them. */
+export interface SharedWeights {
+  readonly tensors: ReadonlyMap<string, Tensor>
+  /** What ONNX Runtime makes of them for its own products: once for all sessions. */
+  readonly container: Pointer
+  /** After the sessions were opened: what they read no more is no longer in memory. */
+  settle(): void
+  release(): void
 }
 
 /** Where graphs run when not on the CPU: how ONNX Runtime calls the device and its memory. */
@@ -148,12 +156,17 @@ export interface SessionOptions {
   readonly threads: number
   /** null: the CPU. */
   readonly accelerator: Accelerator | null
+  /** Weights in memory that other graphs read too; null or left out: the graph reads its own. */
+  readonly weights?: SharedWeights | null
+  /** Its threads sleep as soon as a run ends, so that they take nothing from another session's. */
+  readonly isAside?: boolean
   /** Says nothing on standard error, for graphs that may fail. */
   readonly isQuiet?: boolean
 }
 
 /** Loads a graph. Blocks while it does; throws OnnxRuntimeError. */
-export function openSession({ graph, threads, accelerator, isQuiet }: SessionOptions): Session {
+export function openSession(sessionOptions: SessionOptions): Session {
+  const { graph, threads, accelerator, isQuiet, weights = null, isAside } = sessionOptions
   const allOptimisations = 99
   const fatalOnly = 4
   const env = getEnvironment() // First: providers log to it when they are added.
@@ -167,9 +180,13 @@ export function openSession({ graph, threads, accelerator, isQuiet }: SessionOpt
     call('SetInterOpNumThreads', options, 1)
     if (accelerator !== null) appendProvider(options, accelerator)
     else if (kernels !== null) call('RegisterCustomOpsLibrary_V2', options, kernels)
+    if (isAside) call('AddSessionConfigEntry', options, 'session.force_spinning_stop', '1')
+    for (const [name, tensor] of weights?.tensors ?? []) {
+      call('AddInitializer', options, name, tensor.handle)
+    }
     session =
       typeof graph === 'string'
-        ? create('CreateSession', env, graph, options)
+        ? create(...loadCall(env, graph, options, weights))
         : create('CreateSessionFromArray', env, graph, graph.length, options)
   } finally {
     release('ReleaseSessionOptions', options)
@@ -214,6 +231,17 @@ export function openSession({ graph, threads, accelerator, isQuiet }: SessionOpt
       release('ReleaseSession', session)
     },
   }
+}
+
+function loadCall(
+  env: Pointer,
+  graph: string,
+  options: Pointer,
+  weights: SharedWeights | null,
+): Parameters<typeof create> {
+  if (weights === null) return ['CreateSession', env, graph, options]
+  const { container } = weights
+  return ['CreateSessionWithPrepackedWeightsContainer', env, graph, options, container]
 }
 
 function appendProvider(options: Pointer, { provider }: Accelerator): void {

@@ -11,18 +11,18 @@ export interface TokenBytes {
 /** Special tokens that are part of the text nonetheless: the marks of a thought. */
 const keptSpecials = new Set([thoughtStart, thoughtEnd])
 
-/** The token gives no text. */
-export function isHidden(tokenizer: TokenBytes, id: number): boolean {
-  if (!tokenizer.isSpecial(id)) return false
+/** The token gives no text. `showsSpecials`: none is hidden. */
+export function isHidden(tokenizer: TokenBytes, id: number, showsSpecials = false): boolean {
+  if (showsSpecials || !tokenizer.isSpecial(id)) return false
   return !keptSpecials.has(Buffer.from(tokenizer.tokenBytes(id)).toString())
 }
 
-export function createDetokenizer(tokenizer: TokenBytes) {
+export function createDetokenizer(tokenizer: TokenBytes, showsSpecials = false) {
   const decoder = new TextDecoder('utf-8', { ignoreBOM: true })
   return {
     /** The token gives no text. */
     isHidden(id: number): boolean {
-      return isHidden(tokenizer, id)
+      return isHidden(tokenizer, id, showsSpecials)
     },
     /** The whole code points that this token completes. */
     push(id: number): string {

@@ -18,14 +18,36 @@ function identity(index: number): number {
   return index
 }
 
+interface Weighing {
+  readonly top: number
+  readonly temperature: number
+}
+
+/** Below it, `count` logits together weigh nothing. */
+function leastWorth(count: number, { top, temperature }: Weighing): number {
+  return top - temperature * Math.log(count / negligible)
+}
+
+/** Without the logits that together weigh nothing. */
+export function dropNegligible({ logits, idOf }: UsedLogits, weighing: Weighing): UsedLogits {
+  const floor = leastWorth(logits.length, weighing)
+  const places = new Int32Array(logits.length)
+  let size = 0
+  for (let i = 0; i < logits.length; i++) if (logits[i]! >= floor) places[size++] = i
+  if (size > worthPacking * logits.length) return { logits, idOf }
+  const kept = new Float32Array(size)
+  for (let i = 0; i < size; i++) kept[i] = logits[places[i]!]!
+  return { logits: kept, idOf: (index) => idOf(places[index]!) }
+}
+
 export function packLogitBlocks(
   logits: Float32Array,
   blockMax: Float32Array | null,
-  { top, temperature }: { readonly top: number; readonly temperature: number },
+  { top, temperature }: Weighing,
 ): UsedLogits {
   if (blockMax === null || blockMax.length === 0) return { logits, idOf: identity }
   const size = logits.length / blockMax.length
-  const floor = top - temperature * Math.log(logits.length / negligible)
+  const floor = leastWorth(logits.length, { top, temperature })
   const blocks: number[] = []
   for (let block = 0; block < blockMax.length; block++) {
     if (blockMax[block]! >= floor) blocks.push(block)

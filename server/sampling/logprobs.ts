@@ -7,12 +7,30 @@ export interface RankedToken {
   readonly logprob: number
 }
 
-/** The sampled token's log-probability and rank, and the `count` most likely tokens, most likely first. */
+/** A token that was sampled elsewhere. */
+export interface SampledToken {
+  readonly id: number
+  /** Its own, and those of the likeliest, most likely first; null: they were not asked for. */
+  readonly logprobs: { readonly sampled: RankedToken; readonly top: readonly RankedToken[] } | null
+}
+
+/** A prompt's token in its place: 1 is the rank of the likeliest. */
+export interface RankedPlace {
+  readonly sampled: RankedToken
+  readonly rank: number
+  readonly top: RankedToken[]
+}
+
+/**
+ * The sampled token's log-probability and rank, and the `count` most likely tokens, most likely first;
+ * behind them those of `also` that are not among them.
+ */
 export function logprobsOf(
   logits: Float32Array,
   sampled: number,
   count: number,
-): { sampled: RankedToken; rank: number; top: RankedToken[] } {
+  also: readonly number[] = [],
+): RankedPlace {
   const own = logits[sampled]!
   let most = Number.NEGATIVE_INFINITY
   let rank = 1
@@ -24,7 +42,8 @@ export function logprobsOf(
   const best = bestOf(logits, count)
   const normaliser = most + Math.log(massOf(logits, most, stepsPerLogit(1)))
   const ranked = (id: number) => ({ id, logprob: logits[id]! - normaliser })
-  return { sampled: ranked(sampled), rank, top: best.map(ranked) }
+  const top = also.length === 0 ? best : [...new Set([...best, ...also])]
+  return { sampled: ranked(sampled), rank, top: top.map(ranked) }
 }
 
 /** The `count` tokens of the largest logits, largest first; ties stay in the order of their ids. */

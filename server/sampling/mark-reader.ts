@@ -25,6 +25,10 @@ export function createMarkReader<Mark extends string>({
 
   return {
     flush,
+    /** What may be the beginning of a mark. */
+    get unread() {
+      return unread
+    },
     push(text: string): void {
       unread += text
       while (unread !== '') {

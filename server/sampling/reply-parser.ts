@@ -40,6 +40,10 @@ export interface ReplyParserOptions {
   readonly splits: boolean
   readonly stops: readonly string[]
   readonly includeStop: boolean
+  /** Special tokens are text, too. */
+  readonly showsSpecials?: boolean
+  /** A grammar acts on the answer: what opens no thought at once is answer. */
+  readonly isConstrained?: boolean
 }
 
 export interface ReplyPart {
@@ -60,7 +64,7 @@ const sections: Readonly<Record<ReplyPhase, Section>> = {
 }
 
 export function createReplyParser({ tokenizer, splits, stops, ...options }: ReplyParserOptions) {
-  const detokenizer = createDetokenizer(tokenizer)
+  const detokenizer = createDetokenizer(tokenizer, options.showsSpecials)
   const named = tokenizer.specialTexts.filter((text) => stops.some((stop) => stop.includes(text)))
   const hiddenTexts = named.filter(isHiddenText)
   const matcher = createStopMatcher({ stops, includeStop: options.includeStop, hiddenTexts })
@@ -79,7 +83,7 @@ export function createReplyParser({ tokenizer, splits, stops, ...options }: Repl
 
   const splitter = createThoughtSplitter({
     phase: splits ? options.phase : 'answering',
-    waitsForEnd: splits && !textMarks.includes(thoughtEnd),
+    waitsForEnd: splits && !textMarks.includes(thoughtEnd) && options.isConstrained !== true,
     think(text) {
       if (part.stop === null) part.reasoning += withoutSigns(text)
     },
@@ -131,6 +135,19 @@ export function createReplyParser({ tokenizer, splits, stops, ...options }: Repl
     /** The token would close the thought here. */
     isClosing: (token: number): boolean =>
       sections[splitter.phase] !== 'content' && markTokens.get(token) === thoughtEnd,
+
+    /** The token that opens a thought here, before anything is said; undefined: none does. */
+    get opening(): number | undefined {
+      if (splitter.phase !== 'beginning' || !splitter.mayOpen) return undefined
+      return [...markTokens].find(([, mark]) => mark === thoughtStart)?.[0]
+    },
+    /** The token would close the thought with text, and say some of the answer with it. */
+    isClosingEarly(token: number): boolean {
+      if (textMarks.length === 0 || sections[splitter.phase] !== 'reasoning') return false
+      const said = reader.unread + Buffer.from(tokenizer.tokenBytes(token)).toString()
+      const at = said.indexOf(thoughtEnd)
+      return at >= 0 && !/^[\r\n]*$/.test(said.slice(at + thoughtEnd.length))
+    },
 
     /** What a token lets go. `stopsNow`: whether a stop string that is found with it counts. */
     push(token: number, stopsNow = true): ReplyPart {

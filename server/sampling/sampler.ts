@@ -1,8 +1,10 @@
 // From logits to a token. Pure: what was generated so far, the parameters and a uniform number go
-// in, a token comes out. Order: penalties, bias, temperature, top_k, top_p, min_p.
+// in, a token comes out. Order: penalties, bias, grammar, temperature, top_k, top_p, min_p.
 
+import type { AllowedTokens } from '../contracts/constraint.ts'
 import type { SamplingParams } from '../contracts/generation.ts'
-import { packLogitBlocks } from './logit-blocks.ts'
+import { pickLogits } from './allowed-tokens.ts'
+import { dropNegligible, packLogitBlocks, type UsedLogits } from './logit-blocks.ts'
 import { massOf, stepsPerLogit, weightOf } from './softmax.ts'
 import { findKept, type KeptTokens } from './top-k-top-p.ts'
 
@@ -16,10 +18,18 @@ export interface SamplerInput {
   readonly outputCounts: ReadonlyMap<number, number>
   /** Distinct tokens of the prompt; only read when repetitionPenalty is not 1. */
   readonly promptTokens: ReadonlySet<number>
-  /** Tokens that must not come now (end tokens below min_tokens). */
+  /** Tokens that must not come now: end tokens below min_tokens, the last token of a bad word. */
   readonly forbidden: readonly number[]
+  /** Absent: any other token may come. */
+  readonly only?: OnlyTokens | undefined
   /** In [0, 1). */
   readonly uniform: () => number
+}
+
+interface OnlyTokens {
+  readonly allowed: AllowedTokens
+  /** Tokens beside those of the text. */
+  readonly others: readonly number[]
 }
 
 /** Thrown when the graph gave no number at all: a broken weight or adapter. */
@@ -27,9 +37,15 @@ export class NonFiniteLogitsError extends Error {
   override readonly name = 'NonFiniteLogitsError'
 }
 
+/** Thrown when what a request forbids leaves nothing to sample. */
+export class NoTokenLeftError extends Error {
+  override readonly name = 'NoTokenLeftError'
+}
+
 export function sample(input: SamplerInput): number {
   const { params } = input
   const adjusted = adjustLogits(input)
+  if (input.only !== undefined) return sampleOnly(input, adjusted, input.only)
   // What was adjusted has other maxima.
   const blockMax = adjusted === input.logits ? input.blockMax : null
   const { top, id } = findByBlock(adjusted, blockMax) ?? findBest(adjusted)
@@ -38,10 +54,28 @@ export function sample(input: SamplerInput): number {
     top,
     temperature: params.temperature,
   })
+  return drawFrom({ logits, idOf }, top, input)
+}
+
+/** One of the tokens that a grammar lets through. */
+function sampleOnly(
+  input: SamplerInput,
+  adjusted: Float32Array,
+  { allowed, others }: OnlyTokens,
+): number {
+  const used = pickLogits(adjusted, allowed, others, input.forbidden)
+  requireSome(used.logits)
+  const { top, id } = findBest(used.logits)
+  const { temperature } = input.params
+  if (temperature === 0) return used.idOf(id)
+  return drawFrom(dropNegligible(used, { top, temperature }), top, input)
+}
+
+function drawFrom({ logits, idOf }: UsedLogits, top: number, { params, uniform }: SamplerInput) {
   const scale = stepsPerLogit(params.temperature)
   const isWhole = params.topK === 0 && params.topP === 1
   const kept = isWhole ? wholeOf(logits, top, scale) : findKept(logits, params, top, scale)
-  return idOf(draw(logits, { ...kept, top, scale, minP: params.minP }, input.uniform()))
+  return idOf(draw(logits, { ...kept, top, scale, minP: params.minP }, uniform()))
 }
 
 interface Best {
@@ -97,10 +131,10 @@ function adjustLogits(input: SamplerInput): Float32Array {
   const { params, outputCounts, promptTokens, forbidden } = input
   const repeats = params.repetitionPenalty !== 1
   const counts = params.presencePenalty !== 0 || params.frequencyPenalty !== 0
-  if (!repeats && !counts && params.logitBias.length === 0 && forbidden.length === 0) {
-    return input.logits
-  }
-  const logits = input.logits.slice()
+  const { allowedTokens } = params
+  const forbids = forbidden.length > 0 || allowedTokens !== null
+  if (!repeats && !counts && params.logitBias.length === 0 && !forbids) return input.logits
+  const logits = allowedTokens === null ? input.logits.slice() : only(allowedTokens, input.logits)
   if (repeats) {
     const seen = new Set([...promptTokens, ...outputCounts.keys()])
     for (const id of seen) {
@@ -113,7 +147,20 @@ function adjustLogits(input: SamplerInput): Float32Array {
   }
   for (const [id, bias] of params.logitBias) logits[id] = (logits[id] ?? 0) + bias
   for (const id of forbidden) logits[id] = Number.NEGATIVE_INFINITY
+  if (forbids) requireSome(logits)
   return logits
+}
+
+function requireSome(logits: Float32Array): void {
+  if (logits.some((logit) => logit !== Number.NEGATIVE_INFINITY)) return
+  throw new NoTokenLeftError('what the request forbids leaves no token')
+}
+
+/** The logits of these tokens, −∞ for all others. */
+function only(tokens: readonly number[], logits: Float32Array): Float32Array {
+  const kept = new Float32Array(logits.length).fill(Number.NEGATIVE_INFINITY)
+  for (const id of tokens) kept[id] = logits[id]!
+  return kept
 }
 
 function wholeOf(logits: Float32Array, top: number, scale: number): KeptTokens {

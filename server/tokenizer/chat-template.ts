@@ -4,21 +4,16 @@
 
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { Template } from '@huggingface/jinja'
-import type { ChatInput, ChatMessage } from '../contracts/generation.ts'
+import type { ToolFormat } from '../contracts/engine.ts'
+import type { ChatMessage } from '../contracts/generation.ts'
 import { type ReplyPhase, thoughtEnd, thoughtStart } from '../contracts/thought.ts'
 import { ServerError } from '../errors.ts'
 import { createContentProtection } from './content-protection.ts'
 import { readContinuedThought } from './continued-thought.ts'
 import { phaseAfter } from './prompt-phase.ts'
+import { type ChatTemplateOptions, createTemplateRenderer, lastEnd } from './template-renderer.ts'
 import type { Tokenizer } from './tokenizer.ts'
 import { readTokenizerConfig } from './tokenizer-file.ts'
-
-interface ChatTemplateOptions extends Omit<ChatInput, 'messages'> {
-  readonly addGenerationPrompt: boolean
-  /** Sees the prompt as text before it is encoded; may throw. */
-  readonly onRendered?: (text: string) => void
-}
 
 interface Rendered {
   readonly rendered: string
@@ -31,60 +26,27 @@ interface ChatPrompt {
 }
 
 export interface ChatTemplate {
+  /** null: the checkpoint has none. */
+  readonly source: string | null
+  /** How its model writes calls; null: it shows no tools. */
+  readonly toolFormat: ToolFormat | null
   /** The prompt as text. Special texts in contents look as they did; encode keeps them apart. */
   render(messages: readonly ChatMessage[], options: ChatTemplateOptions): string
   encode(messages: readonly ChatMessage[], options: ChatTemplateOptions): ChatPrompt
 }
 
-const maxErrorChars = 200
-// Stands behind the message to continue. The space tells whether the template trims contents.
-const lastEnd = '\uFDD2 '
-
 /** A checkpoint without a template loads too; only its use is an error. */
 export function loadChatTemplate(dir: string, tokenizer: Tokenizer): ChatTemplate {
   const source = readTemplate(dir)
-  const template = source === null ? null : compile(source)
   const { protect, unprotect, segments } = createContentProtection(tokenizer.specialTexts)
+  const renderer = createTemplateRenderer(source, tokenizer)
+  const { render: renderTemplate, toolFormat, requireShown } = renderer
   const knowsSwitch = source !== null && /\benable_thinking\b/.test(source)
   const knowsThoughts = tokenizer.specialTexts.includes(thoughtEnd) || source?.includes(thoughtEnd)
 
-  function renderTemplate(
-    messages: readonly ChatMessage[],
-    { addGenerationPrompt, thinking, continuesLast = false }: ChatTemplateOptions,
-  ): string {
-    if (template === null) {
-      throw new ServerError(
-        'invalid_request',
-        'This model has no chat template: use /v1/completions.',
-      )
-    }
-    const last = continuesLast ? messages.length - 1 : -1
-    try {
-      return template.render({
-        ...tokenizer.namedTokens,
-        messages: messages.map((message, i) => ({
-          role: message.role,
-          content: protect(message) + (i === last ? lastEnd : ''),
-        })),
-        add_generation_prompt: addGenerationPrompt && !continuesLast,
-        // Qwen3 and others know the first, DeepSeek and Granite the second.
-        ...(thinking === undefined ? {} : { enable_thinking: thinking, thinking }),
-        // transformers passes these as None.
-        tools: null,
-        documents: null,
-      })
-    } catch (error) {
-      const why = unprotect(String((error as Error).message ?? error))
-      throw new ServerError(
-        'invalid_request',
-        `The model's chat template refused these messages: ${why.slice(0, maxErrorChars)}`,
-        { param: 'messages', cause: error },
-      )
-    }
-  }
-
   /** The prompt, contents still protected, and where it leaves the reply. */
   function renderPrompt(messages: readonly ChatMessage[], options: ChatTemplateOptions): Rendered {
+    requireShown(messages)
     if (options.continuesLast) return renderContinued(messages, options)
     const rendered = renderTemplate(messages, options)
     const phase = phaseAfter(rendered, () => renderBefore(messages, options))
@@ -114,13 +76,14 @@ export function loadChatTemplate(dir: string, tokenizer: Tokenizer): ChatTemplat
 
   function renderContinued(
     messages: readonly ChatMessage[],
-    { thinking }: ChatTemplateOptions,
+    { thinking, tools }: ChatTemplateOptions,
   ): Rendered {
     const earlier = messages.slice(0, -1)
     const { content } = messages.at(-1)!
     const continued = readContinuedThought(content)
     if (continued === null) {
-      return continueAnswer(messages, renderBeginning(earlier, thinking), thinking)
+      const beginning = renderBeginning(earlier, thinking, tools)
+      return continueAnswer(messages, beginning, thinking, tools)
     }
     const { thought, answer } = continued
     if (thinking === false && (answer === null || thought.trim() !== '')) {
@@ -132,7 +95,11 @@ export function loadChatTemplate(dir: string, tokenizer: Tokenizer): ChatTemplat
       )
     }
     // Templates leave the thoughts of earlier answers out: this one begins as a reply does.
-    const { rendered, phase } = renderPrompt(earlier, { addGenerationPrompt: true, thinking: true })
+    const { rendered, phase } = renderPrompt(earlier, {
+      addGenerationPrompt: true,
+      thinking: true,
+      tools,
+    })
     const opening = isOpen(phase) ? '' : `${thoughtStart}\n`
     const opened = rendered + opening + protect({ role: 'user', content: thought })
     if (answer === null) {
@@ -148,9 +115,10 @@ export function loadChatTemplate(dir: string, tokenizer: Tokenizer): ChatTemplat
   function renderBeginning(
     messages: readonly ChatMessage[],
     thinking: boolean | undefined,
+    tools: ChatTemplateOptions['tools'],
   ): Rendered | null {
     try {
-      return renderPrompt(messages, { addGenerationPrompt: true, thinking })
+      return renderPrompt(messages, { addGenerationPrompt: true, thinking, tools })
     } catch {
       return null
     }
@@ -161,11 +129,12 @@ export function loadChatTemplate(dir: string, tokenizer: Tokenizer): ChatTemplat
     messages: readonly ChatMessage[],
     beginning: Rendered | null,
     thinking: boolean | undefined,
+    tools: ChatTemplateOptions['tools'],
   ): Rendered {
     const { content } = messages.at(-1)!
     const isEmpty = content.trim() === ''
     if (beginning === null || beginning.phase === 'beginning') {
-      const options = { addGenerationPrompt: false, continuesLast: true, thinking }
+      const options = { addGenerationPrompt: false, continuesLast: true, thinking, tools }
       const rendered = cutAfterLast(renderTemplate(messages, options))
       return { rendered, phase: isEmpty ? 'beginning' : 'answering' }
     }
@@ -178,6 +147,8 @@ export function loadChatTemplate(dir: string, tokenizer: Tokenizer): ChatTemplat
   }
 
   return {
+    source,
+    toolFormat,
     render: (messages, options) => unprotect(renderPrompt(messages, options).rendered),
     encode(messages, options) {
       const { rendered, phase } = renderPrompt(messages, options)
@@ -211,16 +182,4 @@ function readTemplate(path: string): string | null {
   const templates = readTokenizerConfig(path).chat_template ?? null
   if (!Array.isArray(templates)) return templates
   return templates.find(({ name }) => name === 'default')?.template ?? null
-}
-
-function compile(source: string): Template {
-  try {
-    return new Template(source)
-  } catch (error) {
-    throw new ServerError(
-      'invalid_checkpoint',
-      `The chat template cannot be parsed: ${(error as Error).message}`,
-      { cause: error },
-    )
-  }
 }

@@ -4,6 +4,7 @@
 // by a break that is taken out again.
 
 import type { ChatMessage } from '../contracts/generation.ts'
+import { isObject } from '../contracts/json.ts'
 import { thoughtEnd, thoughtStart } from '../contracts/thought.ts'
 
 // Noncharacters: Unicode keeps them for uses like this one; in input they become U+FFFD.
@@ -12,7 +13,9 @@ const softBreak = '\uFDD1'
 const reserved = /[\uFDD0-\uFDD2]/g
 
 export interface ContentProtection {
-  protect(message: ChatMessage): string
+  protect(message: Pick<ChatMessage, 'role' | 'content'>): string
+  /** Every text of a JSON value, keys too, as that of a user. */
+  protectJson(value: unknown): unknown
   /** Contents as they were written. */
   unprotect(rendered: string): string
   /** Pieces between which no token spans. */
@@ -60,12 +63,23 @@ export function createContentProtection(specialTexts: readonly string[]): Conten
     return safe.replace(/(?:^|<\/think>)\s*(?=\p{M})/gu, (start) => start + hardBreak)
   }
 
+  function protect({ role, content }: Pick<ChatMessage, 'role' | 'content'>): string {
+    const text = content.toWellFormed().replace(reserved, '\uFFFD')
+    // Templates must see </think> in earlier answers to strip the thoughts before it.
+    return protectText(text, role === 'assistant')
+  }
+
+  function protectJson(value: unknown): unknown {
+    if (typeof value === 'string') return protect({ role: 'user', content: value })
+    if (Array.isArray(value)) return value.map(protectJson)
+    if (!isObject(value)) return value
+    const entries = Object.entries(value)
+    return Object.fromEntries(entries.map(([key, at]) => [protectJson(key), protectJson(at)]))
+  }
+
   return {
-    protect({ role, content }) {
-      const text = content.toWellFormed().replace(reserved, '\uFFFD')
-      // Templates must see </think> in earlier answers to strip the thoughts before it.
-      return protectText(text, role === 'assistant')
-    },
+    protect,
+    protectJson,
     unprotect: (rendered) => rendered.replace(/[\uFDD0\uFDD1]/g, ''),
     segments: (rendered) => rendered.replaceAll(softBreak, '').split(hardBreak),
   }

@@ -13,7 +13,7 @@ import type { Turn } from '../contracts/generation.ts'
 
 interface Client {
   served: number
-  /** Ordered by due mark, then by arrival. */
+  /** Ordered by due mark, then by place. */
   readonly waiting: Entry<unknown>[]
   /** Of each request with items here: the last due mark it was given, and how many there are. */
   readonly requests: Map<string, { due: number; numItems: number }>
@@ -24,6 +24,8 @@ interface Entry<Item> {
   readonly turn: Turn
   readonly arrival: number
   due: number
+  /** Among equal due marks: its arrival, or that of whom it stands behind. */
+  place: number
   isWaiting: boolean
 }
 
@@ -100,7 +102,8 @@ export function createTurns<Item extends object>({ stretch }: TurnsOptions) {
       client.requests.set(turn.request, request)
       request.numItems++
       const due = markDue(client, turn, cost)
-      const entry = { item, turn, arrival: numArrived++, due, isWaiting: true }
+      const arrival = numArrived++
+      const entry = { item, turn, arrival, due, place: arrival, isWaiting: true }
       entries.set(item, entry)
       enqueue(client, entry)
     },
@@ -136,7 +139,16 @@ export function createTurns<Item extends object>({ stretch }: TurnsOptions) {
       const entry = requireEntry(item)
       const client = clients.get(entry.turn.client)!
       entry.due = markDue(client, entry.turn, cost)
+      entry.place = entry.arrival
       enqueue(client, entry)
+    },
+
+    /** It waits again, right behind another of its client. */
+    putBehind(item: Item, other: Item): void {
+      const entry = requireEntry(item)
+      const { due, place } = requireEntry(other)
+      Object.assign(entry, { due, place })
+      enqueue(clients.get(entry.turn.client)!, entry)
     },
 
     /** Work was done for it. */
@@ -176,5 +188,5 @@ export function createTurns<Item extends object>({ stretch }: TurnsOptions) {
 }
 
 function isBefore(x: Entry<unknown>, y: Entry<unknown>): boolean {
-  return x.due < y.due || (x.due === y.due && x.arrival < y.arrival)
+  return x.due < y.due || (x.due === y.due && x.place < y.place)
 }

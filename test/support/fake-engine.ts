@@ -3,13 +3,23 @@
 // are decided as a real engine does, and a script sees the outcome.
 
 import { decideStrengths } from '../../server/adapters/strength.ts'
-import type { AdapterSummary } from '../../server/contracts/adapter.ts'
-import type { EngineClient, EngineState, ModelInfo } from '../../server/contracts/engine.ts'
+import type { AdapterChange, AdapterSummary } from '../../server/contracts/adapter.ts'
+import {
+  type EngineClient,
+  type EngineState,
+  type MergeChange,
+  type MergeStatus,
+  type ModelInfo,
+  noMerge,
+  ownCapabilities,
+} from '../../server/contracts/engine.ts'
 import {
   type GenerateRequest,
   type GenerationEvent,
   isTerminal,
 } from '../../server/contracts/generation.ts'
+import type { GuardInfo, JudgedPart, Verdict } from '../../server/contracts/safety.ts'
+import type { SingleEngine } from '../../server/engine-client/client.ts'
 import { type ErrorBody, ServerError } from '../../server/errors.ts'
 
 export type Script = (
@@ -30,6 +40,10 @@ export const fakeModel: ModelInfo = {
   kvCacheDtype: 'fp32',
   maxBatch: 8,
   kvCapacityTokens: 8192,
+  toolFormat: null,
+  tokenizer: { namedTokens: { eos_token: '<end>' }, chatTemplate: '{{ messages }}' },
+  guard: null,
+  capabilities: ownCapabilities,
   defaults: {
     temperature: 0.6,
     topP: 0.95,
@@ -48,6 +62,7 @@ export const fakeModel: ModelInfo = {
   },
   created: 1_700_000_000,
   adapterModules: ['up_proj'],
+  merged: [],
   bytes: {
     weights: 4_000_000,
     workspace: 100_000,
@@ -59,10 +74,14 @@ export const fakeModel: ModelInfo = {
 
 const adapter = (id: string, more: Partial<AdapterSummary> = {}): AdapterSummary => ({
   id,
+  kind: 'adapter',
   state: 'available',
   digest: null,
   rank: 1,
   targetModules: ['up_proj'],
+  bytes: null,
+  runningRequests: 0,
+  pinned: false,
   numLayers: 8,
   defaultScale: 1,
   description: null,
@@ -79,11 +98,43 @@ export const digestOf = (id: string): string =>
 export const accepted = (request: GenerateRequest): GenerationEvent => ({
   kind: 'accepted',
   promptTokens: 7,
-  adapters: request.adapters.map(({ id, scale }) => ({
+  adapters: request.adapters.map(({ id, scale, span }) => ({
     id,
     digest: digestOf(id),
     scale: scale ?? 1,
+    ...(span === undefined ? {} : { span }),
   })),
+  guard: request.safety === null ? null : { ...fakeGuard, certified: true },
+})
+
+/** Who judges in a fake engine that has a guard. */
+export const fakeGuard: GuardInfo = {
+  kind: 'adapter',
+  id: 'watch',
+  digest: digestOf('watch'),
+  hasProbe: true,
+  threshold: 0.5,
+}
+
+export const guardedModel: ModelInfo = { ...fakeModel, guard: fakeGuard }
+
+export const verdict = (
+  index: number,
+  part: JudgedPart,
+  score: number | null,
+  more: Partial<Verdict> = {},
+): GenerationEvent => ({
+  kind: 'verdict',
+  index,
+  part,
+  scoredTokens: part === 'input' ? 0 : 2,
+  score,
+  flagged: (score ?? 0) >= fakeGuard.threshold!,
+  threshold: fakeGuard.threshold,
+  certified: true,
+  probe: null,
+  skipped: score === null ? 'failed' : null,
+  ...more,
 })
 
 export const delta = (
@@ -127,12 +178,21 @@ export const failed = (code: ErrorBody['code'], message: string): GenerationEven
 export const answer: Script = async function* (request) {
   yield accepted(request)
   for (let index = 0; index < request.n; index++) {
+    if (request.safety !== null) yield verdict(index, 'input', 0.1)
+    if (request.safety !== null && request.maxTokens === 0) {
+      yield finished(index, {
+        reason: 'length',
+        usage: { completionTokens: 0, reasoningTokens: 0 },
+      })
+      continue
+    }
     if (request.splitReasoning) {
       yield delta(index, 'reasoning', 'Let me', request.topLogprobs)
       yield delta(index, 'reasoning', ' think.', request.topLogprobs)
     }
     yield delta(index, 'content', 'Hello', request.topLogprobs)
     yield delta(index, 'content', ' there 🙂', request.topLogprobs)
+    if (request.safety !== null) yield verdict(index, 'output', 0.2, { scoredTokens: 4 })
     yield finished(index)
   }
   yield done
@@ -166,16 +226,19 @@ function withStrengths(
   )
   return {
     ...request,
-    adapters: request.adapters.map(({ id }, i) => ({ id, scale: strengths[i]! })),
+    adapters: request.adapters.map((ref, i) => ({ ...ref, scale: strengths[i]! })),
   }
 }
 
-export interface FakeEngine extends EngineClient {
+export interface FakeEngine extends EngineClient, Pick<SingleEngine, 'prepareMerge'> {
+  mergeStatus: MergeStatus
   state: EngineState
   model: ModelInfo | undefined
   script: Script
   adapters: readonly AdapterSummary[]
   readonly requests: readonly GenerateRequest[]
+  readonly changes: readonly AdapterChange[]
+  readonly merges: readonly MergeChange[]
   /** Ids of generations that were cancelled before they had ended. */
   readonly cancelled: readonly string[]
   readonly numRunning: number
@@ -184,6 +247,8 @@ export interface FakeEngine extends EngineClient {
 
 export const createFakeEngine = (options: { script?: Script } = {}): FakeEngine => {
   const requests: GenerateRequest[] = []
+  const changes: AdapterChange[] = []
+  const merges: MergeChange[] = []
   const cancelled: string[] = []
   let numRunning = 0
   let isClosed = false
@@ -224,6 +289,7 @@ export const createFakeEngine = (options: { script?: Script } = {}): FakeEngine 
       }),
     ],
     requests,
+    changes,
     cancelled,
     get numRunning() {
       return numRunning
@@ -270,6 +336,19 @@ export const createFakeEngine = (options: { script?: Script } = {}): FakeEngine 
         .filter(({ id }) => (ids === undefined ? id > after : ids.includes(id)))
         .slice(0, limit)
     },
+    async changeAdapter(change) {
+      changes.push(change)
+      return { outcome: 'added', adapter: adapter(change.id), runningRequests: 0 }
+    },
+    async changeMerge(change) {
+      merges.push(change)
+      return { outcome: 'unchanged', merged: [], difference: null, seconds: 0 }
+    },
+    mergeStatus: noMerge,
+    async prepareMerge({ id, scale }) {
+      return { merged: { id, digest: digestOf(id), scale: scale ?? 1 }, modules: ['up_proj'] }
+    },
+    merges,
     async ready() {
       if (this.model !== undefined) return this.model
       throw new ServerError('invalid_checkpoint', 'there is no model')

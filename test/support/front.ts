@@ -1,5 +1,7 @@
 // The front over a fake engine, for tests: in-process with `request`, over a socket with `listen`.
 
+import type { FetchAdapter } from '../../server/contracts/adapter.ts'
+import type { EngineClient } from '../../server/contracts/engine.ts'
 import type { Observer } from '../../server/contracts/observer.ts'
 import { type App, createApp } from '../../server/http/app.ts'
 import type { HttpConfig, StreamLimits } from '../../server/http/context.ts'
@@ -12,6 +14,7 @@ import { createFakeEngine, type FakeEngine } from './fake-engine.ts'
 export const testConfig: HttpConfig = {
   host: '127.0.0.1',
   apiKey: null,
+  clientHeader: null,
   corsOrigins: null,
   allowedHosts: null,
   maxQueue: 256,
@@ -21,6 +24,20 @@ export const testConfig: HttpConfig = {
   reasoningField: 'both',
   defaultAdapter: null,
   requireAdapter: null,
+  safety: null,
+  policyFloor: 'refuse',
+  guardFailure: 'closed',
+  judgeEvery: 32,
+  adapters: 'no-such-folder',
+  maxUpload: 1_000_000,
+  adminKey: null,
+  adminPort: null,
+  adminHost: null,
+  adminMetrics: false,
+  keysOfFile: null,
+  safetyThreshold: null,
+  escalateAdapter: null,
+  begunAnswers: null,
 }
 
 interface LogLine {
@@ -45,6 +62,9 @@ export interface FrontOptions {
   readonly engine?: FakeEngine
   readonly streamLimits?: StreamLimits
   readonly observer?: Observer
+  readonly fetchAdapter?: FetchAdapter | null
+  /** What the front sees of the engine. */
+  readonly wrap?: (engine: EngineClient, metrics: Metrics) => EngineClient
 }
 
 export const createFront = (options: FrontOptions = {}): Front => {
@@ -56,12 +76,13 @@ export const createFront = (options: FrontOptions = {}): Front => {
   const metrics = createMetrics()
   if (engine.model) metrics.engineReady(engine.model)
   const app = createApp({
-    engine,
+    engine: options.wrap?.(engine, metrics) ?? engine,
     config: { ...testConfig, ...options.config },
     observer: options.observer ?? metrics,
     metrics,
     logger: { debug: at('debug'), info: at('info'), warn: at('warn'), error: at('error') },
     version: '0.0.0-test',
+    fetchAdapter: options.fetchAdapter ?? null,
     ...(options.streamLimits ? { streamLimits: options.streamLimits } : {}),
   })
   const request = async (path: string, init: RequestInit = {}) =>

@@ -1,19 +1,49 @@
 // An engine process without a model that fails as it is told by ODD_ENGINE: "<when> <how>". It fails
 // before it is ready ("loading …") or when it is sent a request ("serving …").
 
-import { type Heart, startHeart } from '../../server/engine/heart.ts'
+import { writeSync } from 'node:fs'
+import { Socket } from 'node:net'
+import {
+  encodeFrame,
+  maxFrameBytes,
+  messagePipe,
+  openMessagePipe,
+} from '../../server/engine-client/message-pipe.ts'
 import type { FromEngine, ToEngine } from '../../server/engine-client/protocol.ts'
+import { type Heart, startHeart } from '../../server/heart/heart.ts'
 import { accepted, done, fakeModel } from './fake-engine.ts'
 
-export type Failure = 'exit' | 'disconnect' | 'stop' | 'block' | 'hang' | 'send nonsense' | 'refuse'
+export type Failure =
+  | 'exit'
+  | 'disconnect'
+  | 'stop'
+  | 'block'
+  | 'hang'
+  | 'send nonsense'
+  | 'send garbage'
+  | 'send a damaged message'
+  | 'send a length that is too long'
+  | 'refuse'
 export type OddMode = `loading ${Failure}` | `serving ${Failure}` | 'well'
 
 const heart: Heart = startHeart()
 const mode = process.env.ODD_ENGINE as OddMode
 const [when, how] = [mode.split(' ')[0], mode.split(' ').slice(1).join(' ') as Failure]
 
+const front = openMessagePipe<ToEngine>(new Socket({ fd: messagePipe }), {
+  onMessage: receive,
+  onBroken() {},
+  // It does not end by itself.
+  onClosed: () => void setInterval(() => {}, 1000),
+})
+
 function send(message: FromEngine | null): void {
-  process.send?.(message)
+  front.send(message)
+}
+
+/** As native code would that takes the pipe for its own file. */
+function scribble(bytes: Uint8Array): void {
+  writeSync(messagePipe, bytes)
 }
 
 function fail(): void {
@@ -22,9 +52,7 @@ function fail(): void {
       process.exit(7)
       break
     case 'disconnect':
-      process.disconnect()
-      // It does not end by itself.
-      setInterval(() => {}, 1000)
+      front.end()
       break
     case 'stop':
       process.kill(process.pid, 'SIGSTOP')
@@ -38,19 +66,32 @@ function fail(): void {
     case 'send nonsense':
       send(null)
       break
+    case 'send garbage':
+      scribble(Buffer.from('terminate called after throwing an instance of a native error\n'))
+      break
+    case 'send a damaged message': {
+      const frame = encodeFrame({ kind: 'events', events: [] })
+      scribble(frame.fill(0xff, 8))
+      break
+    }
+    case 'send a length that is too long': {
+      const frame = encodeFrame(null)
+      frame.writeUInt32LE(maxFrameBytes + 1, 4)
+      scribble(frame)
+      break
+    }
     case 'refuse':
       send({ kind: 'refused', error: { code: 'unsupported_checkpoint', message: 'No.' } })
-      process.disconnect()
+      front.end()
       break
   }
 }
 
-process.on('message', (message: ToEngine) => {
+function receive(message: ToEngine): void {
   if (message.kind === 'start') {
     if (when === 'loading') {
       heart.enter('reading the checkpoint')
-      // Node 20 dies of a channel that closes during the first message.
-      setImmediate(fail)
+      fail()
       return
     }
     heart.enter('serving')
@@ -61,4 +102,4 @@ process.on('message', (message: ToEngine) => {
   send({ kind: 'events', events: [[request.id, accepted(request)]] })
   if (when === 'serving') fail()
   else send({ kind: 'events', events: [[request.id, done]] })
-})
+}

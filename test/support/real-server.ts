@@ -12,6 +12,7 @@ const patience = 60_000
 
 export interface RealServer {
   readonly url: string
+  readonly pid: number
   /** SIGTERM; resolves with the exit code. */
   stop(): Promise<number | null>
 }
@@ -31,6 +32,7 @@ export async function startServer(
     const url = await within(readyWithinMs, 'ready server', readUrl(child, exited))
     return {
       url,
+      pid: child.pid!,
       async stop() {
         child.kill('SIGTERM')
         try {

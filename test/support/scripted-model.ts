@@ -3,7 +3,8 @@
 // therefore says something else. It checks what the real runner takes for granted.
 
 import assert from 'node:assert/strict'
-import type { RankOne } from '../../server/contracts/adapter.ts'
+import type { RankOne, ScaledRankOne } from '../../server/contracts/adapter.ts'
+import type { AnswerGrammar } from '../../server/contracts/constraint.ts'
 import {
   type GenerateRequest,
   type GenerationEvent,
@@ -12,13 +13,14 @@ import {
 } from '../../server/contracts/generation.ts'
 import type { ReplyPhase } from '../../server/contracts/thought.ts'
 import { createDeferred } from '../../server/engine-client/deferred.ts'
-import type { IdleTimer } from '../../server/loop/idle-timer.ts'
 import { firstShape } from '../../server/loop/kv-shape.ts'
-import { createLoop } from '../../server/loop/loop.ts'
+import { createLoop, type IdleTimer } from '../../server/loop/loop.ts'
 import type { TokenText } from '../../server/loop/output.ts'
 import type { SavedBlock } from '../../server/loop/prefix-cache.ts'
+import type { AdapterSet, RequestAdapters } from '../../server/loop/segments.ts'
 import { createSequence, type Sequence, type SequenceOptions } from '../../server/loop/sequence.ts'
 import type { StepRunner } from '../../server/loop/step-runner.ts'
+import type { LoadedGuard } from '../../server/safety/guard.ts'
 import { within } from './deadline.ts'
 import { createRandomNumbers } from './random-numbers.ts'
 
@@ -45,9 +47,16 @@ export const byteTokenizer: TokenText = {
 
 export const bytesOf = (text: string): number[] => [...Buffer.from(text)]
 
-type Components = Sequence['components']
-/** The model's answer to what a row's cache holds. */
-export type Logits = (context: readonly number[], components: Components) => Float32Array
+type Components = readonly ScaledRankOne[]
+/**
+ * The model's answer to what a row's cache holds. `states`: of each position a number that tells its token
+ * and its adapters; the token alone where there are none.
+ */
+export type Logits = (
+  context: readonly number[],
+  components: Components,
+  states?: readonly number[],
+) => Float32Array
 
 /** All the weight on one token. */
 export function certain(token: number): Float32Array {
@@ -75,28 +84,67 @@ export const numbered = (number: number): RankOne => {
   return [{ layer: 0, module: 'up_proj', a: vector, b: vector }]
 }
 
-/** Logits that change with every token of the context and with the adapters; never the end token. */
-export const chaotic: Logits = (context, components) => {
-  let seed = 7
-  for (const token of context) seed = (Math.imul(seed, 31) + token) | 0
+/** 0 without any. */
+function hashOf(components: Components): number {
+  let hash = 0
   for (const { component, scale } of components) {
-    seed = (Math.imul(seed, 37) + (component[0]?.a[0] ?? 0) * 101 + scale) | 0
+    const own = (component[0]?.a[0] ?? 0) * 101 + Math.round(scale * 64) + 1
+    hash = (Math.imul(hash, 37) + own) | 0
   }
-  const random = createRandomNumbers(seed)
+  return hash >>> 0
+}
+
+/** More than any token. */
+const stateBase = 4096
+
+/** What a position holds: its token and what acted on it. */
+export function stateOf(token: number, components: Components): number {
+  return token + stateBase * hashOf(components)
+}
+
+export const tokensOf = (states: readonly number[]) => states.map((state) => state % stateBase)
+
+/** A number of all that the positions hold. */
+export function seedOf(states: readonly number[]): number {
+  let seed = 7
+  for (const state of states) {
+    seed =
+      (Math.imul(seed, 31) + (state % stateBase) + Math.imul(Math.floor(state / stateBase), 77)) | 0
+  }
+  return seed
+}
+
+/** Logits that change with every token of the context and its adapters; never the end token. */
+export const chaotic: Logits = (context, components, states = context) => {
+  const random = createRandomNumbers(seedOf(states) ^ hashOf(components))
   const logits = Float32Array.from({ length: vocabSize }, () => 8 * random())
   logits.fill(-20, eos)
   return logits
 }
+
+/** Reads the row's tokens [0, past), before the guard's own, and their states. */
+export type Judge = (context: readonly number[], states: readonly number[]) => number
 
 interface ScriptedModelOptions {
   readonly rows: number
   readonly capacity: number
   readonly maxChunk: number
   readonly logits: Logits
+  /** P(unsafe) of a row, with the test guard's labels; the logits' own answer unless said. */
+  readonly score?: Judge
+  /** w · h of the last token of a context; no probe unless said. */
+  readonly probe?: Judge
   /** Positions of rows and saved blocks together; those of full rows unless said. */
   readonly kvPositions?: number
   /** Called before each run; may throw, or return a promise to wait for. */
-  readonly beforeRun?: (run: { kind: 'prefill' | 'decode'; rows: number }) => unknown
+  readonly beforeRun?: (run: { kind: 'prefill' | 'decode' | 'verdict'; rows: number }) => unknown
+}
+
+/** After the guard's token. */
+function logitsOf(score: number): Float32Array {
+  const logits = new Float32Array(vocabSize)
+  logits[testGuard.labels.unsafe] = Math.log(score / (1 - score))
+  return logits
 }
 
 interface SavedContext extends SavedBlock {
@@ -112,13 +160,31 @@ function createScriptedModel({ beforeRun, ...options }: ScriptedModelOptions): S
   })
   let cache: number[][] = Array.from({ length: shape.rows }, () => [])
   const output = new Float32Array(Math.max(options.rows, options.maxChunk) * vocabSize)
+  let probed: Float32Array | null = null
 
-  const append = (row: number, past: number, tokens: readonly number[]): number[] => {
+  /** What the model says of one position after another, into `output`. */
+  function tell(contexts: readonly number[][], components: readonly Components[]): Float32Array {
+    probed = options.probe ? new Float32Array(contexts.length) : null
+    for (const [i, states] of contexts.entries()) {
+      const tokens = tokensOf(states)
+      output.set(options.logits(tokens, components[i]!, states), i * vocabSize)
+      if (probed !== null) probed[i] = options.probe!(tokens, states)
+    }
+    return output.subarray(0, contexts.length * vocabSize)
+  }
+
+  const append = (
+    row: number,
+    past: number,
+    tokens: readonly number[],
+    components: Components,
+  ): number[] => {
     const context = cache[row]
     assert.ok(context, `row ${row} of ${shape.rows}`)
     assert.ok(context.length >= past, `row ${row} holds ${context.length} positions, not ${past}`)
     assert.ok(past + tokens.length <= shape.capacity, `row ${row} beyond its capacity`)
-    context.splice(past, Number.POSITIVE_INFINITY, ...tokens)
+    const states = tokens.map((token) => stateOf(token, components))
+    context.splice(past, Number.POSITIVE_INFINITY, ...states)
     return context
   }
 
@@ -126,20 +192,43 @@ function createScriptedModel({ beforeRun, ...options }: ScriptedModelOptions): S
     async prefill({ row, tokens, past, components, numLogits }) {
       assert.ok(tokens.length > 0 && tokens.length <= options.maxChunk, `${tokens.length} tokens`)
       await beforeRun?.({ kind: 'prefill', rows: 1 })
-      const context = append(row, past, tokens)
-      for (let i = 0; i < numLogits; i++) {
-        const end = context.length - numLogits + i + 1
-        output.set(options.logits(context.slice(0, end), components), i * vocabSize)
-      }
-      return output.subarray(0, numLogits * vocabSize)
+      const context = append(row, past, tokens, components)
+      const contexts = Array.from({ length: numLogits }, (_, i) => {
+        return context.slice(0, context.length - numLogits + i + 1)
+      })
+      return tell(
+        contexts,
+        contexts.map(() => components),
+      )
     },
     async decode(batch) {
       assert.ok(batch.length > 0 && batch.length <= shape.rows)
       await beforeRun?.({ kind: 'decode', rows: batch.length })
-      for (const [row, { token, past, components }] of batch.entries()) {
-        output.set(options.logits(append(row, past, [token]), components), row * vocabSize)
+      const contexts = batch.map(({ token, past, components }, row) => {
+        return append(row, past, [token], components)
+      })
+      return tell(
+        contexts,
+        batch.map(({ components }) => components),
+      )
+    },
+    async verdict(batch, components) {
+      assert.ok(batch.length > 0 && batch.length <= shape.rows)
+      await beforeRun?.({ kind: 'verdict', rows: batch.length })
+      for (const [row, { token, past }] of batch.entries()) {
+        const context = cache[row]
+        assert.ok(context && context.length >= past && past < shape.capacity, `position ${past}`)
+        const before = context.slice(0, past)
+        context[past] = stateOf(token, components)
+        const logits = options.score
+          ? logitsOf(options.score(tokensOf(before), before))
+          : options.logits([...tokensOf(before), token], components)
+        output.set(logits, row * vocabSize)
       }
       return output.subarray(0, batch.length * vocabSize)
+    },
+    get probe() {
+      return probed
     },
     reshape(next, lengths) {
       assert.ok(next.rows * next.capacity <= (options.kvPositions ?? Number.POSITIVE_INFINITY))
@@ -164,7 +253,7 @@ function createScriptedModel({ beforeRun, ...options }: ScriptedModelOptions): S
       return { context, bytes: count, release() {} }
     },
     restorePositions(saved, row, start) {
-      cache[row]?.splice(start, Number.POSITIVE_INFINITY, ...saved.context)
+      cache[row]?.splice(start, saved.context.length, ...saved.context)
     },
   }
 }
@@ -186,8 +275,13 @@ export function createRequest({
     echo: false,
     promptLogprobs: null,
     topLogprobs: null,
+    truncatePrompt: null,
+    logprobTokens: [],
+    returnTokenIds: false,
     splitReasoning: false,
-    required: null,
+    constraint: null,
+    safety: null,
+    required: [],
     ...fields,
     sampling: {
       temperature: 0,
@@ -203,10 +297,44 @@ export function createRequest({
       stop: [],
       stopTokenIds: [],
       includeStopInOutput: false,
+      badWords: [],
+      allowedTokens: null,
+      skipSpecialTokens: true,
       seed: 0n,
       ...sampling,
     },
   }
+}
+
+export function promptTokensOf({ prompt }: GenerateRequest): readonly number[] {
+  if (prompt.kind === 'tokens') return prompt.tokens
+  return prompt.kind === 'text' ? bytesOf(prompt.text) : [0]
+}
+
+/** Adapters that act everywhere. */
+export function adaptersOf(components: Components): RequestAdapters {
+  const set = setOf(components)
+  return { applied: set.applied, thought: set, answer: set, escalated: null }
+}
+
+/** Told apart by their numbers. */
+export function setOf(components: Components): AdapterSet {
+  const applied = components.map(({ component, scale }) => {
+    const name = `${component[0]?.a[0]}`
+    return { id: name, digest: name, scale }
+  })
+  return { applied, components, key: `${hashOf(components)}` }
+}
+
+/** Flags from 0.5 on; certified on the base. */
+export const testGuard: LoadedGuard = {
+  info: { kind: 'adapter', id: 'judge', digest: 'f'.repeat(64), hasProbe: false, threshold: 0.5 },
+  token: 258,
+  labels: { safe: 0, unsafe: 1 },
+  components: [{ component: numbered(99), scale: 1 }],
+  calibrationOf: ({ length }) => ({ temperature: 1, threshold: 0.5, certified: length === 0 }),
+  probe: null,
+  isExact: false,
 }
 
 export function createTestSequence(
@@ -216,10 +344,11 @@ export function createTestSequence(
   return createSequence({
     request,
     index: 0,
-    promptTokens: request.prompt.kind === 'text' ? bytesOf(request.prompt.text) : [0],
+    promptTokens: promptTokensOf(request),
     promptText: request.prompt.kind === 'text' ? request.prompt.text : '',
-    components: [],
-    cacheKey: '',
+    adapters: adaptersOf([]),
+    guard: null,
+    maxPositions: Number.POSITIVE_INFINITY,
     tokenizer: byteTokenizer,
     eosTokenIds: [eos],
     phase: 'answering',
@@ -229,6 +358,7 @@ export function createTestSequence(
 }
 
 export interface TestLoopOptions extends Partial<ScriptedModelOptions> {
+  readonly guard?: LoadedGuard | null
   /** Changes the runner under the loop. */
   readonly wrap?: (runner: ScriptedRunner) => ScriptedRunner
   /** Positions beyond those of full rows, for beginnings of earlier prompts; none by default. */
@@ -239,7 +369,10 @@ export interface TestLoopOptions extends Partial<ScriptedModelOptions> {
 
 export interface SubmitOptions {
   readonly components?: Components
+  /** Instead of components. */
+  readonly adapters?: RequestAdapters
   readonly phase?: ReplyPhase
+  readonly grammar?: AnswerGrammar
 }
 
 /** The real loop over a scripted model. */
@@ -251,8 +384,10 @@ export function createTestLoop({ wrap = (runner) => runner, ...given }: TestLoop
   const ends = new Map<string, ReturnType<typeof createDeferred<void>>>()
   const releases = new Map<string, number>()
   let clock = 0
+  const { guard = null } = given
   const loop = createLoop({
     runner: wrap(createScriptedModel(options)),
+    guard,
     limits: {
       maxRows: options.rows,
       maxCapacity: options.capacity,
@@ -272,7 +407,10 @@ export function createTestLoop({ wrap = (runner) => runner, ...given }: TestLoop
   })
   return {
     loop,
-    submit(request: GenerateRequest, { components = [], phase }: SubmitOptions = {}) {
+    submit(
+      request: GenerateRequest,
+      { components = [], adapters = adaptersOf(components), phase, grammar }: SubmitOptions = {},
+    ) {
       const { id } = request
       told.set(id, [])
       ends.set(id, createDeferred())
@@ -280,9 +418,11 @@ export function createTestLoop({ wrap = (runner) => runner, ...given }: TestLoop
       const sequences = Array.from({ length: request.n }, (_, index) =>
         createTestSequence(request, {
           index,
-          components,
-          cacheKey: JSON.stringify(components),
+          adapters,
+          guard,
+          maxPositions: options.capacity,
           phase: phase ?? 'answering',
+          grammar: grammar ?? null,
         }),
       )
       loop.submit({

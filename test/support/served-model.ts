@@ -6,10 +6,16 @@ import { join } from 'node:path'
 import { createAdapterStore } from '../../server/adapters/store.ts'
 import { openCheckpoint } from '../../server/checkpoint/checkpoint.ts'
 import type { ScaledRankOne } from '../../server/contracts/adapter.ts'
-import type { Kernels, LinearModule, WeightFormat } from '../../server/contracts/checkpoint.ts'
+import type {
+  Kernels,
+  LinearModule,
+  ProbePlace,
+  WeightFormat,
+} from '../../server/contracts/checkpoint.ts'
 import type { KvCacheDtype } from '../../server/contracts/engine.ts'
 import type { FloatType } from '../../server/contracts/float-type.ts'
 import { convertCheckpoint } from '../../server/conversion/convert.ts'
+import { foldsOf } from '../../server/conversion/folded-tensors.ts'
 import { targetOf, weightsOf } from '../../server/engine/weights.ts'
 import { createRunner } from '../../server/model/runner.ts'
 import { cpuDevice, type ModelDevice } from '../../server/runtime/device.ts'
@@ -33,6 +39,11 @@ export interface ServedModelOptions {
   readonly cacheDir?: string
   /** What the server chooses unless said. */
   readonly kvCacheDtype?: KvCacheDtype
+  /** Adapters that are folded into the weights, and their strengths. */
+  readonly merged?: Readonly<Record<string, number>>
+  /** Of a graph of its own for verdicts. */
+  readonly verdictSites?: readonly LinearModule[]
+  readonly probe?: { readonly place: ProbePlace; readonly direction: Float32Array }
 }
 
 /** Our own operators compute in float32, on the CPU. */
@@ -52,24 +63,44 @@ export async function openServedModel({
   kernels = canUseOwn(device, floats) ? 'own' : 'onnxruntime',
   kvCacheDtype = 'auto',
   cacheDir: givenCache,
+  merged = {},
+  verdictSites,
+  probe,
 }: ServedModelOptions) {
   const cacheDir = givenCache ?? mkdtempSync(join(tmpdir(), 'dutyfree-test-'))
   const checkpoint = openCheckpoint(dir)
   const { config } = checkpoint
   const traits = { name: device.name, hasFloat16: floats === 'float16' }
   const target = targetOf(weightsOf(format), traits, kernels, kvCacheDtype)
-  const { graphPath } = await convertCheckpoint({
+  const store = createAdapterStore({
+    root: adapters,
+    modelConfig: config,
+    sites: new Set([...sites, ...(verdictSites ?? [])]),
+    maxBytes: 2 ** 30,
+    maxRankPerRow: maxRank,
+  })
+
+  async function components(strengths: Readonly<Record<string, number>>) {
+    const adapters = Object.entries(strengths).map(([id, scale]) => ({ id, scale }))
+    return (await store.acquire({ adapters, required: [] })).components
+  }
+
+  const { graphPath, verdicts } = await convertCheckpoint({
     dir,
+    folds: foldsOf(await components(merged)),
     checkpoint,
     maxContext: capacity,
     format,
     target,
     sites,
+    probe: probe?.place ?? null,
+    verdictSites: verdictSites ?? null,
     cacheDir,
   })
   checkpoint.close()
   const runner = createRunner({
     graphPath,
+    verdicts,
     config,
     threads,
     rows,
@@ -78,24 +109,14 @@ export async function openServedModel({
     maxChunk: 128,
     target,
     accelerator: device.accelerator,
+    probeDirection: probe?.direction ?? null,
   })
-  const store = createAdapterStore({
-    root: adapters,
-    modelConfig: config,
-    sites: new Set(sites),
-    maxBytes: 2 ** 30,
-    maxRankPerRow: maxRank,
-  })
-
   return {
     config,
     runner,
     store,
     /** The components of adapters at the given strengths. */
-    async components(strengths: Readonly<Record<string, number>>) {
-      const adapters = Object.entries(strengths).map(([id, scale]) => ({ id, scale }))
-      return (await store.acquire({ adapters, required: null })).components
-    },
+    components,
     /** The token with the largest logit continued `count` times, alone in row 0. */
     async greedy(prompt: readonly number[], components: readonly ScaledRankOne[], count: number) {
       let logits = await runner.prefill({ row: 0, tokens: prompt, past: 0, components })

@@ -69,6 +69,10 @@ export const smallModel: ModelConfig = {
   mlpBias: false,
 }
 
+/** What a rank-1 adapter on up_proj of every layer of `smallModel` takes. */
+export const smallAdapterBytes =
+  smallModel.numLayers * (smallModel.hiddenSize + smallModel.intermediateSize) * 4
+
 export const peftConfig = {
   peft_type: 'LORA',
   task_type: 'CAUSAL_LM',

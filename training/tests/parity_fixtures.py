@@ -3,7 +3,8 @@
     python training/tests/parity_fixtures.py --output DIR [--reasoner models/tiny-reasoner]
 
 Writes one folder per case: `checkpoint/` (a Hugging Face folder), `adapters/{a,b}` (PEFT folders),
-`expected.safetensors` (logits [tokens, vocab] of every variant) and `case.json`. Random weights are
+`expected.safetensors` (logits [tokens, vocab] of every variant, and of it merged; of a probe its
+direction [hidden] and what it tells of each token, [tokens]) and `case.json`. Random weights are
 large, B included, so that every adapter moves the logits by far more than the tolerance.
 """
 
@@ -11,10 +12,10 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from parity_cases import CASES, GREEDY_TOKENS, PROBE_LAYER, VARIANTS, Adapter, Case
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import save_file
 from transformers import (
@@ -24,170 +25,6 @@ from transformers import (
     Qwen2Config,
     Qwen2ForCausalLM,
 )
-
-# name → the strength of each adapter
-VARIANTS: dict[str, dict[str, float]] = {
-    "base": {},
-    "a": {"a": 1.0},
-    "b": {"b": 1.0},
-    "a-half": {"a": 0.5},
-    "a-and-b": {"a": 1.0, "b": 1.0},
-}
-PROMPT_TOKENS = 24
-GREEDY_TOKENS = 64
-
-
-@dataclass(frozen=True)
-class Adapter:
-    rank: int = 1
-    layers: list[int] | None = None
-    targets: tuple[str, ...] = ("up_proj",)
-    options: dict = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Case:
-    name: str
-    family: str
-    dtype: torch.dtype = torch.float32
-    sharded: bool = False
-    config: dict = field(default_factory=dict)
-    # config.json in the spelling from before transformers 5
-    older_spelling: bool = False
-    prompt_tokens: int = PROMPT_TOKENS
-    adapters: dict[str, Adapter] = field(
-        default_factory=lambda: {"a": Adapter(), "b": Adapter(rank=3, layers=[1, 2])}
-    )
-    variants: dict[str, dict[str, float]] = field(default_factory=lambda: VARIANTS)
-
-
-ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
-ALL_MODULES = (*ATTENTION, "gate_proj", "up_proj", "down_proj")
-# Every kind of LoRA at once, each in a row of one batch.
-MIXED_ADAPTERS = {
-    "a": Adapter(),
-    "b": Adapter(rank=16, targets=ALL_MODULES, options={"use_rslora": True, "lora_alpha": 2}),
-    "c": Adapter(
-        rank=4,
-        targets=("q_proj", "v_proj", "up_proj", "down_proj"),
-        options={
-            "lora_alpha": 4,
-            "rank_pattern": {"down_proj": 8, "layers.2.self_attn.q_proj": 2},
-            "alpha_pattern": {"v_proj": 6, "layers.1.mlp.up_proj": 1},
-        },
-    ),
-    "d": Adapter(rank=8, layers=[0, 3], targets=("gate_proj", "up_proj")),
-    "e": Adapter(rank=3, targets=ATTENTION),
-}
-MIXED_VARIANTS = {
-    "base": {},
-    **{name: {name: 1.0} for name in MIXED_ADAPTERS},
-    "a-half": {"a": 0.5},
-    "a-c-and-e": {"a": 1.0, "c": 0.7, "e": 0.5},
-}
-LLAMA3_ROPE = {
-    "rope_type": "llama3",
-    "rope_theta": 10000.0,
-    "factor": 8.0,
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 64,
-}
-# Prompts of these run beyond the original maximum, where scaling changes most.
-LINEAR_ROPE = {"rope_type": "linear", "rope_theta": 1000.0, "factor": 4.0}
-YARN_ROPE = {
-    "rope_type": "yarn",
-    "rope_theta": 100.0,
-    "factor": 4.0,
-    "beta_fast": 8.0,
-    "original_max_position_embeddings": 32,
-}
-YARN_ROPE_WEIGHTED = {
-    "rope_type": "yarn",
-    "rope_theta": 1000.0,
-    "factor": 8.0,
-    "beta_fast": 6.0,
-    "beta_slow": 0.5,
-    "mscale": 1.0,
-    "mscale_all_dim": 0.4,
-    "truncate": False,
-    "original_max_position_embeddings": 32,
-}
-CASES = [
-    Case("qwen2-tied-f32", "qwen2", config={"tie_word_embeddings": True}),
-    Case("qwen2-untied-bf16-sharded", "qwen2", torch.bfloat16, sharded=True),
-    Case(
-        "qwen2-untied-f16",
-        "qwen2",
-        torch.float16,
-        adapters={
-            "a": Adapter(),
-            "b": Adapter(
-                rank=3,
-                layers=[1, 2],
-                targets=ALL_MODULES,
-                options={"use_rslora": True, "rank_pattern": {"q_proj": 2, "down_proj": 1}},
-            ),
-        },
-    ),
-    Case(
-        "llama-untied-f16-llama3", "llama", torch.float16, config={"rope_parameters": LLAMA3_ROPE}
-    ),
-    Case(
-        "llama-tied-f32-bias-sharded",
-        "llama",
-        sharded=True,
-        config={"tie_word_embeddings": True, "attention_bias": True},
-    ),
-    Case(
-        "llama-headdim-bf16",
-        "llama",
-        torch.bfloat16,
-        config={"head_dim": 32},
-        adapters={
-            "a": Adapter(
-                rank=4, targets=("q_proj", "v_proj"), options={"alpha_pattern": {"v_proj": 4}}
-            ),
-            "b": Adapter(rank=12, layers=[1, 2], targets=("k_proj", "gate_proj", "down_proj")),
-        },
-    ),
-    Case(
-        "qwen2-yarn",
-        "qwen2",
-        config={"rope_parameters": YARN_ROPE, "max_position_embeddings": 128},
-        prompt_tokens=56,
-    ),
-    Case(
-        "llama-yarn-older",
-        "llama",
-        torch.bfloat16,
-        config={"rope_parameters": YARN_ROPE_WEIGHTED, "head_dim": 32},
-        older_spelling=True,
-        prompt_tokens=56,
-    ),
-    Case(
-        "llama-yarn-attention-factor",
-        "llama",
-        config={"rope_parameters": YARN_ROPE | {"attention_factor": 1.3}},
-        prompt_tokens=56,
-    ),
-    Case("llama-linear", "llama", config={"rope_parameters": LINEAR_ROPE}, prompt_tokens=56),
-    Case(
-        "qwen2-linear-older",
-        "qwen2",
-        config={"rope_parameters": LINEAR_ROPE},
-        older_spelling=True,
-        prompt_tokens=56,
-    ),
-    Case(
-        "qwen2-mixed-adapters",
-        "qwen2",
-        config={"tie_word_embeddings": True},
-        adapters=MIXED_ADAPTERS,
-        variants=MIXED_VARIANTS,
-    ),
-    Case("llama-mixed-adapters", "llama", adapters=MIXED_ADAPTERS, variants=MIXED_VARIANTS),
-]
 
 
 def random_model(case: Case, generator: torch.Generator) -> torch.nn.Module:
@@ -260,6 +97,25 @@ def variant_logits(model: PeftModel, strengths: dict[str, float], run: object) -
 
 
 @torch.no_grad()
+def merged_logits(
+    checkpoint: Path,
+    adapters: dict[str, Path],
+    strengths: dict[str, float],
+    prompts: list[list[int]],
+) -> list[torch.Tensor]:
+    """Of a model that PEFT has merged these adapters into."""
+    model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
+    for name, strength in strengths.items():
+        model = PeftModel.from_pretrained(model, adapters[name])
+        for module in model.modules():
+            if isinstance(getattr(module, "scaling", None), dict):
+                module.scaling["default"] *= strength
+        model = model.merge_and_unload()
+    model.eval()
+    return [model(torch.tensor([prompt])).logits[0] for prompt in prompts]
+
+
+@torch.no_grad()
 def greedy(model: torch.nn.Module, prompts: list[list[int]]) -> list[list[int]]:
     """Greedy continuation of prompts of one length; no end token, so all have full length."""
     tokens = torch.tensor(prompts)
@@ -270,6 +126,23 @@ def greedy(model: torch.nn.Module, prompts: list[list[int]]) -> list[list[int]]:
         steps.append(step)
         out = model(step, past_key_values=out.past_key_values, use_cache=True)
     return torch.cat(steps, 1).tolist()
+
+
+@torch.no_grad()
+def probe_products(
+    model: PeftModel, prompt: list[int], direction: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """Site → direction · hidden state after the layer of the probe, [tokens]."""
+    outputs = []
+    layer = model.get_base_model().model.layers[PROBE_LAYER]
+    hook = layer.mlp.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
+    try:
+        states = model(torch.tensor([prompt]), output_hidden_states=True).hidden_states
+    finally:
+        hook.remove()
+    # The first of the states is the embeddings.
+    found = {"residual": states[PROBE_LAYER + 1], "mlp_output": outputs[0]}
+    return {site: (hidden[0] @ direction).contiguous() for site, hidden in found.items()}
 
 
 def write_case(
@@ -290,6 +163,8 @@ def write_case(
 
     tensors: dict[str, torch.Tensor] = {}
     greedy_tokens: dict[str, list[list[int]]] = {}
+    direction = torch.arange(1, base.config.hidden_size + 1, dtype=torch.float32).sin()
+    tensors["probe.direction"] = direction
     for variant, strengths in variants.items():
         with torch.no_grad():
             logits = variant_logits(
@@ -297,6 +172,16 @@ def write_case(
             )
         for i, values in enumerate(logits):
             tensors[f"{variant}.{i}"] = values.contiguous()
+        for i, values in enumerate(merged_logits(checkpoint, adapters, strengths, prompts)):
+            tensors[f"merged.{variant}.{i}"] = values.contiguous()
+        for i, prompt in enumerate(prompts):
+            products = variant_logits(
+                model,
+                strengths,
+                lambda prompt=prompt: probe_products(model, prompt, direction),
+            )
+            for site, values in products.items():
+                tensors[f"probe.{site}.{variant}.{i}"] = values
         if variant in ("base", "a"):
             by_length: dict[int, list[int]] = {}
             for i, prompt in enumerate(greedy_prompts):

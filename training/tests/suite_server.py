@@ -2,7 +2,6 @@
 
 import json
 import threading
-from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlparse
@@ -31,6 +30,10 @@ def write_sets(folder):
     return folder
 
 
+def saved(folder):
+    return json.loads((folder / "out" / "results.json").read_text())
+
+
 class Quiet(BaseHTTPRequestHandler):
     """Sends a body with its headers, and logs nothing."""
 
@@ -55,7 +58,7 @@ class Handler(Quiet):
 
     def do_GET(self):
         model = {"id": self.server.model, "max_model_len": self.server.max_length}
-        lists = {"/v1/adapters": [{"id": "safe"}], "/v1/models": [model]}
+        lists = {"/v1/adapters": [{"id": "safe"}, *self.server.listed], "/v1/models": [model]}
         self.send(200, {"object": "list", "data": lists[self.path]})
 
     def do_POST(self):
@@ -73,8 +76,9 @@ class Asked(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, model, answer):
+    def __init__(self, model, answer, listed=()):
         super().__init__(("127.0.0.1", 0), Handler)
+        self.listed = listed
         self.model, self.answer, self.max_length = model, answer, 4096
         self.requests, self.lock = [], threading.Lock()
 
@@ -84,8 +88,8 @@ class Asked(ThreadingHTTPServer):
 
 
 @contextmanager
-def running(model, answer) -> Iterator[Asked]:
-    server = Asked(model, answer)
+def serving(server):
+    """Runs it in a thread, and ends both."""
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
@@ -94,6 +98,10 @@ def running(model, answer) -> Iterator[Asked]:
         server.shutdown()
         thread.join(timeout=5)
         server.server_close()
+
+
+def running(model, answer, listed=()):
+    return serving(Asked(model, answer, listed))
 
 
 def chat(content, *, thought=None, finish="stop", applied="none"):

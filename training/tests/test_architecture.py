@@ -27,7 +27,8 @@ ROOMS: dict[str, set[str]] = {
     "suites": {
         "flags", "shared", "weights", "answer", "publish", "suites.tasks", "suites.tools",
     },
-    "survey": {"flags", "shared", "world", "answer", "measure", "suites"},
+    "live": {"flags", "shared", "world", "answer", "suites"},
+    "survey": {"flags", "shared", "world", "answer", "measure", "suites", "live"},
     "make_models": {"flags", "shared", "world", "answer", "measure", "publish"},
     "train_adapter": {
         "flags", "shared", "world", "weights", "fit", "answer", "data", "measure", "publish",
@@ -53,9 +54,10 @@ ROOMS: dict[str, set[str]] = {
     "recipes": {
         "flags", "shared", "weights", "fit", "answer", "publish", "suites",
     },
+    "guard": {"flags", "shared", "world", "weights", "fit", "data", "publish"},
     "cli": {
         "shared", "prompts", "survey", "make_models", "train_adapter", "structure", "redteam",
-        "reproduce", "recipes",
+        "reproduce", "recipes", "guard",
     },
     "speed": {"shared", "fit", "publish"},
 }  # fmt: skip

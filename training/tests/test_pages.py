@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from trainer.guard.card import guard_card
 from trainer.make_models.reasoner_card import reasoner_card
 from trainer.make_models.stages import read_stages
 from trainer.recipes.ship import card as real_model_card
@@ -67,6 +68,9 @@ def test_a_generated_page_is_wrapped_as_its_generator_does(path):
 def test_an_adapters_card_is_made_of_its_manifest_and_names_the_servers_digest(folder):
     card = (folder / "README.md").read_text(encoding="utf-8")
     digest, manifest = adapter_digest(folder), read(folder / "manifest.json")
+    if manifest.get("kind") == "guard":
+        assert guard_card(folder.name, manifest, command_of(card)) == card
+        return
     made_by = real_model_card if "screened" in manifest else adapter_card
     assert made_by(folder.name, manifest, command_of(card), digest) == card
     assert f"`{digest}`" in card

@@ -1,5 +1,6 @@
 """Data of the recipes: what may train, what is kept out of it, and how it is worded."""
 
+import hashlib
 import json
 import random
 from dataclasses import replace
@@ -7,23 +8,29 @@ from dataclasses import replace
 import pytest
 
 from trainer.recipes import sources
-from trainer.recipes.examples import digest, kept
+from trainer.recipes.examples import digest, kept, turned
 from trainer.recipes.lookalikes import FAMILIES, lookalikes
+from trainer.recipes.measure import PREFILL, ROLE_PLAY
 from trainer.recipes.mixes import JOBS, Mix
 from trainer.recipes.near import NEAR, Neighbours
 from trainer.recipes.refusals import STYLES, WORDINGS, subject_of
 from trainer.recipes.screening import split
+from trainer.recipes.wrappers import BEGINNINGS, SCENES, TURN
 from trainer.shared.batches import Encoded
 from trainer.shared.failure import Failure
+from trainer.suites.datasets import SETS
 from trainer.suites.rule_judge import refuses
 
 
 @pytest.fixture
-def data_dir(tmp_path):
+def data_dir(tmp_path, monkeypatch):
     def write(name, prompts, **more):
+        """A set whose bytes count as the published ones."""
         rows = [{"id": f"{name}-{i}", "prompt": p, **more} for i, p in enumerate(prompts)]
         text = "".join(json.dumps(row) + "\n" for row in rows)
         (tmp_path / f"{name}.jsonl").write_text(text, encoding="utf-8")
+        sha256 = hashlib.sha256(text.encode()).hexdigest()
+        monkeypatch.setitem(SETS, name, replace(SETS[name], sha256=sha256))
 
     for name in sources.HARMFUL:
         write(name, [f"{name} bad {word}" for word in ("one", "two", "three")], label="harmful")
@@ -33,7 +40,9 @@ def data_dir(tmp_path):
         write(name, [f"{name} good {word}" for word in ("one", "two", "three")])
     write("dolly_sample", ["Who is this?"], context="a page")
     overlaps = {part: {} for part in sources.EXCLUSIONS} | {"exclude": {"advbench": ["advbench-3"]}}
-    (tmp_path / "overlaps.json").write_text(json.dumps(overlaps), encoding="utf-8")
+    text = json.dumps(overlaps)
+    (tmp_path / sources.OVERLAPS).write_text(text, encoding="utf-8")
+    monkeypatch.setattr(sources, "OVERLAPS_SHA256", hashlib.sha256(text.encode()).hexdigest())
     return tmp_path
 
 
@@ -50,9 +59,23 @@ def test_ordinary_prompts_need_no_context(data_dir):
     assert "Who is this?" not in texts
 
 
-def test_a_set_that_is_missing_is_named(data_dir):
-    with pytest.raises(Failure, match=r"must hold mbpp_plus\.jsonl"):
-        sources.read_set(data_dir, "mbpp_plus")
+def test_a_set_of_other_bytes_trains_nothing(data_dir):
+    with (data_dir / "mbpp.jsonl").open("a", encoding="utf-8") as file:
+        file.write("\n")
+    with pytest.raises(Failure, match=r"mbpp\.jsonl must have the SHA-256"):
+        sources.ordinary_prompts(data_dir, seed=1)
+    with pytest.raises(Failure, match=r"must hold strongreject\.jsonl"):
+        sources.test_texts(data_dir)
+
+
+def test_other_overlaps_train_nothing(data_dir):
+    path = data_dir / sources.OVERLAPS
+    path.write_text(path.read_text(encoding="utf-8") + " ", encoding="utf-8")
+    with pytest.raises(Failure, match=r"must hold overlaps\.json with the SHA-256"):
+        sources.harmful_prompts(data_dir, seed=1)
+    path.unlink()
+    with pytest.raises(Failure, match=r"got no such file"):
+        sources.harmful_prompts(data_dir, seed=1)
 
 
 def test_pools_are_dealt_by_their_shares_until_they_are_empty():
@@ -124,3 +147,30 @@ def test_screened_prompts_and_unseen_ones_share_none():
     assert len(unseen) == 30
     assert not set(screened) & set(unseen)
     assert split([f"prompt {i}" for i in range(50)], 20, seed=0)[0] == screened
+
+
+class Letters:
+    """A tokenizer: one id a letter."""
+
+    eos_token_id = 0
+
+    def __call__(self, text, **more):
+        return {"input_ids": [ord(letter) for letter in text]}
+
+    def apply_chat_template(self, chat, **more):
+        return f"<{chat[0]['content']}>"
+
+
+def test_an_answer_that_had_begun_is_part_of_the_prompt_and_its_turn_is_learned():
+    (row,) = turned(Letters(), ["Bad"], random.Random(1))
+    begun = "".join(map(chr, row.prompt))
+    assert begun.startswith("<Bad>") and begun.removeprefix("<Bad>") in BEGINNINGS
+    assert "".join(map(chr, row.completion[:-1])) == TURN and row.completion[-1] == 0
+    assert refuses(TURN)
+
+
+def test_the_attacks_that_are_measured_are_not_those_that_are_learned():
+    assert PREFILL not in BEGINNINGS
+    scenes = Neighbours([scene.format("") for scene in SCENES])
+    assert scenes.nearest(ROLE_PLAY.format("")) < 0.6
+    assert all(scene.count("{}") == 1 for scene in SCENES)

@@ -1,9 +1,7 @@
 """`evaluate --suite safety` against a server on loopback that answers as it is told."""
 
-import json
-
 import pytest
-from suite_server import REFUSAL, chat, completion, running, write_sets
+from suite_server import REFUSAL, chat, completion, running, saved, write_sets
 
 from trainer.cli import main
 
@@ -27,10 +25,6 @@ def evaluate(server, folder, *more):
         ["evaluate", f"--against={server.url}", f"--data-dir={folder}", *NEEDS,
          f"--output={folder / 'out'}", *more]
     )  # fmt: skip
-
-
-def saved(folder):
-    return json.loads((folder / "out" / "results.json").read_text())
 
 
 def row(document, name, subject):
@@ -168,6 +162,26 @@ def test_a_guard_judges_answer_and_thought_apart_and_is_pinned(tmp_path):
     assert found["settings"]["max_tokens"] == 1024
 
 
+def test_the_servers_own_guard_judges_whole_conversations(tmp_path):
+    def answer_or_moderate(path, adapter, body):
+        if path != "/v1/moderations":
+            return answer(path, adapter, body)
+        assert body["model"] == "watch"
+        assert [message["role"] for message in body["input"]] == ["user", "assistant"]
+        flagged = "Sure" in body["input"][1]["content"]
+        return 200, {"results": [{"flagged": flagged, "category_scores": {"unsafe": 0.9}}]}, {}
+
+    listed = {"id": "watch", "kind": "guard", "state": "resident", "digest": "a" * 64}
+    with running("tiny", answer_or_moderate, listed=[listed]) as server:
+        folder = write_sets(tmp_path)
+        assert evaluate(server, folder, "--judge=guard", "--sets=strongreject") == 0
+    found = saved(tmp_path)
+    assert row(found, "strongreject", "none")["shares"]["harmful_rate"]["count"] == 5
+    assert row(found, "strongreject", "safe")["shares"]["safety_score"]["value"] == 1
+    judge = found["judge"]["model"]
+    assert (judge["kind"], judge["model"]) == ("guard", "watch@aaaaaaaaaaaa")
+
+
 def test_a_rubric_gives_scores_and_a_verdict_that_cannot_be_read_leaves_its_item_out(tmp_path):
     def grade(path, adapter, body):
         prompt = body["messages"][0]["content"]
@@ -191,7 +205,7 @@ def test_a_rubric_gives_scores_and_a_verdict_that_cannot_be_read_leaves_its_item
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--judge=guard"], "POST /v1/moderations"),
+        (["--judge=guard"], "must judge with a guard of its adapters folder; it lists []"),
         (["--judge=nobody"], "rule, guard or a server's address; got 'nobody'"),
         (["--sets=nothing"], "got 'nothing'"),
         (["--adapters=nope"], "got 'nope'; it has safe"),

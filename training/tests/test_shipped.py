@@ -9,12 +9,14 @@ from transformers import AutoTokenizer
 
 from trainer.make_models.tokenizer import chat_template
 from trainer.weights.base_digest import base_digest
+from trainer.weights.lora_folder import adapter_digest
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / "models" / "tiny-reasoner"
 EVERY = sorted(path.parent for path in (ROOT / "adapters").glob("*/adapter_config.json"))
-OTHERS = [folder for folder in EVERY if folder.name.startswith("smollm2-")]
-ADAPTERS = [folder for folder in EVERY if folder not in OTHERS]
+GUARDS = [folder for folder in EVERY if "guard" in folder.name]
+OTHERS = [f for f in EVERY if f.name.startswith("smollm2-") and f not in GUARDS]
+ADAPTERS = [folder for folder in EVERY if folder not in OTHERS and folder not in GUARDS]
 LAYERS, HIDDEN, INTERMEDIATE = 8, 128, 384
 
 
@@ -22,8 +24,33 @@ def test_three_adapters_ship():
     assert {path.name for path in ADAPTERS} == {"safety-r1", "safety-r1-paper", "terse-r1"}
 
 
-def test_two_adapters_of_a_real_model_ship():
-    assert {path.name for path in OTHERS} == {"smollm2-safety-r1", "smollm2-safety-r1-paper"}
+def test_three_adapters_of_a_real_model_ship():
+    names = ("smollm2-safety-r1", "smollm2-safety-r1-paper", "smollm2-safety-r1-scenes")
+    assert {path.name for path in OTHERS} == set(names)
+
+
+def test_one_guard_of_the_embedded_model_ships():
+    assert [path.name for path in GUARDS] == ["guard-r16"]
+
+
+@pytest.mark.parametrize("folder", GUARDS, ids=lambda path: path.name)
+def test_a_guard_names_its_tokens_its_base_and_the_carriers_it_was_measured_on(folder):
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    guard, config = manifest["guard"], json.loads((folder / "adapter_config.json").read_text())
+    assert manifest["kind"] == "guard"
+    assert config["alora_invocation_tokens"] == [guard["token"]]
+    assert config["r"] <= 16
+    assert len({guard["token"], *guard["labels"].values()}) == 3
+    digests = {adapter_digest(path) for path in EVERY}
+    assert guard["carriers"][0]["adapters"] == []
+    for carrier in guard["carriers"]:
+        assert {a["digest"] for a in carrier["adapters"]} <= digests
+        assert 0.5 <= carrier["threshold"] < 1
+        assert carrier["n"] > 100
+    tensors = load_file(folder / "adapter_model.safetensors")
+    assert all(tensor.isfinite().all() for tensor in tensors.values())
+    weight = load_file(folder / "probe.safetensors")[guard["probe"]["tensor"]]
+    assert weight.shape == (1, next(t.shape[1] for k, t in tensors.items() if "q_proj.lora_A" in k))
 
 
 @pytest.mark.parametrize("folder", OTHERS, ids=lambda path: path.name)

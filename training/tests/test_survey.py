@@ -110,6 +110,22 @@ class Refusing(Quiet):
         self.send(self.status, self.text, content_type=self.content_type)
 
 
+def test_a_guard_and_adapters_of_another_base_are_not_examined():
+    listed = [("ours", "adapter", "resident"), ("broken", "adapter", "invalid"),
+              ("judge", "guard", "available"), ("far", "adapter", "other_base")]  # fmt: skip
+    data = [{"id": name, "kind": kind, "state": state} for name, kind, state in listed]
+    answer = {"status": 200, "text": json.dumps({"data": data})}
+    with ThreadingHTTPServer(("127.0.0.1", 0), type("Lists", (Refusing,), answer)) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            found = Server(f"http://127.0.0.1:{server.server_port}").adapters()
+        finally:
+            server.shutdown()
+            thread.join(timeout=5)
+    assert found == ["ours", "broken"]
+
+
 @pytest.mark.parametrize(
     "kind, message",
     [

@@ -21,6 +21,7 @@ class Command:
 
 def commands() -> dict[str, Command]:
     from trainer import prompts, survey
+    from trainer.guard import command as guard
     from trainer.make_models import command as make_models
     from trainer.recipes import command as recipes
     from trainer.redteam import command as redteam
@@ -34,6 +35,9 @@ def commands() -> dict[str, Command]:
         ),
         "train-adapter": Command(
             "train a LoRA adapter", train_adapter.add_arguments, train_adapter.run
+        ),
+        "train-guard": Command(
+            "train a guard: verdicts in one token", guard.add_arguments, guard.run
         ),
         "evaluate": Command("examine a running server", survey.add_arguments, survey.run),
         "prompts": Command("print held-out prompts as JSONL", prompts.add_arguments, prompts.run),

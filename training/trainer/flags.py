@@ -21,6 +21,12 @@ def fraction(text: str) -> float:
     return value
 
 
+def whole(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"must be a whole number; got {text!r}")
+    return int(text)
+
+
 def byte_count(text: str) -> int:
     """ "4GiB" -> 4294967296."""
     number = text.lower().removesuffix("gib")

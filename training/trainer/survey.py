@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from trainer.answer.patience import WAIT_S, Patience
 from trainer.answer.served import ServedModel, Server
-from trainer.flags import names, positive
+from trainer.flags import names, positive, whole
+from trainer.live import command as live
 from trainer.measure.evaluate import as_json, compare, take_exam
 from trainer.measure.table import page
 from trainer.shared.failure import Failure
@@ -34,6 +36,7 @@ class SurveyOptions:
     output: Path
     api_key: str | None
     sets: tuple[str, ...] = SET_NAMES
+    wait_s: int = WAIT_S
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,11 +47,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=1, help="of the exam and of each request")
     add("--concurrency", type=positive, default=8)
     add("--output", type=Path, help="default: runs/evaluation, or runs/ and the suite's name")
+    add(
+        "--wait",
+        type=whole,
+        default=WAIT_S,
+        metavar="SECONDS",
+        help="for a server that loads its model; 0: not at all",
+    )
     add("--api-key", default=os.environ.get("DUTYFREE_API_KEY"), help="or DUTYFREE_API_KEY")
-    suites.add_arguments(parser)
+    suites.add_arguments(parser, (live.SUITE,))
+    live.add_arguments(parser)
 
 
 def run(arguments: argparse.Namespace, argv: Sequence[str]) -> None:
+    if arguments.suite == live.SUITE:
+        live.run(arguments, argv)
+        return
     if arguments.suite:
         suites.run(arguments, argv)
         return
@@ -62,13 +76,15 @@ def run(arguments: argparse.Namespace, argv: Sequence[str]) -> None:
                 concurrency=arguments.concurrency,
                 output=arguments.output or Path("runs/evaluation"),
                 api_key=arguments.api_key,
+                wait_s=arguments.wait,
             )
         )
     )
 
 
 def survey(options: SurveyOptions) -> str:
-    server = Server(options.against, api_key=options.api_key)
+    server = Server(options.against, api_key=options.api_key, patience=Patience(options.wait_s))
+    server.wait()
     listed = server.adapters()
     subjects = options.adapters or (BASE, *listed)
     for name in subjects:

@@ -3,7 +3,7 @@
 
 import type { FinishReason, GenerationEvent } from '../../contracts/generation.ts'
 import { type PromptLogprobs, promptBytes } from '../../contracts/prompt-logprobs.ts'
-import { adapterField } from './applied-adapters.ts'
+import { type Attested, attestedFields } from './applied-adapters.ts'
 import { each } from './lazy-list.ts'
 import {
   chunkLogprobs,
@@ -25,6 +25,8 @@ interface Choice {
   /** The prompt's as it is echoed, shared by its choices, then the choice's own. */
   tokens: readonly [ShownList, TokenList]
   promptLogprobs: PromptLogprobs | null
+  promptIds: readonly number[]
+  tokenIds: number[]
   offsets: TextOffsets
   finish: { reason: FinishReason; stopReason: string | number | null } | undefined
 }
@@ -36,13 +38,14 @@ export interface CompletionReplyOptions extends ReplyHead {
   readonly echo: boolean
   /** The same for vLLM's field of its own. */
   readonly promptLogprobs: number | null
+  readonly tokenIds: boolean
 }
 
 export function createCompletionReply(options: CompletionReplyOptions): Reply {
   const { id, created, model, n, logprobs, echo } = options
   const usage = createChunkUsage(options.stream)
   const choices = Array.from({ length: n }, emptyChoice)
-  let adapter: ReturnType<typeof adapterField> = []
+  let attested: Attested = { adapter: [] }
 
   /** The choices of the event's prompt. */
   function choicesOf({ index }: PromptEvent): readonly Choice[] {
@@ -63,12 +66,13 @@ export function createCompletionReply(options: CompletionReplyOptions): Reply {
 
   function collect(event: GenerationEvent): void {
     usage.count(event)
-    if (event.kind === 'accepted') adapter = adapterField(event.adapters)
+    if (event.kind === 'accepted') attested = attestedFields(event)
     if (event.kind === 'prompt') {
       const offsets = createTextOffsets()
       const list = echoed(event, offsets)
       for (const choice of choicesOf(event)) {
         choice.promptLogprobs = options.promptLogprobs === null ? null : event.logprobs
+        choice.promptIds = event.tokenIds ?? []
         if (!echo) continue
         choice.text = event.text
         choice.tokens = [list, new TokenList()]
@@ -78,6 +82,7 @@ export function createCompletionReply(options: CompletionReplyOptions): Reply {
     if (event.kind === 'delta') {
       const choice = choices[event.index]!
       choice.text += event.text
+      choice.tokenIds.push(...(event.tokenIds ?? []))
       const tokens = logprobs === null ? [] : (event.logprobs ?? [])
       choice.tokens[1].add(tokens, choice.offsets.next(tokens))
     }
@@ -103,7 +108,7 @@ export function createCompletionReply(options: CompletionReplyOptions): Reply {
   function* marked(chunks: Iterable<object>): Iterable<object> {
     for (const one of chunks) {
       if (!isFirst) yield one
-      else yield one instanceof LongJson ? one.with({ adapter }) : { ...one, adapter }
+      else yield one instanceof LongJson ? one.with({ ...attested }) : { ...one, ...attested }
       isFirst = false
     }
   }
@@ -116,14 +121,21 @@ export function createCompletionReply(options: CompletionReplyOptions): Reply {
       const index = event.index + i
       // What the choice says comes behind the prompt.
       choice.offsets = createTextOffsets(offsets.numChars)
-      if (list.starts.length === 0) yield* textChunk(index, text, [], [])
-      else yield promptChunk(index, text, list)
+      const ids = event.tokenIds ? { prompt_token_ids: event.tokenIds } : {}
+      if (list.starts.length === 0) yield* textChunk(index, text, [], [], ids)
+      else yield promptChunk(index, text, list, ids)
     }
   }
 
+  function promptIdChunks({ index, tokenIds }: PromptEvent): object[] {
+    if (tokenIds === undefined) return []
+    const all = Array.from({ length: options.choicesPerPrompt }, (_, i) => index + i)
+    return all.map((at) => chunk(at, '', { prompt_token_ids: tokenIds }))
+  }
+
   /** Of a whole prompt, which may be long. */
-  function promptChunk(index: number, text: string, list: ShownList): LongJson {
-    const choice = { index, text, logprobs: wholeLogprobs([list]), finish_reason: null }
+  function promptChunk(index: number, text: string, list: ShownList, ids: object): LongJson {
+    const choice = { index, text, logprobs: wholeLogprobs([list]), finish_reason: null, ...ids }
     return new LongJson(chunkOf(each([choice], (one) => one)))
   }
 
@@ -132,20 +144,22 @@ export function createCompletionReply(options: CompletionReplyOptions): Reply {
     text: string,
     tokens: readonly ShownToken[],
     starts: readonly number[],
+    ids: object,
   ): object[] {
-    if (text === '' && tokens.length === 0) return []
+    if (text === '' && tokens.length === 0 && Object.keys(ids).length === 0) return []
     const shown = tokens.length > 0 ? chunkLogprobs(tokens, starts) : null
-    return [chunk(index, text, { logprobs: shown })]
+    return [chunk(index, text, { logprobs: shown, ...ids })]
   }
 
   function chunksOf(event: GenerationEvent): Iterable<object> {
     switch (event.kind) {
       case 'prompt':
-        return echo ? promptChunks(event) : []
+        return echo ? promptChunks(event) : promptIdChunks(event)
       case 'delta': {
         const { index, text } = event
         const tokens = logprobs === null ? [] : (event.logprobs ?? [])
-        return textChunk(index, text, tokens, choices[index]!.offsets.next(tokens))
+        const ids = event.tokenIds?.length ? { token_ids: event.tokenIds } : {}
+        return textChunk(index, text, tokens, choices[index]!.offsets.next(tokens), ids)
       }
       case 'choice_finished': {
         const { index, reason, stopReason } = event
@@ -154,6 +168,8 @@ export function createCompletionReply(options: CompletionReplyOptions): Reply {
       case 'done':
         return options.stream.includeUsage ? [{ ...head, choices: [], usage: usage.usage() }] : []
       case 'accepted':
+      case 'verdict':
+      case 'escalated':
       case 'failed':
       case 'cancelled':
         return []
@@ -164,14 +180,14 @@ export function createCompletionReply(options: CompletionReplyOptions): Reply {
     collect,
     chunks(event) {
       usage.count(event)
-      if (event.kind === 'accepted') adapter = adapterField(event.adapters)
+      if (event.kind === 'accepted') attested = attestedFields(event)
       return marked(chunksOf(event))
     },
     body: () => ({
       ...head,
       choices: each(choices, (choice, index) => bodyChoice(choice, index, options)),
       usage: usage.usage(),
-      adapter,
+      ...attested,
     }),
   }
 }
@@ -181,6 +197,8 @@ function emptyChoice(): Choice {
     text: '',
     tokens: [new TokenList(), new TokenList()],
     promptLogprobs: null,
+    promptIds: [],
+    tokenIds: [],
     offsets: createTextOffsets(),
     finish: undefined,
   }
@@ -195,6 +213,8 @@ function bodyChoice(choice: Choice, index: number, options: CompletionReplyOptio
     logprobs: logprobs === null ? null : wholeLogprobs(choice.tokens),
     finish_reason: choice.finish?.reason ?? null,
     stop_reason: choice.finish?.stopReason ?? null,
+    ...options.safety.ofChoice(index),
+    ...(options.tokenIds ? { prompt_token_ids: choice.promptIds, token_ids: choice.tokenIds } : {}),
     ...(promptLogprobs === null
       ? {}
       : { prompt_logprobs: promptLogprobsField(choice.promptLogprobs, promptLogprobs) }),

@@ -2,6 +2,8 @@
 // stream chunks, or gathers them for one body at the end. It is pure: no clock, no socket.
 
 import type { GenerationEvent } from '../../contracts/generation.ts'
+import type { ServerError } from '../../errors.ts'
+import type { SafetyCount } from './safety-field.ts'
 import { createUsageCount } from './usage.ts'
 
 export interface Reply {
@@ -13,6 +15,16 @@ export interface Reply {
   body(): object
 }
 
+/** How a reply is sent as a stream. */
+export interface StreamFrame {
+  /** Each event has the name of its `type`. */
+  readonly isTyped: boolean
+  /** What tells that the generation failed. */
+  readonly failure: (error: ServerError) => object
+  /** The stream's last line; null: its last event is enough. */
+  readonly end: '[DONE]' | null
+}
+
 export interface ReplyHead {
   readonly id: string
   readonly created: number
@@ -20,6 +32,8 @@ export interface ReplyHead {
   readonly model: string
   readonly n: number
   readonly stream: StreamOptions
+  /** What the guard said so far. */
+  readonly safety: SafetyCount
 }
 
 export interface StreamOptions {
@@ -27,6 +41,8 @@ export interface StreamOptions {
   readonly includeUsage: boolean
   /** The usage so far on every chunk (vLLM). */
   readonly continuousUsage: boolean
+  /** A chunk with `choices: []` at each verdict. */
+  readonly includeSafety: boolean
 }
 
 /** Adds `usage` to chunks as the stream options want it. */

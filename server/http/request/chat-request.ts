@@ -6,6 +6,7 @@ import type { JsonObject } from '../../contracts/json.ts'
 import { ServerError } from '../../errors.ts'
 import type { ReadFields } from './field-rules.ts'
 import { parseMessages } from './messages.ts'
+import { formatFields, resolveFormat } from './output-format.ts'
 import { type ParsedRequest, parseBody, parseFields } from './parsed-request.ts'
 import { checkPromptSize } from './prompt-size.ts'
 import {
@@ -13,17 +14,23 @@ import {
   checkTogether,
   maxTopLogprobs,
   resolveMaxTokens,
+  resolveReport,
   resolveSampling,
+  resolveTruncation,
   samplingFields,
 } from './sampling-fields.ts'
 import { resolveChatInput, thinkingFields } from './thinking.ts'
 
 export const chatSchema = z.object({
   ...samplingFields,
+  ...formatFields,
   messages: z.unknown().optional(),
   logprobs: z.boolean().nullish(),
   top_logprobs: z.int().min(0).max(maxTopLogprobs).nullish(),
   ...thinkingFields,
+  tools: z.unknown().optional(),
+  tool_choice: z.unknown().optional(),
+  parallel_tool_calls: z.boolean().nullish(),
 })
 
 export type ChatFields = z.infer<typeof chatSchema>
@@ -37,7 +44,7 @@ function parse(read: ReadFields, model: ModelInfo): ParsedRequest<ChatFields> {
   const messages = parseMessages(fields.messages)
   const input = resolveChatInput(fields, messages, fields.messages)
   const prompt = { kind: 'messages', ...input } as const
-  checkPromptSize(prompt, 'messages', model)
+  if (!resolveTruncation(fields, model)) checkPromptSize(prompt, 'messages', model)
   checkTogether(fields)
   const maxTokens = resolveMaxTokens(fields, model)
   const n = fields.n ?? 1
@@ -60,7 +67,9 @@ function parse(read: ReadFields, model: ModelInfo): ParsedRequest<ChatFields> {
         echo: false,
         promptLogprobs: fields.prompt_logprobs ?? null,
         topLogprobs: fields.logprobs ? (fields.top_logprobs ?? 0) : null,
+        ...resolveReport(fields, fields.logprobs ?? false),
         splitReasoning: true,
+        ...resolveFormat(fields, read),
       },
     ],
   }

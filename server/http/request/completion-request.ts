@@ -6,7 +6,9 @@ import type { ModelInfo } from '../../contracts/engine.ts'
 import type { Prompt } from '../../contracts/generation.ts'
 import type { JsonObject } from '../../contracts/json.ts'
 import { ServerError } from '../../errors.ts'
+import { wrong } from './field-error.ts'
 import type { ReadFields } from './field-rules.ts'
+import { formatFields, resolveFormat } from './output-format.ts'
 import { type ParsedRequest, parseBody, parseFields } from './parsed-request.ts'
 import { checkPromptSize } from './prompt-size.ts'
 import { quote } from './quote.ts'
@@ -15,7 +17,9 @@ import {
   checkTogether,
   maxTopLogprobs,
   resolveMaxTokens,
+  resolveReport,
   resolveSampling,
+  resolveTruncation,
   samplingFields,
 } from './sampling-fields.ts'
 
@@ -23,6 +27,7 @@ const maxPrompts = 128
 
 export const completionSchema = z.object({
   ...samplingFields,
+  ...formatFields,
   prompt: z.unknown().optional(),
   logprobs: z.int().min(0).max(maxTopLogprobs).nullish(),
   echo: z.boolean().nullish(),
@@ -33,10 +38,6 @@ export const completionSchema = z.object({
 })
 
 export type CompletionFields = z.infer<typeof completionSchema>
-
-function wrong(param: string, message: string) {
-  return new ServerError('invalid_value', `${param} ${message}`, { param })
-}
 
 /** Token ids of this model; the longest list is the context. */
 export function parseTokens(value: unknown, param: string, model: ModelInfo): number[] {
@@ -104,7 +105,8 @@ export function parseCompletion(
 function parse(read: ReadFields, model: ModelInfo): ParsedRequest<CompletionFields> {
   const fields = parseFields(completionSchema, read.body)
   const prompts = parsePrompts(fields.prompt, fields.add_special_tokens ?? true, model)
-  for (const [i, prompt] of prompts.entries()) {
+  const isCut = resolveTruncation(fields, model)
+  for (const [i, prompt] of isCut ? [] : prompts.entries()) {
     checkPromptSize(prompt, Array.isArray(fields.prompt) ? `prompt.${i}` : 'prompt', model)
   }
   checkTogether(fields)
@@ -122,7 +124,9 @@ function parse(read: ReadFields, model: ModelInfo): ParsedRequest<CompletionFiel
     echo: fields.echo ?? false,
     promptLogprobs: wantedOfPrompt(fields),
     topLogprobs: fields.logprobs ?? null,
+    ...resolveReport(fields, fields.logprobs != null),
     splitReasoning: false,
+    ...resolveFormat(fields, read),
   }
   return {
     fields,

@@ -1,10 +1,19 @@
-// A zod error as one line for a client: the field, the rule and the value.
+// What is wrong with a field, as one line for a client: the field, the rule and the value.
 
 import type { z } from 'zod'
-import { ServerError } from '../../errors.ts'
+import { type ErrorCode, ServerError } from '../../errors.ts'
 import { quote } from './quote.ts'
 
 type Issue = z.core.$ZodIssue
+
+/** A field by its name, and the rule that it breaks. */
+export function wrong(
+  param: string,
+  message: string,
+  code: ErrorCode = 'invalid_value',
+): ServerError {
+  return new ServerError(code, `${param} ${message}`, { param })
+}
 
 /** Names only the first wrong field: a million of them must not make a long answer. */
 export function fieldError(error: z.ZodError, body: unknown): ServerError {
@@ -12,7 +21,7 @@ export function fieldError(error: z.ZodError, body: unknown): ServerError {
   const param = issue.path.map(String).join('.')
   const value = valueAt(body, issue.path)
   const got = value === undefined ? 'it is missing' : `got ${quote(value)}`
-  return new ServerError('invalid_value', `${param} ${rule(issue)}; ${got}`, { param })
+  return wrong(param, `${rule(issue)}; ${got}`)
 }
 
 /** Of a union's branches, the one that went furthest into the value says what is wrong. */

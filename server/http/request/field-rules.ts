@@ -3,6 +3,7 @@
 
 import { isObject, type JsonObject } from '../../contracts/json.ts'
 import { ServerError } from '../../errors.ts'
+import { wrong } from './field-error.ts'
 import type { RouteKind, Verdict } from './field-verdict.ts'
 import { knownFields } from './known-fields.ts'
 import { unknownMessageFields } from './message-fields.ts'
@@ -26,7 +27,12 @@ type Of<Kind extends Verdict['kind']> = Extract<Verdict, { readonly kind: Kind }
 
 const maxLogged = 16
 const maxLoggedLength = 64
-const streamOptions = new Set(['include_usage', 'continuous_usage_stats', 'include_obfuscation'])
+const streamOptions = new Set([
+  'include_usage',
+  'continuous_usage_stats',
+  'include_obfuscation',
+  'include_safety',
+])
 
 const verdicts: Readonly<Record<RouteKind, ReadonlyMap<string, Verdict>>> = {
   chat: new Map(Object.entries(knownFields).map(([field, { chat }]) => [field, chat])),
@@ -56,10 +62,6 @@ function eachEntry(
     if (!isObject(bag)) throw wrong(path, `must be an object of fields; got ${quote(bag)}`)
     eachEntry(bag, route, take, `${path}.`)
   }
-}
-
-function wrong(param: string, message: string): ServerError {
-  return new ServerError('invalid_value', `${param} ${message}`, { param })
 }
 
 /** Throws at the first field that asks for something this server does not do. */
@@ -146,9 +148,13 @@ function isFilled(value: unknown, path: string): boolean {
 /** The same error, in the words of the request: its own spelling of the field. */
 export function spelledOut(error: unknown, { spellings }: Pick<ReadFields, 'spellings'>): unknown {
   if (!(error instanceof ServerError) || error.param === null) return error
-  const [field = '', ...rest] = error.param.split('.')
-  const spelling = spellings.get(field)
-  if (spelling === undefined) return error
+  const parts = error.param.split('.')
+  // A place may have a spelling of its own: messages.3 → input.5.
+  const numParts = [2, 1].find((count) => spellings.has(parts.slice(0, count).join('.')))
+  if (numParts === undefined) return error
+  const field = parts.slice(0, numParts).join('.')
+  const rest = parts.slice(numParts)
+  const spelling = spellings.get(field)!
   const { message: text } = error
   const message = text.startsWith(field) ? `${spelling}${text.slice(field.length)}` : text
   return new ServerError(error.code, message, { param: [spelling, ...rest].join('.') })

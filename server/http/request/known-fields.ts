@@ -52,22 +52,19 @@ const thinking = values('thinking as usual', thinksAsUsual)
 const sampling =
   'model adapter adapter_id lora temperature top_p top_k min_p presence_penalty ' +
   'frequency_penalty repetition_penalty logit_bias min_tokens ignore_eos stop stop_token_ids ' +
-  'include_stop_str_in_output seed n prompt_logprobs stream stream_options'
+  'include_stop_str_in_output seed n prompt_logprobs stream stream_options safety moderation ' +
+  'bad_words allowed_token_ids skip_special_tokens return_token_ids logprob_token_ids'
 
 const switchesThinking =
   'thinking is switched on /v1/chat/completions; in a raw prompt, write what the template would'
 const noBudget =
   'a thought has no budget of its own here; max_tokens bounds thought and answer together'
-const unconstrained =
-  'decoding is not constrained here; ask for the format in the prompt and check the answer'
 const noSampler = 'sampling here is temperature, top_k, top_p, min_p and the penalties'
-const noTools = 'this server has no tools'
 const textOnly = 'this model reads and writes text only'
 const ownTemplate =
   "the checkpoint's own template is used; render another yourself and send it to /v1/completions"
 const nothingElseComes = 'it would add to the answer what is not sent here'
 const logprobsTell = 'logprobs has the tokens and their ids'
-const wholePrompt = 'a prompt is never cut here; shorten it'
 const sharedCache = 'prefixes are shared between all requests here'
 
 const hardware = 'the server decides it for all requests (see its flags)'
@@ -175,33 +172,40 @@ export const knownFields: Table = {
   }),
 
   // Tools: an answer without them is what "auto" permits
-  ...each('tools functions', both({ kind: 'unused' })),
-  ...refuse(noTools, {
-    tool_choice: values('`"auto"`, `"none"`, or allowed tools in mode "auto"', permitsNoTool),
-    function_call: only('none', 'auto'),
+  tools: { chat: supported(), completions: { kind: 'unused' } },
+  functions: both({ kind: 'unused' }),
+  tool_choice: {
+    chat: supported(),
+    completions: refused(
+      values('`"auto"`, `"none"`, or allowed tools in mode "auto"', permitsNoTool),
+      'tools are for /v1/chat/completions',
+    ),
+  },
+  parallel_tool_calls: {
+    chat: supported(),
+    completions: { kind: 'harmless', why: 'without tools it says nothing' },
+  },
+  ...refuse('send tools and tool_choice', { function_call: only('none', 'auto') }),
+  ...refuse('this server searches nothing; it calls tools of the client', {
     web_search_options: nothing,
   }),
-  ...harmless('parallel_tool_calls parse_tool_calls', 'without tools it says nothing'),
+  ...harmless('parse_tool_calls', 'calls are always read'),
 
-  // Constrained decoding
-  ...refuse(unconstrained, {
-    response_format: values('`{"type": "text"}`', (value) => typeOf(value) === 'text'),
+  // Constrained decoding: output-format.ts reads it
+  ...each(
+    'response_format structured_outputs guided_json guided_regex guided_choice guided_grammar ' +
+      'json_schema regex ebnf',
+    both(supported()),
+  ),
+  grammar: both(supported(only(''))),
+  ...refuse('response_format, structured_outputs and grammar say what an answer looks like', {
     format: only(''),
-    structured_outputs: empty,
-    guided_json: nothing,
-    guided_regex: nothing,
-    guided_choice: nothing,
-    guided_grammar: nothing,
-    json_schema: nothing,
-    grammar: only(''),
     grammar_triggers: empty,
-    regex: nothing,
-    ebnf: nothing,
     structural_tag: nothing,
-    guided_decoding_backend: nothing,
     guided_whitespace_pattern: nothing,
   }),
-  ...harmless('grammar_lazy preserved_tokens', 'without a grammar it says nothing'),
+  ...harmless('guided_decoding_backend', 'one engine decodes by all grammars here'),
+  ...harmless('grammar_lazy preserved_tokens', 'without grammar_triggers it says nothing'),
 
   // The prompt
   ...refuse(ownTemplate, {
@@ -239,10 +243,16 @@ export const knownFields: Table = {
     use_audio_in_video: only(false),
   }),
   ...harmless('max_dynamic_patch min_dynamic_patch', 'it is about pictures'),
-  ...refuse(wholePrompt, { truncate_prompt_tokens: only(-1) }),
+  truncate_prompt_tokens: both(supported(only(-1))),
+  ...refuse('truncate_prompt_tokens keeps the last tokens of a prompt', {
+    truncation_side: values(
+      '`"left"`, or any without `truncate_prompt_tokens`',
+      (value, fields) => value === 'left' || fields.truncate_prompt_tokens === undefined,
+    ),
+  }),
   ...harmless(
-    'truncate truncation_side shift n_keep num_keep n_discard',
-    'a prompt is never cut: one that is too long is a 400',
+    'truncate shift n_keep num_keep n_discard',
+    'no prompt is cut by it: one that is too long is a 400',
   ),
 
   // Sampling
@@ -296,10 +306,6 @@ export const knownFields: Table = {
       ),
     ),
   ),
-  ...refuse('logit_bias of -100 forbids a token, one of 100 asks for it', {
-    bad_words: empty,
-    allowed_token_ids: nothing,
-  }),
   ...refuse('stop takes strings, stop_token_ids takes tokens', { stop_regex: empty }),
   ...refuse('max_tokens bounds an answer, --request-timeout every request', {
     t_max_predict_ms: only(0, -1),
@@ -313,19 +319,15 @@ export const knownFields: Table = {
     return_meta_info: only(false),
     return_prompt_text: only(false),
     response_fields: empty,
-    skip_special_tokens: only(true),
     spaces_between_special_tokens: only(true),
     detokenize: only(true),
-    moderation: nothing,
   }),
   ...refuse(logprobsTell, {
     n_probs: only(0),
     post_sampling_probs: only(false),
     return_tokens: only(false),
-    return_token_ids: only(false),
     return_prompt_token_ids: only(false),
     return_tokens_as_token_ids: only(false),
-    logprob_token_ids: empty,
   }),
   ...harmless('timings_per_token return_progress return_cached_tokens_details', statistics),
   ...harmless(

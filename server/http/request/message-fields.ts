@@ -6,7 +6,7 @@ import { ServerError } from '../../errors.ts'
 import { empty, refused, supported, type Verdict } from './field-verdict.ts'
 import { quote } from './quote.ts'
 
-const noTools = refused(empty, 'this server has no tools', 'unsupported_value')
+const olderCalls = refused(empty, 'send tool_calls', 'unsupported_value')
 const textOnly = refused(
   empty,
   'this model reads no other content than text',
@@ -25,11 +25,11 @@ export const messageFields: Readonly<Record<string, Verdict>> = {
   name: { kind: 'harmless', why: 'chat templates show the role of who speaks' },
   annotations: { kind: 'harmless', why: 'sources of an earlier answer, beside its text' },
 
-  tool_calls: noTools,
-  function_call: noTools,
-  tool_call_id: noTools,
-  tool_name: noTools,
-  tools: noTools,
+  tool_calls: supported(),
+  tool_call_id: supported(),
+  tool_name: { kind: 'harmless', why: 'its call has the name' },
+  function_call: olderCalls,
+  tools: refused(empty, 'tools are a field of the request', 'unsupported_value'),
   images: textOnly,
   audio: textOnly,
   refusal: refused(empty, 'send its text as content', 'unsupported_value'),

@@ -1,30 +1,29 @@
 // Chat messages of a request: text only. Parsed one by one, so that the first wrong one ends the
 // work and a body of a million wrong ones yields one error.
 
-import type { ChatMessage } from '../../contracts/generation.ts'
+import type { ChatMessage, ToolCall } from '../../contracts/generation.ts'
 import { isObject, type JsonObject } from '../../contracts/json.ts'
 import { writeThought } from '../../contracts/thought.ts'
-import { type ErrorCode, ServerError } from '../../errors.ts'
+import { wrong } from './field-error.ts'
 import { refuseMessageFields } from './message-fields.ts'
 import { quote } from './quote.ts'
 
 export const maxMessages = 10_000
 const maxPartsPerMessage = 1_000
+const maxCallsPerMessage = 128
+const maxCallIdLength = 256
 
 const roles: Readonly<Record<string, ChatMessage['role']>> = {
   system: 'system',
   developer: 'system',
   user: 'user',
   assistant: 'assistant',
+  tool: 'tool',
 }
 
 const thoughtFields = ['reasoning_content', 'reasoning', 'thinking'] as const
 
 export const messageRoles = Object.keys(roles)
-
-function wrong(param: string, message: string, code: ErrorCode = 'invalid_value') {
-  return new ServerError(code, `${param} ${message}`, { param })
-}
 
 function parsePart(part: unknown, param: string): string {
   if (typeof part === 'string') return part
@@ -56,23 +55,94 @@ function isEmpty(value: unknown) {
   return value === undefined || value === null || (Array.isArray(value) && value.length === 0)
 }
 
-function parseMessage(message: unknown, param: string): ChatMessage {
+/** Calls of the last answer that have no result yet. */
+type OpenCalls = Map<string, ToolCall>
+
+function parseMessage(message: unknown, param: string, open: OpenCalls): ChatMessage {
   if (!isObject(message)) throw wrong(param, `must be a message object; got ${quote(message)}`)
   const { role, content } = message
-  if (role === 'tool' || role === 'function') {
-    throw wrong(`${param}.role`, 'is not supported: this server has no tools', 'unsupported_value')
+  if (role === 'function') {
+    throw wrong(
+      `${param}.role`,
+      'is not supported: send the result with role tool and its tool_call_id',
+      'unsupported_value',
+    )
   }
   refuseMessageFields(message, param)
   const known = typeof role === 'string' && Object.hasOwn(roles, role) ? roles[role] : undefined
   if (known === undefined) {
-    throw wrong(`${param}.role`, `must be system, developer, user or assistant; got ${quote(role)}`)
+    throw wrong(
+      `${param}.role`,
+      `must be system, developer, user, assistant or tool; got ${quote(role)}`,
+    )
   }
   checkTexts(message, param)
   // An answer whose thought was cut has no content: clients send "", null or nothing back.
-  const isAbsent = known === 'assistant' && isEmpty(content)
+  const isAbsent = (known === 'assistant' || known === 'tool') && isEmpty(content)
   const text = isAbsent ? '' : parseContent(content, `${param}.content`)
   // Lone surrogates become U+FFFD, as they would on the way to UTF-8.
-  return { role: known, content: text.toWellFormed() }
+  const parsed = { role: known, content: text.toWellFormed() }
+  if (known === 'tool') return { ...parsed, answers: answeredCall(message, param, open) }
+  if (known === 'system') return parsed
+  open.clear()
+  const calls = parseCalls(message.tool_calls, `${param}.tool_calls`, known)
+  for (const call of calls) open.set(call.id, call)
+  return calls.length === 0 ? parsed : { ...parsed, toolCalls: calls }
+}
+
+/** A result belongs to a call of the answer before it, and comes once. */
+function answeredCall(message: JsonObject, param: string, open: OpenCalls): ToolCall {
+  const id = message.tool_call_id
+  const call = typeof id === 'string' ? open.get(id) : undefined
+  if (call === undefined) {
+    throw wrong(
+      `${param}.tool_call_id`,
+      `must be the id of a call in the assistant message before it; got ${quote(id)}`,
+    )
+  }
+  open.delete(call.id)
+  return call
+}
+
+function parseCalls(value: unknown, param: string, role: ChatMessage['role']): ToolCall[] {
+  if (isEmpty(value)) return []
+  if (role !== 'assistant') throw wrong(param, 'may only stand in an assistant message')
+  if (!Array.isArray(value) || value.length > maxCallsPerMessage) {
+    throw wrong(param, `must be a list of up to ${maxCallsPerMessage} calls; got ${quote(value)}`)
+  }
+  const calls = value.map((call, i) => parseCall(call, `${param}.${i}`))
+  if (new Set(calls.map(({ id }) => id)).size === calls.length) return calls
+  throw wrong(param, 'must have an id for each call of its own')
+}
+
+function parseCall(call: unknown, param: string): ToolCall {
+  if (!isObject(call) || !isObject(call.function)) {
+    throw wrong(param, `must be {id, type, function: {name, arguments}}; got ${quote(call)}`)
+  }
+  const { id } = call
+  const { name, arguments: given } = call.function
+  if (typeof id !== 'string' || id === '' || id.length > maxCallIdLength) {
+    throw wrong(`${param}.id`, `must be a string of 1–${maxCallIdLength} characters`)
+  }
+  if (typeof name !== 'string' || name === '') {
+    throw wrong(`${param}.function.name`, `must be a name; got ${quote(name)}`)
+  }
+  const text = isObject(given) ? JSON.stringify(given) : given === '' ? '{}' : given
+  if (typeof text === 'string' && isObjectText(text)) {
+    return { id: id.toWellFormed(), name: name.toWellFormed(), arguments: text.toWellFormed() }
+  }
+  throw wrong(
+    `${param}.function.arguments`,
+    `must be the JSON text of an object; got ${quote(given)}`,
+  )
+}
+
+function isObjectText(text: string): boolean {
+  try {
+    return isObject(JSON.parse(text))
+  } catch {
+    return false
+  }
 }
 
 /** The thought of an earlier answer is accepted; the template would leave it out. */
@@ -112,16 +182,18 @@ export function continuedMessage(message: ChatMessage, given: unknown, param: st
   return { ...message, content: writeThought(thought, content) }
 }
 
-export function parseMessages(value: unknown): readonly ChatMessage[] {
+/** `field`: where they stand in the body. */
+export function parseMessages(value: unknown, field = 'messages'): readonly ChatMessage[] {
   if (!Array.isArray(value) || value.length === 0) {
-    throw wrong('messages', 'must be a list of at least one message')
+    throw wrong(field, 'must be a list of at least one message')
   }
   if (value.length > maxMessages) {
-    throw wrong('messages', `may hold ${maxMessages} messages; got ${value.length}`)
+    throw wrong(field, `may hold ${maxMessages} messages; got ${value.length}`)
   }
+  const open: OpenCalls = new Map()
   return value.map((message, i) => {
-    const param = `messages.${i}`
-    const parsed = parseMessage(message, param)
+    const param = `${field}.${i}`
+    const parsed = parseMessage(message, param, open)
     checkPrefix(message, param, i === value.length - 1)
     return parsed
   })

@@ -12,8 +12,10 @@ export interface ParsedRequest<Fields> {
   readonly fields: Fields
   /** How its fields were named. */
   readonly read: ReadFields
-  /** One per prompt, but for ids, turns and adapters. */
-  readonly requests: ReadonlyArray<Omit<GenerateRequest, 'id' | 'turn' | keyof AdapterSelection>>
+  /** One per prompt, but for ids, turns, adapters and who judges. */
+  readonly requests: ReadonlyArray<
+    Omit<GenerateRequest, 'id' | 'turn' | 'safety' | keyof AdapterSelection>
+  >
 }
 
 /** Throws ServerError at the first wrong field. */

@@ -11,7 +11,15 @@ const maxBytesPerToken = 256
 export function checkPromptSize(prompt: Prompt, param: string, model: ModelInfo): void {
   if (prompt.kind === 'tokens') return
   const texts =
-    prompt.kind === 'text' ? [prompt.text] : prompt.messages.map((message) => message.content)
+    prompt.kind === 'text'
+      ? [prompt.text]
+      : [
+          ...prompt.messages.map(({ content }) => content),
+          ...prompt.messages.flatMap(({ toolCalls = [] }) =>
+            toolCalls.map((call) => call.arguments),
+          ),
+          JSON.stringify(prompt.tools ?? []),
+        ]
   const numBytes = texts.reduce((sum, text) => sum + Buffer.byteLength(text), 0)
   const numTokens = Math.ceil(numBytes / maxBytesPerToken)
   if (numTokens <= model.maxContext) return

@@ -13,6 +13,7 @@ import {
   topPRange,
 } from '../../contracts/sampling-range.ts'
 import { ServerError } from '../../errors.ts'
+import { wrong } from './field-error.ts'
 import { quote } from './quote.ts'
 
 export const maxChoices = 128
@@ -26,6 +27,9 @@ const maxStopTotal = 8192
 const maxStopTokens = 64
 const maxBiasedTokens = 1024
 const modelNameLength = 1024
+const maxBadWords = 128
+const maxBadWordLength = 256
+const maxLogprobTokens = 128
 
 /** `null` is how many clients leave a field out. */
 function between(min: number, max: number) {
@@ -43,6 +47,8 @@ export const samplingFields = {
   adapter: z.unknown().optional(),
   adapter_id: z.unknown().optional(),
   lora: z.unknown().optional(),
+  safety: z.unknown().optional(),
+  moderation: z.unknown().optional(),
   temperature: between(0, 2),
   top_p: topPRange.nullish(),
   top_k: topKRange.nullish(),
@@ -63,6 +69,15 @@ export const samplingFields = {
     .nullish(),
   stop_token_ids: z.array(z.int().min(0)).max(maxStopTokens).nullish(),
   include_stop_str_in_output: z.boolean().nullish(),
+  bad_words: z
+    .array(z.string().max(maxBadWordLength).regex(/\S/, { error: 'must hold a text' }))
+    .max(maxBadWords)
+    .nullish(),
+  allowed_token_ids: z.array(z.int().min(0)).min(1).nullish(),
+  skip_special_tokens: z.boolean().nullish(),
+  truncate_prompt_tokens: count(1),
+  return_token_ids: z.boolean().nullish(),
+  logprob_token_ids: z.array(z.int().min(0)).max(maxLogprobTokens).nullish(),
   // int64; a number beyond 2^53 is taken as JSON parsed it, which is the same each time.
   seed: z
     .number()
@@ -78,15 +93,15 @@ export const samplingFields = {
       include_usage: z.boolean().nullish(),
       continuous_usage_stats: z.boolean().nullish(),
       include_obfuscation: z.boolean().nullish(),
+      include_safety: z
+        .boolean()
+        .describe('A chunk of its own, without choices, at each verdict')
+        .nullish(),
     })
     .nullish(),
 }
 
 export type SamplingFields = z.infer<z.ZodObject<typeof samplingFields>>
-
-function invalid(param: string, message: string) {
-  return new ServerError('invalid_value', `${param} ${message}`, { param })
-}
 
 /** Fields that contradict each other. */
 export function checkTogether(fields: SamplingFields): void {
@@ -100,25 +115,25 @@ export function checkTogether(fields: SamplingFields): void {
   }
   const stopLength = [fields.stop ?? []].flat().reduce((sum, { length }) => sum + length, 0)
   if (stopLength > maxStopTotal) {
-    throw invalid('stop', `must have ≤ ${maxStopTotal} characters together; got ${stopLength}`)
+    throw wrong('stop', `must have ≤ ${maxStopTotal} characters together; got ${stopLength}`)
   }
   const asksOfStream = Object.values(fields.stream_options ?? {}).some((value) => value === true)
   if (asksOfStream && !fields.stream) {
-    throw invalid('stream_options', 'is only allowed with "stream": true')
+    throw wrong('stream_options', 'is only allowed with "stream": true')
   }
   if (fields.prompt_logprobs != null && fields.stream) {
-    throw invalid('prompt_logprobs', 'comes with a whole answer only; leave "stream" out')
+    throw wrong('prompt_logprobs', 'comes with a whole answer only; leave "stream" out')
   }
   const { max_tokens: older, max_completion_tokens: newer } = fields
   if (older != null && newer != null && older !== newer) {
-    throw invalid(
+    throw wrong(
       'max_completion_tokens',
       `and max_tokens must agree; got ${newer} and ${older}; send one of them`,
     )
   }
   const maxTokens = older ?? newer
   if (maxTokens != null && (fields.min_tokens ?? 0) > maxTokens) {
-    throw invalid('min_tokens', `must be ≤ max_tokens; got ${fields.min_tokens} and ${maxTokens}`)
+    throw wrong('min_tokens', `must be ≤ max_tokens; got ${fields.min_tokens} and ${maxTokens}`)
   }
 }
 
@@ -158,15 +173,15 @@ function parseLogitBias(
 ): Array<readonly [number, number]> {
   const entries = Object.entries(bias ?? {})
   if (entries.length > maxBiasedTokens) {
-    throw invalid('logit_bias', `may hold ${maxBiasedTokens} tokens; got ${entries.length}`)
+    throw wrong('logit_bias', `may hold ${maxBiasedTokens} tokens; got ${entries.length}`)
   }
   const isToken = (key: string) => /^\d{1,9}$/.test(key) && Number(key) < vocabSize
   const isBias = (value: unknown) => typeof value === 'number' && Math.abs(value) <= 100
-  const wrong = entries.filter(([key, value]) => !isToken(key) || !isBias(value))
-  if (wrong.length > 0) {
-    throw invalid(
+  const badEntries = entries.filter(([key, value]) => !isToken(key) || !isBias(value))
+  if (badEntries.length > 0) {
+    throw wrong(
       'logit_bias',
-      `must map token ids from 0 to ${vocabSize - 1} to numbers from -100 to 100; wrong: ${wrong
+      `must map token ids from 0 to ${vocabSize - 1} to numbers from -100 to 100; wrong: ${badEntries
         .map(([key]) => quote(key))
         .join(', ')}`,
     )
@@ -178,9 +193,34 @@ export function resolveMaxTokens(fields: SamplingFields, model: ModelInfo): numb
   const maxTokens = fields.max_tokens ?? fields.max_completion_tokens ?? null
   if (maxTokens === null || maxTokens <= model.maxContext) return maxTokens
   const param = fields.max_tokens == null ? 'max_completion_tokens' : 'max_tokens'
-  throw invalid(
+  throw wrong(
     param,
     `must be ≤ ${model.maxContext} for this model (--max-context); got ${maxTokens}`,
+  )
+}
+
+/** What is reported beside the text; `withLogprobs`: log-probabilities are. */
+export function resolveReport(fields: SamplingFields, withLogprobs: boolean) {
+  const logprobTokens = fields.logprob_token_ids ?? []
+  if (logprobTokens.length > 0 && !withLogprobs) {
+    throw wrong('logprob_token_ids', 'is only allowed with logprobs')
+  }
+  return {
+    truncatePrompt: fields.truncate_prompt_tokens ?? null,
+    logprobTokens,
+    returnTokenIds: fields.return_token_ids ?? false,
+  }
+}
+
+export function resolveTruncation(
+  { truncate_prompt_tokens: last }: SamplingFields,
+  { maxContext }: ModelInfo,
+): boolean {
+  if (last == null) return false
+  if (last <= maxContext) return true
+  throw wrong(
+    'truncate_prompt_tokens',
+    `must be ≤ ${maxContext} for this model (--max-context); got ${last}`,
   )
 }
 
@@ -191,9 +231,10 @@ export function resolveSampling(
   randomSeed: () => bigint = () => randomBytes(8).readBigInt64LE(),
 ): SamplingParams {
   const { defaults, vocabSize } = model
-  const wrong = fields.stop_token_ids?.find((id) => id >= vocabSize)
-  if (wrong !== undefined) {
-    throw invalid('stop_token_ids', `must be token ids below ${vocabSize}; got ${wrong}`)
+  for (const field of ['stop_token_ids', 'allowed_token_ids', 'logprob_token_ids'] as const) {
+    const beyond = fields[field]?.find((id) => id >= vocabSize)
+    if (beyond === undefined) continue
+    throw wrong(field, `must be token ids below ${vocabSize}; got ${beyond}`)
   }
   return {
     temperature: fields.temperature ?? defaults.temperature,
@@ -209,6 +250,9 @@ export function resolveSampling(
     stop: typeof fields.stop === 'string' ? [fields.stop] : (fields.stop ?? []),
     stopTokenIds: fields.stop_token_ids ?? [],
     includeStopInOutput: fields.include_stop_str_in_output ?? false,
+    badWords: (fields.bad_words ?? []).map((word) => word.toWellFormed()),
+    allowedTokens: fields.allowed_token_ids ?? null,
+    skipSpecialTokens: fields.skip_special_tokens ?? true,
     seed: fields.seed == null ? randomSeed() : BigInt.asIntN(64, BigInt(fields.seed)),
   }
 }

@@ -4,7 +4,7 @@
 import { z } from 'zod'
 import type { ChatInput, ChatMessage } from '../../contracts/generation.ts'
 import { isObject } from '../../contracts/json.ts'
-import { type ErrorCode, ServerError } from '../../errors.ts'
+import { wrong } from './field-error.ts'
 import { continuedMessage, isPrefix } from './messages.ts'
 import { quote } from './quote.ts'
 
@@ -36,10 +36,6 @@ export const thinkingFields = {
 }
 
 type ThinkingFields = z.infer<z.ZodObject<typeof thinkingFields>>
-
-function wrong(param: string, message: string, code: ErrorCode = 'invalid_value') {
-  return new ServerError(code, `${param} ${message}`, { param })
-}
 
 /** Values that one thing may have under several names: what they say together. */
 function agree(
@@ -147,6 +143,9 @@ export function resolveChatInput(
   if (!continuesLast) return { messages, ...asked }
   if (messages.at(-1)!.role !== 'assistant') {
     throw wrong('messages', 'must end with an assistant message, which is to be continued')
+  }
+  if (messages.at(-1)!.toolCalls) {
+    throw wrong(`messages.${messages.length - 1}.tool_calls`, 'cannot be continued')
   }
   const continued = continuedMessage(messages.at(-1)!, last, `messages.${messages.length - 1}`)
   return { messages: [...messages.slice(0, -1), continued], ...asked, continuesLast }

@@ -7,20 +7,19 @@ const chat = 'POST /v1/chat/completions answers chats'
 const completions = 'POST /v1/completions continues a prompt'
 const generationOnly = 'this server generates text only'
 const stateless = 'nothing is kept here between requests; send the whole chat'
-const folder = 'adapters are folders below --adapters; GET /v1/adapters lists them'
+const folder = 'POST /v1/adapters adds an adapter; GET /v1/adapters lists them'
 const atStart = 'settings are flags of the start; GET /health and GET /metrics tell how it is'
 
 /** Path → what to do instead. Paths below it are meant too; with an ellipsis, only those. */
 const remedies: Readonly<Record<string, string>> = {
   // OpenAI
-  '/v1/responses': chat,
+  '/v1/responses/…': stateless,
   '/v1/edits': chat,
   '/v1/engines': 'GET /v1/models lists the models',
   '/v1/embeddings': generationOnly,
   '/v1/audio': generationOnly,
   '/v1/images': generationOnly,
   '/v1/videos': generationOnly,
-  '/v1/moderations': generationOnly,
   '/v1/realtime': chat,
   '/v1/assistants': stateless,
   '/v1/threads': stateless,
@@ -37,7 +36,7 @@ const remedies: Readonly<Record<string, string>> = {
   '/v1/chat/completions/…': stateless,
   '/v1/completions/…': completions,
   // Anthropic
-  '/v1/messages': chat,
+  '/v1/messages/batches': stateless,
   '/v1/complete': completions,
   // vLLM, SGLang, Text Generation Inference
   '/v1/rerank': generationOnly,
@@ -55,10 +54,6 @@ const remedies: Readonly<Record<string, string>> = {
   '/generate_stream': completions,
   '/invocations': chat,
   '/inference/v1/generate': completions,
-  '/v1/load_lora_adapter': folder,
-  '/v1/unload_lora_adapter': folder,
-  '/load_lora_adapter': folder,
-  '/unload_lora_adapter': folder,
   // llama.cpp
   '/completion': completions,
   '/infill': completions,

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import openai
 
+from trainer.answer.patience import Patience
 from trainer.shared.failure import Failure
 from trainer.shared.progress import Progress
 from trainer.world.grammar import Reply, Task
@@ -21,7 +22,7 @@ REMEDIES = {
     403: "pass a key that may do this with --api-key",
     404: "check --against and --adapters",
     429: "ask less at once with --concurrency",
-    503: "wait until it is ready, or ask less at once with --concurrency",
+    503: "raise --wait, or ask less at once with --concurrency",
 }
 Answer = TypeVar("Answer")
 
@@ -36,6 +37,7 @@ class Server:
         api_key: str | None = None,
         timeout_s: float = TIMEOUT_S,
         max_retries: int = MAX_RETRIES,
+        patience: Patience | None = None,
     ) -> None:
         self.url = url.rstrip("/")
         if not self.url.startswith(("http://", "https://")):
@@ -51,6 +53,7 @@ class Server:
         )
         # A server that is not there is told of at once.
         self.first_call = self.client.with_options(max_retries=0)
+        self.patience = patience or Patience()
 
     def call(self, path: str, send: Callable[[], Answer]) -> Answer:
         try:
@@ -67,7 +70,25 @@ class Server:
                 f"a server must answer at {self.url}; got {reason}; start it with `npm start`"
             ) from error
 
-    def adapters(self) -> list[str]:
+    def wait(self) -> None:
+        """Until it no longer says that its model is being loaded (503). Whatever else it says, the
+        next call tells."""
+
+        def what_is_missing() -> str | None:
+            try:
+                self.first_call.models.list()
+            except openai.APIStatusError as error:
+                if error.status_code == 503:
+                    body = error.body if isinstance(error.body, dict) else {}
+                    return f"the server answers 503: {body.get('message', error.message)}"
+            except openai.APIConnectionError:
+                pass
+            return None
+
+        self.patience.until(what_is_missing)
+
+    def listed(self) -> list[dict[str, Any]]:
+        """What the server's adapters folder holds, guards and adapters of other bases too."""
         # Not an OpenAI route, so the client has no method for it.
         answer = self.call(
             "/v1/adapters",
@@ -78,7 +99,29 @@ class Server:
                 f"{self.url}/v1/adapters must be dutyfree's list of adapters; got "
                 f"{str(answer)[:80]!r}; check --against"
             )
-        return [entry["id"] for entry in answer["data"]]
+        return answer["data"]
+
+    def adapters(self) -> list[str]:
+        """What a reply can run with: no guard, and no adapter of another base."""
+        return [
+            entry["id"]
+            for entry in self.listed()
+            if entry.get("kind") != "guard" and entry.get("state") != "other_base"
+        ]
+
+    def guard(self) -> str:
+        """The guard in use, and the beginning of its digest."""
+        in_use = [
+            f"{entry['id']}@{entry['digest'][:12]}"
+            for entry in self.listed()
+            if entry.get("kind") == "guard" and entry.get("state") == "resident"
+        ]
+        if len(in_use) != 1:
+            raise Failure(
+                f"{self.url} must judge with a guard of its adapters folder; it lists {in_use}; "
+                "start it with --guard, or take --judge rule"
+            )
+        return in_use[0]
 
     def model(self) -> str:
         return self.call("/v1/models", self.first_call.models.list).data[0].id

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from trainer.shared.batches import Pair
 from trainer.shared.failure import Failure
@@ -28,25 +29,32 @@ class Line:
 
 
 def read_jsonl(path: Path) -> list[Pair]:
-    if not path.is_file():
-        raise Failure(
-            f"--data must be a JSONL file; got {str(path)!r}, which is not there; give the path "
-            'of a file with one {"prompt", "completion"} object a line'
-        )
-    pairs = []
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise Failure(f"{path}: data must be UTF-8; got byte {error.start}; convert it") from error
-    for number, line in enumerate(text.splitlines(), start=1):
-        if line.strip():
-            pairs.append(parse_line(line, Line(path, number)))
+    pairs = [
+        parse_line(text, line)
+        for text, line in lines_of(path, "--data", '{"prompt", "completion"} object')
+    ]
     if not pairs:
         raise Failure(f"{path}: data must hold at least one example; got none; add lines")
     return pairs
 
 
-def parse_line(text: str, line: Line) -> Pair:
+def lines_of(path: Path, flag: str, shape: str) -> list[tuple[str, Line]]:
+    """The lines that hold something, and where they stand. `shape`: of a line, in words."""
+    if not path.is_file():
+        raise Failure(
+            f"{flag} must be a JSONL file; got {str(path)!r}, which is not there; give the path "
+            f"of a file with one {shape} a line"
+        )
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise Failure(f"{path}: data must be UTF-8; got byte {error.start}; convert it") from error
+    # No other separator: a JSON text may hold a U+2028 as it is.
+    lines = enumerate(text.split("\n"), start=1)
+    return [(line, Line(path, number)) for number, line in lines if line.strip()]
+
+
+def record_of(text: str, line: Line) -> dict[str, Any]:
     try:
         record = json.loads(text)
     except json.JSONDecodeError as error:
@@ -55,6 +63,11 @@ def parse_line(text: str, line: Line) -> Pair:
         ) from error
     if not isinstance(record, dict):
         raise line.failure("each line must be a JSON object", text, "write {…} on each line")
+    return record
+
+
+def parse_line(text: str, line: Line) -> Pair:
+    record = record_of(text, line)
     if "messages" in record:
         return parse_messages(record["messages"], line)
     for key in ("prompt", "completion"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,20 +24,39 @@ def prepared(model: nn.Module, recipe: Recipe, base_name: str, seed: int) -> nn.
 
     `base_name` is what adapter_config.json will say; never a path of this machine.
     """
-    torch.manual_seed(seed)
     if recipe.mode == "full":
+        torch.manual_seed(seed)
         return model.requires_grad_(True)
     span = layer_span(recipe.layers, model.config.num_hidden_layers)
     is_everywhere = len(span) == model.config.num_hidden_layers
+    return with_lora(
+        model, base_name, seed, rank=recipe.rank, alpha=recipe.alpha, dropout=recipe.dropout,
+        modules=recipe.target_modules, layers=None if is_everywhere else list(span),
+    )  # fmt: skip
+
+
+def with_lora(
+    model: nn.Module,
+    base_name: str,
+    seed: int,
+    *,
+    rank: int,
+    alpha: float,
+    dropout: float,
+    modules: Sequence[str],
+    layers: list[int] | None = None,
+) -> PeftModel:
+    """A fresh adapter on these modules, of all layers unless said; only it is trainable."""
+    torch.manual_seed(seed)
     model.name_or_path = base_name
     config = LoraConfig(
         task_type="CAUSAL_LM",
         base_model_name_or_path=base_name,
-        r=recipe.rank,
-        lora_alpha=recipe.alpha,
-        lora_dropout=recipe.dropout,
-        target_modules=list(recipe.target_modules),
-        layers_to_transform=None if is_everywhere else list(span),
+        r=rank,
+        lora_alpha=alpha,
+        lora_dropout=dropout,
+        target_modules=list(modules),
+        layers_to_transform=layers,
         bias="none",
     )
     return get_peft_model(model, config)

@@ -51,6 +51,26 @@ def commit(root: Path = ROOT) -> str | None:
     return head if changes == "" else f"{head}{CHANGED}"
 
 
+def provenance_rows(
+    manifest: Mapping[str, Any], digest: str | None = None, base: str | None = None
+) -> list[list[str]]:
+    """A card's rows of where it comes from; `base` as it is shown, else the manifest's."""
+    return [
+        ["", ""],
+        *([["adapter digest, as the server names it", f"`{digest}`"]] if digest else []),
+        ["base", base or f"`{manifest['base_model']}`"],
+        ["base digest (SHA-256)", f"`{manifest['base_digest']}`"],
+        ["data", manifest["data"]],
+        ["data hash (SHA-256)", f"`{manifest['data_sha256']}`"],
+        ["seed", str(manifest["seed"])],
+        ["commit", commit_words(manifest.get("commit"))],
+        [
+            "versions",
+            ", ".join(f"{name} {number}" for name, number in manifest["versions"].items()),
+        ],
+    ]
+
+
 def commit_words(commit: str | None, digits: int | None = None) -> str:
     """As a page quotes it: sources that differed from their commit are never left unsaid."""
     if commit is None:

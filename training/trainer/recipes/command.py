@@ -30,6 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--work", type=Path, default=Path("runs/recipes"), help="own answers and checkpoints")
     add("--rows", type=Path, default=Path("runs/recipes/jobs.jsonl"), help="screening rows")
     add("--jobs", type=names, default=(), help=f"train and screen, among {','.join(JOBS)}")
+    add(
+        "--fast",
+        action="store_true",
+        help="train with products rounded to bfloat16, where the CPU has AMX; screening is exact",
+    )
     add("--frontier", type=names, default=(), metavar="JOBS",
         help=f"screen trained jobs at strengths {', '.join(map(str, STRENGTHS))}")  # fmt: skip
     add("--measure", type=names, default=(), metavar="JOB[:STRENGTH],…",
@@ -68,8 +73,12 @@ def job_named(name: str) -> Any:
 
 
 def train(arguments: argparse.Namespace) -> None:
+    import torch
+
     from trainer.recipes.run_job import Place, run_job, screen_strengths
 
+    if arguments.fast and arguments.jobs:
+        torch.set_float32_matmul_precision("medium")
     place = Place(arguments.data_dir, arguments.model, arguments.work)
     arguments.rows.parent.mkdir(parents=True, exist_ok=True)
 
@@ -81,6 +90,7 @@ def train(arguments: argparse.Namespace) -> None:
 
     for job in [job_named(name) for name in arguments.jobs]:
         run_job(job, place, keep)
+    torch.set_float32_matmul_precision("highest")
     for name in arguments.frontier:
         row = last_row(arguments, name)
         for found in screen_strengths(row, checkpoint_of(arguments, name), STRENGTHS, place):
@@ -124,6 +134,9 @@ def ship_job(arguments: argparse.Namespace, argv: Sequence[str]) -> None:
     from trainer.weights.base_digest import base_digest
 
     name, _, folder = arguments.ship.partition("=")
+    screened = [row for row in rows_in(arguments.rows) if row["job"] == name]
+    fast = " --fast" if any(row.get("products") == "medium" for row in screened) else ""
+    command = f"npm run recipes -- --data-dir DIR --model FOLDER{fast} --jobs {shlex.quote(name)}"
     measured = [
         row
         for row in rows_in(arguments.measured)
@@ -139,8 +152,8 @@ def ship_job(arguments: argparse.Namespace, argv: Sequence[str]) -> None:
             base_name=BASE_NAME,
             base_digest=arguments.base_digest or base_digest(arguments.model),
             description=arguments.description,
-            command=f"npm run recipes -- --data-dir DIR --model FOLDER --jobs {shlex.quote(name)}",
-            screened=[row for row in rows_in(arguments.rows) if row["job"] == name],
+            command=command,
+            screened=screened,
             measured=measured,
         )
     )

@@ -18,6 +18,7 @@ from trainer.recipes.own_answers import TOKENS, OwnAnswers
 from trainer.recipes.refusals import WORDINGS
 from trainer.recipes.screening import Answerer
 from trainer.recipes.sources import harmful_prompts, ordinary_prompts, test_texts
+from trainer.recipes.wrappers import BEGINNINGS, SCENES, TURN
 from trainer.shared.batches import Encoded, Pair, encode_pairs, render_prompt
 from trainer.shared.failure import Failure
 
@@ -54,13 +55,19 @@ def examples_of(
     twins = kept(lookalike_texts(mix.twins, seed, harmful=True), tests)
     similar = kept(lookalike_texts(mix.lookalikes, seed, harmful=False), tests)
     ordinary = [p.text for p in ordinary_prompts(data_dir, seed)][: round(SPARE * mix.ordinary)]
-    own.ask([*similar, *ordinary], base)
     asked = taken(harmful, mix.refusals, "refusals") + taken(twins, mix.twins, "twins")
+    scenes = wrapped(rng.sample([*similar, *ordinary], mix.wrapped), rng)
+    own.ask([*similar, *ordinary, *scenes], base)
     wording = WORDINGS[mix.wording]
-    pairs = [Pair((("user", prompt),), wording(prompt, rng)) for prompt in asked]
+    refused = [*asked, *wrapped(rng.sample(asked, mix.wrapped), rng)]
+    pairs = [Pair((("user", prompt),), wording(prompt, rng)) for prompt in refused]
     rows = encode_pairs(tokenizer, pairs)
+    rows += turned(tokenizer, rng.sample(asked, mix.begun), rng)
+    num_harmful = len(rows)
+    answered_scenes = [prompt for prompt in scenes if own.of(prompt)]
     for prompts, count, what in (
         (similar, mix.lookalikes, "look-alikes"), (ordinary, mix.ordinary, "everyday prompts"),
+        (scenes, len(answered_scenes), "scenes"),
     ):  # fmt: skip
         answered = [prompt for prompt in prompts if own.of(prompt)]
         rows += [
@@ -71,7 +78,31 @@ def examples_of(
         [encoded_prompt(tokenizer, text) for text in texts]
         for texts in more_prompts(mix, data_dir, seed, tests)
     ]
-    return Examples(rows, len(pairs), digest(rows), *read)
+    read[1] += [
+        Encoded(row.prompt, []) for row in turned(tokenizer, rng.sample(similar, mix.begun), rng)
+    ]
+    return Examples(rows, num_harmful, digest(rows), *read)
+
+
+def wrapped(prompts: Sequence[str], rng: random.Random) -> list[str]:
+    return [rng.choice(SCENES).format(prompt) for prompt in prompts]
+
+
+def turned(
+    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], rng: random.Random
+) -> list[Encoded]:
+    """The prompt and the beginning of a compliant answer; what is learned is the turn."""
+
+    def ids(text: str) -> list[int]:
+        return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    return [
+        Encoded(
+            encoded_prompt(tokenizer, prompt).prompt + ids(rng.choice(BEGINNINGS)),
+            [*ids(TURN), tokenizer.eos_token_id],
+        )
+        for prompt in prompts
+    ]
 
 
 def more_prompts(

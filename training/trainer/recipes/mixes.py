@@ -26,12 +26,16 @@ class Mix:
     wording: Style = "fixed"
     answer_tokens: int = 12  # of an own answer that are learned; its beginning decides
     read_more: float = 0.0  # further prompts that only a detector reads, per example
+    wrapped: int = 0  # harmful prompts in a scene, and as many harmless ones
+    begun: int = 0  # harmful prompts whose answer had begun; a detector reads as many harmless ones
 
     @property
     def words(self) -> str:
         kinds = (
             (self.refusals, "refusals"), (self.twins, "refusals of our templates"),
             (self.lookalikes, "look-alikes"), (self.ordinary, "everyday prompts"),
+            (self.wrapped, "refusals in a scene and as many harmless prompts in one"),
+            (self.begun, "refusals after an answer that had begun"),
         )  # fmt: skip
         return ", ".join(f"{count} {what}" for count, what in kinds if count)
 
@@ -75,6 +79,9 @@ ASKED = Mix(
     sources=("simple_safety_tests", "harmfulqa", "catqa"),
 )  # fmt: skip
 MORE = replace(ASKED, refusals=220, twins=150, lookalikes=440, ordinary=90, read_more=0.0)
+# CatQA is the nearest in kind to what users ask; HarmfulQA asks about whole fields of study.
+PLAIN = replace(MORE, sources=("simple_safety_tests", "catqa"))
+ATTACKED = replace(PLAIN, wrapped=60, begun=60)
 
 JOBS = {
     job.name: job
@@ -92,10 +99,20 @@ JOBS = {
         Job("asked", ASKED, 2e-3, layers="9-24", start="detector", ridge=0.6),
         Job("asked-more", MORE, 2e-3, layers="9-20", start="detector", ridge=0.4),
         Job("asked-warm", ASKED, 1e-3, layers="9-24", start="warm", ridge=1.0),
+        Job("asked-more-5e-4", MORE, 5e-4, layers="9-20", start="detector", ridge=0.4),
+        Job("asked-more-1e-3", MORE, 1e-3, layers="9-20", start="detector", ridge=0.4),
+        Job("asked-more-all", MORE, 2e-3, start="detector", ridge=0.4),
+        Job("asked-more-2", MORE, 2e-3, layers="9-20", start="detector", ridge=0.4, seed=2),
+        Job("asked-more-3", MORE, 2e-3, layers="9-20", start="detector", ridge=0.4, seed=3),
+        Job("plain", PLAIN, 2e-3, layers="12-24", start="detector", ridge=0.4),
+        Job("attacked", ATTACKED, 2e-3, layers="12-24", start="detector", ridge=0.4),
         Job("own", OWN, learning_rate=1e-3),
+        Job("own-5e-4", OWN),
+        Job("paper-2e-4", PAPER, learning_rate=2e-4),
         Job("paper", PAPER),
         Job("paper-1e-3", PAPER, learning_rate=1e-3),
         Job("sentence", replace(LOOKS, wording="sentence"), 1e-3, layers="11-20"),
         Job("varied", replace(LOOKS, wording="varied"), 1e-3, layers="11-20"),
+        Job("thought", replace(LOOKS, wording="thought"), 1e-3, layers="11-20"),
     )
 }

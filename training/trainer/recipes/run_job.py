@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,8 +21,10 @@ from trainer.recipes.examples import Examples, examples_of
 from trainer.recipes.measure import Subject
 from trainer.recipes.mixes import Job
 from trainer.recipes.own_answers import OwnAnswers
+from trainer.recipes.refusals import Style
 from trainer.recipes.screening import Answerer, refused, screening_prompts
 from trainer.recipes.shared_prefix import SharedPrefixRun
+from trainer.recipes.sources import OVERLAPS_SHA256
 from trainer.shared.io import load_model
 from trainer.shared.recipe import Recipe
 from trainer.weights.base_digest import base_digest
@@ -30,6 +33,7 @@ from trainer.weights.update import merged, taken_from
 BASE_NAME = "SmolLM2-135M-Instruct"
 SCREENED = 40  # prompts a set
 TOKENS = 10  # of an answer: a refusal begins with itself
+LATER_TOKENS = 28  # where a sentence comes first
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,19 @@ class Place:
     @property
     def own_answers(self) -> OwnAnswers:
         return OwnAnswers(self.work / "own-answers.jsonl")
+
+
+def screened_tokens(wording: Style) -> int:
+    return LATER_TOKENS if wording in ("sentence", "thought") else TOKENS
+
+
+@contextlib.contextmanager
+def float_products() -> Iterator[None]:
+    """Answers are judged in whole float32, also where training multiplies in bfloat16."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    yield
+    torch.set_float32_matmul_precision(before)
 
 
 def plain_state(model: Any) -> dict[str, Tensor]:
@@ -90,7 +107,8 @@ def solved_for(job: Job, place: Place, examples: Examples, model: Any) -> Tensor
 def run_job(job: Job, place: Place, keep: Callable[[dict[str, Any]], None]) -> None:
     """`keep` is given a row for each epoch, as soon as it is screened."""
     model, tokenizer = load_model(place.model, "float32")
-    examples = prepared_examples(job, place, model, tokenizer)
+    with float_products():  # the base's own answers too
+        examples = prepared_examples(job, place, model, tokenizer)
     key = job.key(examples.sha256, base_digest(place.model))
     sets = screening_prompts(place.data_dir, SCREENED)
     detector = solved_for(job, place, examples, model)
@@ -102,18 +120,22 @@ def run_job(job: Job, place: Place, keep: Callable[[dict[str, Any]], None]) -> N
     def screen(epoch: Epoch) -> None:
         started = time.monotonic()
         weights = merged(state, taken_from(peft))
-        shares = refused(Answerer(model.config, weights, tokenizer), sets, TOKENS)
+        with float_products():
+            answerer = Answerer(model.config, weights, tokenizer)
+            shares = refused(answerer, sets, screened_tokens(job.mix.wording))
         keep(
             {
                 "job": job.name,
                 "key": key,
                 "data_sha256": examples.sha256,
+                "overlaps_sha256": OVERLAPS_SHA256,
                 "examples": len(examples.rows),
                 "tokens": sum(map(len, examples.rows)),
                 "epoch": epoch.number,
                 "strength": 1.0,
                 "loss": round(epoch.loss, 4),
                 "refused": shares,
+                "products": torch.get_float32_matmul_precision(),
                 "train_seconds": round(epoch.seconds),
                 "screen_seconds": round(time.monotonic() - started),
                 "recipe": job.as_json(),
@@ -136,6 +158,7 @@ def screen_strengths(
     for strength in strengths:
         started = time.monotonic()
         weights = Subject(row["job"], checkpoint, strength).weights(state)
-        shares = refused(Answerer(model.config, weights, tokenizer), sets, TOKENS)
+        tokens = screened_tokens(row["recipe"]["mix"]["wording"])
+        shares = refused(Answerer(model.config, weights, tokenizer), sets, tokens)
         seconds = round(time.monotonic() - started)
         yield {**row, "strength": strength, "refused": shares, "screen_seconds": seconds}

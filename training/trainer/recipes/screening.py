@@ -18,8 +18,8 @@ from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from trainer.answer.decoder import Decoder
-from trainer.recipes.sources import read_set
 from trainer.shared.batches import render_prompt
+from trainer.suites.datasets import read_set
 from trainer.suites.rule_judge import refuses
 
 FEW = 60  # of the sets that no goal is set for
@@ -33,7 +33,8 @@ class TestSet:
     label: str  # the rows of this label
 
     def prompts(self, data_dir: Path) -> list[str]:
-        return [r["prompt"] for r in read_set(data_dir, self.file) if r["label"] == self.label]
+        rows = read_set(self.file, data_dir).rows
+        return [row["prompt"] for row in rows if row["label"] == self.label]
 
 
 SETS = (

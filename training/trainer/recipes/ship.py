@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from trainer.publish.provenance import commit, commit_words
+from trainer.publish.provenance import commit, provenance_rows
 from trainer.publish.publish import publish
 from trainer.recipes.mixes import Job
 from trainer.recipes.report import measured_table, strengths_table
@@ -91,17 +91,7 @@ def results_of(measured: Sequence[Row]) -> dict[str, Any]:
 
 def card(name: str, manifest: Mapping[str, Any], command: str, digest: str) -> str:
     """All of it follows from the manifest, the command and the digest."""
-    provenance = [
-        ["", ""],
-        ["adapter digest, as the server names it", f"`{digest}`"],
-        ["base", manifest["base_model"]],
-        ["base digest (SHA-256)", f"`{manifest['base_digest']}`"],
-        ["data", manifest["data"]],
-        ["data hash (SHA-256)", f"`{manifest['data_sha256']}`"],
-        ["seed", str(manifest["seed"])],
-        ["commit", commit_words(manifest["commit"])],
-        ["versions", ", ".join(f"{k} {v}" for k, v in manifest["versions"].items())],
-    ]
+    provenance = provenance_rows(manifest, digest, manifest["base_model"])
     parts = [
         f"---\nlibrary_name: peft\nbase_model: {manifest['base_model']}\nlicense: apache-2.0\n---",
         f"# {name}",

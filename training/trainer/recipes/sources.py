@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from trainer.recipes.near import normalised
 from trainer.shared.failure import Failure
-from trainer.shared.io import json_lines, read_json
+from trainer.suites.datasets import read_set
 
 # Refusals may be trained on these, at most so many characters long; StrongREJECT, XSTest and JBB
 # are tests. A short prompt is cheap: its tokens are most of an example.
@@ -25,6 +26,8 @@ BENIGN_SHARES = {
 TESTS = ("strongreject", "xstest", "jbb")
 LONGEST = 130
 EXCLUSIONS = ("exclude", "exclude_also_if_jbb_is_evaluated")
+OVERLAPS = "overlaps.json"  # which rows of a training set repeat a row of a test
+OVERLAPS_SHA256 = "0c5adea9567214670b2ff2b19914d575f861a70b7cbd6aeb22866bc2cdc3b1aa"
 
 
 @dataclass(frozen=True)
@@ -33,23 +36,22 @@ class Prompt:
     text: str
 
 
-def read_set(data_dir: Path, name: str) -> list[dict[str, Any]]:
-    path = data_dir / f"{name}.jsonl"
-    if not path.is_file():
-        raise Failure(
-            f"--data-dir must hold {path.name}; got {str(data_dir)!r}, which lacks it; "
-            "give the folder of the public sets"
-        )
-    return json_lines(path)
-
-
 def excluded_ids(data_dir: Path) -> set[str]:
-    overlaps = read_json(data_dir / "overlaps.json")
+    """Failure: the file is not there, or its bytes are not the published ones."""
+    path = data_dir / OVERLAPS
+    data = path.read_bytes() if path.is_file() else b""
+    sha256 = hashlib.sha256(data).hexdigest()
+    if sha256 != OVERLAPS_SHA256:
+        raise Failure(
+            f"--data-dir must hold {OVERLAPS} with the SHA-256 {OVERLAPS_SHA256}; got "
+            f"{sha256 if data else 'no such file'}; take it from where the sets come from"
+        )
+    overlaps = json.loads(data)
     return {id for part in EXCLUSIONS for ids in overlaps[part].values() for id in ids}
 
 
 def test_texts(data_dir: Path) -> list[str]:
-    return [row["prompt"] for name in TESTS for row in read_set(data_dir, name)]
+    return [row["prompt"] for name in TESTS for row in read_set(name, data_dir).rows]
 
 
 def harmful_prompts(data_dir: Path, seed: int, names: Sequence[str] = HARMFUL) -> list[Prompt]:
@@ -61,7 +63,7 @@ def harmful_prompts(data_dir: Path, seed: int, names: Sequence[str] = HARMFUL) -
     for name in names:
         rows = [
             Prompt(row["id"], row["prompt"])
-            for row in read_set(data_dir, name)
+            for row in read_set(name, data_dir).rows
             if row.get("functional_category", "standard") == "standard"
             and row["id"] not in excluded
             and len(row["prompt"]) <= LONGEST
@@ -78,7 +80,7 @@ def ordinary_prompts(data_dir: Path, seed: int) -> list[Prompt]:
     for name in BENIGN_SHARES:
         rows = [
             Prompt(row["id"], row["prompt"])
-            for row in read_set(data_dir, name)
+            for row in read_set(name, data_dir).rows
             if not row.get("input") and not row.get("context") and len(row["prompt"]) <= LONGEST
         ]
         rng.shuffle(rows)

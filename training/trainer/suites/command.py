@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from trainer.answer.patience import Patience
 from trainer.answer.served import Server
 from trainer.flags import fraction, names, positive
 from trainer.publish.provenance import commit
@@ -21,7 +22,7 @@ from trainer.suites.datasets import require_folder
 from trainer.suites.model_judge import KINDS, ModelJudge
 from trainer.suites.plot import draw_refusals
 from trainer.suites.results import Run, save
-from trainer.suites.subjects import base_fingerprint, find_subjects
+from trainer.suites.subjects import Subject, base_fingerprint, find_subjects
 from trainer.suites.suite import Context, Findings
 from trainer.weights.base_digest import base_digest
 
@@ -36,11 +37,12 @@ ONLY_OF = {"samples": ("code", "paper"), "temperature": ("code", "paper"), "gpqa
 MAX_RETRIES = 4  # of a request that is turned away or fails; then it is an error of its item
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser, more_suites: Sequence[str] = ()) -> None:
+    """`more_suites` have rooms of their own, and share these flags."""
     group = parser.add_argument_group("public test sets (--suite)")
     add = group.add_argument
     data = os.environ.get("DUTYFREE_DATA")
-    add("--suite", choices=SUITES, help="instead of the generated exam")
+    add("--suite", choices=(*SUITES, *more_suites), help="instead of the generated exam")
     add(
         "--data-dir",
         type=Path,
@@ -63,7 +65,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--samples", type=positive, help="answers to an item; code: 1, paper: 8")
     add("--temperature", type=fraction, help="code and paper; default: 0 for one sample, else 0.6")
     add("--gpqa", type=Path, help="paper: a file of GPQA's questions")
-    add("--judge", default="rule", help="rule, guard, or the address of a judge model's server")
+    add(
+        "--judge",
+        default="rule",
+        help="rule, guard (that of --against), or the address of a judge model's server",
+    )
     add("--judge-kind", choices=KINDS, default="llama-guard")
     add("--judge-model", help="default: the first that the judge's server lists")
 
@@ -71,14 +77,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, argv: Sequence[str]) -> None:
     check(arguments)
     data = require_folder(arguments.data_dir, create=arguments.fetch)
-    digest = base_digest(arguments.base) if arguments.base else None
     output = arguments.output or Path("runs") / arguments.suite
     server = Server(
         arguments.against,
         api_key=arguments.api_key,
         timeout_s=arguments.timeout,
         max_retries=MAX_RETRIES,
+        patience=Patience(arguments.wait),
     )
+    server.wait()
     model = server.model()
     subjects = find_subjects(
         server, model, names(arguments.adapters) if arguments.adapters else None
@@ -101,18 +108,28 @@ def run(arguments: argparse.Namespace, argv: Sequence[str]) -> None:
         book.close()
         if judge:
             judge.lines.close()
-    about = Run(
+    about = run_about(arguments, argv, model, fingerprint, subjects)
+    print(save(output, about, findings, picture))
+    print(f"saved {output / 'README.md'} and results.json", file=sys.stderr)
+
+
+def run_about(
+    arguments: argparse.Namespace,
+    argv: Sequence[str],
+    model: str,
+    fingerprint: str,
+    subjects: Sequence[Subject],
+) -> Run:
+    return Run(
         suite=arguments.suite,
         command=f"npm run evaluate -- {shown(argv[1:])}",
         date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         commit=commit(),
         model=model,
         base_fingerprint=fingerprint,
-        base_digest=digest,
+        base_digest=base_digest(arguments.base) if arguments.base else None,
         subjects=subjects,
     )
-    print(save(output, about, findings, picture))
-    print(f"saved {output / 'README.md'} and results.json", file=sys.stderr)
 
 
 def measured_and_drawn(context: Context, judge: ModelJudge | None) -> tuple[Findings, str | None]:
@@ -148,12 +165,9 @@ def check(arguments: argparse.Namespace) -> None:
             f"--judge is of the suites safety and paper; got it with {arguments.suite}, whose "
             "answers are checked without one; leave it out"
         )
-    if arguments.judge == "guard":
-        raise Failure(
-            "--judge guard needs a server that moderates answers (POST /v1/moderations); this "
-            "version has no such route; take --judge rule, or the address of a Llama-Guard server"
-        )
-    if arguments.judge != "rule" and not arguments.judge.startswith(("http://", "https://")):
+    if arguments.judge not in ("rule", "guard") and not arguments.judge.startswith(
+        ("http://", "https://")
+    ):
         raise Failure(
             f"--judge must be rule, guard or a server's address; got {arguments.judge!r}; take "
             "rule, or http://127.0.0.1:9000"
@@ -163,14 +177,18 @@ def check(arguments: argparse.Namespace) -> None:
 def judge_of(arguments: argparse.Namespace, output: Path) -> ModelJudge | None:
     if arguments.judge == "rule" or arguments.suite != "safety":
         return None
+    is_own = arguments.judge == "guard"
     server = Server(
-        arguments.judge,
-        api_key=os.environ.get("DUTYFREE_JUDGE_KEY"),
+        arguments.against if is_own else arguments.judge,
+        api_key=arguments.api_key if is_own else os.environ.get("DUTYFREE_JUDGE_KEY"),
         timeout_s=arguments.timeout,
         max_retries=MAX_RETRIES,
+        patience=Patience(arguments.wait),
     )
-    model = arguments.judge_model or server.model()
-    return ModelJudge(server, model, arguments.judge_kind, output, arguments.concurrency)
+    server.wait()
+    kind = "guard" if is_own else arguments.judge_kind
+    model = arguments.judge_model or (server.guard() if kind == "guard" else server.model())
+    return ModelJudge(server, model, kind, output, arguments.concurrency)
 
 
 def shown(argv: Sequence[str]) -> str:

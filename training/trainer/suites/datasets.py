@@ -1,4 +1,4 @@
-"""The test sets that the suites know: where each comes from, and the bytes that it must have.
+"""The public sets that suites and recipes know: whence each comes, and the bytes it must have.
 
 They are not part of this repository. `--data-dir`, or DUTYFREE_DATA, names a folder of JSONL files,
 one object a line; each row has a unique `id` and a `prompt`. A set marked NC may be evaluated on
@@ -219,6 +219,68 @@ TABLE = (
         "QwenLM/Qwen2.5-Math@a45202bd16f1ec06f433442dc1152d0074773465:"
         "evaluation/data/aime24/test.jsonl",
         "reasoning: competition problems with integer answers",
+    ),
+    DataSet(
+        "advbench",
+        520,
+        "7e726221b86f04942a1dbff89354da26353038631669e49743a77c7f1f0e099d",
+        "MIT",
+        "andyrdt/refusal_direction@9d852fae1a9121c78b29142de733cb1340770cc3:"
+        "dataset/raw/advbench.csv",
+        "training: harmful orders",
+    ),
+    DataSet(
+        "harmbench",
+        400,
+        "24a6f13899ceb9cfb1e802db4dffc0b4d693f805222dbaf0a1c2cc1ed3507f08",
+        "MIT",
+        "andyrdt/refusal_direction@9d852fae1a9121c78b29142de733cb1340770cc3:"
+        "dataset/raw/harmbench_val.csv and harmbench_test.csv",
+        "training: harmful orders, the standard ones",
+    ),
+    DataSet(
+        "simple_safety_tests",
+        100,
+        "e06c3fc9cd59d00412677f5402719b7428fd692058ab82edfc09eecdc72dbc44",
+        "CC-BY-4.0",
+        "bertiev/SimpleSafetyTests@d7aee9a9422a5a5488f478fd79c2479c891c0f3b:"
+        "SimpleSafetyTests - test cases.csv",
+        "training: harmful requests in 5 areas",
+    ),
+    DataSet(
+        "harmfulqa",
+        1938,
+        "7948304972572e4bb110d8e4bf4d5330d080e13debc79bf55022c406dc1934f3",
+        "Apache-2.0",
+        "declare-lab/red-instruct@73c759c93d2f6b1d8c7b058ab7bcec5fb0c28fa2:"
+        "harmful_questions/harmfulqa.json",
+        "training: harmful questions by fields of study",
+    ),
+    DataSet(
+        "catqa",
+        543,
+        "4d95a8d066a44f2d92379640f2cefea407d698f2555a0e1afdb067a6008f8c4e",
+        "Apache-2.0",
+        "declare-lab/red-instruct@73c759c93d2f6b1d8c7b058ab7bcec5fb0c28fa2:"
+        "harmful_questions/catqa_english.json",
+        "training: harmful questions in 11 categories",
+    ),
+    DataSet(
+        "self_instruct_seeds",
+        175,
+        "943208d83103e3f5c68690780b690b6f09331b7f406ee7805bedb869aa9a1f67",
+        "Apache-2.0",
+        "tatsu-lab/stanford_alpaca@761dc5bfbdeeffa89b8bff5d038781a4055f796a:seed_tasks.jsonl",
+        "training: everyday tasks",
+    ),
+    DataSet(
+        "dolly_sample",
+        350,
+        "5bc40e1a010c1d39e2712cccedbb2e6bf8e41d0b3ae7a3afb63509088609316c",
+        "CC-BY-SA-3.0",
+        "LLM-Tuning-Safety/LLMs-Finetuning-Safety@8a3b38f11be1c3829e2b0ed379d3661ebc84e7db:"
+        "llama2/ft_datasets/dolly_dataset/databricks-dolly-15k-safety-only.jsonl",
+        "training: everyday questions, a part that sounds delicate",
     ),
 )
 SETS = {entry.name: entry for entry in TABLE}

@@ -8,6 +8,7 @@ asks: was it refused, how convincing and how specific is the answer.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 
 CATEGORIES = (
@@ -81,6 +82,8 @@ SPECIAL = re.compile(r"<(?=\|)")
 
 def filled(kind: str, request: str, answer: str) -> str:
     """A text cannot write a judge's special tokens, nor fill the other's place."""
+    if kind == "guard":
+        return conversation(request, answer)
     places = {"request": request, "answer": answer}
     return re.sub(
         r"\{(request|answer)\}",
@@ -89,5 +92,12 @@ def filled(kind: str, request: str, answer: str) -> str:
     )
 
 
+def conversation(request: str, answer: str) -> str:
+    """The messages that a guard reads, as JSON; its server renders them."""
+    user = {"role": "user", "content": request.strip()}
+    return json.dumps([user, {"role": "assistant", "content": answer.strip()}])
+
+
 def template_sha256(kind: str) -> str:
-    return hashlib.sha256(TEMPLATES[kind].encode()).hexdigest()
+    template = conversation("", "") if kind == "guard" else TEMPLATES[kind]
+    return hashlib.sha256(template.encode()).hexdigest()

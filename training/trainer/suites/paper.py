@@ -13,6 +13,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from trainer.answer.patience import Patience
 from trainer.answer.served import Server
 from trainer.shared.failure import Failure
 from trainer.suites.answers import LineFile
@@ -172,7 +173,9 @@ class AnswerJudge:
         flags = context.flags
         if flags.judge == "rule":
             return None
-        server = Server(flags.judge, api_key=os.environ.get("DUTYFREE_JUDGE_KEY"))
+        key = os.environ.get("DUTYFREE_JUDGE_KEY")
+        server = Server(flags.judge, api_key=key, patience=Patience(flags.wait))
+        server.wait()
         lines = LineFile(context.output / JUDGE_FILE, JUDGE_NOTICE)
         return cls(server, flags.judge_model or server.model(), lines, flags.concurrency)
 

@@ -14,7 +14,7 @@ from trainer.shared.io import write_json, write_whole
 from trainer.shared.markdown import command_block, markdown_table, wrapped
 from trainer.suites.items import described, ids_hash
 from trainer.suites.measured import Measured, as_json, base_of, differences
-from trainer.suites.subjects import BASE, Subject
+from trainer.suites.subjects import Subject
 from trainer.suites.suite import Findings
 
 JSON, PAGE = "results.json", "README.md"
@@ -62,7 +62,9 @@ def as_document(run: Run, findings: Findings) -> dict[str, Any]:
         "items_sha256": {name: ids_hash(ids) for name, ids in items.items()},
         "warnings": list(findings.warnings),
         "totals": plain(findings.totals),
-        "results": [as_json(m, base_of(findings.measured, m, BASE)) for m in findings.measured],
+        "results": [
+            as_json(m, base_of(findings.measured, m, findings.base)) for m in findings.measured
+        ],
     }
 
 
@@ -91,7 +93,7 @@ def page(run: Run, findings: Findings, picture: str | None) -> str:
         parts.append(f"![{run.suite}: {run.model}]({picture})")
     parts += [
         f"## How to read it\n\n{findings.explanation}",
-        "## Data\n\n" + data_table(findings),
+        *(["## Data\n\n" + data_table(findings)] if findings.data else []),
         "By category, with the ids of the items and each item's outcome: `results.json`.",
     ]
     return wrapped("\n\n".join(part.strip("\n") for part in parts) + "\n")
@@ -140,7 +142,7 @@ def shares_table(findings: Findings) -> str:
 
 
 def differences_table(findings: Findings) -> str:
-    pairs = [(one, base_of(findings.measured, one, BASE)) for one in findings.measured]
+    pairs = [(one, base_of(findings.measured, one, findings.base)) for one in findings.measured]
     cells = [(one, differences(base, one)) for one, base in pairs if base is not None]
     names = present(findings, [found for _, found in cells])
     if not cells:

@@ -179,7 +179,7 @@ def judged_flags(judge: ModelJudge, found: Sequence[tuple[Item, Answer]], title:
     if judge.kind == "rubric":
         scores["rubric_score"] = tuple(float(answer_verdicts[i].score or 0.0) for i in kept)
     thoughts = [answer.thought for _, answer in found]
-    if judge.kind == "llama-guard" and any(thoughts):
+    if judge.kind != "rubric" and any(thoughts):
         about_thoughts = verdicts_of(judge, found, thoughts, f"{title}, thoughts")
         flags["thought_harmful"] = tuple(
             bool(about_thoughts[i] and about_thoughts[i].is_unsafe) for i in kept

@@ -22,7 +22,7 @@ from trainer.suites.datasets import SETS, LoadedSet, Row, read_set
 from trainer.suites.fetch import fetch
 from trainer.suites.items import fixed_sample
 from trainer.suites.measured import Measured
-from trainer.suites.subjects import Subject
+from trainer.suites.subjects import BASE, Subject
 
 
 @dataclass(frozen=True)
@@ -61,3 +61,4 @@ class Findings:
     summary: str = ""  # Markdown above the page's tables
     totals: Mapping[str, Any] = field(default_factory=dict)  # over sets, for results.json
     items: Mapping[str, Sequence[str]] = field(default_factory=dict)  # set -> ids of all asked
+    base: str = BASE  # the subject that all others are compared with

@@ -12,7 +12,7 @@ from trainer.measure.table import (
     saved_differences,
     saved_shares,
 )
-from trainer.publish.provenance import commit_words
+from trainer.publish.provenance import provenance_rows
 from trainer.shared.interval import Share, percent
 from trainer.shared.markdown import command_block, markdown_table, wrapped
 
@@ -88,16 +88,4 @@ def strength_section(choice: dict[str, Any]) -> str:
 
 
 def provenance_section(manifest: dict[str, Any], digest: str | None) -> str:
-    versions = ", ".join(f"{name} {number}" for name, number in manifest["versions"].items())
-    rows = [
-        ["", ""],
-        *([["adapter digest, as the server names it", f"`{digest}`"]] if digest else []),
-        ["base", f"`{manifest['base_model']}`"],
-        ["base digest (SHA-256)", f"`{manifest['base_digest']}`"],
-        ["data", manifest["data"]],
-        ["data hash (SHA-256)", f"`{manifest['data_sha256']}`"],
-        ["seed", str(manifest["seed"])],
-        ["commit", commit_words(manifest.get("commit"))],
-        ["versions", versions],
-    ]
-    return f"## Provenance\n\n{markdown_table(rows)}"
+    return f"## Provenance\n\n{markdown_table(provenance_rows(manifest, digest))}"

@@ -1,0 +1,69 @@
+// SIGTERM while the batch is full and as many requests wait: every stream must come to its own end, new
+// requests are turned away, and the process exits with 0 within the drain time.
+
+import { streamChat } from './chat-client.mjs'
+import { bodyOf } from './references.mjs'
+
+const numStreams = 16
+const numRunning = 8
+const mostTokens = 400
+const fewestTokens = 24
+/** Of work in the server at the signal: what does not fit the drain time is cut rightly. */
+const workSeconds = 10
+
+/** Stops the server, whose capacity is given where it is known; gives {numStreams, numWhole, seconds, exitCode, newcomer, errors}. */
+export async function shutDownUnderLoad({ url, server, references, tokensPerSecond }) {
+  const fitting = Math.floor(((tokensPerSecond ?? Infinity) * workSeconds) / numStreams)
+  const maxTokens = Math.min(mostTokens, Math.max(fewestTokens, fitting))
+  const { targets, prompts } = references
+  let numStarted = 0
+  let allRun
+  const running = new Promise((resolve) => {
+    allRun = resolve
+  })
+  const streams = Array.from({ length: numStreams }, (_, index) => {
+    let isFirst = true
+    return streamChat({
+      url,
+      target: targets[index % targets.length],
+      body: {
+        ...bodyOf(references, index % prompts.length),
+        max_tokens: maxTokens,
+        ignore_eos: true,
+      },
+      onText() {
+        if (isFirst && ++numStarted === numRunning) allRun()
+        isFirst = false
+      },
+    })
+  })
+  await Promise.race([running, Promise.all(streams)])
+  const startMs = performance.now()
+  const stopped = server.stop()
+  const seconds = () => (performance.now() - startMs) / 1000
+  const newcomer = await comeDuringDrain(url, bodyOf(references, 0))
+  const ends = await Promise.all(streams)
+  const isWhole = ({ end, finish, usage }) =>
+    end === 'answered' && finish === 'length' && usage?.completion_tokens === maxTokens
+  const exitCode = await stopped
+  return {
+    numStreams,
+    numWhole: ends.filter(isWhole).length,
+    errors: [
+      ...new Set(ends.filter((end) => !isWhole(end)).map(({ end, error }) => `${end} ${error}`)),
+    ],
+    seconds: seconds(),
+    exitCode,
+    newcomer,
+  }
+}
+
+/** What a request gets that comes after the signal: its status, or "connection refused". */
+async function comeDuringDrain(url, body) {
+  for (let turn = 0; turn < 50; turn++) {
+    const { status } = await streamChat({ url, target: 'none', body })
+    // The signal may still be on its way.
+    if (status !== 200) return status ?? 'connection refused'
+  }
+  return 'answered'
+}

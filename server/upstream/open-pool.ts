@@ -1,0 +1,241 @@
+// Opens the upstreams: each is checked before it serves, at the start and whenever it comes again. The start
+// waits until one serves; the others join when they can.
+
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { ModelConfig } from '../contracts/checkpoint.ts'
+import type { UpstreamOptions } from '../contracts/engine.ts'
+import { ServerError } from '../errors.ts'
+import type { AdapterSet } from './adapter-content.ts'
+import { createAdapterFolders, openAdaptersDir } from './adapter-folders.ts'
+import { UpstreamFailure } from './failure.ts'
+import { checkCanary, checkRecorded, type Fingerprint } from './fingerprint.ts'
+import { type Health, watchHealth } from './health.ts'
+import { createPool, type Pool } from './pool.ts'
+import { createRegistry, type HeldModel } from './registry.ts'
+import { createSlots } from './slots.ts'
+import {
+  blankSet,
+  checkRuntimeLoading,
+  checkTokenizer,
+  readFingerprint,
+  readLogprobs,
+  readMetrics,
+  readModel,
+  tellsCachedTokens,
+  type UpstreamModel,
+} from './start-checks.ts'
+import { createTransport } from './transport.ts'
+import { createUpstream, type Upstream } from './upstream.ts'
+
+export interface PoolOptions
+  extends Pick<UpstreamOptions, 'urls' | 'adaptersDir' | 'slots' | 'key' | 'healthMs'> {
+  readonly config: ModelConfig
+  readonly maxAdapterRank: number
+  /** Tokens of a text alone. */
+  readonly encode: (text: string) => Promise<readonly number[]>
+  /** File of the recorded fingerprint. */
+  readonly fingerprint: string
+  /** Digest of the weights; null: they are not here. */
+  readonly baseDigest: string | null
+  /** What judges keeps its place in every upstream; null: nobody judges there. */
+  readonly guard: AdapterSet | null
+  readonly onNotice: (message: string) => void
+  /** While the start waits. */
+  readonly onProgress: () => void
+}
+
+export interface OpenPool {
+  readonly pool: Pool
+  /** Of the upstreams that served at the start, the least. */
+  readonly maxContext: number
+  /** 0–1, of the fullest. */
+  kvUsage(): number
+  close(): void
+}
+
+interface Member {
+  readonly upstream: Upstream
+  /** All checks, from the first to the last. Rejects with ServerError or UpstreamFailure. */
+  check(): Promise<UpstreamModel>
+  ask(signal: AbortSignal): Promise<unknown>
+  /** 0–1 */
+  kvUsage(): number
+}
+
+const callMs = 60_000
+const healthTimeoutMs = 5000
+/** Where an upstream does not say. */
+const usualSlots = 8
+/** Tries between two notices of the start. */
+const quietTries = 30
+
+export async function openPool(options: PoolOptions): Promise<OpenPool> {
+  const { onNotice, healthMs: intervalMs } = options
+  await openAdaptersDir(options.adaptersDir)
+  const members = options.urls.map((url) => createMember(url, options))
+  const maxContext = await startMembers(members, options)
+  const watches = members.map((member) => watch(member))
+
+  function watch(member: Member): Health {
+    const { upstream } = member
+    return watchHealth({
+      ask: member.ask,
+      async check() {
+        const model = await member.check()
+        if (model.maxContext < maxContext) {
+          throw new ServerError('invalid_config', 'its --max-model-len is less than the others’')
+        }
+      },
+      onDown: upstream.fall,
+      onUp: upstream.rise,
+      onNotice,
+      isUp: upstream.isOpen,
+      intervalMs,
+      timeoutMs: healthTimeoutMs,
+    })
+  }
+
+  return {
+    pool: createPool(members.map(({ upstream }) => upstream)),
+    maxContext,
+    kvUsage: () => Math.max(...members.map((member) => member.kvUsage())),
+    close() {
+      for (const health of watches) health.stop()
+      for (const { upstream } of members) upstream.transport.close()
+    },
+  }
+}
+
+/** Until one serves. What is reached and wrong ends the start. */
+async function startMembers(members: readonly Member[], options: PoolOptions): Promise<number> {
+  const { onNotice, onProgress, healthMs: intervalMs } = options
+  for (let tries = 0; ; tries++) {
+    const contexts: number[] = []
+    for (const { upstream, check } of members) {
+      onProgress()
+      try {
+        contexts.push((await check()).maxContext)
+        upstream.rise()
+      } catch (error) {
+        if (!(error instanceof UpstreamFailure)) throw error
+        if (!mayCome(error)) throw explainStart(error)
+        if (tries % quietTries === 0) onNotice('an upstream does not answer yet; it is asked again')
+      }
+    }
+    if (contexts.length > 0) return Math.min(...contexts)
+    onProgress()
+    await sleep(intervalMs)
+  }
+}
+
+/** It may only not be there yet. */
+function mayCome({ kind }: UpstreamFailure): boolean {
+  return kind === 'outage' || kind === 'busy'
+}
+
+function explainStart(failure: UpstreamFailure): ServerError {
+  const isKey = /status 40[13]/.test(failure.message)
+  return new ServerError(
+    'invalid_config',
+    isKey
+      ? '--upstream: it refuses the key: give its own with --upstream-key-file.'
+      : `--upstream: it does not answer as vLLM does (${failure.message}); is it vLLM?`,
+    { cause: failure },
+  )
+}
+
+function createMember(url: string, options: PoolOptions): Member {
+  const { config, encode, onNotice, onProgress, baseDigest, guard, maxAdapterRank } = options
+  const transport = createTransport({ url, key: options.key })
+  let baseName = ''
+  let base: Fingerprint | null = null
+  let numSlots = options.slots ?? 2
+  let pinned: HeldModel | null = null
+  let isFirst = true
+  let kvUsage = 0
+  const slots = createSlots(() => numSlots)
+  const folders = createAdapterFolders(options.adaptersDir)
+  const registry = createRegistry({
+    transport,
+    folders,
+    slots,
+    tryOut,
+    timeoutMs: callMs,
+    onNotice,
+  })
+  const upstream = createUpstream({
+    url,
+    transport,
+    registry,
+    baseName: () => baseName,
+    retryMs: 5000,
+  })
+
+  /** The first fixed text with the adapter, beside the base's. */
+  async function tryOut(name: string, set: AdapterSet, signal: AbortSignal): Promise<void> {
+    const { tokens, logprobs } = base!.texts[0]!
+    const adapted = await readLogprobs(transport, name, tokens, signal)
+    const changes = set.components.some(({ component }) =>
+      component.some(({ b }) => b.some((value) => value !== 0)),
+    )
+    const strength = changes ? Math.max(...set.applied.map(({ scale }) => scale)) : 0
+    checkCanary(logprobs, adapted, { strength })
+  }
+
+  /** An adapter of the largest rank is loaded, and those that judge have their place. */
+  async function checkAdapters(signal: AbortSignal): Promise<void> {
+    await checkRuntimeLoading(transport, signal)
+    const blank = await registry.hold(blankSet(config, maxAdapterRank), signal)
+    blank.release()
+    const { maxLoras } = await readMetrics(transport, signal)
+    if (options.slots === null) numSlots = maxLoras ?? usualSlots
+    if (maxLoras === null && options.slots === null && isFirst) {
+      onNotice(`an upstream does not say --max-loras: ${usualSlots} are taken for granted`)
+    }
+    const needed = guard === null ? 1 : 2
+    if (numSlots < needed) {
+      throw new ServerError(
+        'invalid_config',
+        `--upstream: it holds ${numSlots} adapter at once, and the guard needs a place beside those ` +
+          'of requests: start it with --max-loras 2 or more, or use --guard none.',
+      )
+    }
+    if (guard === null) return
+    const held = await registry.hold(guard, signal)
+    if (pinned === null) pinned = held
+    else held.release()
+  }
+
+  return {
+    upstream,
+    kvUsage: () => kvUsage,
+    async ask(signal) {
+      await transport.text({ method: 'GET', path: '/health', signal })
+      const metrics = await readMetrics(transport, signal).catch(() => null)
+      kvUsage = metrics?.kvUsage ?? 0
+    },
+    async check() {
+      const signal = AbortSignal.timeout(callMs)
+      registry.forgetAll()
+      await transport.text({ method: 'GET', path: '/health', signal })
+      const model = await readModel(transport, signal)
+      baseName = model.name
+      await checkTokenizer(transport, model, encode, signal)
+      onProgress()
+      const seen = await readFingerprint(transport, model, encode, signal)
+      const outcome = checkRecorded(options.fingerprint, seen, baseDigest)
+      if (outcome === 'recorded') onNotice('the base’s fingerprint was recorded: there was none')
+      base = seen
+      onProgress()
+      await checkAdapters(signal)
+      onProgress()
+      if (isFirst && !(await tellsCachedTokens(transport, model, seen.texts[0]!.tokens, signal))) {
+        onNotice(
+          'an upstream does not tell cached tokens: start it with --enable-prompt-tokens-details',
+        )
+      }
+      isFirst = false
+      return model
+    },
+  }
+}

@@ -1,0 +1,157 @@
+// The adapters of one upstream: registered on first use, each under a name that never means anything else,
+// tried before a request sees it, and unloaded when others need the place. What it forgets in a restart is
+// registered again.
+
+import { ServerError } from '../errors.ts'
+import { type AdapterSet, nameOfSet } from './adapter-content.ts'
+import type { AdapterFolders } from './adapter-folders.ts'
+import { UpstreamFailure } from './failure.ts'
+import type { Slots } from './slots.ts'
+import type { Transport } from './transport.ts'
+import { parseModels } from './wire.ts'
+
+export interface RegistryOptions {
+  readonly transport: Pick<Transport, 'text'>
+  readonly folders: AdapterFolders
+  readonly slots: Slots
+  /** Asks with the adapter once; rejects where it is not applied. */
+  readonly tryOut: (name: string, set: AdapterSet, signal: AbortSignal) => Promise<void>
+  /** Of one registration, its try included. */
+  readonly timeoutMs: number
+  readonly onNotice: (message: string) => void
+}
+
+export interface HeldModel {
+  /** What requests name as `model`; null: the base. */
+  readonly name: string | null
+  /** Idempotent. */
+  release(): void
+}
+
+export interface Registry {
+  /** Waits for a place. Rejects with ServerError, UpstreamFailure or the signal's reason. */
+  hold(set: AdapterSet, signal: AbortSignal): Promise<HeldModel>
+  /** The upstream said that it does not know a name which is held. */
+  renew(set: AdapterSet): Promise<void>
+  /** It was started anew. */
+  forgetAll(): void
+  names(): readonly string[]
+}
+
+export function createRegistry(options: RegistryOptions): Registry {
+  const { transport, folders, slots, tryOut, timeoutMs, onNotice } = options
+  const registered = new Map<string, Promise<void>>()
+  /** Registrations of names that the upstream had lost. */
+  const renewals = new Map<string, Promise<void>>()
+  /** One change at a time: an unload must not overtake the load of the same name. */
+  let lastChange: Promise<unknown> = Promise.resolve()
+
+  function inTurn<T>(change: () => Promise<T>): Promise<T> {
+    const next = lastChange.then(change)
+    lastChange = next.catch(() => {})
+    return next
+  }
+
+  function post(path: string, fields: object, signal: AbortSignal): Promise<string> {
+    return transport.text({ method: 'POST', path, body: JSON.stringify(fields), signal })
+  }
+
+  async function load(name: string, set: AdapterSet): Promise<void> {
+    const signal = AbortSignal.timeout(timeoutMs)
+    const path = await folders.pathOf(set)
+    try {
+      await post('/v1/load_lora_adapter', { lora_name: name, lora_path: path }, signal)
+    } catch (error) {
+      if (!(await isThere(name, path, error, signal))) throw explainLoad(error)
+    }
+    await tryOut(name, set, signal)
+  }
+
+  /** A name that is taken is ours where its folder is: a name means its content. */
+  async function isThere(name: string, path: string, error: unknown, signal: AbortSignal) {
+    if (!(error instanceof UpstreamFailure) || error.kind !== 'refused') return false
+    const models = parseModels(await transport.text({ method: 'GET', path: '/v1/models', signal }))
+    return models.some(({ id, root, parent }) => id === name && root === path && parent != null)
+  }
+
+  async function unload(name: string): Promise<void> {
+    const signal = AbortSignal.timeout(timeoutMs)
+    await post('/v1/unload_lora_adapter', { lora_name: name }, signal).catch((error) => {
+      // It may have gone with a restart; a place that stays taken shows as a load that fails.
+      if (error instanceof UpstreamFailure && error.kind === 'outage') {
+        onNotice('an adapter could not be unloaded from an upstream')
+      }
+    })
+  }
+
+  function register(name: string, set: AdapterSet): Promise<void> {
+    const registration = inTurn(() => load(name, set))
+    registered.set(name, registration)
+    registration.catch(() => {
+      if (registered.get(name) === registration) registered.delete(name)
+    })
+    return registration
+  }
+
+  return {
+    async hold(set, signal) {
+      const name = nameOfSet(set)
+      if (name === null) return { name: null, release() {} }
+      const held = await slots.hold(name, signal)
+      for (const other of held.evicted) {
+        registered.delete(other)
+        void inTurn(() => unload(other))
+      }
+      try {
+        await untilAborted(registered.get(name) ?? register(name, set), signal)
+        return { name, release: held.release }
+      } catch (error) {
+        held.release()
+        if (!registered.has(name)) slots.forget(name)
+        throw error
+      }
+    },
+
+    async renew(set) {
+      const name = nameOfSet(set)
+      if (name === null) return
+      // Many requests find out at once.
+      const renewal = renewals.get(name) ?? register(name, set)
+      renewals.set(name, renewal)
+      await renewal.finally(() => renewals.delete(name))
+    },
+
+    forgetAll() {
+      registered.clear()
+    },
+
+    names: () => [...registered.keys()],
+  }
+}
+
+/** The registration goes on: others may wait for it. */
+function untilAborted(registration: Promise<void>, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const give = () => reject(signal.reason)
+    if (signal.aborted) give()
+    signal.addEventListener('abort', give, { once: true })
+    registration
+      .then(resolve, reject)
+      .finally(() => signal.removeEventListener('abort', give))
+      .catch(() => {})
+  })
+}
+
+/** 404: it does not see the folder; anything else: it could not read it. Both are the operator's. */
+function explainLoad(error: unknown): unknown {
+  if (error instanceof DOMException && error.name === 'TimeoutError') {
+    return new UpstreamFailure('outage', 'an adapter was not loaded in time', { cause: error })
+  }
+  if (!(error instanceof UpstreamFailure) || error.kind === 'busy') return error
+  return new ServerError(
+    'adapter_unavailable',
+    'The upstream did not load the adapter: it must see --upstream-adapters at the same path, and ' +
+      'its --max-lora-rank must be at least --max-adapter-rank.',
+    { cause: error },
+  )
+}

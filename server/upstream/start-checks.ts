@@ -1,0 +1,143 @@
+// What an upstream must be before it serves, asked of itself: each failure says what to change.
+
+import type { ModelConfig } from '../contracts/checkpoint.ts'
+import { ServerError } from '../errors.ts'
+import type { AdapterSet } from './adapter-content.ts'
+import { promptBody } from './completion-request.ts'
+import { requireSameModel, UpstreamFailure } from './failure.ts'
+import { type Fingerprint, fixedTexts, logprobsOfPlaces } from './fingerprint.ts'
+import type { Transport } from './transport.ts'
+import { parseChunk, parseModels, parseTokens } from './wire.ts'
+
+export interface UpstreamModel {
+  /** Its name for the base. */
+  readonly name: string
+  readonly maxContext: number
+}
+
+const path = '/v1/completions'
+
+function refuse(message: string): never {
+  throw new ServerError('invalid_config', `--upstream: ${message}`)
+}
+
+/** The base that it serves. */
+export async function readModel(transport: Transport, signal: AbortSignal): Promise<UpstreamModel> {
+  const models = parseModels(await transport.text({ method: 'GET', path: '/v1/models', signal }))
+  const base = models.find(({ parent }) => parent == null)
+  if (base === undefined) refuse('it lists no base model; is it vLLM?')
+  if (base.max_model_len == null) refuse('it does not say max_model_len; is it vLLM?')
+  return { name: base.id, maxContext: base.max_model_len }
+}
+
+/** The fixed texts have the same tokens on both sides. */
+export async function checkTokenizer(
+  transport: Transport,
+  { name }: UpstreamModel,
+  encode: (text: string) => Promise<readonly number[]>,
+  signal: AbortSignal,
+): Promise<void> {
+  for (const prompt of fixedTexts) {
+    const body = JSON.stringify({ model: name, prompt, add_special_tokens: false })
+    const call = { method: 'POST', path: '/tokenize', body, signal } as const
+    const theirs = parseTokens(await transport.text(call))
+    if (theirs.join() === (await encode(prompt)).join()) continue
+    refuse('its tokenizer gives other tokens than that of --model: serve the same checkpoint.')
+  }
+}
+
+/** The log-probability of each token after the first. */
+export async function readLogprobs(
+  transport: Transport,
+  model: string,
+  tokens: readonly number[],
+  signal: AbortSignal,
+): Promise<number[]> {
+  const body = promptBody(model, tokens, 0)
+  const text = await transport.text({ method: 'POST', path, body, signal })
+  const chunk = parseChunk(text, null, { tokens, numTop: 0 })
+  requireSameModel(chunk.model, model)
+  return logprobsOfPlaces(chunk.prompt!)
+}
+
+export async function readFingerprint(
+  transport: Transport,
+  { name }: UpstreamModel,
+  encode: (text: string) => Promise<readonly number[]>,
+  signal: AbortSignal,
+): Promise<Fingerprint> {
+  const texts: { tokens: readonly number[]; logprobs: number[] }[] = []
+  for (const text of fixedTexts) {
+    const tokens = await encode(text)
+    texts.push({ tokens, logprobs: await readLogprobs(transport, name, tokens, signal) })
+  }
+  if (texts.some(({ logprobs }) => !logprobs.every(Number.isFinite))) {
+    refuse('its base gives log-probabilities that are no numbers.')
+  }
+  return { texts }
+}
+
+/** Adapters can come while it runs. */
+export async function checkRuntimeLoading(
+  transport: Transport,
+  signal: AbortSignal,
+): Promise<void> {
+  const call = { method: 'POST', path: '/v1/load_lora_adapter', body: '{}', signal } as const
+  try {
+    await transport.text(call)
+  } catch (error) {
+    // A name and a folder are missing: it says so where it would load one.
+    if (error instanceof UpstreamFailure && /status (400|422)/.test(error.message)) return
+    if (!(error instanceof UpstreamFailure) || !/status 40[45]/.test(error.message)) throw error
+  }
+  refuse(
+    'it loads no adapters while it runs: start it with --enable-lora and ' +
+      'VLLM_ALLOW_RUNTIME_LORA_UPDATING=True.',
+  )
+}
+
+/** An adapter of that rank that changes nothing: it tells whether one would be loaded. */
+export function blankSet(config: ModelConfig, rank: number): AdapterSet {
+  const { hiddenSize, intermediateSize } = config
+  const a = new Float32Array(hiddenSize)
+  const b = new Float32Array(intermediateSize)
+  const component = [{ layer: 0, module: 'up_proj', a, b } as const]
+  const digest = `blank-${hiddenSize}-${intermediateSize}-${rank}`
+  return {
+    applied: [{ id: 'blank', digest, scale: 1 }],
+    components: Array.from({ length: rank }, () => ({ component, scale: 1 })),
+  }
+}
+
+/** null: it does not say. */
+export interface UpstreamMetrics {
+  readonly maxLoras: number | null
+  /** 0–1 */
+  readonly kvUsage: number | null
+}
+
+export async function readMetrics(
+  transport: Transport,
+  signal: AbortSignal,
+): Promise<UpstreamMetrics> {
+  const text = await transport.text({ method: 'GET', path: '/metrics', signal })
+  const loras = /^vllm:lora_requests_info\{[^}]*max_lora="(\d+)"/m.exec(text)?.[1]
+  const usage = /^vllm:kv_cache_usage_perc(?:\{[^}]*\})? (\S+)$/m.exec(text)?.[1]
+  return {
+    maxLoras: Number(loras) > 0 ? Number(loras) : null,
+    kvUsage: usage !== undefined && Number.isFinite(Number(usage)) ? Number(usage) : null,
+  }
+}
+
+/** Whether it tells how much of a prompt was cached: the same one twice. */
+export async function tellsCachedTokens(
+  transport: Transport,
+  { name }: UpstreamModel,
+  tokens: readonly number[],
+  signal: AbortSignal,
+): Promise<boolean> {
+  const fields = { model: name, prompt: tokens, max_tokens: 1, temperature: 0 }
+  const call = { method: 'POST', path, body: JSON.stringify(fields), signal } as const
+  await transport.text(call)
+  return parseChunk(await transport.text(call), null).cachedTokens !== null
+}

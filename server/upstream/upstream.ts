@@ -1,0 +1,127 @@
+// One upstream: its adapters, how much it has to do, and whether it may be asked. Faults in a row open its
+// circuit, so that requests do not wait for what does not answer.
+
+import {
+  BrokenCircuitError,
+  CircuitState,
+  ConsecutiveBreaker,
+  circuitBreaker,
+  handleWhen,
+} from 'cockatiel'
+import type { AdapterSet } from './adapter-content.ts'
+import { UpstreamFailure } from './failure.ts'
+import type { Registry } from './registry.ts'
+import type { Transport } from './transport.ts'
+
+export interface UpstreamParts {
+  readonly url: string
+  readonly transport: Transport
+  readonly registry: Registry
+  /** Its name for the base, once it was asked. */
+  readonly baseName: () => string
+  /** Before a circuit that opened is tried again. */
+  readonly retryMs: number
+}
+
+/** What one call gave; the upstream counts as busy with it until it is released. */
+export interface Used<T> {
+  readonly value: T
+  release(): void
+}
+
+export interface Upstream {
+  readonly url: string
+  readonly transport: Transport
+  readonly load: number
+  /** It is asked. */
+  readonly isOpen: boolean
+  readonly registry: Registry
+  /**
+   * Calls it by the name of the adapters, which are there. Where the upstream does not know them,
+   * they are registered again, once. Rejects with ServerError, UpstreamFailure, or the reason.
+   */
+  use<T>(set: AdapterSet, signal: AbortSignal, call: Call<T>): Promise<Used<T>>
+  /** Its engine is gone: what runs there ends, what it had registered is forgotten. */
+  fall(): void
+  /** It serves. */
+  rise(): void
+}
+
+/** `signal` also ends when the upstream falls. */
+export type Call<T> = (model: string, signal: AbortSignal) => Promise<T>
+
+const faultsInRow = 3
+
+export function createUpstream(parts: UpstreamParts): Upstream {
+  const { url, transport, registry, baseName, retryMs } = parts
+  const circuit = circuitBreaker(
+    handleWhen((error) => error instanceof UpstreamFailure && error.kind === 'outage'),
+    { halfOpenAfter: retryMs, breaker: new ConsecutiveBreaker(faultsInRow) },
+  )
+  let isUp = false
+  /** Of what runs there. */
+  const running = new Set<AbortController>()
+
+  async function callOnce<T>(
+    set: AdapterSet,
+    name: string | null,
+    signal: AbortSignal,
+    call: Call<T>,
+  ): Promise<T> {
+    try {
+      return await circuit.execute(() => call(name ?? baseName(), signal))
+    } catch (error) {
+      if (error instanceof BrokenCircuitError) {
+        throw new UpstreamFailure('outage', 'its circuit is open', { cause: error })
+      }
+      const isLost = error instanceof UpstreamFailure && error.kind === 'unknown_model'
+      if (!isLost || name === null) throw error
+      await registry.renew(set)
+      return await circuit.execute(() => call(name, signal))
+    }
+  }
+
+  return {
+    url,
+    transport,
+    registry,
+    get load() {
+      return running.size
+    },
+    get isOpen() {
+      return isUp && circuit.state !== CircuitState.Open
+    },
+    async use(set, given, call) {
+      given.throwIfAborted()
+      const controller = new AbortController()
+      const { signal } = controller
+      const follow = () => controller.abort(given.reason)
+      given.addEventListener('abort', follow, { once: true })
+      running.add(controller)
+      let held: { release(): void } = { release() {} }
+      function release(): void {
+        if (!running.delete(controller)) return
+        given.removeEventListener('abort', follow)
+        held.release()
+      }
+      try {
+        const model = await registry.hold(set, signal)
+        held = model
+        return { value: await callOnce(set, model.name, signal, call), release }
+      } catch (error) {
+        release()
+        throw error
+      }
+    },
+    fall() {
+      if (!isUp) return
+      isUp = false
+      const gone = new UpstreamFailure('outage', 'its health check failed')
+      for (const controller of running) controller.abort(gone)
+      registry.forgetAll()
+    },
+    rise() {
+      isUp = true
+    },
+  }
+}

@@ -1,0 +1,199 @@
+// Upstreams that are slow, wrong, full or gone, and more than one of them.
+
+import assert from 'node:assert/strict'
+import { writeFileSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { join } from 'node:path'
+import { describe, it } from 'node:test'
+import { ServerError } from '../server/errors.ts'
+import type { FakeVllm } from './support/fake-vllm.ts'
+import { createRequest } from './support/scripted-model.ts'
+import { createTempFolder } from './support/temp-folder.ts'
+import { failureIn, textOfEvents, type WorldOptions } from './support/upstream-world.ts'
+import { createWorlds, withAdapter } from './support/upstream-worlds.ts'
+
+const root = createTempFolder()
+const { startFake, start } = createWorlds(root)
+
+const startFails = async (fake: FakeVllm, pattern: RegExp, options: Partial<WorldOptions> = {}) => {
+  await assert.rejects(start([fake], options), (error) => {
+    assert.ok(error instanceof ServerError, String(error))
+    assert.equal(error.code, 'invalid_config')
+    assert.match(error.message, pattern)
+    return true
+  })
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await new Promise((resolve) => server.once('listening', resolve))
+  const { port } = server.address() as { port: number }
+  await new Promise((resolve) => server.close(resolve))
+  return port
+}
+
+describe('the start over vLLM', () => {
+  it('says what is wrong with an upstream, and what to change', async () => {
+    await startFails(await startFake({ loadsAtRuntime: false }), /ALLOW_RUNTIME_LORA_UPDATING/)
+    await startFails(await startFake({ encode: (text) => [...Buffer.from(text)] }), /tokenizer/)
+    const fake = await startFake({ maxRank: 4 })
+    await assert.rejects(start([fake]), /--max-lora-rank must be at least --max-adapter-rank/)
+  })
+
+  it('another base than the recorded one ends it; the same base does not', async () => {
+    const { dir } = await start([await startFake()])
+    await start([await startFake()], { dir })
+    await startFails(await startFake({ seed: 2 }), /fingerprint/, { dir })
+  })
+
+  it('a recorded fingerprint of another checkpoint, or a broken one, ends it', async () => {
+    const dir = join(root, 'broken-record')
+    await start([await startFake()], { dir })
+    writeFileSync(join(dir, 'fingerprint.json'), '{')
+    await startFails(await startFake(), /cannot be read/, { dir })
+  })
+
+  it('asks for what is missing and harmless in notices', async () => {
+    const fake = await startFake({ tellsSlots: false, tellsCached: false })
+    const { notices } = await start([fake])
+    assert.ok(notices.some((notice) => notice.includes('--max-loras')))
+    assert.ok(notices.some((notice) => notice.includes('--enable-prompt-tokens-details')))
+  })
+
+  it('waits for an upstream that is not there yet', async () => {
+    const port = await freePort()
+    let numWaits = 0
+    let late: Promise<FakeVllm> | undefined
+    const onProgress = () => {
+      if (++numWaits === 5) late = startFake({ port })
+    }
+    const world = await start([{ url: `http://127.0.0.1:${port}` }], { onProgress })
+    await late
+    assert.equal(failureIn(await world.run(withAdapter('1', 'a1'))), null)
+  })
+
+  it('the context is the smaller of both', async () => {
+    const world = await start([await startFake({ maxContext: 100 })])
+    assert.equal(world.engine.model.maxContext, 100)
+    const events = await world.run(createRequest({ id: '1', maxTokens: 120 }))
+    assert.equal(failureIn(events)?.code, 'context_length_exceeded')
+  })
+
+  it('a server that is no vLLM, or that refuses the key, ends it', async () => {
+    const other = await startFake()
+    other.state.answer = ({ path }) =>
+      path === '/v1/models' ? { status: 200, body: { object: 'list' } } : undefined
+    await startFails(other, /is it vLLM/)
+    const locked = await startFake()
+    locked.state.answer = ({ path }) =>
+      path === '/health' ? undefined : { status: 401, body: { error: 'Unauthorized' } }
+    await startFails(locked, /--upstream-key-file/)
+  })
+
+  it('a key goes with every call', async () => {
+    const fake = await startFake()
+    await start([fake], { key: 'secret' })
+    assert.ok(fake.keys.size === 1 && fake.keys.has('Bearer secret'))
+  })
+})
+
+describe('an upstream that fails', () => {
+  it('in a stream: the request fails once, nothing is said twice, the engine goes on', async () => {
+    const fake = await startFake()
+    const world = await start([fake])
+    fake.state.beforeToken = async (said, body) => {
+      if (body.stream !== true || said !== 2) return
+      const isTold = () => world.eventsOf('1').some(({ kind }) => kind === 'delta')
+      await world.until('a delta', isTold)
+      fake.state.isDead = true
+    }
+    const events = await world.run(createRequest({ id: '1', maxTokens: 10 }))
+    assert.equal(failureIn(events)?.code, 'engine_crashed')
+    assert.ok(textOfEvents(events).length >= 1)
+    assert.equal(events.filter(({ kind }) => kind === 'failed').length, 1)
+  })
+
+  it('by silence in a stream: the request ends after --upstream-timeout', async () => {
+    const fake = await startFake()
+    const world = await start([fake], { silenceMs: 50 })
+    let goOn = () => {}
+    const held = new Promise<void>((resolve) => (goOn = resolve))
+    fake.state.beforeToken = (said, body) => (body.stream === true && said === 2 ? held : undefined)
+    const events = await world.run(createRequest({ id: '1', maxTokens: 10 }))
+    goOn()
+    assert.equal(failureIn(events)?.code, 'timeout')
+  })
+
+  const answers = {
+    busy: { status: 429, code: 'rate_limit_exceeded' },
+    refusing: { status: 400, code: 'server_error' },
+    broken: { status: 500, code: 'upstream_unavailable' },
+    'of another kind': { status: 200, code: 'upstream_unavailable' },
+  }
+  for (const [title, { status, code }] of Object.entries(answers)) {
+    it(`${title} (${status}): its own words stay away from clients`, async () => {
+      const fake = await startFake()
+      const world = await start([fake])
+      const body = { error: { message: 'SECRET /root/path', param: null, code: status } }
+      fake.state.answer = ({ path }) => (path === '/v1/completions' ? { status, body } : undefined)
+      const failure = failureIn(await world.run(createRequest({ id: '1' })))
+      assert.equal(failure?.code, code)
+      assert.doesNotMatch(failure!.message, /SECRET/)
+    })
+  }
+
+  it('an end that was not asked for is no end', async () => {
+    const fake = await startFake()
+    const world = await start([fake])
+    const choices = [{ index: 0, text: '', token_ids: [65], finish_reason: 'stop' }]
+    fake.state.events = [{ model: fake.base, choices }]
+    const events = await world.run(createRequest({ id: '1' }))
+    assert.equal(failureIn(events)?.code, 'engine_crashed')
+  })
+})
+
+describe('several upstreams', () => {
+  it('an adapter lies in one of them, and all of them serve', async () => {
+    const both = [await startFake(), await startFake(), await startFake()]
+    const world = await start(both)
+    for (let turn = 0; turn < 3; turn++) {
+      for (let i = 1; i <= 6; i++) await world.run(withAdapter(`${turn} ${i}`, `a${i}`))
+    }
+    const real = (fake: FakeVllm) =>
+      [...fake.adapters.keys()].filter((name) => !name.startsWith('blank'))
+    assert.equal(both.flatMap(real).length, 6)
+    assert.ok(both.filter((fake) => fake.completions().length > 0).length >= 2)
+  })
+
+  it('more than its share of one adapter goes to the others', async () => {
+    const both = [await startFake(), await startFake()]
+    const world = await start(both)
+    const all = Array.from({ length: 8 }, (_, i) => world.run(withAdapter(`${i}`, 'a1')))
+    for (const events of await Promise.all(all)) assert.equal(failureIn(events), null)
+    assert.ok(both.every((fake) => fake.completions().length >= 2))
+  })
+
+  it('one that dies before the first token loses no request', async () => {
+    const both = [await startFake(), await startFake()]
+    const world = await start(both)
+    for (let i = 1; i <= 6; i++) await world.run(withAdapter(`warm ${i}`, `a${i}`))
+    both[0]!.state.isDead = true
+    for (let i = 1; i <= 6; i++) {
+      assert.equal(failureIn(await world.run(withAdapter(`${i}`, `a${i}`))), null)
+    }
+  })
+
+  it('one that comes back as another base is not used', async () => {
+    const both = [await startFake(), await startFake()]
+    const world = await start(both)
+    both[0]!.state.isDead = true
+    await world.run(createRequest({ id: 'until it is seen' }))
+    await world.untilNotice(/does not answer; no request/)
+    both[0]!.state.seed = 7
+    both[0]!.restart()
+    await world.untilNotice(/is not used: .*fingerprint/)
+    const { length: before } = both[0]!.completions()
+    for (let i = 1; i <= 6; i++) await world.run(withAdapter(`${i}`, `a${i}`))
+    assert.equal(both[0]!.completions().length, before)
+  })
+})

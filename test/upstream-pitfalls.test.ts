@@ -1,0 +1,246 @@
+// The ways in which vLLM answers without an adapter, or ends, and says nothing of it (docs/SCALE-OUT.md): what
+// this front does in each. The fake has all of them.
+
+import assert from 'node:assert/strict'
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { describe, it } from 'node:test'
+import { createRequest } from './support/scripted-model.ts'
+import { createTempFolder } from './support/temp-folder.ts'
+import { upTensors, writeAdapter } from './support/tensor-files.ts'
+import { failureIn, upstreamModel } from './support/upstream-world.ts'
+import { createWorlds, withAdapter } from './support/upstream-worlds.ts'
+
+const root = createTempFolder()
+const { newDir, startFake, start } = createWorlds(root)
+
+describe('a folder that is gone ends its engine', () => {
+  it('folders stay when adapters are removed, replaced or evicted, so that it never reads in vain', async () => {
+    const fake = await startFake({ maxLoras: 1 })
+    const world = await start([fake])
+    for (const name of ['a1', 'a2', 'a3']) await world.run(withAdapter(name, name))
+    const change = { kind: 'remove', id: 'a1', waitMs: 0, keepsFiles: false } as const
+    await world.engine.changeAdapter(change)
+    const names = fake.loads().flatMap(({ body }) => (body.lora_path ? [body.lora_path] : []))
+    assert.ok(names.length >= 4)
+    for (const path of names)
+      assert.ok(existsSync(join(path as string, 'adapter_model.safetensors')))
+    assert.equal(fake.state.isDead, false)
+  })
+
+  it('an engine that ended all the same is unguarded nowhere: requests are refused, then served again', async () => {
+    const fake = await startFake()
+    const world = await start([fake])
+    assert.equal(failureIn(await world.run(withAdapter('1', 'a1'))), null)
+    fake.state.isDead = true
+    const refused = failureIn(await world.run(withAdapter('2', 'a1')))
+    assert.equal(refused?.code, 'upstream_unavailable')
+    fake.restart()
+    for (let tries = 0; ; tries++) {
+      const failure = failureIn(await world.run(withAdapter(`again ${tries}`, 'a1')))
+      if (failure === null) break
+      assert.equal(failure.code, 'upstream_unavailable')
+      await new Promise((resolve) => setTimeout(resolve, 20))
+      assert.ok(tries < 1000)
+    }
+    assert.match(String(fake.completions().at(-1)!.body.model), /^[0-9a-f]{24}@1$/)
+  })
+})
+
+describe('a name whose weights change keeps the old keys and values', () => {
+  it('an adapter that changes on disk gets another name, and nothing is ever loaded in place', async () => {
+    const fake = await startFake()
+    const world = await start([fake])
+    await world.run(withAdapter('1', 'a1'))
+    const before = fake.completions().at(-1)!.body.model
+    const dir = join(world.dir, 'adapters')
+    writeAdapter(dir, 'staged', {
+      config: { lora_alpha: 2 },
+      tensors: upTensors({ seed: 9, model: upstreamModel }),
+    })
+    const change = {
+      kind: 'load',
+      id: 'a1',
+      folder: 'staged',
+      replace: true,
+      digest: null,
+      pinned: null,
+    } as const
+    await world.engine.changeAdapter(change)
+    await world.run(withAdapter('2', 'a1'))
+    assert.notEqual(fake.completions().at(-1)!.body.model, before)
+    for (const { body } of fake.loads()) assert.equal(body.load_inplace, undefined)
+  })
+
+  it('a folder of that name with other bytes is not registered', async () => {
+    const fake = await startFake()
+    const world = await start([fake])
+    await world.run(withAdapter('1', 'a1'))
+    const name = String(fake.completions().at(-1)!.body.model)
+    const file = join(world.sharedDir, name, 'adapter_model.safetensors')
+    const bytes = readFileSync(file)
+    bytes[bytes.length - 1]! ^= 1
+    writeFileSync(file, bytes)
+    fake.restart()
+    const second = await start([fake], { dir: world.dir })
+    const failure = failureIn(await second.run(withAdapter('2', 'a1')))
+    assert.equal(failure?.code, 'adapter_unavailable')
+    assert.equal(fake.adapters.has(name), false)
+  })
+})
+
+describe('unknown fields and missing models are answered by the base', () => {
+  it('every call names its model, and an answer by another is not told', async () => {
+    const fake = await startFake()
+    const world = await start([fake])
+    await world.run(createRequest({ id: '1' }))
+    const asked = fake.calls.filter(({ path }) => path === '/v1/completions')
+    for (const { body } of asked) assert.ok(body.model)
+    fake.state.answersAs = fake.base
+    const events = await world.run(withAdapter('2', 'a1'))
+    assert.equal(failureIn(events)?.code, 'adapter_unavailable')
+    assert.ok(!events.some(({ kind }) => kind === 'delta'))
+  })
+
+  it('a stream by another model is not told, either', async () => {
+    const fake = await startFake()
+    const world = await start([fake])
+    await world.run(withAdapter('1', 'a1'))
+    fake.state.answersAs = fake.base
+    const events = await world.run(withAdapter('2', 'a1'))
+    assert.equal(failureIn(events)?.code, 'adapter_unavailable')
+    assert.ok(!events.some(({ kind }) => kind === 'delta'))
+  })
+})
+
+describe('nothing is checked on load', () => {
+  const broken = {
+    'another width': { hiddenSize: 100 },
+    'missing layers': { layers: [0] },
+    'a number that is none': { nan: true },
+  }
+  for (const [title, fault] of Object.entries(broken)) {
+    it(`${title}: our reader refuses it, and it is never registered`, async () => {
+      const fake = await startFake()
+      const dir = newDir()
+      const model = { ...upstreamModel, ...('hiddenSize' in fault ? fault : {}) }
+      const layers = 'layers' in fault ? fault.layers : [0, 1, 2]
+      const tensors = upTensors({ model, layers })
+      if ('nan' in fault) (Object.values(tensors)[0]!.data as Float32Array)[0] = Number.NaN
+      writeAdapter(join(dir, 'adapters'), 'bad', { tensors })
+      const operatorsAdapters = [{ id: 'bad', scale: null }]
+      const world = await start([fake], { dir, options: { operatorsAdapters } })
+      const numLoads = fake.loads().length
+      assert.equal(failureIn(await world.run(withAdapter('1', 'bad')))?.code, 'invalid_adapter')
+      assert.equal(fake.loads().length, numLoads)
+    })
+  }
+
+  it('an adapter that is taken and not applied is found by its first prompt', async () => {
+    const fake = await startFake()
+    const world = await start([fake])
+    fake.state.applied = 0
+    const failure = failureIn(await world.run(withAdapter('1', 'a1')))
+    assert.equal(failure?.code, 'adapter_unavailable')
+    assert.match(failure!.message, /lora-target-modules/)
+    fake.state.applied = 1
+    assert.equal(failureIn(await world.run(withAdapter('2', 'a1'))), null)
+  })
+
+  it('so is one that makes no numbers', async () => {
+    const fake = await startFake()
+    const world = await start([fake])
+    fake.state.applied = Number.NaN
+    assert.equal(failureIn(await world.run(withAdapter('1', 'a1')))?.code, 'adapter_unavailable')
+  })
+})
+
+describe('a model name is a path to its resolver', () => {
+  for (const name of ['../outside', '/etc', 'a1/../a2', '.']) {
+    it(`no text of a client is a name there: ${name}`, async () => {
+      const fake = await startFake()
+      const world = await start([fake])
+      const numCalls = fake.calls.length
+      const failure = failureIn(await world.run(withAdapter('1', name)))
+      assert.equal(failure?.code, 'model_not_found')
+      assert.equal(fake.calls.length, numCalls)
+    })
+  }
+
+  it('names are digests and strengths, folders lie in their place', async () => {
+    const fake = await startFake()
+    const world = await start([fake])
+    await world.run(withAdapter('1', 'a1'))
+    for (const { body } of fake.loads().slice(1)) {
+      assert.match(String(body.lora_name), /^[\w.-]+@[\d.]+(\+[\w.-]+@[\d.]+)*$/)
+      assert.equal(body.lora_path, join(world.sharedDir, String(body.lora_name)))
+    }
+    assert.ok(readdirSync(world.sharedDir).every((entry) => !entry.startsWith('.incoming')))
+  })
+})
+
+describe('rows are not alike in different batches', () => {
+  it('greedy choices of one request are, because one is computed', async () => {
+    const fake = await startFake()
+    const world = await start([fake])
+    fake.state.jitter = 4
+    const events = await world.run(createRequest({ id: '1', n: 4, maxTokens: 8 }))
+    const texts = [0, 1, 2, 3].map((index) =>
+      events
+        .map((event) => (event.kind === 'delta' && event.index === index ? event.text : ''))
+        .join(''),
+    )
+    assert.equal(new Set(texts).size, 1)
+  })
+})
+
+describe('one adapter more than its slots waits there', () => {
+  it('here it waits, until another may leave: no more are active than fit, and all are answered', async () => {
+    const fake = await startFake({ maxLoras: 2 })
+    const world = await start([fake])
+    const names = ['a1', 'a2', 'a3', 'a4', 'a1', 'a2', 'a3', 'a4']
+    const all = await Promise.all(names.map((name, i) => world.run(withAdapter(`${i}`, name))))
+    for (const events of all) assert.equal(failureIn(events), null)
+    assert.ok(fake.state.mostActive <= 2)
+    assert.ok(fake.adapters.size <= 2)
+  })
+
+  it('a request that waits for a place can be cancelled', async () => {
+    const fake = await startFake({ maxLoras: 1 })
+    const world = await start([fake])
+    let goOn = () => {}
+    const held = new Promise<void>((resolve) => (goOn = resolve))
+    fake.state.beforeToken = (said, body) => (body.stream === true && said === 1 ? held : undefined)
+    const first = world.run(withAdapter('1', 'a1'))
+    await world.until('a delta', () => world.eventsOf('1').some(({ kind }) => kind === 'delta'))
+    const second = world.run(withAdapter('2', 'a2'))
+    await world.until('both', () => world.eventsOf('2').length > 0)
+    world.engine.cancel('2')
+    assert.equal((await second).at(-1)?.kind, 'cancelled')
+    goOn()
+    assert.equal((await first).at(-1)?.kind, 'done')
+  })
+})
+
+describe('a restart forgets what was registered', () => {
+  it('it is registered again, once, and the request does not notice', async () => {
+    const fake = await startFake()
+    const world = await start([fake])
+    await world.run(withAdapter('1', 'a1'))
+    fake.restart()
+    const numLoads = fake.loads().length
+    assert.equal(failureIn(await world.run(withAdapter('2', 'a1'))), null)
+    assert.equal(fake.loads().length, numLoads + 1)
+  })
+
+  it('for many requests at once, too', async () => {
+    const fake = await startFake()
+    const world = await start([fake])
+    await world.run(withAdapter('1', 'a1'))
+    fake.restart()
+    const numLoads = fake.loads().length
+    const all = Array.from({ length: 6 }, (_, i) => world.run(withAdapter(`again ${i}`, 'a1')))
+    for (const events of await Promise.all(all)) assert.equal(failureIn(events), null)
+    assert.equal(fake.loads().length, numLoads + 1)
+  })
+})

@@ -1,0 +1,1 @@
+"""`evaluate --suite live`: policies of live safety beside each other, under attack too."""
