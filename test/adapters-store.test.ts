@@ -6,6 +6,7 @@ import { mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { ReadAdapter } from '../server/adapters/peft.ts'
 import {
   type AcquiredAdapters,
   type AdapterStoreOptions,
@@ -28,6 +29,14 @@ import {
 const temp = createTempFolder()
 let numRoots = 0
 
+const smallStore = {
+  modelConfig: smallModel,
+  sites: new Set(['up_proj'] as const),
+  maxBytes: 8 * adapterBytes,
+  maxRankPerRow: 4,
+  reserved: ['base-model'],
+}
+
 /** A store over a fresh folder with room for so many rank-1 adapters. */
 function createTestStore(
   adapters: Readonly<Record<string, TestAdapter>> = {},
@@ -38,12 +47,9 @@ function createTestStore(
   mkdirSync(root)
   for (const [id, adapter] of Object.entries(adapters)) writeAdapter(root, id, adapter)
   const store = createAdapterStore({
+    ...smallStore,
     root,
-    modelConfig: smallModel,
-    sites: new Set(['up_proj']),
     maxBytes: room * adapterBytes,
-    maxRankPerRow: 4,
-    reserved: ['base-model'],
     ...more,
   })
   return {
@@ -272,6 +278,24 @@ test('a half-written folder is refused, then served when it is whole', async () 
   const held = await acquire('a')
   assert.equal(held.components.length, 1)
   assert.equal((await store.list())[0]!.state, 'resident')
+})
+
+test('a folder that is taken away while it is waited for or read is 404, and nothing is kept of it', async () => {
+  const { acquire, root, store } = createTestStore({ a: seeded(1) }, 8, { settleMs: 30 })
+  const waiting = assert.rejects(acquire('a'), { code: 'model_not_found' })
+  rmSync(join(root, 'a'), { recursive: true })
+  await waiting
+  writeAdapter(root, 'a')
+  const read: ReadAdapter = async () => {
+    rmSync(join(root, 'a'), { recursive: true })
+    throw new ServerError('invalid_adapter', 'adapter_config.json is missing.')
+  }
+  const other = createAdapterStore({ ...smallStore, root, read })
+  const selection = selectionOf(['a'])
+  await assert.rejects(other.acquire(selection), { code: 'model_not_found' })
+  assert.deepEqual([...(await store.list()), ...(await other.list())], [])
+  writeAdapter(root, 'a')
+  assert.equal((await other.list())[0]!.state, 'available')
 })
 
 test('a folder that keeps changing while it is read is never served as a mixture', async () => {

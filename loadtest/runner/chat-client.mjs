@@ -30,8 +30,8 @@ export async function streamChat({ url, target, body, leaveAfter = Infinity, onT
     )
     result.status = response.status
     if (response.status !== 200) {
-      await response.arrayBuffer()
-      return { ...result, end: response.status === 429 ? 'refused' : 'lost', ms: since() }
+      const failure = (await response.text()).slice(0, 500)
+      return { ...result, failure, end: response.status === 429 ? 'refused' : 'lost', ms: since() }
     }
     let lastMs
     let numPieces = 0

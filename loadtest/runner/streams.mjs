@@ -27,7 +27,7 @@ export function startStreams({ url, references, perSecond, changes }) {
     const fromMs = performance.now()
     const body = bodyOf(references, promptIndex)
     const result = await streamChat({ url, target, body })
-    const { ms, firstMs, error, gaps: own } = result
+    const { ms, firstMs, gaps: own } = result
     const toMs = fromMs + (firstMs ?? ms)
     const allows = (digest) => changes?.allows(target, digest, fromMs, toMs) ?? true
     const end = endOf(result, changes !== undefined && allows(null))
@@ -39,7 +39,7 @@ export function startStreams({ url, references, perSecond, changes }) {
         gapEnds.push(atMs / 1000)
       }
     }
-    if (end === 'lost') console.error(`\nstreams: lost: ${error ?? 'cut short'}`)
+    if (end === 'lost') console.error(`\nstreams: lost: ${howLost(result)} (${target})`)
     const isWrong =
       end === 'answered' && !isRight({ references, target, promptIndex }, result, allows)
     records.push({ atSeconds: (fromMs - startMs) / 1000, target, end, ms, firstMs, isWrong })
@@ -61,6 +61,10 @@ export function startStreams({ url, references, perSecond, changes }) {
     },
   }
 }
+
+/** What is known of an answer that did not come whole. */
+const howLost = ({ error, status, failure, ms }) =>
+  error ?? (status === 200 ? `cut short after ${ms.toFixed(0)} ms` : `${status} ${failure}`)
 
 /** `absent` is 404 for an adapter that may have been out of service then. */
 const endOf = ({ end, status }, mayBeAbsent) => (status === 404 && mayBeAbsent ? 'absent' : end)

@@ -43,6 +43,11 @@ export function findAdapterFolder(root: string, id: string): AdapterFolder | nul
   return statSync(path).isDirectory() ? { id, path, root: realRoot } : null
 }
 
+/** It was found before, and may have been taken away since. */
+export function isThere({ path }: AdapterFolder): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false
+}
+
 /**
  * Finds the folders of usable entries of one listing. One that is no link is known to be inside, so a
  * list of thousands costs one look at the root; links are followed when asked for.

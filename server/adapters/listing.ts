@@ -15,6 +15,7 @@ import { type AdapterConfig, parseAdapterConfig } from './adapter-config.ts'
 import {
   type AdapterFolder,
   findAdapterFolder,
+  isThere,
   readConfigText,
   readFingerprint,
 } from './adapter-folder.ts'
@@ -88,7 +89,9 @@ export function createListing({
       const folder = find()
       if (folder === null) return null
       if (reserved.has(id)) throw misnamed()
-      return summarize(folder, describe(folder))
+      const summary = summarize(folder, describe(folder))
+      // Taken away since its name was read: nothing is wrong with it.
+      return summary.state === 'invalid' && !isThere(folder) ? null : summary
     } catch (error) {
       return summarizeInvalid(id, nameAdapter(id, error))
     }

@@ -14,7 +14,6 @@ import {
   type ScaledRankOne,
 } from '../contracts/adapter.ts'
 import type { LinearModule, ModelConfig } from '../contracts/checkpoint.ts'
-import { ServerError } from '../errors.ts'
 import { type AdapterFolder, findAdapterFolder, readFingerprint } from './adapter-folder.ts'
 import { type CombinationLimits, checkCombination, refuseRepeats } from './combination.ts'
 import type { OnSlice } from './folder-index.ts'
@@ -23,7 +22,7 @@ import { createMemoryQueue } from './memory-queue.ts'
 import { type ReadAdapter, readPeftAdapter } from './peft.ts'
 import { createResidents, type Hold } from './residents.ts'
 import { requireNamed } from './strength.ts'
-import { type KnownOfAdapter, nameAdapter } from './summary.ts'
+import { type KnownOfAdapter, nameAdapter, noAdapter } from './summary.ts'
 import {
   type AdapterVersion,
   createVersions,
@@ -255,11 +254,6 @@ export function createAdapterStore(options: AdapterStoreOptions): AdapterStore {
       return residents.usedBytes
     },
   }
-}
-
-function noAdapter(id: string): ServerError {
-  const message = `There is no adapter "${id.slice(0, 64)}".`
-  return new ServerError('model_not_found', message, { param: 'adapter' })
 }
 
 function isHold(item: Hold | AdapterVersion): item is Hold {

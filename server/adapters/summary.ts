@@ -128,6 +128,11 @@ export function nameAdapter<E>(id: string, error: E): E | ServerError {
   return new ServerError(error.code, message, { param: 'adapter', cause: error })
 }
 
+export function noAdapter(id: string): ServerError {
+  const message = `There is no adapter "${id.slice(0, 64)}".`
+  return new ServerError('model_not_found', message, { param: 'adapter' })
+}
+
 export function summarizeInvalid(id: string, error: unknown): AdapterSummary {
   if (!(error instanceof ServerError)) throw error
   return {

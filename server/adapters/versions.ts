@@ -5,10 +5,10 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { type AdapterRef, type RankOne, rankOneBytes } from '../contracts/adapter.ts'
 import { type LinearModule, linearModules, type ModelConfig } from '../contracts/checkpoint.ts'
 import { type ErrorBody, ServerError } from '../errors.ts'
-import { type AdapterFolder, quietMs, readFingerprint } from './adapter-folder.ts'
+import { type AdapterFolder, isThere, quietMs, readFingerprint } from './adapter-folder.ts'
 import { otherBase, readManifest } from './manifest.ts'
 import { type LoadedAdapter, type ReadAdapter, UnservedModules } from './peft.ts'
-import { nameAdapter, noStrength, warningsOf } from './summary.ts'
+import { nameAdapter, noAdapter, noStrength, warningsOf } from './summary.ts'
 
 /** An adapter that was read whole. */
 export interface AdapterVersion {
@@ -91,6 +91,8 @@ export function createVersions(options: VersionsOptions): Versions {
       const isStill = before === fingerprint
       const result = isStill ? await readOnce(folder, { ...options, sites }) : null
       fingerprint = readFingerprint(folder)
+      // Taken away meanwhile: nothing is wrong with what it held.
+      if (!isThere(folder)) throw noAdapter(folder.id)
       if (result !== null && fingerprint === before) return { result, fingerprint, order }
       // Somebody writes the folder: what was read may be half of it.
       if (attempt === maxReadAttempts) {
