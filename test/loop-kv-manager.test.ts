@@ -157,6 +157,62 @@ describe('the loop in little memory', () => {
     assert.deepEqual(capacities(), [1024, 2048, 512])
   })
 
+  it('grows in parts while the others run, and lets nobody in before it is done', async () => {
+    const requests = Array.from({ length: 8 }, (_, i) =>
+      createRequest({ id: `r${i}`, prompt: text(`${i}`.repeat(20 * i + 60)), maxTokens: 700 }),
+    )
+
+    async function run(numParts: number) {
+      const told: string[] = []
+      let numMoved = 0
+      const world = createTestLoop({
+        rows: 8,
+        capacity: 2048,
+        maxChunk: 32,
+        wrap: (runner) => ({
+          ...runner,
+          reshape: (shape, lengths) => {
+            told.push(`at once, ${lengths.length} rows`)
+            runner.reshape(shape, lengths)
+          },
+          ...(numParts > 0 && {
+            reshapePart: (shape, lengths) => {
+              told.push('part')
+              if (++numMoved < numParts) return false
+              numMoved = 0
+              told.push(`${shape.rows} × ${shape.capacity}`)
+              runner.reshape(shape, lengths)
+              return true
+            },
+          }),
+          decode: (batch) => {
+            if (told.at(-1) !== 'step') told.push('step')
+            return runner.decode(batch)
+          },
+        }),
+      })
+      for (const request of requests) world.submit(request)
+      const texts: string[] = []
+      for (const { id } of requests) texts.push(textOf(await world.ended(id)))
+      return { told, texts }
+    }
+
+    const whole = await run(0)
+    const { told, texts } = await run(6)
+    assert.deepEqual(texts, whole.texts)
+    // With no row it shrinks.
+    const moves = (list: readonly string[]) => list.filter((what) => /once, [1-9]/.test(what))
+    assert.ok(moves(whole.told).length > 0, 'nothing ever grew')
+    assert.deepEqual(moves(told), [])
+    assert.deepEqual(
+      told.filter((what) => what.includes('×')),
+      ['8 × 512', '8 × 1024'],
+    )
+    // Every part but the first of a growth comes after a step of those that run.
+    const gaps = told.flatMap((what, i) => (what === 'part' && told[i - 1] === 'part' ? [i] : []))
+    assert.deepEqual(gaps, [])
+  })
+
   it('runs a sequence of the whole context beside short ones, one after the other', async () => {
     const world = createTestLoop({ rows: 4, capacity: 600, maxChunk: 32, kvPositions: 700 })
     world.submit(createRequest({ id: 'short', prompt: text('abc'), maxTokens: 300 }))

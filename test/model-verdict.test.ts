@@ -305,6 +305,21 @@ function testWorld(w: number, world: World): void {
       assertUnchanged(logits)
     })
 
+    it('across a cache that moves layer by layer between steps, each judged', async () => {
+      const answers: boolean[] = []
+      let isLarge = true
+      const { logits } = await runStream(model, extent, async ({ runner }, _, lengths) => {
+        await judgeAt(model, guard, lengths)
+        const next = { rows, capacity: isLarge ? capacity + 16 : capacity }
+        const isDone = runner.reshapePart?.(next, lengths, 1) ?? runner.reshape(next, lengths)
+        answers.push(isDone !== false)
+        if (isDone !== false) isLarge = !isLarge
+      })
+      assertUnchanged(logits)
+      model.runner.reshape({ rows, capacity }, [])
+      assert.equal(answers.includes(false), model.runner.reshapePart !== undefined)
+    })
+
     it("the sites of a guard's modules change no bit where no guard is", async () => {
       const sites = ['v_proj', 'up_proj'] as const
       const without = await openServedModel({ ...shape, sites })

@@ -37,9 +37,13 @@ export function fits({ rows, capacity }: KvShape, limits: KvLimits): boolean {
   )
 }
 
+export function isWithin(need: KvShape, shape: KvShape): boolean {
+  return need.rows <= shape.rows && need.capacity <= shape.capacity
+}
+
 /** The shape that holds what is needed: the present one where it does. The need must fit. */
 export function shapeFor(need: KvShape, present: KvShape, limits: KvLimits): KvShape {
-  if (need.rows <= present.rows && need.capacity <= present.capacity) return present
+  if (isWithin(need, present)) return present
   const rows = Math.min(limits.maxRows, grown(present.rows, need.rows))
   const capacity = Math.min(limits.maxCapacity, grown(present.capacity, need.capacity))
   if (rows * capacity <= limits.maxPositions) return { rows, capacity }

@@ -34,8 +34,8 @@ export type Step = CopyStep | PrefillStep | DecodeStep | VerdictStep
 
 export interface SchedulerOptions extends PrefillTurnOptions {
   readonly rows: number
-  /** Finds memory for one more beside those that hold a row. */
-  readonly tryAdmit?: (sequence: Sequence, running: readonly Sequence[]) => boolean
+  /** Finds memory for one more beside those that hold a row; "soon": after some of their steps. */
+  readonly tryAdmit?: (sequence: Sequence, running: readonly Sequence[]) => boolean | 'soon'
   /** The next piece of a prefix that can be copied. */
   readonly match?: (sequence: Sequence, running: readonly Sequence[]) => PrefixHit | null
 }
@@ -64,8 +64,9 @@ export function createScheduler(options: SchedulerOptions) {
     if (prefilling !== undefined || decoding.length >= rows) return
     const first = turns.first()
     if (first === undefined) return
-    isShort = !tryAdmit(first, decoding)
-    if (isShort) return
+    const hasRoom = tryAdmit(first, decoding)
+    isShort = hasRoom === false
+    if (hasRoom !== true) return
     turns.take(first)
     givingWay.begin(first)
     prefilling = first

@@ -45,6 +45,11 @@ export interface StepRunner<Saved extends SavedBlock = SavedBlock> {
   readonly blockMax: Float32Array | null
   readonly numBlocks: number
   reshape(shape: KvShape, lengths: readonly number[]): void
+  /**
+   * The same in parts, with steps between them: moves about `maxBytes`, at least something, and says whether
+   * all is done. Absent where a model cannot.
+   */
+  reshapePart?(shape: KvShape, lengths: readonly number[], maxBytes: number): boolean
   copyRow(from: number, to: number, start: number, count: number): void
   readonly positionBytes: number
   savePositions(row: number, start: number, count: number): Saved

@@ -1,6 +1,7 @@
 // The KV cache: keys and values of all layers, rows × capacity positions in native memory. A row belongs
 // to one sequence. The graph reads and appends in place; everything here copies between two steps. The
-// cache changes its shape by moving into new memory, one tensor after the other.
+// cache changes its shape by moving into new memory, one layer after the other, all at once or some
+// between one step and the next.
 
 import type { ModelConfig } from '../contracts/checkpoint.ts'
 import { type FloatType, floatBytes } from '../contracts/float-type.ts'
@@ -46,6 +47,11 @@ export interface KvCache {
    * be released already.
    */
   reshape(shape: KvCacheShape, lengths: readonly number[]): void
+  /**
+   * The same for some of its layers, until `maxBytes` are copied: true when all are in that shape. Between two calls rows may be used and copied as far as both shapes go. Absent where a
+   * cache moves as a whole.
+   */
+  reshapePart?(shape: KvCacheShape, lengths: readonly number[], maxBytes: number): boolean
   /** Copies positions start … start + count − 1 of a row over another's. */
   copyRow(from: number, to: number, start: number, count: number): void
   /** Copies positions start … start + count − 1 of a row out of the cache. */
@@ -76,15 +82,21 @@ export function nameCacheTensors(tensors: readonly AnyTensor[]): CacheView {
   return { inputs, outputs }
 }
 
+/** Keys or values of a layer; while the cache moves, some are in the new shape already. */
+interface Part {
+  readonly tensor: Tensor<FloatType>
+  readonly shape: KvCacheShape
+}
+
 export function createKvCache({ config, floats, ...first }: KvCacheOptions): KvCache {
   const { numLayers, numKvHeads, headDim } = config
   const positionBytes = positionBytesOf(config, floats)
-  let shape: KvCacheShape = first
   /** Keys of all layers, then values. */
-  const tensors = Array.from({ length: 2 * numLayers }, () => allocate(shape))
+  const parts: Part[] = Array.from({ length: 2 * numLayers }, () => allocate(first))
 
-  function allocate({ rows, capacity }: KvCacheShape): Tensor<FloatType> {
-    return allocateTensor(floats, [rows, numKvHeads, capacity, headDim])
+  function allocate(shape: KvCacheShape): Part {
+    const dims = [shape.rows, numKvHeads, shape.capacity, headDim]
+    return { tensor: allocateTensor(floats, dims), shape }
   }
 
   function startOf({ capacity }: KvCacheShape, row: number, head: number): number {
@@ -95,39 +107,55 @@ export function createKvCache({ config, floats, ...first }: KvCacheOptions): KvC
   function eachHead(
     row: number,
     from: number,
-    visit: (cache: Float32Array | Uint16Array, start: number, at: number) => void,
+    visit: (part: Part, start: number, at: number) => void,
   ): void {
     let at = 0
-    for (const tensor of tensors) {
+    for (const part of parts) {
       for (let head = 0; head < numKvHeads; head++) {
-        visit(tensor.data, startOf(shape, row, head) + from * headDim, at++)
+        visit(part, startOf(part.shape, row, head) + from * headDim, at++)
       }
     }
   }
 
   /** A tensor in a new shape, with the first lengths[row] positions of each row. */
-  function moved(
-    old: Tensor<FloatType>,
-    newShape: KvCacheShape,
-    lengths: readonly number[],
-  ): Tensor<FloatType> {
-    const tensor = allocate(newShape)
+  function moved(old: Part, shape: KvCacheShape, lengths: readonly number[]): Part {
+    const part = allocate(shape)
     for (const [row, length] of lengths.entries()) {
       for (let head = 0; head < numKvHeads; head++) {
-        const start = startOf(shape, row, head)
-        const kept = old.data.subarray(start, start + length * headDim)
-        tensor.data.set(kept, startOf(newShape, row, head))
+        const start = startOf(old.shape, row, head)
+        const kept = old.tensor.data.subarray(start, start + length * headDim)
+        part.tensor.data.set(kept, startOf(shape, row, head))
       }
     }
-    old.release()
-    return tensor
+    old.tensor.release()
+    return part
+  }
+
+  /**
+   * Keys and values of one layer after the other, so that the old and the new cache are never in memory
+   * together. A layer's two have the same shape at any time.
+   */
+  function reshapePart(shape: KvCacheShape, lengths: readonly number[], maxBytes: number): boolean {
+    const positions = lengths.reduce((sum, length) => sum + length, 0)
+    const layerBytes = (positions * positionBytes) / numLayers
+    let bytes = 0
+    for (let layer = 0; layer < numLayers; layer++) {
+      const { rows, capacity } = parts[layer]!.shape
+      if (rows === shape.rows && capacity === shape.capacity) continue
+      if (bytes > 0 && bytes + layerBytes > maxBytes) return false
+      for (const i of [layer, numLayers + layer]) parts[i] = moved(parts[i]!, shape, lengths)
+      bytes += layerBytes
+    }
+    return true
   }
 
   /** Rows first … first + count − 1. */
   function view(first: number, count: number): CacheView {
-    const dims = [count, numKvHeads, shape.capacity, headDim]
-    const start = startOf(shape, first, 0)
-    return nameCacheTensors(tensors.map((tensor) => tensor.view(dims, start)))
+    const views = parts.map(({ tensor, shape }) => {
+      const dims = [count, numKvHeads, shape.capacity, headDim]
+      return tensor.view(dims, startOf(shape, first, 0))
+    })
+    return nameCacheTensors(views)
   }
 
   return {
@@ -136,37 +164,34 @@ export function createKvCache({ config, floats, ...first }: KvCacheOptions): KvC
     decodeView: (count) => view(0, count),
     beforeDecode: () => {},
 
-    reshape(newShape, lengths) {
-      // One by one, so that the old and the new cache are never in memory together.
-      for (const [i, old] of tensors.entries()) tensors[i] = moved(old, newShape, lengths)
-      shape = newShape
-    },
+    reshape: (shape, lengths) => void reshapePart(shape, lengths, Number.POSITIVE_INFINITY),
+    reshapePart,
 
     copyRow(from, to, start, count) {
-      const offset = startOf(shape, to, 0) - startOf(shape, from, 0)
-      eachHead(from, start, (cache, at) => {
-        cache.copyWithin(at + offset, at, at + count * headDim)
+      eachHead(from, start, ({ tensor, shape }, at) => {
+        const offset = startOf(shape, to, 0) - startOf(shape, from, 0)
+        tensor.data.copyWithin(at + offset, at, at + count * headDim)
       })
     },
 
     savePositions(row, start, count) {
       const memory = allocateTensor(floats, [(count * positionBytes) / floatBytes[floats]])
       const size = count * headDim
-      eachHead(row, start, (cache, first, at) => {
-        memory.data.set(cache.subarray(first, first + size), at * size)
+      eachHead(row, start, ({ tensor }, first, at) => {
+        memory.data.set(tensor.data.subarray(first, first + size), at * size)
       })
       return { memory, count, bytes: count * positionBytes, release: () => memory.release() }
     },
 
     restorePositions(saved, row, start) {
       const size = saved.count * headDim
-      eachHead(row, start, (cache, first, at) => {
-        cache.set(saved.memory.data.subarray(at * size, (at + 1) * size), first)
+      eachHead(row, start, ({ tensor }, first, at) => {
+        tensor.data.set(saved.memory.data.subarray(at * size, (at + 1) * size), first)
       })
     },
 
     release() {
-      for (const tensor of tensors) tensor.release()
+      for (const { tensor } of parts) tensor.release()
     },
   }
 }

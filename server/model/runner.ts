@@ -56,6 +56,7 @@ export function createRunner(options: RunnerOptions) {
   const cache = device
     ? createDeviceKvCache({ ...cacheOptions, ...device })
     : createKvCache(cacheOptions)
+  const { reshapePart } = cache
   const numVerdictRows = verdictRows(target, rows)
   const adapterRows = createStepAdapters({
     ...{ config, target, device, sites, rows, numVerdictRows },
@@ -183,6 +184,14 @@ export function createRunner(options: RunnerOptions) {
       for (const step of [decodeStep, verdictStep]) step.release()
       cache.reshape(shape, lengths)
     },
+
+    /** The same in parts, with runs between them: true when all is done. Only on the CPU. */
+    ...(reshapePart && {
+      reshapePart(shape: KvCacheShape, lengths: readonly number[], maxBytes: number): boolean {
+        for (const step of [decodeStep, verdictStep]) step.release()
+        return reshapePart(shape, lengths, maxBytes)
+      },
+    }),
 
     release(): void {
       for (const step of [decodeStep, verdictStep]) step.release()
