@@ -67,9 +67,9 @@ static void take_pieces(void *data, size_t unused) {
     pieces->task(pieces->data, piece);
     taken++;
   }
-  const size_t done = taken ? atomic_fetch_add(&pieces->done, taken) + taken : 0;
+  atomic_fetch_add(&pieces->done, taken);
   if (this_thread() == pieces->caller) return wait_for_others(pieces);
-  if (done == pieces->count && atomic_exchange(&pieces->sleeps, 0)) wake(&pieces->sleeps);
+  if (is_done(pieces) && atomic_exchange(&pieces->sleeps, 0)) wake(&pieces->sleeps);
 }
 
 Status *parallel_for(Api api, const Context *context, void (*task)(void *, size_t), size_t count,
