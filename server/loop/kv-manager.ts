@@ -35,7 +35,7 @@ const reserve = 256
 /** So many positions before its end the cache begins to grow; more than the steps that takes. */
 const ahead = 128
 /** Bytes that growing copies between two steps. */
-const maxMoveBytes = 32 << 20
+const maxMoveBytes = 16 << 20
 
 export type KvManager = ReturnType<typeof createKvManager>
 
