@@ -2,15 +2,8 @@
 // for later ones. Rows and saved blocks share one number of positions; rows come first. What is copied
 // between two steps is bounded, so that no running stream waits for it.
 
-import {
-  firstShape,
-  fits,
-  isWithin,
-  type KvLimits,
-  type KvShape,
-  numPositions,
-  shapeFor,
-} from './kv-shape.ts'
+import { createKvRoom } from './kv-room.ts'
+import type { KvLimits } from './kv-shape.ts'
 import { chunkMultiple, minChunk, type PrefixHit } from './prefill-turn.ts'
 import {
   blockTokens,
@@ -30,92 +23,15 @@ export interface KvManagerOptions<Saved extends SavedBlock> {
   readonly maxCopy: number
 }
 
-/** Positions that a sequence finds free when it is admitted; it may get more later. */
-const reserve = 256
-/** So many positions before its end the cache begins to grow; more than the steps that takes. */
-const ahead = 128
-/** Bytes that growing copies between two steps. */
-const maxMoveBytes = 16 << 20
-
 export type KvManager = ReturnType<typeof createKvManager>
 
 export function createKvManager<Saved extends SavedBlock>(options: KvManagerOptions<Saved>) {
   const { runner, limits, maxCopy } = options
   const { positionBytes } = runner
-  let shape = firstShape(limits)
-  /** What it grows to while steps run, part by part; null: it does not. */
-  let target: KvShape | null = null
-  const prefixCache = createPrefixCache<Saved>({ maxBytes: bytesLeft(shape) })
+  const prefixCache = createPrefixCache<Saved>({ maxBytes: 0 })
+  const room = createKvRoom({ runner, limits, limitPrefixes: prefixCache.limit })
   /** How much of a sequence the prefix cache holds; null when it keeps no more of it. */
   const saved = new WeakMap<Sequence, PrefixPosition<Saved> | null>()
-
-  function bytesLeft({ rows, capacity }: KvShape): number {
-    return (limits.maxPositions - rows * capacity) * positionBytes
-  }
-
-  function reshape(next: KvShape, running: readonly Sequence[]): void {
-    if (next === shape) return
-    prefixCache.limit(bytesLeft(next))
-    runner.reshape(next, lengthsOf(running))
-    shape = next
-    target = null
-  }
-
-  /** Moves a part of it to the target; whether it is all there. */
-  function growOn(running: readonly Sequence[]): boolean {
-    if (target === null) return true
-    if (!runner.reshapePart!(target, lengthsOf(running), maxMoveBytes)) return false
-    shape = target
-    target = null
-    return true
-  }
-
-  /** Begins to grow to what is needed, where the model can while steps run. */
-  function growTo(need: KvShape, running: readonly Sequence[]): boolean {
-    if (runner.reshapePart === undefined || !fits(need, limits)) return false
-    const next = shapeFor(need, shape, limits)
-    if (next === shape || next.rows < shape.rows || next.capacity < shape.capacity) return false
-    prefixCache.limit(bytesLeft(next))
-    target = next
-    growOn(running)
-    return true
-  }
-
-  /** Positions that a sequence must have to be admitted. */
-  function neededFirst({ mostPositions, numTokens }: Sequence): number {
-    return Math.min(mostPositions, limits.maxCapacity, numTokens + reserve)
-  }
-
-  /** Positions that its next step needs; a prompt is given its whole length at once. */
-  function neededNow({ promptTokens, numComputed }: Sequence): number {
-    return Math.min(limits.maxCapacity, Math.max(promptTokens.length, numComputed + 1))
-  }
-
-  /** Positions that the steps after it need. */
-  function neededSoon(sequence: Sequence): number {
-    const most = Math.min(limits.maxCapacity, sequence.mostPositions)
-    return Math.max(neededNow(sequence), Math.min(most, sequence.numComputed + ahead))
-  }
-
-  /** Grows for the next step of these rows; false when they do not all fit. */
-  function hold(running: readonly Sequence[]): boolean {
-    if (running.length === 0) return true
-    const need = { rows: running.length, capacity: Math.max(...running.map(neededNow)) }
-    if (running.length > 1 && !fits(need, limits)) return false
-    if (isWithin(need, shape)) return true
-    reshape(shapeFor(need, target ?? shape, limits), running)
-    return true
-  }
-
-  /** The same, and goes on growing for the steps after it. */
-  function tryHold(running: readonly Sequence[]): boolean {
-    if (!hold(running)) return false
-    if (target !== null) growOn(running)
-    else if (running.length > 0) {
-      growTo({ rows: running.length, capacity: Math.max(...running.map(neededSoon)) }, running)
-    }
-    return true
-  }
 
   /** The longest prefix of `limit` tokens that a running sequence or the blocks have, adapters and all. */
   function findSource(sequence: Sequence, running: readonly Sequence[], limit: number) {
@@ -144,35 +60,9 @@ export function createKvManager<Saved extends SavedBlock>(options: KvManagerOpti
   }
 
   return {
+    ...room,
     get shape() {
-      return shape
-    },
-
-    tryHold,
-
-    /**
-     * Grows for one more sequence; false when there is no memory for its prompt and a reserve, "soon" where
-     * the cache is growing while the others run.
-     */
-    tryAdmit(sequence: Sequence, running: readonly Sequence[]): boolean | 'soon' {
-      const capacity = Math.max(neededFirst(sequence), ...running.map(neededNow))
-      const need = { rows: running.length + 1, capacity }
-      if (running.length > 0 && !fits(need, limits)) return false
-      const wanted = {
-        rows: need.rows,
-        capacity: Math.max(...[...running, sequence].map(neededNow)),
-      }
-      if (running.length === 0 || isWithin(wanted, shape)) return hold([...running, sequence])
-      if (target !== null) return 'soon'
-      if (!growTo(wanted, running)) return hold([...running, sequence])
-      return target === null ? true : 'soon'
-    },
-
-    /** Nothing runs: gives memory back. */
-    shrink(): void {
-      const first = firstShape(limits)
-      if (target !== null || numPositions(shape) > numPositions(first)) reshape(first, [])
-      prefixCache.limit(bytesLeft(shape))
+      return room.shape
     },
 
     /** The next piece of a sequence's prefix that can be copied; null when there is no more of it. */
@@ -224,8 +114,4 @@ export function createKvManager<Saved extends SavedBlock>(options: KvManagerOpti
       return (running.length * longest) / limits.maxPositions
     },
   }
-}
-
-function lengthsOf(running: readonly Sequence[]): number[] {
-  return running.map(({ numComputed }) => numComputed)
 }

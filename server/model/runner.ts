@@ -12,7 +12,7 @@ import { probeInput } from '../graph/decoder.ts'
 import { type Accelerator, type AnyTensor, allocateTensor } from '../runtime/session.ts'
 import type { AdapterRows } from './adapter-rows.ts'
 import { createDeviceKvCache } from './device-kv-cache.ts'
-import { type CacheView, createKvCache, type KvCacheShape } from './kv-cache.ts'
+import { type CacheView, createKvCache, type KvCache, type KvCacheShape } from './kv-cache.ts'
 import { createLogitMemory, type LogitTensors } from './logits.ts'
 import { openSessions, type VerdictGraph } from './sessions.ts'
 import { createStepAdapters } from './step-adapters.ts'
@@ -56,7 +56,6 @@ export function createRunner(options: RunnerOptions) {
   const cache = device
     ? createDeviceKvCache({ ...cacheOptions, ...device })
     : createKvCache(cacheOptions)
-  const { reshapePart } = cache
   const numVerdictRows = verdictRows(target, rows)
   const adapterRows = createStepAdapters({
     ...{ config, target, device, sites, rows, numVerdictRows },
@@ -179,19 +178,7 @@ export function createRunner(options: RunnerOptions) {
     savePositions: cache.savePositions,
     restorePositions: cache.restorePositions,
 
-    /** Changes the cache between two runs; row r keeps its first lengths[r] positions. */
-    reshape(shape: KvCacheShape, lengths: readonly number[]): void {
-      for (const step of [decodeStep, verdictStep]) step.release()
-      cache.reshape(shape, lengths)
-    },
-
-    /** The same in parts, with runs between them: true when all is done. Only on the CPU. */
-    ...(reshapePart && {
-      reshapePart(shape: KvCacheShape, lengths: readonly number[], maxBytes: number): boolean {
-        for (const step of [decodeStep, verdictStep]) step.release()
-        return reshapePart(shape, lengths, maxBytes)
-      },
-    }),
+    ...createReshaping(cache, [decodeStep, verdictStep]),
 
     release(): void {
       for (const step of [decodeStep, verdictStep]) step.release()
@@ -202,6 +189,30 @@ export function createRunner(options: RunnerOptions) {
       inputs.release()
       sessions.release()
     },
+  }
+}
+
+function createReshaping(cache: KvCache, steps: readonly StepBindings[]) {
+  const { reshapePart } = cache
+
+  function unbind(): void {
+    for (const step of steps) step.release()
+  }
+
+  return {
+    /** Changes the cache between two runs; row r keeps its first lengths[r] positions. */
+    reshape(shape: KvCacheShape, lengths: readonly number[]): void {
+      unbind()
+      cache.reshape(shape, lengths)
+    },
+
+    /** The same in parts, with runs between them: true when all is done. Only on the CPU. */
+    ...(reshapePart && {
+      reshapePart(shape: KvCacheShape, lengths: readonly number[], maxBytes: number): boolean {
+        unbind()
+        return reshapePart(shape, lengths, maxBytes)
+      },
+    }),
   }
 }
 
