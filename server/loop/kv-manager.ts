@@ -2,8 +2,7 @@
 // for later ones. Rows and saved blocks share one number of positions; rows come first. What is copied
 // between two steps is bounded, so that no running stream waits for it.
 
-import { createKvRoom } from './kv-room.ts'
-import type { KvLimits } from './kv-shape.ts'
+import { createKvRoom, type KvLimits } from './kv-shape.ts'
 import { chunkMultiple, minChunk, type PrefixHit } from './prefill-turn.ts'
 import {
   blockTokens,
