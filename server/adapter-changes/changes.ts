@@ -10,6 +10,7 @@ import { type AdapterFolder, findAdapterFolder } from '../adapters/adapter-folde
 import type { AdapterStore } from '../adapters/store.ts'
 import type { KnownVersion } from '../adapters/versions.ts'
 import { type AdapterChange, type AdapterChanged, incomingFolder } from '../contracts/adapter.ts'
+import { unlessLate } from '../deadline.ts'
 import { storageError } from '../durable.ts'
 import { ServerError } from '../errors.ts'
 import { copyAdapter } from './adapter-copy.ts'
@@ -62,7 +63,7 @@ export function createAdapterChanges(options: {
           return inTurn((changer) => changer.load(change))
         case 'remove':
           await inTurn((changer) => changer.remove(change))
-          await untilUnused(store, change.id, change.waitMs)
+          await unlessLate(change.waitMs, store.whenUnused(change.id), () => {})
           return { outcome: 'removed', adapter: null, runningRequests: store.numUsers(change.id) }
       }
     },
@@ -168,16 +169,6 @@ function createFolderChanger({
       pins.set(id, false)
     },
   }
-}
-
-/** Resolves when nobody runs with it, or the time is over. */
-async function untilUnused(store: AdapterStore, id: string, waitMs: number): Promise<void> {
-  let timer: NodeJS.Timeout | undefined
-  const isOver = new Promise<void>((resolve) => {
-    timer = setTimeout(resolve, waitMs)
-  })
-  await Promise.race([store.whenUnused(id), isOver])
-  clearTimeout(timer)
 }
 
 function isSame(x: KnownVersion, y: KnownVersion): boolean {
