@@ -27,14 +27,18 @@ export interface AdapterChanges {
   apply(change: AdapterChange): Promise<AdapterChanged>
 }
 
-/** `operators`: names that their flags need. `merged`: names that the weights hold. */
+/**
+ * `operators`: names that their flags need. `merged`: names that the weights hold. `onChange`: called after
+ * each, and after one that failed.
+ */
 export function createAdapterChanges(options: {
   readonly root: string
   readonly store: AdapterStore
   readonly operators: readonly string[]
   readonly merged: readonly string[]
+  readonly onChange?: () => void
 }): AdapterChanges {
-  const { store } = options
+  const { store, onChange = () => {} } = options
   const pins = createPins(options.root, store.pin)
   let last: Promise<unknown> = Promise.resolve()
 
@@ -53,21 +57,21 @@ export function createAdapterChanges(options: {
     return mine
   }
 
-  return {
-    async apply(change) {
-      if (options.merged.includes(change.id)) refuseMerged(change.id)
-      switch (change.kind) {
-        case 'install':
-          return inTurn((changer) => changer.installStaged(change))
-        case 'load':
-          return inTurn((changer) => changer.load(change))
-        case 'remove':
-          await inTurn((changer) => changer.remove(change))
-          await unlessLate(change.waitMs, store.whenUnused(change.id), () => {})
-          return { outcome: 'removed', adapter: null, runningRequests: store.numUsers(change.id) }
-      }
-    },
+  async function perform(change: AdapterChange): Promise<AdapterChanged> {
+    if (options.merged.includes(change.id)) refuseMerged(change.id)
+    switch (change.kind) {
+      case 'install':
+        return inTurn((changer) => changer.installStaged(change))
+      case 'load':
+        return inTurn((changer) => changer.load(change))
+      case 'remove':
+        await inTurn((changer) => changer.remove(change))
+        await unlessLate(change.waitMs, store.whenUnused(change.id), () => {})
+        return { outcome: 'removed', adapter: null, runningRequests: store.numUsers(change.id) }
+    }
   }
+
+  return { apply: (change) => perform(change).finally(onChange) }
 }
 
 type FolderChanger = ReturnType<typeof createFolderChanger>

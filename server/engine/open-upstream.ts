@@ -5,8 +5,7 @@ import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { openAdapters } from '../adapter-changes/open-adapters.ts'
-import { readFolderEntries } from '../adapters/folder-index.ts'
-import { surveyAdapters } from '../adapters/folder-survey.ts'
+import { readSurveyed } from '../adapters/folder-survey.ts'
 import type { AdapterStore } from '../adapters/store.ts'
 import { type Description, openDescription } from '../checkpoint/description.ts'
 import type { AppliedAdapter } from '../contracts/adapter.ts'
@@ -73,6 +72,7 @@ export async function openUpstreamEngine(
     merged: [],
     baseDigest: baseDigest ?? '',
     guard: found && { about: found.about, fingerprint: found.fingerprint },
+    onChange: () => reportStats(),
   })
 
   // 3. Upstreams.
@@ -149,13 +149,7 @@ export async function openUpstreamEngine(
     }),
     listAdapters: (query) => store.list(query),
     prepareMerge: refuseMerge,
-    async changeAdapter(change) {
-      try {
-        return await changes.apply(change)
-      } finally {
-        reportStats()
-      }
-    },
+    changeAdapter: changes.apply,
     close() {
       opened.close()
       void reader.close()
@@ -203,26 +197,17 @@ async function openGuard(
   { heart, onNotice }: EngineEvents,
   { config }: Description,
   baseDigest: string | null,
-  { specialTexts, tokenText }: TokenTexts,
+  tokenizer: TokenTexts,
 ) {
-  const folders = await readFolderEntries(options.adapters, heart.progress)
-  const reserved = ['none', options.servedModelName]
-  for (const notice of surveyAdapters(options.adapters, folders, reserved)) onNotice(notice)
-  const added = new Set(specialTexts)
+  const told = { onProgress: heart.progress, onNotice }
+  const folders = await readSurveyed(options, told)
   const found = await chooseGuard({
-    root: options.adapters,
+    options: { ...options, guardExact: false, merged: [] },
     folders,
-    choice: options.guard,
-    base: {
-      model: config,
-      tokenText,
-      isAdded: (id) => added.has(tokenText(id)),
-      isExact: false,
-      merged: [],
-    },
+    model: config,
+    tokenizer,
     baseDigest: async () => baseDigest ?? '',
-    onProgress: heart.progress,
-    onNotice,
+    ...told,
   })
   if (found !== null) {
     onNotice(
