@@ -1,5 +1,6 @@
 // The engine as the front sees it, whatever stands behind (a child process, a fake in tests).
 
+import type { ErrorBody } from '../errors.ts'
 import type {
   AdapterChange,
   AdapterChanged,
@@ -263,6 +264,8 @@ export interface EngineClient {
   /** Undefined until the first engine is ready. */
   readonly model: ModelInfo | undefined
   readonly restarts: number
+  /** Why it can compute nothing now, though it is ready; null: it can. */
+  readonly outage: ErrorBody | null
   /** Never throws: a request that cannot start ends in `failed` (e.g. model_loading). */
   submit(request: GenerateRequest): Generation
   /** Rejects with ServerError. `turn`: of the client that asks. */

@@ -6,7 +6,7 @@ import type { EngineClient, EngineOptions, Generation, ModelInfo } from '../cont
 import { type GenerateRequest, type GenerationEvent, isTerminal } from '../contracts/generation.ts'
 import type { Logger } from '../contracts/logger.ts'
 import type { Observer } from '../contracts/observer.ts'
-import { modelLoading, ServerError, shuttingDown } from '../errors.ts'
+import { type ErrorBody, modelLoading, ServerError, shuttingDown } from '../errors.ts'
 import type { ForkEngine } from './child-engine.ts'
 import { createDeferred } from './deferred.ts'
 import { createEngineProcess, type EngineLimits } from './engine-process.ts'
@@ -48,6 +48,7 @@ export function createEngineClient({
   const generations = new Map<string, EventQueue>()
   const calls = createPendingCalls()
   let model: ModelInfo | undefined
+  let outage: ErrorBody | null = null
   const whenReady = createDeferred<ModelInfo>()
   whenReady.promise.catch(() => {}) // A front that never asks must not crash on it.
   const engine = createEngineProcess({
@@ -58,6 +59,7 @@ export function createEngineClient({
     ...(fork && { fork }),
     onMessage: receive,
     onGone() {
+      outage = null
       failAll(new ServerError('engine_crashed', 'The engine stopped while it ran this request.'))
     },
     onFailedStart: (error) => whenReady.reject(error),
@@ -84,6 +86,9 @@ export function createEngineClient({
         break
       case 'events':
         for (const [id, event] of message.events) deliver(id, event)
+        break
+      case 'outage':
+        outage = message.error
         break
       case 'stats':
         observer.engineStats(message.stats)
@@ -141,6 +146,9 @@ export function createEngineClient({
     },
     get restarts() {
       return engine.restarts
+    },
+    get outage() {
+      return outage
     },
     get pid() {
       return engine.pid

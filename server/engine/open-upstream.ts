@@ -91,6 +91,7 @@ export async function openUpstreamEngine(
     baseDigest,
     guard: guard && setOfGuard(guard),
     onNotice,
+    onServing: (serves) => events.onOutage(serves ? null : noUpstream(upstream).toBody()),
     onProgress: heart.progress,
   })
   const maxContext = Math.min(
@@ -238,6 +239,14 @@ function asArranged(store: AdapterStore): Pick<AdapterStore, 'acquire'> {
       }
     },
   }
+}
+
+function noUpstream({ urls, healthMs }: UpstreamOptions): ServerError {
+  return new ServerError(
+    'upstream_unavailable',
+    `No upstream takes requests now, of ${urls.length}: each is asked again every ${healthMs / 1000} s ` +
+      '(--upstream), and the log says why.',
+  )
 }
 
 /** Its weights are another server's. */

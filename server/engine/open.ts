@@ -20,6 +20,7 @@ import {
 } from '../conversion/convert.ts'
 import { type Folds, foldsOf } from '../conversion/folded-tensors.ts'
 import type { CallHandlers } from '../engine-client/protocol.ts'
+import type { ErrorBody } from '../errors.ts'
 import { chooseGuard } from '../guards/guard-choice.ts'
 import type { GuardOfFolder } from '../guards/guard-folder.ts'
 import type { Heart } from '../heart/heart.ts'
@@ -58,6 +59,8 @@ export interface EngineEvents {
   readonly heart: Heart
   readonly publish: (events: ReadonlyArray<readonly [string, GenerationEvent]>) => void
   readonly onStats: (stats: EngineStats) => void
+  /** Nothing can be computed now, and why; null: it can again. */
+  readonly onOutage: (error: ErrorBody | null) => void
   readonly onProgress: (what: string, done: number, total: number) => void
   /** A warning for the operator: the start goes on. */
   readonly onNotice: (message: string) => void

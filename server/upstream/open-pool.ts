@@ -40,6 +40,8 @@ export interface PoolOptions
   /** What judges keeps its place in every upstream; null: nobody judges there. */
   readonly guard: AdapterSet | null
   readonly onNotice: (message: string) => void
+  /** Whether one takes requests, whenever that changes. At the end of the start one does. */
+  readonly onServing: (serves: boolean) => void
   /** While the start waits. */
   readonly onProgress: () => void
 }
@@ -72,8 +74,18 @@ const quietTries = 30
 export async function openPool(options: PoolOptions): Promise<OpenPool> {
   const { onNotice, healthMs: intervalMs } = options
   await openAdaptersDir(options.adaptersDir)
-  const members = options.urls.map((url) => createMember(url, options))
+  let serves = true
+  let hasBegun = false
+  function tellServing(): void {
+    const isNow = members.some(({ upstream }) => upstream.isOpen)
+    if (!hasBegun || isNow === serves) return
+    serves = isNow
+    options.onServing(serves)
+  }
+  const members = options.urls.map((url) => createMember(url, options, tellServing))
   const maxContext = await startMembers(members, options)
+  hasBegun = true
+  tellServing()
   const watches = members.map((member) => watch(member))
 
   function watch(member: Member): Health {
@@ -144,7 +156,7 @@ function explainStart(failure: UpstreamFailure): ServerError {
   )
 }
 
-function createMember(url: string, options: PoolOptions): Member {
+function createMember(url: string, options: PoolOptions, onChange: () => void): Member {
   const { config, encode, onNotice, onProgress, baseDigest, guard, maxAdapterRank } = options
   const transport = createTransport({ url, key: options.key })
   let baseName = ''
@@ -169,6 +181,7 @@ function createMember(url: string, options: PoolOptions): Member {
     registry,
     baseName: () => baseName,
     retryMs: 5000,
+    onChange,
   })
 
   /** The first fixed text with the adapter, beside the base's. */
