@@ -1,15 +1,16 @@
 // npm run test:vllm: the front over a real vLLM beside our own engine, on SmolLM2-135M and its adapters. By
-// hand: it installs 5.5 GB once, needs AVX-512, and takes minutes. Prints versions and seconds.
+// hand: it installs 5.5 GB once, needs AVX2, and takes minutes. Prints versions and seconds.
 
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fetchModel } from './real-model.mjs'
 import { build, installNode, root, run } from './setup.mjs'
-import { installVllm, startVllm, versions } from './vllm.mjs'
+import { installVllm, requireProcessor, startVllm, versions } from './vllm.mjs'
 
 const port = 8412
 const begun = performance.now()
+requireProcessor()
 installNode()
 if (build() !== 0) process.exit(1)
 const { parseCommand } = await import(new URL('../dist/server/config.js', import.meta.url).href)

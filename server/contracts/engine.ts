@@ -109,6 +109,8 @@ export interface Capabilities {
   readonly verdicts: 'shared_kv' | 'own_prefill'
   /** A score of every token. */
   readonly probe: boolean
+  /** Which answers keep to a form that is asked for; null: none. */
+  readonly constrained: 'all' | 'without_thought' | null
 }
 
 export const ownCapabilities: Capabilities = {
@@ -116,6 +118,7 @@ export const ownCapabilities: Capabilities = {
   spans: true,
   verdicts: 'shared_kv',
   probe: true,
+  constrained: 'all',
 }
 
 export const upstreamCapabilities: Capabilities = {
@@ -123,6 +126,7 @@ export const upstreamCapabilities: Capabilities = {
   spans: false,
   verdicts: 'own_prefill',
   probe: false,
+  constrained: 'without_thought',
 }
 
 export interface ModelInfo {

@@ -39,6 +39,8 @@ interface Asked {
   readonly turn: Turn
   /** The client's field. */
   readonly field: string | undefined
+  /** The reply may have a thought before its answer. */
+  readonly mayThink: boolean
 }
 
 type Walked = Extract<GrammarAnswer, { kind: 'walked' }>
@@ -151,7 +153,7 @@ export function createGrammars(options: GrammarsOptions): Grammars {
   async function look(
     constraint: OutputConstraint,
     digest: string,
-    { turn, field }: Asked,
+    { turn, field }: Pick<Asked, 'turn' | 'field'>,
     signal: AbortSignal,
   ): Promise<void> {
     if (known.has(digest)) return

@@ -23,7 +23,7 @@ import { chooseGuard } from '../guards/guard-choice.ts'
 import { createTokenTexts, type TokenTexts } from '../tokenizer/token-texts.ts'
 import { recordedBase } from '../upstream/fingerprint.ts'
 import { openPool } from '../upstream/open-pool.ts'
-import { createUpstreamLoop, refuseGrammar, refuseUnsupported } from '../upstream/upstream-loop.ts'
+import { createUpstreamLoop, openGrammar, refuseUnsupported } from '../upstream/upstream-loop.ts'
 import { createVerdicts, setOfGuard, uncertified } from '../upstream/verdicts.ts'
 import { tokenizerParseMs } from './allowances.ts'
 import { createIntake } from './intake.ts'
@@ -130,7 +130,17 @@ export async function openUpstreamEngine(
     loop,
     guard,
     refuse: refuseUnsupported,
-    grammars: { open: refuseGrammar },
+    grammars: {
+      open: (constraint, { turn, field, mayThink }, signal) =>
+        openGrammar(
+          { field, mayThink },
+          {
+            constrains: opened.constrains,
+            look: () =>
+              texts.run({ kind: 'constraint', constraint, field: field ?? null }, turn, signal),
+          },
+        ),
+    },
     maxContext,
     vocabSize: config.vocabSize,
     eosTokenIds,
@@ -145,6 +155,7 @@ export async function openUpstreamEngine(
       maxContext,
       guard: guard?.info ?? null,
       startedMs,
+      constrains: opened.constrains(),
       toolFormat: template.toolFormat,
       tokenizer: { namedTokens: tokenizer.namedTokens, chatTemplate: template.chatTemplate },
     }),
@@ -259,12 +270,13 @@ function refuseMerge(): never {
 
 interface Opened extends Pick<ModelInfo, 'maxContext' | 'guard' | 'toolFormat' | 'tokenizer'> {
   readonly startedMs: number
+  readonly constrains: boolean
 }
 
 function describeModel(
   options: EngineOptions,
   { config, generation, numParameters, created }: Description,
-  { startedMs, ...opened }: Opened,
+  { startedMs, constrains, ...opened }: Opened,
 ): ModelInfo {
   return {
     id: options.servedModelName,
@@ -282,7 +294,7 @@ function describeModel(
     defaults: generation.sampling,
     ...opened,
     merged: [],
-    capabilities: upstreamCapabilities,
+    capabilities: { ...upstreamCapabilities, ...(!constrains && { constrained: null }) },
     startup: {
       scanSeconds: 0,
       convertSeconds: 0,

@@ -17,6 +17,7 @@ import {
   blankSet,
   checkRuntimeLoading,
   checkTokenizer,
+  constrainsAnswers,
   readFingerprint,
   readLogprobs,
   readMetrics,
@@ -52,6 +53,8 @@ export interface OpenPool {
   readonly maxContext: number
   /** 0–1, of the fullest. */
   kvUsage(): number
+  /** Every one that was reached keeps answers to a constraint. */
+  constrains(): boolean
   close(): void
 }
 
@@ -62,6 +65,7 @@ interface Member {
   ask(signal: AbortSignal): Promise<unknown>
   /** 0–1 */
   kvUsage(): number
+  constrains(): boolean
 }
 
 const callMs = 60_000
@@ -111,6 +115,7 @@ export async function openPool(options: PoolOptions): Promise<OpenPool> {
     pool: createPool(members.map(({ upstream }) => upstream)),
     maxContext,
     kvUsage: () => Math.max(...members.map((member) => member.kvUsage())),
+    constrains: () => members.every((member) => member.constrains()),
     close() {
       for (const health of watches) health.stop()
       for (const { upstream } of members) upstream.transport.close()
@@ -165,6 +170,7 @@ function createMember(url: string, options: PoolOptions, onChange: () => void): 
   let pinned: HeldModel | null = null
   let isFirst = true
   let kvUsage = 0
+  let constrains = true
   const slots = createSlots(() => numSlots)
   const folders = createAdapterFolders(options.adaptersDir)
   const registry = createRegistry({
@@ -222,6 +228,7 @@ function createMember(url: string, options: PoolOptions, onChange: () => void): 
   return {
     upstream,
     kvUsage: () => kvUsage,
+    constrains: () => constrains,
     async ask(signal) {
       await transport.text({ method: 'GET', path: '/health', signal })
       const metrics = await readMetrics(transport, signal).catch(() => null)
@@ -239,6 +246,10 @@ function createMember(url: string, options: PoolOptions, onChange: () => void): 
       const outcome = checkRecorded(options.fingerprint, seen, baseDigest)
       if (outcome === 'recorded') onNotice('the base’s fingerprint was recorded: there was none')
       base = seen
+      constrains = await constrainsAnswers(transport, model, seen.texts[0]!.tokens, signal)
+      if (!constrains && isFirst) {
+        onNotice('an upstream does not know structured_outputs: constrained answers are refused')
+      }
       onProgress()
       await checkAdapters(signal)
       onProgress()
