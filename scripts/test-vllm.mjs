@@ -23,7 +23,10 @@ const model = join(place, 'model')
 const exporter = join(root, 'dist/server/export-model.js')
 if (run(process.execPath, [exporter, '--model', gguf, '--output', model]) !== 0) process.exit(1)
 console.error(`dutyfree: starting vLLM ${versions.vllm} (torch ${versions.torch})`)
-const upstream = await startVllm({ model, port, stdio: ['ignore', 'ignore', 'inherit'] })
+const upstream = await startVllm({
+  ...{ model, port, modules: ['up_proj'] },
+  stdio: ['ignore', 'ignore', 'inherit'],
+})
 const started = performance.now()
 const settings = { model, adapters: join(root, 'adapters'), upstream: `http://127.0.0.1:${port}` }
 writeFileSync(join(place, 'vllm.json'), JSON.stringify(settings))

@@ -99,13 +99,26 @@ function readCpuFlags() {
   return existsSync('/proc/cpuinfo') ? readFileSync('/proc/cpuinfo', 'utf8') : ''
 }
 
-/** Resolves when it answers; the child is the caller's to end. */
-export async function startVllm({ model, port, maxLoras = 8, stdio = 'inherit' }) {
+/** All that adapters of ours may change. Without a list lm_head is prepared for adapters, too. */
+const linearModules = 'q_proj k_proj v_proj o_proj gate_proj up_proj down_proj'.split(' ')
+
+/**
+ * Resolves when it answers; the child is the caller's to end. `modules`: those that adapters change. Where
+ * lm_head is one, prompt_logprobs beside another request end vLLM 0.32's engine on a processor.
+ */
+export async function startVllm({
+  model,
+  port,
+  modules = linearModules,
+  maxLoras = 8,
+  stdio = 'inherit',
+}) {
   const preload = join(venv, 'lib', 'libiomp5.so')
   const args = [
     ...['serve', model, '--served-model-name', 'base', '--dtype', 'bfloat16'],
     ...['--max-model-len', '2048', '--generation-config', 'vllm', '--block-size', '32'],
     ...['--enable-lora', '--max-loras', String(maxLoras), '--max-lora-rank', '16'],
+    ...['--lora-target-modules', ...modules],
     ...['--enable-prompt-tokens-details', '--host', '127.0.0.1', '--port', String(port)],
   ]
   const env = {
