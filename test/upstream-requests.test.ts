@@ -332,6 +332,13 @@ describe('requests over vLLM', () => {
     assert.deepEqual([body.allowed_token_ids, body.bad_words], [[65, fakeEnd], ['bad']])
   })
 
+  it('sends no field that vLLM 0.32 does not know: those it would ignore', () => {
+    const bodies = fake.calls.filter(({ path }) => path === '/v1/completions')
+    const sent = new Set(bodies.flatMap(({ body }) => Object.keys(body)))
+    assert.ok(sent.size >= 24, [...sent].join())
+    for (const field of sent) assert.ok(completionFields.includes(field), field)
+  })
+
   it('refuses what it cannot do, by name', async () => {
     const spans = [{ id: 'safe', scale: 1, span: 'answer' }] as const
     const span = await world.run(createRequest({ id: 's', adapters: spans }))
@@ -346,6 +353,15 @@ describe('requests over vLLM', () => {
     })
   })
 })
+
+/** Some of those of vLLM 0.32's CompletionRequest. */
+const completionFields = [
+  ...['model', 'prompt', 'stream', 'stream_options', 'max_tokens', 'min_tokens', 'seed'],
+  ...['temperature', 'top_p', 'top_k', 'min_p', 'logit_bias', 'allowed_token_ids', 'bad_words'],
+  ...['presence_penalty', 'frequency_penalty', 'repetition_penalty', 'stop_token_ids'],
+  ...['ignore_eos', 'logprobs', 'logprob_token_ids', 'prompt_logprobs', 'structured_outputs'],
+  ...['add_special_tokens', 'return_token_ids', 'return_tokens_as_token_ids'],
+]
 
 /** Of what the fake holds after a request with these. */
 async function effectOf(adapters: readonly { id: string; scale: number }[]): Promise<number> {

@@ -2,7 +2,7 @@
 // ends in exactly one terminal event, whatever becomes of the process.
 
 import type { MergeTarget, PreparedMerge } from '../contracts/adapter.ts'
-import type { EngineClient, EngineOptions, Generation, ModelInfo } from '../contracts/engine.ts'
+import type { EngineClient, EngineOptions, EngineState, Generation, ModelInfo } from '../contracts/engine.ts'
 import { type GenerateRequest, type GenerationEvent, isTerminal } from '../contracts/generation.ts'
 import type { Logger } from '../contracts/logger.ts'
 import type { Observer } from '../contracts/observer.ts'
@@ -114,24 +114,11 @@ export function createEngineClient({
     calls.refuseAll(error)
   }
 
-  function notReady(): ServerError {
-    switch (engine.state) {
-      case 'stopped':
-        return shuttingDown()
-      case 'unresponsive':
-      case 'restarting':
-        return modelLoading(engine.state)
-      case 'loading':
-      case 'ready':
-        return modelLoading()
-    }
-  }
-
   async function call<Name extends CallName>(
     name: Name,
     input: Calls[Name][0],
   ): Promise<Calls[Name][1]> {
-    if (engine.state !== 'ready') throw notReady()
+    if (engine.state !== 'ready') throw notReady(engine.state)
     const { call, answer } = calls.open(name, input)
     if (!engine.send(call)) calls.refuse(call, unsendable())
     return answer
@@ -162,7 +149,7 @@ export function createEngineClient({
         const isSent = engine.send({ kind: 'submit', request })
         if (!isSent) deliver(request.id, { kind: 'failed', error: unsendable().toBody() })
       } else {
-        queue.push({ kind: 'failed', error: notReady().toBody() })
+        queue.push({ kind: 'failed', error: notReady(engine.state).toBody() })
       }
       function cancel(): void {
         if (generations.has(request.id)) engine.send({ kind: 'cancel', id: request.id })
@@ -186,6 +173,19 @@ export function createEngineClient({
       failAll(shuttingDown())
       await engine.end()
     },
+  }
+}
+
+function notReady(state: EngineState): ServerError {
+  switch (state) {
+    case 'stopped':
+      return shuttingDown()
+    case 'unresponsive':
+    case 'restarting':
+      return modelLoading(state)
+    case 'loading':
+    case 'ready':
+      return modelLoading()
   }
 }
 
