@@ -78,6 +78,22 @@ describe('the start over vLLM', () => {
     assert.equal(failureIn(await world.run(withAdapter('1', 'a1'))), null)
   })
 
+  it('a slow answer is no standstill: progress is told while it is waited for', async () => {
+    const fake = await startFake()
+    let isSlow = true
+    let numTold = 0
+    let numMeanwhile = 0
+    fake.state.beforeToken = async () => {
+      if (!isSlow) return
+      isSlow = false
+      const before = numTold
+      await sleep(2500)
+      numMeanwhile = numTold - before
+    }
+    await start([fake], { onProgress: () => numTold++ })
+    assert.ok(numMeanwhile >= 1, `${numMeanwhile}`)
+  })
+
   it('the context is the smaller of both', async () => {
     const world = await start([await startFake({ maxContext: 100 })])
     assert.equal(world.engine.model.maxContext, 100)

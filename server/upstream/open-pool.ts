@@ -69,6 +69,9 @@ interface Member {
 }
 
 const callMs = 60_000
+/** All checks of one, whose first calls may be slow. */
+const checkMs = 300_000
+const progressMs = 1000
 const healthTimeoutMs = 5000
 /** Where an upstream does not say. */
 const usualSlots = 8
@@ -131,7 +134,7 @@ async function startMembers(members: readonly Member[], options: PoolOptions): P
     for (const { upstream, check } of members) {
       onProgress()
       try {
-        contexts.push((await check()).maxContext)
+        contexts.push((await waitingFor(check(), onProgress)).maxContext)
         upstream.rise()
       } catch (error) {
         if (!(error instanceof UpstreamFailure)) throw error
@@ -142,6 +145,19 @@ async function startMembers(members: readonly Member[], options: PoolOptions): P
     if (contexts.length > 0) return Math.min(...contexts)
     onProgress()
     await sleep(intervalMs)
+  }
+}
+
+/** Calls have time limits of their own: until then, waiting for a slow upstream is no standstill. */
+async function waitingFor<T>(answer: Promise<T>, onProgress: () => void): Promise<T> {
+  const timer = setInterval(onProgress, progressMs)
+  try {
+    return await answer
+  } catch (error) {
+    const isLate = error instanceof DOMException && error.name === 'TimeoutError'
+    throw isLate ? new UpstreamFailure('outage', 'too slow', { cause: error }) : error
+  } finally {
+    clearInterval(timer)
   }
 }
 
@@ -235,7 +251,7 @@ function createMember(url: string, options: PoolOptions, onChange: () => void): 
       kvUsage = metrics?.kvUsage ?? 0
     },
     async check() {
-      const signal = AbortSignal.timeout(callMs)
+      const signal = AbortSignal.timeout(checkMs)
       registry.forgetAll()
       await transport.text({ method: 'GET', path: '/health', signal })
       const model = await readModel(transport, signal)
