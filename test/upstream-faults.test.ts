@@ -190,7 +190,7 @@ describe('the circuit of an upstream', () => {
         names: () => [],
       },
       baseName: () => 'base',
-      retryMs: 50,
+      retryMs: 1500,
       onChange,
     })
     upstream.rise()
