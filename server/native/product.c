@@ -148,7 +148,9 @@ void multiply(const Matrix *w, const RoundedRows *groups, size_t num_groups, siz
               size_t last, float *y) {
   const size_t is_partial = num_groups > 0 && groups[num_groups - 1].rows < GROUP_ROWS;
   const size_t full = num_groups - is_partial, fitting = groups_bytes / values_bytes(w);
-  const size_t at_once = fitting > worth_a_panel ? fitting : worth_a_panel;
+  // With VNNI neither portions nor panels were measured: it goes over all groups at once.
+  const size_t least = chosen == tiles_avx2 ? worth_a_panel : full;
+  const size_t at_once = fitting > least ? fitting : least;
   const int unpacks = chosen == tiles_avx2 && w->bits == 4 && full >= worth_a_panel;
   const Panel panel = unpacks ? make_panel(w) : (Panel){0};
   for (size_t g = 0; g < full; g += at_once) {
