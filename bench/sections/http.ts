@@ -1,10 +1,11 @@
 // Section http: the server, asked over HTTP with streaming, beside bare loops.
 
 import { type Builder, ratio } from './builder.ts'
-import { atLeast, type Section } from './section.ts'
+import type { Section } from './section.ts'
+import { streamTarget } from './targets.ts'
 
 export function httpSections(builder: Builder): readonly Section[] {
-  const { http, int4, q4, decodeCase, prefillCase } = builder
+  const { http, int4, q4, decodeCase, prefillCase, instructionSet } = builder
   return [
     builder.section(
       'http',
@@ -16,7 +17,7 @@ export function httpSections(builder: Builder): readonly Section[] {
             decodeCase(http, n),
             decodeCase(int4, n),
             `${n} streams: HTTP over the bare loop`,
-            atLeast(0.95),
+            streamTarget(instructionSet, 'HTTP', n),
           ),
           ratio(
             decodeCase(http, n),
