@@ -6,11 +6,13 @@ import { streamTarget } from './targets.ts'
 
 export function httpSections(builder: Builder): readonly Section[] {
   const { http, int4, q4, decodeCase, prefillCase, instructionSet } = builder
+  // No target is set over it.
+  const beside = builder.options.isQuick ? [] : [q4]
   return [
     builder.section(
       'http',
       'over HTTP, streaming',
-      [http, int4, q4].flatMap((use) => [decodeCase(use, 1), decodeCase(use, 8), prefillCase(use)]),
+      [http, int4, ...beside].flatMap((use) => [decodeCase(use, 1), decodeCase(use, 8), prefillCase(use)]),
       [
         ...[1, 8].flatMap((n) => [
           ratio(
