@@ -36,7 +36,7 @@ export const explanation =
   "Ratios are medians of the rounds' own ratios (both sides measured seconds apart); above 1 the " +
   'first is faster, or, for times, longer. The best peer, in bold, is the fastest of those named; ' +
   'the number behind another is the ratio to that one. Bits are bits per weight, scales included. ' +
-  'KL is the mean in nats that such weights cost a real model beside its own. Weights here are ' +
+  'KL is the mean in nats that rounding to such weights costs tiny-reasoner. Weights here are ' +
   'random, tokens are made up; nothing is sampled but over HTTP.'
 
 /** Command, commit, machine and settings, a line each. */

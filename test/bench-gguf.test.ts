@@ -7,8 +7,11 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { quantizeBlocks, toHalf } from '../bench/gguf/ggml-blocks.ts'
 import { writeGguf } from '../bench/gguf/gguf.ts'
-import { padTokenizer } from '../bench/models/random-checkpoint.ts'
+import { configJson, padTokenizer } from '../bench/models/random-checkpoint.ts'
 import { fromHalf, roundValues } from '../bench/models/rounded-checkpoint.ts'
+import { shapes } from '../bench/models/shapes.ts'
+import { randomTokens } from '../bench/peers/protocol.ts'
+import { parseModelConfig } from '../server/checkpoint/checkpoint-config.ts'
 import { createTempFolder } from './support/temp-folder.ts'
 
 const temp = createTempFolder()
@@ -100,6 +103,20 @@ test('a padded tokenizer names every id once and keeps what it had', () => {
   assert.equal(model.vocab.b, 2)
   const ids = Object.values<number>(model.vocab).sort()
   assert.deepEqual(ids, [0, 1, 2, 4, 5])
+})
+
+test('the small shape is a Llama without biases, the others are Qwen2 with them', () => {
+  const found = Object.values(shapes).map((shape) => parseModelConfig(configJson(shape)))
+  assert.deepEqual(
+    found.map(({ architecture, qkvBias }) => [architecture, qkvBias]),
+    [
+      ['LlamaForCausalLM', false],
+      ['Qwen2ForCausalLM', true],
+      ['Qwen2ForCausalLM', true],
+      ['Qwen2ForCausalLM', true],
+    ],
+  )
+  assert.ok(found.every(({ vocabSize }) => randomTokens(2000).every((id) => id < vocabSize)))
 })
 
 test('rounding keeps what a type holds exactly and moves the rest by half a step at most', () => {

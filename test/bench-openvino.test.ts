@@ -42,7 +42,7 @@ for (const bits of [8, 4]) {
       const found = Object.values(await peer.call('logits', { ids, streams: 3 }))
       assert.equal(found.length, expected.length)
       const nats = divergence(expected, found)
-      assert.ok(nats < (bits === 8 ? 0.01 : 0.5), `KL ${nats} to the checkpoint's own logits`)
+      assert.ok(nats < (bits === 8 ? 0.01 : 0.2), `KL ${nats} to the checkpoint's own logits`)
       const { ms, tokens } = await peer.call('decode', { streams: 3, tokens: 4 })
       assert.ok(ms! > 0)
       assert.equal(tokens, 12)

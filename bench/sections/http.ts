@@ -12,7 +12,11 @@ export function httpSections(builder: Builder): readonly Section[] {
     builder.section(
       'http',
       'over HTTP, streaming',
-      [http, int4, ...beside].flatMap((use) => [decodeCase(use, 1), decodeCase(use, 8), prefillCase(use)]),
+      [http, int4, ...beside].flatMap((use) => [
+        decodeCase(use, 1),
+        decodeCase(use, 8),
+        prefillCase(use),
+      ]),
       [
         ...[1, 8].flatMap((n) => [
           ratio(

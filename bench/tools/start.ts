@@ -1,5 +1,6 @@
 // A server's start as its user sees it: until it is ready, until the first token, tokens/s of one
-// stream, and the peak memory of front and engine. Prints one line.
+// stream, and the peak memory of front and engine. Prints one line. The model has at least 49,000
+// tokens, as the random checkpoints have; their conversion is part of a first start.
 //   node dist/bench/tools/start.js [--tokens 32] --model runs/bench/r1-qwen-7b --weights int4
 
 import { readFileSync } from 'node:fs'
