@@ -6,23 +6,51 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { table, wrap } from './markdown.ts'
 import { readResults } from './output.ts'
-import { aboutLines, explanation, outcomeCells, outcomeHeads, targetCells } from './report.ts'
-import { outcomesOf, type Results } from './results.ts'
+import {
+  aboutLines,
+  explanation,
+  numberHeads,
+  outcomeCells,
+  outcomeHeads,
+  targetCells,
+  unmeasuredCells,
+} from './report.ts'
+import { outcomesOf, type Results, unmeasured } from './results.ts'
 
 /** The run that the documents show, without the file's ending. */
 export const documentedRun = 'bench/results/amd-epyc-avx2-2core/latest'
 
-/** A comparison of the plan, and how the README names it. */
-export const readmeRows: ReadonlyArray<{ readonly what: string; readonly title: string }> = [
+interface ReadmeRow {
+  /** A comparison of the plan. */
+  readonly what: string
+  /** How the README names it. */
+  readonly title: string
+  /** Its name, for plan and README, in runs that had one peer for it. */
+  readonly before?: readonly [what: string, title: string]
+}
+
+export const readmeRows: readonly ReadmeRow[] = [
   {
-    what: 'decode, 1 streams: int4-128 over llama.cpp Q4_0',
-    title: 'decode, 1 stream: int4-128 (4.25 bits) over llama.cpp Q4_0 (4.5)',
+    what: 'decode, 1 stream: int4-128 over the best peer',
+    title: 'decode, 1 stream: int4-128 (4.25 bits) over the best peer',
+    before: [
+      'decode, 1 streams: int4-128 over llama.cpp Q4_0',
+      'decode, 1 stream: int4-128 (4.25 bits) over llama.cpp Q4_0 (4.5)',
+    ],
   },
   {
-    what: 'decode, 8 streams: int4-128 over llama.cpp Q4_0',
-    title: 'decode, 8 streams: int4-128 over llama.cpp Q4_0',
+    what: 'decode, 8 streams: int4-128 over the best peer',
+    title: 'decode, 8 streams: int4-128 over the best peer',
+    before: [
+      'decode, 8 streams: int4-128 over llama.cpp Q4_0',
+      'decode, 8 streams: int4-128 over llama.cpp Q4_0',
+    ],
   },
-  { what: 'prefill: int4-128 over Q4_0', title: 'prefill: int4-128 over llama.cpp Q4_0' },
+  {
+    what: 'prefill: int4-128 over the best peer',
+    title: 'prefill: int4-128 over the best peer',
+    before: ['prefill: int4-128 over Q4_0', 'prefill: int4-128 over llama.cpp Q4_0'],
+  },
   {
     what: '8 different adapters over 8 rows of base',
     title: 'decode, 8 streams: 8 different adapters over none',
@@ -43,14 +71,19 @@ export function renderReadmeBlock(results: Results): string {
   const outcomes = results.sections
     .filter(({ section }) => section.shape === shape)
     .flatMap(outcomesOf)
-  const rows = readmeRows.map(({ what, title }) => {
-    const outcome = outcomes.find(({ comparison }) => comparison.what === what)
-    return [title, ...(outcome === undefined ? notRun : targetCells(outcome))]
+  function find(what: string | undefined) {
+    return outcomes.find(({ comparison }) => comparison.what === what)
+  }
+  const rows = readmeRows.map(({ what, title, before }) => {
+    const now = find(what)
+    const then = now ?? find(before?.[0])
+    const shown = now === then ? title : before![1]
+    return [shown, ...(then === undefined ? notRun : targetCells(then))]
   })
   return [
     ...aboutLines(results),
     '',
-    ...table([`ratio of speeds, ${shape} shape`, ...outcomeHeads.slice(2)], rows),
+    ...table([`ratio of speeds, ${shape} shape`, ...numberHeads], rows),
     '',
     ...wrap(
       `${showMet(results)} [Every comparison](docs/PERFORMANCE.md), ` +
@@ -63,7 +96,10 @@ const notRun = ['', '', '', '', '**not run**']
 
 export function renderPerformanceBlock(results: Results): string {
   const rows = results.sections.flatMap((result) =>
-    outcomesOf(result).map((outcome) => [result.section.shape, ...outcomeCells(outcome, result)]),
+    [
+      ...outcomesOf(result).map((outcome) => outcomeCells(outcome, result)),
+      ...unmeasured(result).map(unmeasuredCells),
+    ].map((cells) => [result.section.shape, ...cells]),
   )
   return [
     ...aboutLines(results),

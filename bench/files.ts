@@ -16,6 +16,7 @@ export interface BenchFiles {
   checkpoint(shape: ShapeName): string
   graphs: string
   gguf(shape: ShapeName, type: 'Q4_0' | 'Q8_0'): string
+  openvino(shape: ShapeName, weights: WeightType): string
   adapters(shape: ShapeName): string
   ggufAdapters(shape: ShapeName): string
 }
@@ -26,6 +27,7 @@ export function locateFiles(root: string): BenchFiles {
     root,
     checkpoint: (shape) => join(work, shape),
     graphs: join(work, 'graphs'),
+    openvino: (shape, weights) => join(work, `${shape}-openvino-${weights.split(' ')[0]}`),
     gguf: (shape, type) => join(work, `${shape}-${type}.gguf`),
     adapters: (shape) => join(work, 'adapters', shape),
     ggufAdapters: (shape) => join(work, 'gguf-adapters', shape),

@@ -5,7 +5,13 @@ import { appendFileSync, existsSync, mkdirSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { slugOf } from './machine.ts'
 import { showTarget } from './report.ts'
-import { outcomesOf, type Results } from './results.ts'
+import {
+  engineName,
+  outcomesOf,
+  type PeerRatio,
+  type Results,
+  type SectionResult,
+} from './results.ts'
 
 export const historyHeads = [
   'run',
@@ -35,11 +41,13 @@ export function historyRows(results: Results): string[] {
   const { date, commit, dirty, machine, command, sections } = results
   const about = [runOf(results), date, commit, yesNo(dirty), slugOf(machine), command]
   return sections.flatMap((result) =>
-    outcomesOf(result).map(({ comparison, spread, isMet }) =>
+    outcomesOf(result).map(({ comparison, peers, spread, isMet }) =>
       csvLine([
         ...about,
         result.section.shape,
-        comparison.what,
+        peers[0] === undefined
+          ? comparison.what
+          : `${comparison.what} (${nameOf(result, peers[0])})`,
         ...[spread.median, spread.min, spread.max].map(
           (value) => `${Number(value.toPrecision(6))}`,
         ),
@@ -49,6 +57,10 @@ export function historyRows(results: Results): string[] {
       ]),
     ),
   )
+}
+
+function nameOf({ section }: SectionResult, { id }: PeerRatio): string {
+  return engineName(section.cases.find((one) => one.id === id)!.use)
 }
 
 export function appendHistory(path: string, results: Results): void {

@@ -9,18 +9,20 @@ import {
   ensureGguf,
   ensureOurGraph,
 } from './files.ts'
+import { lacksVllm } from './machine.ts'
 import { adapterName } from './models/random-adapters.ts'
 import { shapes } from './models/shapes.ts'
 import { weightTypes } from './models/weight-types.ts'
 import type { BenchOptions } from './options.ts'
 import { type PeerProcess, startPeer } from './peer-process.ts'
 import { weightFlags } from './peers/engine-runner.ts'
+import { UnsupportedPeer } from './run.ts'
 import type { PeerUse } from './sections/section.ts'
 import { coldAdapters, firstColdAdapter, httpAdapters } from './sections/switch.ts'
 
-const rows = 8
+const usualRows = 8
 /** Prompt, decoded tokens and a little more. */
-const capacity = 1024
+const usualCapacity = 1024
 
 function node(peer: string): [string, string] {
   return [process.execPath, join(import.meta.dirname, 'peers', `${peer}.js`)]
@@ -31,7 +33,7 @@ export async function launchPeer(
   options: BenchOptions,
   files: BenchFiles,
 ): Promise<PeerProcess> {
-  const { shape, weights } = use
+  const { shape, weights, rows = usualRows, capacity = usualCapacity } = use
   const { threads, promptTokens: past } = options
   switch (use.peer) {
     case 'bandwidth':
@@ -71,6 +73,33 @@ export async function launchPeer(
         capacity,
         past,
       })
+    case 'openvino':
+      return startPeer(
+        [
+          join(files.root, '.cache', 'openvino', 'bin', 'python'),
+          join(files.root, 'bench', 'peers', 'openvino_peer.py'),
+        ],
+        {
+          checkpointDir: ensureCheckpoint(files, shape),
+          modelDir: files.openvino(shape, weights!),
+          bits: weights === 'int8-128 f16' ? 8 : 4,
+          group: 128,
+          vocab: shapes[shape].vocab,
+          threads,
+          past,
+        },
+      )
+    case 'vllm': {
+      const lacks = lacksVllm()
+      if (lacks !== null) throw new UnsupportedPeer(lacks)
+      return startPeer(node('vllm'), {
+        root: files.root,
+        checkpointDir: ensureCheckpoint(files, shape),
+        adapterRoot: ensureAdapters(files, shape, 8),
+        adapters: Array.from({ length: 8 }, (_, index) => adapterName(index)),
+        past,
+      })
+    }
     case 'transformers': {
       const python = join(files.root, 'training', '.venv', 'bin', 'python')
       const script = join(files.root, 'bench', 'peers', 'transformers_peer.py')

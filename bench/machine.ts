@@ -51,6 +51,11 @@ function readCpuFlags(): readonly string[] {
   }
 }
 
+/** Why vLLM's build for processors cannot run here, or null. */
+export function lacksVllm(flags: readonly string[] = readCpuFlags()): string | null {
+  return flags.includes('avx512f') ? null : 'needs AVX-512'
+}
+
 /** Words of a processor's name that tell nothing apart. */
 const fillers = /\((r|tm)\)|\bcpu\b|\bprocessor\b|\b\d+-core\b|@.*$/g
 

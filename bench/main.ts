@@ -6,7 +6,7 @@ import { createBudget } from './budget.ts'
 import { readCommit } from './commit.ts'
 import { locateFiles } from './files.ts'
 import { launchPeer } from './launch.ts'
-import { describeMachine } from './machine.ts'
+import { describeMachine, lacksVllm } from './machine.ts'
 import { type BenchOptions, parseOptions } from './options.ts'
 import { createOutput } from './output.ts'
 import { planSections } from './plan.ts'
@@ -28,6 +28,12 @@ export function checkArguments(args: readonly string[]): BenchOptions {
   const options = parseOptions(args)
   if (planSections(options).length > 0) return options
   throw new Error('these flags leave nothing to measure: no such section has all its --peers')
+}
+
+/** Whether vLLM is asked for, by a section that this processor can measure. */
+export function usesVllm(options: BenchOptions): boolean {
+  if (lacksVllm() !== null) return false
+  return planSections(options).some(({ cases }) => cases.some(({ use }) => use.peer === 'vllm'))
 }
 
 /** Returns the path of the results, without the ending. */

@@ -12,6 +12,7 @@ export const sectionNames = [
   'sites',
   'http',
   'switch',
+  'vllm',
 ] as const
 export type SectionName = (typeof sectionNames)[number]
 
@@ -20,12 +21,26 @@ const peerNames = [
   'dutyfree-http',
   'onnxruntime-node',
   'llama.cpp',
+  'openvino',
   'transformers',
+  'vllm',
 ] as const
 export type ComparedPeer = (typeof peerNames)[number]
 
 /** Those whose numbers a target is about. */
-const quickPeers: readonly ComparedPeer[] = ['dutyfree-c-api', 'dutyfree-http', 'llama.cpp']
+const quickPeers: readonly ComparedPeer[] = [
+  'dutyfree-c-api',
+  'dutyfree-http',
+  'llama.cpp',
+  'openvino',
+]
+
+const wholeShapes: readonly ShapeName[] = [
+  'qwen2.5-0.5b',
+  'r1-qwen-1.5b',
+  'smollm2-135m',
+  'r1-qwen-7b',
+]
 
 export interface BenchOptions {
   readonly sections: readonly SectionName[]
@@ -37,6 +52,8 @@ export interface BenchOptions {
   readonly threads: number
   readonly streams: readonly number[]
   readonly promptTokens: number
+  /** Of the section with a long prompt. */
+  readonly longPromptTokens: number
   readonly decodeTokens: number
   readonly residents: readonly number[]
   readonly isQuick: boolean
@@ -46,15 +63,15 @@ export interface BenchOptions {
 const quickMinutes = 9
 
 export const usage = `npm run bench -- [flags]
-  --quick                the 0.5B shape, 3 rounds, 32 tokens, 1 and 8 streams, ${quickMinutes} minutes, and only the
-                         engines that a target names (${quickPeers.join(', ')})
+  --quick                the 0.5B shape, 3 rounds, 32 tokens, 1, 8 and 32 streams, ${quickMinutes} minutes,
+                         no long prompt, and only ${quickPeers.join(', ')}
   --only <section,…>     ${sectionNames.join(', ')} (all)
-  --shape <name,…>       ${Object.keys(shapes).join(', ')} (the first two)
+  --shape <name,…>       ${Object.keys(shapes).join(', ')} (all)
   --peers <name,…>       ${peerNames.join(', ')} (all; see --quick)
   --rounds <n>           interleaved rounds (5)
   --minutes <n>          fewer rounds, at least one, where a run would take longer (unbounded)
   --threads <n>          threads of every engine (2)
-  --streams <n,…>        streams that decode together (1,2,4,8)
+  --streams <n,…>        streams that decode together (1,2,4,8,32)
   --tokens <n>           tokens that each stream decodes (128)
   --output <folder>      where the results go (bench/results)
   --no-build             use dist/ as it is
@@ -74,7 +91,7 @@ const flags = {
   tokens: { type: 'string' },
 } as const
 
-const maxRows = 8
+const maxRows = 32
 
 export function parseOptions(args: readonly string[]): BenchOptions {
   const { values } = parseArgs({ args: [...args], options: flags })
@@ -93,7 +110,7 @@ export function parseOptions(args: readonly string[]): BenchOptions {
     return all[0]!
   }
   const minutes = values.minutes ?? (isQuick ? `${quickMinutes}` : undefined)
-  const defaultShapes = isQuick ? 'qwen2.5-0.5b' : 'qwen2.5-0.5b,r1-qwen-1.5b'
+  const defaultShapes = isQuick ? 'qwen2.5-0.5b' : wholeShapes.join(',')
   return {
     sections: oneOf('only', values.only, sectionNames),
     shapes: oneOf('shape', values.shape ?? defaultShapes, Object.keys(shapes) as ShapeName[]),
@@ -101,8 +118,9 @@ export function parseOptions(args: readonly string[]): BenchOptions {
     rounds: number('rounds', values.rounds ?? (isQuick ? '3' : '5'), 100),
     minutes: minutes === undefined ? null : number('minutes', minutes, 10_000),
     threads: number('threads', values.threads, 256),
-    streams: numbers('streams', values.streams ?? (isQuick ? '1,8' : '1,2,4,8'), maxRows),
+    streams: numbers('streams', values.streams ?? (isQuick ? '1,8,32' : '1,2,4,8,32'), maxRows),
     promptTokens: 512,
+    longPromptTokens: 2048,
     decodeTokens: number('tokens', values.tokens ?? (isQuick ? '32' : '128'), 256),
     residents: isQuick ? [1, 1000] : [1, 10, 100, 1000],
     isQuick,

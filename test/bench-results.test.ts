@@ -50,7 +50,7 @@ const made: Results = {
   threads: 2,
   promptTokens: 512,
   decodeTokens: 32,
-  sections: planSections(parseOptions(['--quick'])).map((section) => ({
+  sections: planSections(parseOptions(['--quick']), 'avx2').map((section) => ({
     section,
     load: [0.1, 0.2],
     cases: section.cases.map(({ id }) => ({ id, values: [10, 20], measurements: [] })),
@@ -147,6 +147,9 @@ describe('where a run goes', () => {
     const missing = [{ peer: 'llama.cpp Q4_0', reason: 'no library' }]
     const sections = [{ ...first!, missing }, ...rest]
     assert.equal(resultName(parseOptions(['--quick']), sections), 'latest-quick-incomplete')
+    const unsupported = { ...missing[0]!, isUnsupported: true }
+    const whole = [{ ...first!, missing: [unsupported] }, ...rest]
+    assert.equal(resultName(parseOptions(['--quick']), whole), 'latest')
   })
 
   it('replaces the last whole run when it is over, and adds each section to the history once', () => {
@@ -173,8 +176,8 @@ describe('the history', () => {
     assert.equal(
       row,
       '2026-01-02T0304-quick,2026-01-02T03:04:05.678Z,abcdef0,yes,amd-epyc-avx2-2core,' +
-        'npm run bench -- --quick,qwen2.5-0.5b,"decode, 1 streams: int4-128 over llama.cpp Q4_0",' +
-        '1,1,1,2,≥ 1.5,no',
+        'npm run bench -- --quick,qwen2.5-0.5b,' +
+        '"decode, 1 stream: int4-128 over the best peer (llama.cpp Q4_0)",1,1,1,2,≥ 1.8,no',
     )
     assert.equal(runOf({ date: '2026-11-24T16:25:09.217Z', command: 'x' }), '2026-11-24T1625')
   })
@@ -218,12 +221,12 @@ describe('the tables in the documents', () => {
 
   it('the README names comparisons of the plan, and keeps a failed one in bold', () => {
     const planned = new Set(
-      planSections(parseOptions(['--quick'])).flatMap(({ comparisons }) =>
+      planSections(parseOptions(['--quick']), 'avx2').flatMap(({ comparisons }) =>
         comparisons.map(({ what }) => what),
       ),
     )
     for (const { what } of readmeRows) assert.ok(planned.has(what), what)
-    assert.match(renderReadmeBlock(made), /int4-128 over llama\.cpp Q4_0 .*\*\*not met\*\* \|/)
+    assert.match(renderReadmeBlock(made), /int4-128 over the best peer .*\*\*not met\*\* \|/)
     const withoutHttp = made.sections.filter(({ section }) => section.name !== 'http')
     assert.match(
       renderReadmeBlock({ ...made, sections: withoutHttp }),

@@ -15,7 +15,11 @@ import { ThreadEnded } from '../server/threads/thread.ts'
 import { createByteTable } from '../server/tokenizer/byte-table.ts'
 
 const list: OutputConstraint = { kind: 'regex', pattern: '(ab|ac){2,9}' }
-const asked = { turn: { client: 'client', request: 'request' }, field: 'guided_regex' }
+const asked = {
+  turn: { client: 'client', request: 'request' },
+  field: 'guided_regex',
+  mayThink: false,
+}
 const { signal } = new AbortController()
 const letters = new Map([...'abc'].map((letter, id) => [letter, id]))
 const vocabulary = { bytes: createByteTable(letters, []), excluded: [], vocabSize: 3 }

@@ -60,6 +60,7 @@ function open(
     heart: { enter: ignore, progress: ignore },
     publish: ignore,
     onStats: ignore,
+    onOutage: ignore,
     onProgress: ignore,
     onNotice: ignore,
     onDeviceFailure: (error) => assert.fail(String(error)),

@@ -64,7 +64,7 @@ async function open(merged: readonly MergedAdapter[], changes: Partial<EngineOpt
         if (isTerminal(event)) ends.get(id)!.resolve()
       }
     },
-    ...{ onStats: ignore, onProgress: ignore, onNotice: ignore },
+    ...{ onStats: ignore, onOutage: ignore, onProgress: ignore, onNotice: ignore },
     onDeviceFailure: (error) => assert.fail(String(error)),
   })
 

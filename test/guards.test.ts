@@ -28,14 +28,11 @@ const newRoot = () => mkdtempSync(join(temp, 'root-'))
 
 async function choose(root: string, choice: EngineOptions['guard'] = 'auto') {
   return chooseGuard({
-    root,
+    options: { adapters: root, guard: choice, guardExact: false, merged: [] },
     folders: await readFolderEntries(root),
-    choice,
-    base: {
-      model: smallModel,
-      merged: [],
-      isAdded: (token) => token >= 28,
-      isExact: false,
+    model: smallModel,
+    tokenizer: {
+      specialTexts: ['t28', 't29', 't30'],
       tokenText: (token) => (token < 31 ? `t${token}` : ''),
     },
     baseDigest: async () => baseDigest,

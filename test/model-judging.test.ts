@@ -115,7 +115,7 @@ async function open(
         if (isTerminal(event)) ends.get(id)!.resolve()
       }
     },
-    ...{ onStats: ignore, onProgress: ignore, onNotice: ignore },
+    ...{ onStats: ignore, onOutage: ignore, onProgress: ignore, onNotice: ignore },
     onDeviceFailure: (error) => assert.fail(String(error)),
   })
 

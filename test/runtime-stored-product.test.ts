@@ -3,15 +3,10 @@
 // to sums of float32.
 
 import assert from 'node:assert/strict'
-import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
-import { productTensors } from '../server/graph/block-matrix.ts'
-import { createGraphBuilder } from '../server/graph/builder.ts'
-import { encodeModel, placeWeights, weightsFileName } from '../server/graph/encoding.ts'
-import { quantizedMatMul } from '../server/graph/linear.ts'
 import { ownKernels } from '../server/runtime/own-kernels.ts'
-import { allocateTensor, openSession } from '../server/runtime/session.ts'
+import { openProduct, type ProductMatrix } from './support/own-product.ts'
 import { createTempFolder } from './support/temp-folder.ts'
 import { pseudoRandom } from './support/tensor-files.ts'
 
@@ -76,62 +71,23 @@ function rounded(x: Float32Array): Float64Array {
   return to
 }
 
-/** Opens the operator over this matrix; its input is x [rows, inner]. */
-function openProduct(name: string, matrix: Matrix, threads: number) {
-  const { bits, offsets, data, scales, mins } = matrix
-  const graph = createGraphBuilder()
-  const layout = { bits, block, offsets } as const
-  graph.input('x', 'float32', ['rows', inner])
-  const parts = [
-    data,
-    graph.floatBytes(scales),
-    ...(offsets === 'mins' ? [graph.floatBytes(mins)] : []),
-  ]
-  graph.weights({
-    tensors: productTensors(graph, 'w', layout, { inner, outer }),
-    pieces: () => [parts],
-  })
-  const options = { name: 'w', product: 'y', input: 'x', outputs: ['y'], inner, outer }
-  quantizedMatMul({ graph, kernels: 'own' }, layout, options)
-  graph.output('y', 'float32', ['rows', outer])
-  const built = graph.build()
-  const { placements, size } = placeWeights(built)
-  const file = Buffer.alloc(size)
-  for (const [i, { offset }] of placements.entries()) file.set(parts[i]!, offset)
-  const dir = join(temp, `${name}-${threads}`)
-  mkdirSync(dir)
-  writeFileSync(join(dir, weightsFileName), file)
-  writeFileSync(join(dir, 'model.onnx'), encodeModel(built, placements))
-  const session = openSession({ graph: join(dir, 'model.onnx'), threads, accelerator: null })
-  return {
-    multiply(x: Float32Array): Float32Array {
-      const rows = x.length / inner
-      const [input, output] = [
-        allocateTensor('float32', [rows, inner]),
-        allocateTensor('float32', [rows, outer]),
-      ]
-      input.data.set(x)
-      const binding = session.bind(new Map([['x', input]]), new Map([['y', output]]))
-      binding.runBlocking()
-      const result = output.data.slice()
-      for (const one of [binding, input, output]) one.release()
-      return result
-    },
-    close: () => session.release(),
-  }
-}
-
 const cases = ([4, 8] as const).flatMap((bits) =>
   (['none', 'mins'] as const).map((offsets) => ({ bits, offsets })),
 )
+
+/** The matrix as the operator's input. */
+function productOf({ bits, offsets, data, scales, mins }: Matrix): ProductMatrix {
+  const layout = { bits, block, offsets } as const
+  return { layout, inner, outer, data, scales, offsets: offsets === 'mins' ? mins : null }
+}
 
 describe('own products in blocks of 32', { skip }, () => {
   for (const { bits, offsets } of cases) {
     const name = `${bits} bits, ${offsets === 'mins' ? 'a min a block' : 'no mins'}`
     it(`${name}: the product of what the blocks hold, alone, in any batch, on any threads`, () => {
       const matrix = randomMatrix(bits, offsets)
-      const one = openProduct(`${bits}${offsets}`, matrix, 1)
-      const two = openProduct(`${bits}${offsets}`, matrix, 2)
+      const one = openProduct(join(temp, `${bits}${offsets}-1`), productOf(matrix), 1)
+      const two = openProduct(join(temp, `${bits}${offsets}-2`), productOf(matrix), 2)
       try {
         const rows = 19 // Two whole groups of rows and a part of one.
         const x = pseudoRandom(rows * inner, 11).map((value, i) => value * (1 + (i % 5)))
@@ -160,5 +116,43 @@ describe('own products in blocks of 32', { skip }, () => {
         two.close()
       }
     })
+  }
+})
+
+// Prompts unpack columns of 4 bits once for several groups of rows; a row alone does not.
+describe('own products of many rows with 4 bits', { skip }, () => {
+  for (const block of [32, 64, 128] as const) {
+    for (const offsets of ['none', 'zeros'] as const) {
+      it(`blocks of ${block}, ${offsets}: a row among 27 is that row alone, to the bit`, () => {
+        // More than one piece of the activations, and a last block that is not full.
+        const [inner, outer, rows] = [2120, 21, 27]
+        const blocks = Math.ceil(inner / block)
+        const bytes = (count: number, seed: number) =>
+          Uint8Array.from(pseudoRandom(count, seed), (value) => (value + 1) * 128)
+        const product = openProduct(
+          join(temp, `many-${block}-${offsets}`),
+          {
+            layout: { bits: 4, block, offsets },
+            inner,
+            outer,
+            data: bytes((outer * blocks * block) / 2, block),
+            scales: pseudoRandom(outer * blocks, 3).map((value) => value / 16),
+            offsets: offsets === 'zeros' ? bytes(outer * Math.ceil(blocks / 2), 5) : null,
+          },
+          2,
+        )
+        try {
+          const x = pseudoRandom(rows * inner, 11)
+          const together = product.multiply(x)
+          assert.ok(together.every(Number.isFinite))
+          for (let m = 0; m < rows; m++) {
+            const alone = product.multiply(x.slice(m * inner, (m + 1) * inner))
+            assert.deepEqual(alone, together.slice(m * outer, (m + 1) * outer), `row ${m}`)
+          }
+        } finally {
+          product.close()
+        }
+      })
+    }
   }
 })

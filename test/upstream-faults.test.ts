@@ -5,11 +5,17 @@ import { writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { ServerError } from '../server/errors.ts'
+import type { AdapterSet } from '../server/upstream/adapter-content.ts'
+import { UpstreamFailure } from '../server/upstream/failure.ts'
+import { createTransport } from '../server/upstream/transport.ts'
+import { createUpstream, type Upstream } from '../server/upstream/upstream.ts'
+import { within } from './support/deadline.ts'
 import type { FakeVllm } from './support/fake-vllm.ts'
 import { createRequest } from './support/scripted-model.ts'
 import { createTempFolder } from './support/temp-folder.ts'
-import { failureIn, textOfEvents, type WorldOptions } from './support/upstream-world.ts'
+import { failureIn, patience, textOfEvents, type WorldOptions } from './support/upstream-world.ts'
 import { createWorlds, withAdapter } from './support/upstream-worlds.ts'
 
 const root = createTempFolder()
@@ -70,6 +76,22 @@ describe('the start over vLLM', () => {
     const world = await start([{ url: `http://127.0.0.1:${port}` }], { onProgress })
     await late
     assert.equal(failureIn(await world.run(withAdapter('1', 'a1'))), null)
+  })
+
+  it('a slow answer is no standstill: progress is told while it is waited for', async () => {
+    const fake = await startFake()
+    let isSlow = true
+    let numTold = 0
+    let numMeanwhile = 0
+    fake.state.beforeToken = async () => {
+      if (!isSlow) return
+      isSlow = false
+      const before = numTold
+      await sleep(2500)
+      numMeanwhile = numTold - before
+    }
+    await start([fake], { onProgress: () => numTold++ })
+    assert.ok(numMeanwhile >= 1, `${numMeanwhile}`)
   })
 
   it('the context is the smaller of both', async () => {
@@ -149,6 +171,76 @@ describe('an upstream that fails', () => {
     fake.state.events = [{ model: fake.base, choices }]
     const events = await world.run(createRequest({ id: '1' }))
     assert.equal(failureIn(events)?.code, 'engine_crashed')
+  })
+})
+
+describe('the circuit of an upstream', () => {
+  const none: AdapterSet = { applied: [], components: [] }
+  const { signal } = new AbortController()
+  const fail = () => Promise.reject(new UpstreamFailure('outage', 'status 500'))
+
+  function open(onChange: () => void) {
+    const upstream = createUpstream({
+      url: 'http://127.0.0.1:1',
+      transport: createTransport({ url: 'http://127.0.0.1:1', key: null }),
+      registry: {
+        hold: async () => ({ name: null, release() {} }),
+        renew: async () => {},
+        forgetAll() {},
+        names: () => [],
+      },
+      baseName: () => 'base',
+      retryMs: 1500,
+      onChange,
+    })
+    upstream.rise()
+    return upstream
+  }
+
+  it('opens after three faults in a row, and is tried again after its pause', async () => {
+    const changes: boolean[] = []
+    let upstream: Upstream | undefined
+    upstream = open(() => changes.push(upstream?.isOpen ?? true))
+    for (let i = 0; i < 3; i++) {
+      assert.equal(upstream.isOpen, true)
+      await assert.rejects(upstream.use(none, signal, fail), /status 500/)
+    }
+    assert.equal(upstream.isOpen, false)
+    await assert.rejects(
+      upstream.use(none, signal, async () => 'never asked'),
+      /circuit is open/,
+    )
+    const isTried = async () => {
+      while (!upstream.isOpen) await sleep(5)
+    }
+    await within(patience, 'an end of the pause', isTried())
+    // The trial fails: another pause.
+    await assert.rejects(upstream.use(none, signal, fail), /status 500/)
+    assert.equal(upstream.isOpen, false)
+    await within(patience, 'a second end', isTried())
+    assert.equal((await upstream.use(none, signal, async () => 'good')).value, 'good')
+    assert.equal(upstream.isOpen, true)
+    assert.deepEqual(changes.slice(-4), [false, true, false, true])
+  })
+
+  it('is closed when all checks have passed', async () => {
+    const upstream = open(() => {})
+    for (let i = 0; i < 3; i++) await assert.rejects(upstream.use(none, signal, fail))
+    upstream.fall()
+    upstream.rise()
+    assert.equal((await upstream.use(none, signal, async () => 'good')).value, 'good')
+  })
+
+  it('the engine says when no upstream serves, and when one does again', async () => {
+    const both = [await startFake(), await startFake()]
+    const world = await start(both)
+    assert.deepEqual(world.outages, [])
+    for (const fake of both) fake.state.isDead = true
+    await world.until('an outage', () => world.outages.length > 0)
+    both[1]!.restart()
+    await world.until('its end', () => world.outages.length > 1)
+    assert.deepEqual(world.outages, ['upstream_unavailable', null])
+    assert.equal(failureIn(await world.run(createRequest({ id: '1' }))), null)
   })
 })
 

@@ -5,6 +5,7 @@ import assert from 'node:assert/strict'
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
+import type { GenerationEvent } from '../server/contracts/generation.ts'
 import { createRequest } from './support/scripted-model.ts'
 import { createTempFolder } from './support/temp-folder.ts'
 import { upTensors, writeAdapter } from './support/tensor-files.ts'
@@ -72,6 +73,56 @@ describe('a name whose weights change keeps the old keys and values', () => {
     for (const { body } of fake.loads()) assert.equal(body.load_inplace, undefined)
   })
 
+  it('replaced under load: answers under way keep the version they began with, new ones get the new', async () => {
+    const fake = await startFake()
+    const world = await start([fake])
+    const dir = join(world.dir, 'adapters')
+    writeAdapter(dir, 'staged', {
+      config: { lora_alpha: 2 },
+      tensors: upTensors({ seed: 9, model: upstreamModel }),
+    })
+    const fields = { maxTokens: 6, topLogprobs: 1 }
+    const answerOf = (events: readonly GenerationEvent[]) => {
+      assert.equal(failureIn(events), null)
+      const [accepted] = events
+      assert.ok(accepted?.kind === 'accepted')
+      const deltas = events.filter((event) => event.kind === 'delta')
+      const logprobs = deltas.flatMap((event) => event.logprobs ?? [])
+      return {
+        digest: accepted.adapters[0]!.digest,
+        tokens: logprobs.map(({ id, logprob }) => [id, logprob]),
+      }
+    }
+    const old = answerOf(await world.run(withAdapter('alone', 'a1', fields)))
+    // Four stand between their third token and their fourth while the adapter is replaced.
+    let goOn = () => {}
+    const held = new Promise<void>((resolve) => (goOn = resolve))
+    let numStanding = 0
+    fake.state.beforeToken = (said, body) => {
+      if (body.stream !== true || said !== 3) return undefined
+      numStanding++
+      return held
+    }
+    const underWay = [1, 2, 3, 4].map((i) => world.run(withAdapter(`under way ${i}`, 'a1', fields)))
+    const isSaid = (i: number) =>
+      world.eventsOf(`under way ${i}`).some(({ kind }) => kind === 'delta')
+    await world.until('four that stand', () => [1, 2, 3, 4].every(isSaid))
+    const change = { kind: 'load', id: 'a1', folder: 'staged', replace: true } as const
+    await world.engine.changeAdapter({ ...change, digest: null, pinned: null })
+    fake.state.beforeToken = undefined
+    const after = [5, 6].map((i) => world.run(withAdapter(`after ${i}`, 'a1', fields)))
+    const [fresh, other] = (await Promise.all(after)).map(answerOf)
+    assert.notEqual(fresh!.digest, old.digest)
+    assert.notDeepEqual(fresh!.tokens, old.tokens)
+    assert.deepEqual(other, fresh)
+    goOn()
+    for (const events of await Promise.all(underWay)) assert.deepEqual(answerOf(events), old)
+    assert.ok(numStanding >= 4)
+    // And so for each call: its name did not change on the way.
+    const names = fake.completions().map(({ body }) => body.model)
+    assert.equal(new Set(names).size, 2)
+  })
+
   it('a folder of that name with other bytes is not registered', async () => {
     const fake = await startFake()
     const world = await start([fake])
@@ -110,6 +161,19 @@ describe('unknown fields and missing models are answered by the base', () => {
     const events = await world.run(withAdapter('2', 'a1'))
     assert.equal(failureIn(events)?.code, 'adapter_unavailable')
     assert.ok(!events.some(({ kind }) => kind === 'delta'))
+  })
+})
+
+describe('an older one ignores structured_outputs', () => {
+  it('the start finds that out, and constrained answers are refused by name', async () => {
+    const fake = await startFake({ constrains: false })
+    const world = await start([fake])
+    assert.ok(world.notices.some((notice) => notice.includes('structured_outputs')))
+    assert.equal(world.engine.model.capabilities.constrained, null)
+    const form = { constraint: { kind: 'json_object' }, constraintField: 'grammar' } as const
+    const failure = failureIn(await world.run(createRequest({ id: '1', ...form })))
+    assert.deepEqual([failure?.code, failure?.param], ['unsupported_parameter', 'grammar'])
+    assert.equal(failureIn(await world.run(createRequest({ id: '2' }))), null)
   })
 })
 

@@ -241,6 +241,104 @@ describe('requests over vLLM', () => {
     assert.equal(events[0].adapters[0]!.scale, 0.31)
   })
 
+  describe('an answer of a given form', () => {
+    const constraints = {
+      json_object: [{ kind: 'json_object' }, { json_object: true }],
+      json_schema: [
+        { kind: 'json_schema', schema: '{"type":"object"}' },
+        { json: '{"type":"object"}' },
+      ],
+      regex: [{ kind: 'regex', pattern: 'a+b' }, { regex: 'a+b' }],
+      choice: [{ kind: 'choice', choices: ['yes', 'no'] }, { choice: ['yes', 'no'] }],
+      grammar: [{ kind: 'grammar', text: 'root ::= "x"' }, { grammar: 'root ::= "x"' }],
+    } as const
+    for (const [kind, [constraint, asked]] of Object.entries(constraints)) {
+      it(`${kind}: goes as structured_outputs, by vLLM's names`, async () => {
+        const fields = { id: `form ${kind}`, prompt: text('hello'), constraint, maxTokens: 32 }
+        const events = await world.run(createRequest(fields))
+        assert.equal(failureIn(events), null)
+        assert.deepEqual(fake.completions().at(-1)!.body.structured_outputs, asked)
+        const said = kind === 'choice' ? 'yes' : '{"a":1}'
+        assert.equal(textOfEvents(events), said)
+        assert.equal(finishOf(events)?.reason, 'stop')
+      })
+    }
+
+    const schema = { constraint: { kind: 'json_object' }, constraintField: 'guided_json' } as const
+    const refused = async (id: string, fields: Parameters<typeof createRequest>[0]) => {
+      const { length: before } = fake.completions()
+      const failure = failureIn(await world.run(createRequest({ ...schema, id, ...fields })))
+      assert.equal(failure?.code, 'unsupported_parameter')
+      assert.equal(failure.param, 'guided_json')
+      assert.equal(fake.completions().length, before)
+      return failure.message
+    }
+
+    it('is refused by name where vLLM would not keep to it', async () => {
+      const tools = [{ name: 'f', parameters: '{}' }]
+      const marks = { begin: '<', end: '>', separator: '', maxCalls: 1 }
+      const calls = { kind: 'tool_calls', tools, ...marks } as const
+      assert.match(await refused('calls', { constraint: calls }), /calls of tools/)
+      assert.match(await refused('eos', { sampling: { ignoreEos: true } }), /ignore_eos/)
+      assert.match(await refused('min', { sampling: { minTokens: 3 } }), /min_tokens/)
+    })
+
+    it('is refused where a thought may come first, and for a grammar that is none', async () => {
+      const messages = [{ role: 'user', content: 'hello' }] as const
+      const prompt = { kind: 'messages', messages } as const
+      const thinking = await world.run(
+        createRequest({ ...schema, id: 'thinking', prompt, splitReasoning: true }),
+      )
+      // The template of this checkpoint opens a thought.
+      assert.match(failureIn(thinking)?.message ?? '', /thought/)
+      const broken = { kind: 'regex', pattern: 'a(' } as const
+      const events = await world.run(createRequest({ id: 'broken', constraint: broken }))
+      assert.equal(failureIn(events)?.code, 'invalid_value')
+    })
+  })
+
+  it('named tokens come in place of the likeliest, and not beside them', async () => {
+    const fields = { prompt: text('abyss'), maxTokens: 2, logprobTokens: [7, 3] }
+    const events = await world.run(createRequest({ ...fields, id: 'named', topLogprobs: 0 }))
+    const { body } = fake.completions().at(-1)!
+    assert.deepEqual([body.logprobs, body.logprob_token_ids], [0, [7, 3]])
+    const deltas = events.filter((event) => event.kind === 'delta')
+    const [first] = deltas.flatMap((event) => event.logprobs ?? [])
+    assert.deepEqual(
+      first!.top.map(({ id }) => id),
+      [7, 3],
+    )
+    const logits = fakeLogits(tokenizer.encode('abyss'), 0)
+    const [seven, three] = first!.top
+    const difference = logits[7]! - logits[3]!
+    assert.ok(Math.abs(seven!.logprob - three!.logprob - difference) < 1e-6)
+    const both = await world.run(createRequest({ ...fields, id: 'both', topLogprobs: 2 }))
+    assert.equal(failureIn(both)?.param, 'logprob_token_ids')
+    const logprobTokens = Array.from({ length: 129 }, (_, id) => id)
+    const many = { ...fields, logprobTokens, id: 'many', topLogprobs: 0 }
+    assert.match(failureIn(await world.run(createRequest(many)))!.message, /128 tokens/)
+  })
+
+  it('a seed that vLLM takes for none is sent as another', async () => {
+    const sampling = { temperature: 1, seed: 2n ** 64n - 1n }
+    await world.run(createRequest({ id: 'seedless', prompt: text('hello'), sampling }))
+    assert.equal(fake.completions().at(-1)!.body.seed, '-2')
+  })
+
+  it('what may and may not be sampled goes along', async () => {
+    const sampling = { allowedTokens: [65, fakeEnd], badWords: ['bad'] }
+    await world.run(createRequest({ id: 'only', prompt: text('hello'), sampling }))
+    const { body } = fake.completions().at(-1)!
+    assert.deepEqual([body.allowed_token_ids, body.bad_words], [[65, fakeEnd], ['bad']])
+  })
+
+  it('sends no field that vLLM 0.32 does not know: those it would ignore', () => {
+    const bodies = fake.calls.filter(({ path }) => path === '/v1/completions')
+    const sent = new Set(bodies.flatMap(({ body }) => Object.keys(body)))
+    assert.ok(sent.size >= 24, [...sent].join())
+    for (const field of sent) assert.ok(completionFields.includes(field), field)
+  })
+
   it('refuses what it cannot do, by name', async () => {
     const spans = [{ id: 'safe', scale: 1, span: 'answer' }] as const
     const span = await world.run(createRequest({ id: 's', adapters: spans }))
@@ -251,9 +349,19 @@ describe('requests over vLLM', () => {
       spans: false,
       verdicts: 'own_prefill',
       probe: false,
+      constrained: 'without_thought',
     })
   })
 })
+
+/** Some of those of vLLM 0.32's CompletionRequest. */
+const completionFields = [
+  ...['model', 'prompt', 'stream', 'stream_options', 'max_tokens', 'min_tokens', 'seed'],
+  ...['temperature', 'top_p', 'top_k', 'min_p', 'logit_bias', 'allowed_token_ids', 'bad_words'],
+  ...['presence_penalty', 'frequency_penalty', 'repetition_penalty', 'stop_token_ids'],
+  ...['ignore_eos', 'logprobs', 'logprob_token_ids', 'prompt_logprobs', 'structured_outputs'],
+  ...['add_special_tokens', 'return_token_ids', 'return_tokens_as_token_ids'],
+]
 
 /** Of what the fake holds after a request with these. */
 async function effectOf(adapters: readonly { id: string; scale: number }[]): Promise<number> {

@@ -3,11 +3,13 @@
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { loadTokenizer } from '../server/tokenizer/tokenizer.ts'
+import { within } from './support/deadline.ts'
 import { type FakeVllm, fakeEnd, startFakeVllm } from './support/fake-vllm.ts'
 import { type RealServer, startServer } from './support/real-server.ts'
 import { createTempFolder } from './support/temp-folder.ts'
-import { writeDescription, writeUpAdapter } from './support/upstream-world.ts'
+import { patience, writeDescription, writeUpAdapter } from './support/upstream-world.ts'
 
 const dir = createTempFolder()
 const tokenizer = loadTokenizer(writeDescription(join(dir, 'model')))
@@ -85,7 +87,38 @@ describe('a server over vLLM', () => {
       adapter_spans: false,
       verdicts: null,
       probe: false,
+      structured_outputs: 'without_thought',
     })
+  })
+
+  it('is not ready while no upstream is, says so, and comes back', async () => {
+    const health = async (path: string) => {
+      const response = await fetch(`${server.url}${path}`)
+      const body = (await response.json()) as { error?: { code: string; message: string } }
+      return { status: response.status, error: body.error }
+    }
+    const until = (what: string, isTrue: () => Promise<boolean>) =>
+      within(
+        patience,
+        what,
+        (async () => {
+          while (!(await isTrue())) await sleep(50)
+        })(),
+      )
+    assert.equal((await health('/health/ready')).status, 200)
+    fake.state.isDead = true
+    await until('503', async () => (await health('/health/ready')).status === 503)
+    for (const path of ['/health/ready', '/health']) {
+      const { status, error } = await health(path)
+      assert.deepEqual([status, error?.code], [503, 'upstream_unavailable'])
+      assert.match(error!.message, /No upstream takes requests now, of 1/)
+    }
+    assert.equal((await fetch(`${server.url}/ping`)).status, 503)
+    assert.equal((await health('/health/live')).status, 200)
+    assert.equal((await post({})).status, 503)
+    fake.restart()
+    await until('200', async () => (await health('/health/ready')).status === 200)
+    assert.equal((await post({}, '?adapter=safe:0.5')).status, 200)
   })
 
   it('refuses what it cannot do with a 400', async () => {

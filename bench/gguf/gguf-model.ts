@@ -36,6 +36,7 @@ function tensorNames(config: ModelConfig): ReadonlyArray<readonly [string, strin
   if (!config.tieWordEmbeddings) names.push(['lm_head.weight', 'output.weight'])
   for (let layer = 0; layer < config.numLayers; layer++) {
     for (const [ours, theirs] of layerNames) {
+      if (ours.endsWith('.bias') && !config.qkvBias) continue
       names.push([`model.layers.${layer}.${ours}`, `blk.${layer}.${theirs}`])
     }
   }
@@ -91,18 +92,20 @@ function modelMetadata(
   }
 
   const normal = 1
+  const family = config.qkvBias ? 'qwen2' : 'llama'
   return {
-    'general.architecture': { type: 'string', value: 'qwen2' },
+    'general.architecture': { type: 'string', value: family },
     'general.name': { type: 'string', value: 'random' },
     'general.quantization_version': u32(2),
-    'qwen2.block_count': u32(config.numLayers),
-    'qwen2.context_length': u32(config.maxPosition),
-    'qwen2.embedding_length': u32(config.hiddenSize),
-    'qwen2.feed_forward_length': u32(config.intermediateSize),
-    'qwen2.attention.head_count': u32(config.numHeads),
-    'qwen2.attention.head_count_kv': u32(config.numKvHeads),
-    'qwen2.attention.layer_norm_rms_epsilon': f32(config.rmsNormEps),
-    'qwen2.rope.freq_base': f32(config.ropeTheta),
+    [`${family}.block_count`]: u32(config.numLayers),
+    [`${family}.context_length`]: u32(config.maxPosition),
+    [`${family}.embedding_length`]: u32(config.hiddenSize),
+    [`${family}.feed_forward_length`]: u32(config.intermediateSize),
+    [`${family}.attention.head_count`]: u32(config.numHeads),
+    [`${family}.attention.head_count_kv`]: u32(config.numKvHeads),
+    [`${family}.attention.layer_norm_rms_epsilon`]: f32(config.rmsNormEps),
+    [`${family}.rope.freq_base`]: f32(config.ropeTheta),
+    [`${family}.rope.dimension_count`]: u32(config.headDim),
     'tokenizer.ggml.model': { type: 'string', value: 'gpt2' },
     'tokenizer.ggml.pre': { type: 'string', value: 'qwen2' },
     'tokenizer.ggml.tokens': { type: 'strings', value: tokens },
@@ -125,7 +128,7 @@ function readTokens(dir: string, vocabSize: number): readonly string[] {
 export function writeGgufAdapter(
   path: string,
   layers: ReadonlyArray<{ readonly a: Float32Array; readonly b: Float32Array }>,
-  alpha: number,
+  { alpha, family }: { readonly alpha: number; readonly family: 'qwen2' | 'llama' },
 ): void {
   const tensors = layers.flatMap(({ a, b }, layer): GgufTensor[] => [
     vector(`blk.${layer}.ffn_up.weight.lora_a`, [a.length, 1], a),
@@ -133,7 +136,7 @@ export function writeGgufAdapter(
   ])
   const metadata = {
     'general.type': { type: 'string', value: 'adapter' },
-    'general.architecture': { type: 'string', value: 'qwen2' },
+    'general.architecture': { type: 'string', value: family },
     'adapter.type': { type: 'string', value: 'lora' },
     'adapter.lora.alpha': { type: 'float32', value: alpha },
   } as const

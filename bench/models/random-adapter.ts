@@ -74,7 +74,7 @@ export function writeRandomAdapter(
 /** A model of that shape, as far as adapters go. */
 export function configOf(shape: Shape): ModelConfig {
   return {
-    architecture: 'Qwen2ForCausalLM',
+    architecture: shape.family === 'qwen2' ? 'Qwen2ForCausalLM' : 'LlamaForCausalLM',
     hiddenSize: shape.hidden,
     intermediateSize: shape.intermediate,
     numLayers: shape.layers,
@@ -87,7 +87,7 @@ export function configOf(shape: Shape): ModelConfig {
     ropeScaling: null,
     rmsNormEps: 1e-6,
     tieWordEmbeddings: shape.tied,
-    qkvBias: true,
+    qkvBias: shape.family === 'qwen2',
     outputBias: false,
     mlpBias: false,
   }

@@ -1,4 +1,4 @@
-// Writes a Qwen2 checkpoint folder of a real shape with random bfloat16 weights.
+// Writes a Qwen2 or Llama checkpoint folder of a real shape with random bfloat16 weights.
 //   node dist/bench/models/random-checkpoint.js qwen2.5-0.5b runs/random-0.5b
 
 import {
@@ -34,7 +34,7 @@ function tensorsOf(shape: Shape): Map<string, readonly number[]> {
       ['v', kv],
     ] as const) {
       tensors.set(`${prefix}.self_attn.${name}_proj.weight`, [rows, hidden])
-      tensors.set(`${prefix}.self_attn.${name}_proj.bias`, [rows])
+      if (shape.family === 'qwen2') tensors.set(`${prefix}.self_attn.${name}_proj.bias`, [rows])
     }
     tensors.set(`${prefix}.self_attn.o_proj.weight`, [hidden, hidden])
     tensors.set(`${prefix}.post_attention_layernorm.weight`, [hidden])
@@ -70,8 +70,8 @@ function noisePool(): Uint16Array {
 /** config.json of a checkpoint of this shape. */
 export function configJson(shape: Shape): Readonly<Record<string, unknown>> {
   return {
-    architectures: ['Qwen2ForCausalLM'],
-    model_type: 'qwen2',
+    architectures: [shape.family === 'qwen2' ? 'Qwen2ForCausalLM' : 'LlamaForCausalLM'],
+    model_type: shape.family,
     hidden_act: 'silu',
     hidden_size: shape.hidden,
     intermediate_size: shape.intermediate,

@@ -1,6 +1,8 @@
 // Shapes of real checkpoints, for speed and memory on random weights.
 
 export interface Shape {
+  /** Llama has no biases, Qwen2 those of queries, keys and values. */
+  readonly family: 'qwen2' | 'llama'
   readonly hidden: number
   readonly layers: number
   readonly heads: number
@@ -12,7 +14,19 @@ export interface Shape {
 }
 
 export const shapes = {
+  'smollm2-135m': {
+    family: 'llama',
+    hidden: 576,
+    layers: 30,
+    heads: 9,
+    kvHeads: 3,
+    intermediate: 1536,
+    vocab: 49152,
+    ropeTheta: 1e5,
+    tied: true,
+  },
   'qwen2.5-0.5b': {
+    family: 'qwen2',
     hidden: 896,
     layers: 24,
     heads: 14,
@@ -23,6 +37,7 @@ export const shapes = {
     tied: true,
   },
   'r1-qwen-1.5b': {
+    family: 'qwen2',
     hidden: 1536,
     layers: 28,
     heads: 12,
@@ -33,6 +48,7 @@ export const shapes = {
     tied: false,
   },
   'r1-qwen-7b': {
+    family: 'qwen2',
     hidden: 3584,
     layers: 28,
     heads: 28,

@@ -8,19 +8,34 @@ function quantized(bits: QuantizedBits, block: BlockSize): WeightFormat {
   return { kind: 'quantized', bits, block, zeroPoints: false, searchScales: bits === 4 }
 }
 
+interface WeightCost {
+  /** A weight, scales included. */
+  readonly bits: number
+  /**
+   * What the rounding alone costs models/tiny-reasoner: mean KL in nats; null: not measured.
+   * docs/log/2026-11-29-openvino-beside-ours.md
+   */
+  readonly kl: number | null
+  /** null: ours has none such. */
+  readonly format: WeightFormat | null
+}
+
 export const weightTypes = {
-  'int4-128': { bits: 4.25, format: quantized(4, 128) },
-  'int4-64': { bits: 4.5, format: quantized(4, 64) },
-  'int4-32': { bits: 5, format: quantized(4, 32) },
-  'int8-128': { bits: 8.25, format: quantized(8, 128) },
-  fp32: { bits: 32, format: { kind: 'fp32' } },
+  'int4-128': { bits: 4.25, kl: 1.48e-3, format: quantized(4, 128) },
+  'int4-64': { bits: 4.5, kl: 4.95e-4, format: quantized(4, 64) },
+  'int4-32': { bits: 5, kl: 5.1e-4, format: quantized(4, 32) },
+  'int8-128': { bits: 8.25, kl: 1.14e-6, format: quantized(8, 128) },
+  // OpenVINO: the same blocks with a half-precision scale.
+  'int4-128 f16': { bits: 4.125, kl: 6.71e-4, format: null },
+  'int8-128 f16': { bits: 8.125, kl: 1.06e-6, format: null },
+  fp32: { bits: 32, kl: null, format: { kind: 'fp32' } },
   // llama.cpp: blocks of 32 with a half-precision scale.
-  Q4_0: { bits: 4.5, format: null },
-  Q8_0: { bits: 8.5, format: null },
+  Q4_0: { bits: 4.5, kl: 8.9e-4, format: null },
+  Q8_0: { bits: 8.5, kl: 7.94e-7, format: null },
   // torch
-  bfloat16: { bits: 16, format: null },
-  float32: { bits: 32, format: null },
-} as const satisfies Record<string, { bits: number; format: WeightFormat | null }>
+  bfloat16: { bits: 16, kl: 4.37e-8, format: null },
+  float32: { bits: 32, kl: null, format: null },
+} as const satisfies Record<string, WeightCost>
 
 export type WeightType = keyof typeof weightTypes
 

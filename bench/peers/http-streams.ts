@@ -20,8 +20,15 @@ interface Asked {
 
 export const modelId = 'random'
 
+/** How a request names the base or an adapter: the fields of its body. */
+export type NameAdapter = (adapter: number | null) => Readonly<Record<string, string>>
+
+function nameAsOurs(adapter: number | null) {
+  return { model: modelId, adapter: adapter === null ? 'none' : adapterName(adapter) }
+}
+
 /** `past` is the length of the prompt that streams have unless they are given another. */
-export function createStreams(url: string, past: number) {
+export function createStreams(url: string, past: number, nameAdapter: NameAdapter = nameAsOurs) {
   const agent = new Agent({ keepAlive: true, maxSockets: 64 })
   const whole = randomTokens(past)
 
@@ -29,14 +36,13 @@ export function createStreams(url: string, past: number) {
   function ask({ prompt, maxTokens, adapter }: Asked): Stream {
     const arrivals: number[] = []
     const body = JSON.stringify({
-      model: modelId,
+      ...nameAdapter(adapter),
       prompt,
       max_tokens: maxTokens,
       ignore_eos: true,
       temperature: 0,
       stream: true,
       stream_options: { include_usage: true },
-      adapter: adapter === null ? 'none' : adapterName(adapter),
     })
     const finished = new Promise<void>((resolve, reject) => {
       const headers = { 'content-type': 'application/json' }
@@ -81,6 +87,15 @@ export function createStreams(url: string, past: number) {
     return started.map(({ arrivals }) => arrivals)
   }
 
+  /** The time in which every stream decodes: after the last prompt, before the first end. */
+  async function decode({ streams, tokens, adapters }: DecodeArgs) {
+    const all = await streamAll(streams, tokens + 1, adapters)
+    const from = Math.max(...all.map((arrivals) => arrivals[0]!))
+    const to = Math.min(...all.map((arrivals) => arrivals.at(-1)!))
+    const within = all.flat().filter((at) => at > from && at <= to)
+    return { ms: to - from, tokens: within.length }
+  }
+
   async function firstTokenMs(promptTokens: number, adapter: number | null): Promise<number> {
     const start = performance.now()
     const stream = ask({ prompt: randomTokens(promptTokens), maxTokens: 1, adapter })
@@ -88,5 +103,5 @@ export function createStreams(url: string, past: number) {
     return (stream.arrivals[0] ?? performance.now()) - start
   }
 
-  return { ask, streamAll, firstTokenMs, whole, close: () => agent.destroy() }
+  return { ask, streamAll, decode, firstTokenMs, whole, close: () => agent.destroy() }
 }

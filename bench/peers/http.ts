@@ -4,13 +4,7 @@ import { performance } from 'node:perf_hooks'
 import { pathToFileURL } from 'node:url'
 import { percentile } from '../statistics.ts'
 import { createStreams, modelId } from './http-streams.ts'
-import {
-  type DecodeArgs,
-  type Peer,
-  type PeerInfo,
-  type PrefillArgs,
-  servePeer,
-} from './protocol.ts'
+import { type Peer, type PeerInfo, type PrefillArgs, servePeer } from './protocol.ts'
 
 export interface HttpPeerSpec {
   /** The repository. */
@@ -38,7 +32,7 @@ async function open(spec: HttpPeerSpec): Promise<Peer> {
     if (isRunning) process.kill(server.pid)
   })
   const client = createStreams(server.url, spec.past)
-  const { ask, streamAll, firstTokenMs, whole } = client
+  const { ask, streamAll, decode, firstTokenMs, whole } = client
 
   /**
    * JavaScript that has just started is interpreted, and compiled beside the model on the same
@@ -47,15 +41,6 @@ async function open(spec: HttpPeerSpec): Promise<Peer> {
    */
   function warmUp() {
     return streamAll(8, 100, [], whole.slice(0, 8))
-  }
-
-  /** The time in which every stream decodes: after the last prompt, before the first end. */
-  async function decode({ streams, tokens, adapters }: DecodeArgs) {
-    const all = await streamAll(streams, tokens + 1, adapters)
-    const from = Math.max(...all.map((arrivals) => arrivals[0]!))
-    const to = Math.min(...all.map((arrivals) => arrivals.at(-1)!))
-    const within = all.flat().filter((at) => at > from && at <= to)
-    return { ms: to - from, tokens: within.length }
   }
 
   let numReadings = 0

@@ -2,8 +2,9 @@
 // driven at its lowest level: batches are put together here and decoded, and nothing is sampled, so
 // that the loop is as bare as our own.
 
-import { existsSync, mkdirSync, readFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { createRequire } from 'node:module'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { performance } from 'node:perf_hooks'
 import { pathToFileURL } from 'node:url'
@@ -38,7 +39,11 @@ interface NativeContext {
   removeTokenCellsFromSequence(sequence: number, from: number, to: number): boolean
   setLoras(loras: readonly unknown[], scales: readonly number[]): void
   getThreads(): number
+  saveSequenceStateToFile(path: string, sequence: number, tokens: Uint32Array): Promise<number>
+  loadSequenceStateFromFile(path: string, sequence: number, most: number): Promise<Uint32Array>
 }
+
+const batchSize = 512
 
 async function open(spec: LlamaPeerSpec): Promise<Peer> {
   const require = createRequire(join(spec.packageRoot, 'package.json'))
@@ -55,7 +60,7 @@ async function open(spec: LlamaPeerSpec): Promise<Peer> {
   const context = await model.createContext({
     sequences: spec.rows,
     contextSize: spec.capacity,
-    batchSize: 512,
+    batchSize,
     threads: { ideal: spec.threads, min: spec.threads },
   })
   const native: NativeContext = context._ctx
@@ -72,9 +77,12 @@ async function open(spec: LlamaPeerSpec): Promise<Peer> {
     await native.decodeBatch()
   }
 
+  /** A batch at a time. */
   async function prefill(row: number, tokens: readonly number[]): Promise<void> {
     native.removeTokenCellsFromSequence(row, 0, -1)
-    await decodeTokens(row, 0, [tokens])
+    for (let start = 0; start < tokens.length; start += batchSize) {
+      await decodeTokens(row, start, [tokens.slice(start, start + batchSize)])
+    }
   }
 
   const loras = new Map<number, unknown>()
@@ -83,7 +91,11 @@ async function open(spec: LlamaPeerSpec): Promise<Peer> {
     if (lora === undefined) {
       mkdirSync(spec.adapterRoot, { recursive: true })
       const path = join(spec.adapterRoot, `${adapterName(index)}.gguf`)
-      if (!existsSync(path)) writeGgufAdapter(path, randomAdapter(spec.shape, index), adapterAlpha)
+      if (!existsSync(path)) {
+        const { family } = spec.shape
+        const layers = randomAdapter(spec.shape, index)
+        writeGgufAdapter(path, layers, { alpha: adapterAlpha, family })
+      }
       lora = await model._getOrLoadLora(path)
       loras.set(index, lora)
     }
@@ -96,9 +108,20 @@ async function open(spec: LlamaPeerSpec): Promise<Peer> {
 
   const prompt = randomTokens(spec.past)
   let numFilled = 0
-  /** Only rows that decode need the prompt. */
+  /** Only rows that decode need the prompt; one is computed, the others get its cache by a file. */
   async function fill(streams: number): Promise<void> {
-    for (; numFilled < streams; numFilled++) await prefill(numFilled, prompt)
+    if (numFilled >= streams) return
+    const folder = mkdtempSync(join(tmpdir(), 'dutyfree-bench-'))
+    const path = join(folder, 'row')
+    try {
+      if (numFilled === 0) await prefill(numFilled++, prompt)
+      await native.saveSequenceStateToFile(path, 0, Uint32Array.from(prompt))
+      for (; numFilled < streams; numFilled++) {
+        await native.loadSequenceStateFromFile(path, numFilled, spec.capacity)
+      }
+    } finally {
+      rmSync(folder, { recursive: true })
+    }
   }
 
   /** The streams together, or one after the other where their adapters differ. */
@@ -138,9 +161,8 @@ async function open(spec: LlamaPeerSpec): Promise<Peer> {
       async prefill({ tokens, adapter }: PrefillArgs) {
         await apply(adapter)
         const input = randomTokens(tokens)
-        native.removeTokenCellsFromSequence(0, 0, -1)
         const start = performance.now()
-        await decodeTokens(0, 0, [input])
+        await prefill(0, input)
         const ms = performance.now() - start
         await apply(null)
         if (tokens !== spec.past) await prefill(0, prompt)

@@ -66,7 +66,10 @@ export async function servePeer<Spec>(open: (spec: Spec) => Promise<Peer>): Prom
   process.exit(0)
 }
 
-/** Token ids that differ from run to run, so that no cache of prompts can know them. */
+/**
+ * Token ids that differ from run to run, so that no cache of prompts can know them, and that every
+ * shape has.
+ */
 export function randomTokens(count: number): number[] {
-  return Array.from({ length: count }, () => 1000 + Math.floor(Math.random() * 100_000))
+  return Array.from({ length: count }, () => 1000 + Math.floor(Math.random() * 48_000))
 }

@@ -1,22 +1,29 @@
 // Section http: the server, asked over HTTP with streaming, beside bare loops.
 
 import { type Builder, ratio } from './builder.ts'
-import { atLeast, type Section } from './section.ts'
+import type { Section } from './section.ts'
+import { streamTarget } from './targets.ts'
 
 export function httpSections(builder: Builder): readonly Section[] {
-  const { http, int4, q4, decodeCase, prefillCase } = builder
+  const { http, int4, q4, decodeCase, prefillCase, instructionSet } = builder
+  // No target is set over it.
+  const beside = builder.options.isQuick ? [] : [q4]
   return [
     builder.section(
       'http',
       'over HTTP, streaming',
-      [http, int4, q4].flatMap((use) => [decodeCase(use, 1), decodeCase(use, 8), prefillCase(use)]),
+      [http, int4, ...beside].flatMap((use) => [
+        decodeCase(use, 1),
+        decodeCase(use, 8),
+        prefillCase(use),
+      ]),
       [
         ...[1, 8].flatMap((n) => [
           ratio(
             decodeCase(http, n),
             decodeCase(int4, n),
             `${n} streams: HTTP over the bare loop`,
-            atLeast(0.95),
+            streamTarget(instructionSet, 'HTTP', n),
           ),
           ratio(
             decodeCase(http, n),

@@ -16,6 +16,10 @@ export interface PeerUse {
   readonly hasSites: boolean
   /** Adapters in memory, or 1 where PEFT wraps the model. */
   readonly resident: number
+  /** Most streams of a batch; 8 where left out. */
+  readonly rows?: number
+  /** Most positions of a stream; 1,024 where left out. */
+  readonly capacity?: number
 }
 
 type Unit = 'tokens/s' | 'ms' | 'GB/s'
@@ -41,6 +45,8 @@ export type Comparison = {
   readonly target: Target | null
 } & (
   | { readonly kind: 'ratio'; readonly top: string; readonly bottom: string }
+  /** Over the fastest of the peers that have values. */
+  | { readonly kind: 'best'; readonly top: string; readonly peers: readonly string[] }
   /** A case's own value. */
   | { readonly kind: 'value'; readonly of: string }
   /** Bytes read per second by decoding over what the memory can give. */
@@ -64,6 +70,8 @@ export function caseIds(comparison: Comparison): readonly string[] {
   switch (comparison.kind) {
     case 'ratio':
       return [comparison.top, comparison.bottom]
+    case 'best':
+      return [comparison.top, ...comparison.peers]
     case 'value':
       return [comparison.of]
     case 'share':

@@ -3,8 +3,12 @@
 // are compared. Prints a table as Markdown. Needs training/.venv, which `npm test` makes.
 //   node dist/bench/tools/weight-error.js [models/tiny-reasoner] [prompts per set, 50]
 //     ["stored; int8, block 128": only these] [fp16: of keys and values, auto] [tokens an answer, 200]
+// "rounded Q4_0", and so on for every type of weights in models/weight-types.ts, is the rounding by
+// itself: float32 computes with what the rounded numbers stand for.
 
 import { execFileSync } from 'node:child_process'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { openCheckpoint } from '../../server/checkpoint/checkpoint.ts'
 import { expectedTensors } from '../../server/checkpoint/checkpoint-tensors.ts'
@@ -17,7 +21,9 @@ import { loadTokenizer } from '../../server/tokenizer/tokenizer.ts'
 import { python } from '../../test/support/python.ts'
 import { root } from '../../test/support/root.ts'
 import { openServedModel } from '../../test/support/served-model.ts'
-import { answer, compare, mostTokens, type Prompt, rows } from './answers.ts'
+import { writeRoundedCheckpoint } from '../models/rounded-checkpoint.ts'
+import { type WeightType, weightTypes } from '../models/weight-types.ts'
+import { answer, type Comparison, compare, mostTokens, type Prompt, rows } from './answers.ts'
 import { chosen, ownFormats, quantizedFormats, titleOf } from './weight-formats.ts'
 
 const capacity = 512
@@ -62,6 +68,25 @@ function bitsOf(format: WeightFormat): string {
   return (bits + (32 + (zeroPoints ? bits : 0)) / block).toFixed(2)
 }
 
+function showShare(value: number): string {
+  return `${(value * 100).toFixed(2)} %`
+}
+
+function showRow(title: string, bits: string, error: string, found: Comparison): string {
+  const { meanKl, p99Kl, maxKl, sameTokens, sameAnswers } = found
+  return (
+    `| ${title} | ${bits} | ${error} | ${meanKl.toExponential(2)} | ${p99Kl.toExponential(1)} | ` +
+    `${maxKl.toPrecision(2)} | ${showShare(sameTokens)} | ${showShare(sameAnswers)} |`
+  )
+}
+
+/** Those that the list of titles names. */
+function roundedTypes(titles: string): WeightType[] {
+  const wanted = titles.split(';').map((title) => title.trim())
+  const types = Object.keys(weightTypes) as WeightType[]
+  return types.filter((type) => wanted.includes(`rounded ${type}`))
+}
+
 async function main([
   folder = 'models/tiny-reasoner',
   perSet = '50',
@@ -92,20 +117,25 @@ async function main([
     ...quantizedFormats(false),
     ...quantizedFormats(true),
   ]
+  for (const type of roundedTypes(only)) {
+    const folder = mkdtempSync(join(tmpdir(), 'dutyfree-rounded-'))
+    try {
+      writeRoundedCheckpoint(dir, type, folder)
+      const options = { adapters, rows, capacity, kvCacheDtype: 'fp32' } as const
+      const model = await openServedModel({ checkpoint: folder, ...options })
+      const found = await compare(model, prompts, references)
+      model.close()
+      console.log(showRow(`rounded ${type}`, String(weightTypes[type].bits), '', found))
+    } finally {
+      rmSync(folder, { recursive: true })
+    }
+  }
   for (const format of chosen(all, only)) {
     const model = await open(format, kvCacheDtype as KvCacheDtype)
     try {
       const found = await compare(model, prompts, references)
-      function share(value: number) {
-        return `${(value * 100).toFixed(2)} %`
-      }
-
-      console.log(
-        `| ${titleOf(format)} | ${bitsOf(format)} | ${share(weightError(dir, format))} | ` +
-          `${found.meanKl.toExponential(2)} | ${found.p99Kl.toExponential(1)} | ` +
-          `${found.maxKl.toPrecision(2)} | ` +
-          `${share(found.sameTokens)} | ${share(found.sameAnswers)} |`,
-      )
+      const error = showShare(weightError(dir, format))
+      console.log(showRow(titleOf(format), bitsOf(format), error, found))
     } finally {
       model.close()
     }

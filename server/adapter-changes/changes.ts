@@ -10,6 +10,7 @@ import { type AdapterFolder, findAdapterFolder } from '../adapters/adapter-folde
 import type { AdapterStore } from '../adapters/store.ts'
 import type { KnownVersion } from '../adapters/versions.ts'
 import { type AdapterChange, type AdapterChanged, incomingFolder } from '../contracts/adapter.ts'
+import { unlessLate } from '../deadline.ts'
 import { storageError } from '../durable.ts'
 import { ServerError } from '../errors.ts'
 import { copyAdapter } from './adapter-copy.ts'
@@ -26,14 +27,18 @@ export interface AdapterChanges {
   apply(change: AdapterChange): Promise<AdapterChanged>
 }
 
-/** `operators`: names that their flags need. `merged`: names that the weights hold. */
+/**
+ * `operators`: names that their flags need. `merged`: names that the weights hold. `onChange`: called after
+ * each, and after one that failed.
+ */
 export function createAdapterChanges(options: {
   readonly root: string
   readonly store: AdapterStore
   readonly operators: readonly string[]
   readonly merged: readonly string[]
+  readonly onChange?: () => void
 }): AdapterChanges {
-  const { store } = options
+  const { store, onChange = () => {} } = options
   const pins = createPins(options.root, store.pin)
   let last: Promise<unknown> = Promise.resolve()
 
@@ -52,21 +57,21 @@ export function createAdapterChanges(options: {
     return mine
   }
 
-  return {
-    async apply(change) {
-      if (options.merged.includes(change.id)) refuseMerged(change.id)
-      switch (change.kind) {
-        case 'install':
-          return inTurn((changer) => changer.installStaged(change))
-        case 'load':
-          return inTurn((changer) => changer.load(change))
-        case 'remove':
-          await inTurn((changer) => changer.remove(change))
-          await untilUnused(store, change.id, change.waitMs)
-          return { outcome: 'removed', adapter: null, runningRequests: store.numUsers(change.id) }
-      }
-    },
+  async function perform(change: AdapterChange): Promise<AdapterChanged> {
+    if (options.merged.includes(change.id)) refuseMerged(change.id)
+    switch (change.kind) {
+      case 'install':
+        return inTurn((changer) => changer.installStaged(change))
+      case 'load':
+        return inTurn((changer) => changer.load(change))
+      case 'remove':
+        await inTurn((changer) => changer.remove(change))
+        await unlessLate(change.waitMs, store.whenUnused(change.id), () => {})
+        return { outcome: 'removed', adapter: null, runningRequests: store.numUsers(change.id) }
+    }
   }
+
+  return { apply: (change) => perform(change).finally(onChange) }
 }
 
 type FolderChanger = ReturnType<typeof createFolderChanger>
@@ -168,16 +173,6 @@ function createFolderChanger({
       pins.set(id, false)
     },
   }
-}
-
-/** Resolves when nobody runs with it, or the time is over. */
-async function untilUnused(store: AdapterStore, id: string, waitMs: number): Promise<void> {
-  let timer: NodeJS.Timeout | undefined
-  const isOver = new Promise<void>((resolve) => {
-    timer = setTimeout(resolve, waitMs)
-  })
-  await Promise.race([store.whenUnused(id), isOver])
-  clearTimeout(timer)
 }
 
 function isSame(x: KnownVersion, y: KnownVersion): boolean {

@@ -30,6 +30,8 @@ export interface AdaptersOptions
   readonly baseDigest: string
   /** Those of the weights. */
   readonly merged: readonly AdapterVersion[]
+  /** After each change, and after one that failed. */
+  readonly onChange: () => void
 }
 
 interface OpenAdapters {
@@ -44,6 +46,7 @@ export async function openAdapters({
   sites,
   baseDigest,
   merged,
+  onChange,
   ...more
 }: AdaptersOptions): Promise<OpenAdapters> {
   const { adapters: root, operatorsAdapters } = options
@@ -70,6 +73,7 @@ export async function openAdapters({
     store,
     operators,
     merged: merged.map(({ about }) => about.id),
+    onChange,
   })
   await tellOtherBases(store, events)
   for (const id of [...operators, ...readPins(root)]) {

@@ -4,10 +4,22 @@
 import { existsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import type { AdapterQuery, AdapterSummary } from '../contracts/adapter.ts'
+import type { EngineOptions } from '../contracts/engine.ts'
 import { configFile } from './adapter-folder.ts'
-import type { FolderEntry } from './folder-index.ts'
+import { type FolderEntry, readFolderEntries } from './folder-index.ts'
 
 const maxNamed = 5
+
+/** What is in the folder, by name; what is odd about it is told. */
+export async function readSurveyed(
+  { adapters, servedModelName }: Pick<EngineOptions, 'adapters' | 'servedModelName'>,
+  events: { readonly onProgress: () => void; readonly onNotice: (message: string) => void },
+): Promise<readonly FolderEntry[]> {
+  const folders = await readFolderEntries(adapters, events.onProgress)
+  const notices = surveyAdapters(adapters, folders, ['none', servedModelName])
+  for (const notice of notices) events.onNotice(notice)
+  return folders
+}
 
 export function surveyAdapters(
   root: string,

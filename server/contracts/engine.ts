@@ -1,5 +1,6 @@
 // The engine as the front sees it, whatever stands behind (a child process, a fake in tests).
 
+import type { ErrorBody } from '../errors.ts'
 import type {
   AdapterChange,
   AdapterChanged,
@@ -108,6 +109,8 @@ export interface Capabilities {
   readonly verdicts: 'shared_kv' | 'own_prefill'
   /** A score of every token. */
   readonly probe: boolean
+  /** Which answers keep to a form that is asked for; null: none. */
+  readonly constrained: 'all' | 'without_thought' | null
 }
 
 export const ownCapabilities: Capabilities = {
@@ -115,6 +118,7 @@ export const ownCapabilities: Capabilities = {
   spans: true,
   verdicts: 'shared_kv',
   probe: true,
+  constrained: 'all',
 }
 
 export const upstreamCapabilities: Capabilities = {
@@ -122,6 +126,7 @@ export const upstreamCapabilities: Capabilities = {
   spans: false,
   verdicts: 'own_prefill',
   probe: false,
+  constrained: 'without_thought',
 }
 
 export interface ModelInfo {
@@ -263,6 +268,8 @@ export interface EngineClient {
   /** Undefined until the first engine is ready. */
   readonly model: ModelInfo | undefined
   readonly restarts: number
+  /** Why it can compute nothing now, though it is ready; null: it can. */
+  readonly outage: ErrorBody | null
   /** Never throws: a request that cannot start ends in `failed` (e.g. model_loading). */
   submit(request: GenerateRequest): Generation
   /** Rejects with ServerError. `turn`: of the client that asks. */

@@ -2,11 +2,11 @@
 // ends in exactly one terminal event, whatever becomes of the process.
 
 import type { MergeTarget, PreparedMerge } from '../contracts/adapter.ts'
-import type { EngineClient, EngineOptions, Generation, ModelInfo } from '../contracts/engine.ts'
+import type { EngineClient, EngineOptions, EngineState, Generation, ModelInfo } from '../contracts/engine.ts'
 import { type GenerateRequest, type GenerationEvent, isTerminal } from '../contracts/generation.ts'
 import type { Logger } from '../contracts/logger.ts'
 import type { Observer } from '../contracts/observer.ts'
-import { modelLoading, ServerError, shuttingDown } from '../errors.ts'
+import { type ErrorBody, modelLoading, ServerError, shuttingDown } from '../errors.ts'
 import type { ForkEngine } from './child-engine.ts'
 import { createDeferred } from './deferred.ts'
 import { createEngineProcess, type EngineLimits } from './engine-process.ts'
@@ -48,6 +48,7 @@ export function createEngineClient({
   const generations = new Map<string, EventQueue>()
   const calls = createPendingCalls()
   let model: ModelInfo | undefined
+  let outage: ErrorBody | null = null
   const whenReady = createDeferred<ModelInfo>()
   whenReady.promise.catch(() => {}) // A front that never asks must not crash on it.
   const engine = createEngineProcess({
@@ -58,6 +59,7 @@ export function createEngineClient({
     ...(fork && { fork }),
     onMessage: receive,
     onGone() {
+      outage = null
       failAll(new ServerError('engine_crashed', 'The engine stopped while it ran this request.'))
     },
     onFailedStart: (error) => whenReady.reject(error),
@@ -85,6 +87,9 @@ export function createEngineClient({
       case 'events':
         for (const [id, event] of message.events) deliver(id, event)
         break
+      case 'outage':
+        outage = message.error
+        break
       case 'stats':
         observer.engineStats(message.stats)
         break
@@ -109,24 +114,11 @@ export function createEngineClient({
     calls.refuseAll(error)
   }
 
-  function notReady(): ServerError {
-    switch (engine.state) {
-      case 'stopped':
-        return shuttingDown()
-      case 'unresponsive':
-      case 'restarting':
-        return modelLoading(engine.state)
-      case 'loading':
-      case 'ready':
-        return modelLoading()
-    }
-  }
-
   async function call<Name extends CallName>(
     name: Name,
     input: Calls[Name][0],
   ): Promise<Calls[Name][1]> {
-    if (engine.state !== 'ready') throw notReady()
+    if (engine.state !== 'ready') throw notReady(engine.state)
     const { call, answer } = calls.open(name, input)
     if (!engine.send(call)) calls.refuse(call, unsendable())
     return answer
@@ -142,6 +134,9 @@ export function createEngineClient({
     get restarts() {
       return engine.restarts
     },
+    get outage() {
+      return outage
+    },
     get pid() {
       return engine.pid
     },
@@ -154,7 +149,7 @@ export function createEngineClient({
         const isSent = engine.send({ kind: 'submit', request })
         if (!isSent) deliver(request.id, { kind: 'failed', error: unsendable().toBody() })
       } else {
-        queue.push({ kind: 'failed', error: notReady().toBody() })
+        queue.push({ kind: 'failed', error: notReady(engine.state).toBody() })
       }
       function cancel(): void {
         if (generations.has(request.id)) engine.send({ kind: 'cancel', id: request.id })
@@ -178,6 +173,19 @@ export function createEngineClient({
       failAll(shuttingDown())
       await engine.end()
     },
+  }
+}
+
+function notReady(state: EngineState): ServerError {
+  switch (state) {
+    case 'stopped':
+      return shuttingDown()
+    case 'unresponsive':
+    case 'restarting':
+      return modelLoading(state)
+    case 'loading':
+    case 'ready':
+      return modelLoading()
   }
 }
 

@@ -47,6 +47,9 @@ export function createPendingEngine({ observer, create }: PendingEngineOptions):
     get restarts() {
       return engine?.restarts ?? 0
     },
+    get outage() {
+      return engine?.outage ?? null
+    },
     submit(request) {
       if (engine) return engine.submit(request)
       const queue = createEventQueue()

@@ -73,6 +73,8 @@ export type FromEngine<Name extends CallName = CallName> =
   | { readonly kind: 'notice'; readonly message: string }
   | { readonly kind: 'events'; readonly events: ReadonlyArray<readonly [string, GenerationEvent]> }
   | { readonly kind: 'stats'; readonly stats: EngineStats }
+  /** Nothing can be computed now, and why; null: it can again, as from the start. */
+  | { readonly kind: 'outage'; readonly error: ErrorBody | null }
   | Answer<Name>
   | {
       readonly kind: 'refusal'

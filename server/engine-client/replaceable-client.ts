@@ -85,6 +85,9 @@ export function createReplaceableClient(options: ReplaceableClientOptions): Repl
     get restarts() {
       return engines.restarts
     },
+    get outage() {
+      return engines.current.client.outage
+    },
     submit: provision.submit,
     replace,
     tokenize: async (input, turn) => serving().tokenize(input, turn),

@@ -10,6 +10,7 @@ import type {
   OutputConstraint,
 } from '../contracts/constraint.ts'
 import type { Turn } from '../contracts/generation.ts'
+import { unlessLate } from '../deadline.ts'
 import { ServerError } from '../errors.ts'
 import { startThread, type Thread, ThreadEnded } from '../threads/thread.ts'
 import {
@@ -38,6 +39,8 @@ interface Asked {
   readonly turn: Turn
   /** The client's field. */
   readonly field: string | undefined
+  /** The reply may have a thought before its answer. */
+  readonly mayThink: boolean
 }
 
 type Walked = Extract<GrammarAnswer, { kind: 'walked' }>
@@ -65,17 +68,14 @@ export function createGrammars(options: GrammarsOptions): Grammars {
     const own = opened
     const ticket = {}
     waiting.add(ticket)
-    let timer: NodeJS.Timeout | undefined
-    const late = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => {
+    try {
+      const answer = own.then(() => run(order))
+      return await unlessLate(budgetMs, answer, () => {
         // One that waits behind another is not to blame.
         const isFirst = waiting.values().next().value === ticket
         const isAlive = opened === own
-        reject(isFirst && isAlive ? new Late() : new ThreadEnded('the grammar thread was ended'))
-      }, budgetMs)
-    })
-    try {
-      return await Promise.race([own.then(() => run(order)), late])
+        throw isFirst && isAlive ? new Late() : new ThreadEnded('the grammar thread was ended')
+      })
     } catch (error) {
       // What it was at work on is not known to be this order: all of its answers begin again.
       if (opened === own && !(error instanceof ServerError)) {
@@ -85,7 +85,6 @@ export function createGrammars(options: GrammarsOptions): Grammars {
       throw error
     } finally {
       waiting.delete(ticket)
-      clearTimeout(timer)
     }
   }
 
@@ -154,7 +153,7 @@ export function createGrammars(options: GrammarsOptions): Grammars {
   async function look(
     constraint: OutputConstraint,
     digest: string,
-    { turn, field }: Asked,
+    { turn, field }: Pick<Asked, 'turn' | 'field'>,
     signal: AbortSignal,
   ): Promise<void> {
     if (known.has(digest)) return

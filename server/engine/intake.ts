@@ -7,7 +7,7 @@ import type { AnswerGrammar } from '../contracts/constraint.ts'
 import type { Asked, TokenizeInput, TokenizeResult } from '../contracts/engine.ts'
 import type { GenerateRequest, GenerationEvent } from '../contracts/generation.ts'
 import type { AppliedGuard } from '../contracts/safety.ts'
-import type { ReplyPhase } from '../contracts/thought.ts'
+import { type ReplyPhase, thoughtStart } from '../contracts/thought.ts'
 import { ServerError } from '../errors.ts'
 import type { Loop } from '../loop/loop.ts'
 import { arrangeAdapters, mergedShares, type RequestAdapters } from '../loop/segments.ts'
@@ -89,15 +89,14 @@ export function createIntake(options: IntakeOptions): Intake {
   }
 
   async function openGrammar(
-    { constraint, constraintField, turn }: GenerateRequest,
+    { constraint, constraintField: field, turn, splitReasoning }: GenerateRequest,
+    phase: ReplyPhase,
     signal: AbortSignal,
   ): Promise<AnswerGrammar | null> {
     if (constraint === null) return null
-    const grammar = await options.grammars.open(
-      constraint,
-      { turn, field: constraintField },
-      signal,
-    )
+    const mayOpen = phase === 'beginning' && tokenizer.idOf(thoughtStart) !== undefined
+    const mayThink = splitReasoning && (mayOpen || phase === 'opened' || phase === 'thinking')
+    const grammar = await options.grammars.open(constraint, { turn, field, mayThink }, signal)
     signal.throwIfAborted()
     return grammar
   }
@@ -158,7 +157,7 @@ export function createIntake(options: IntakeOptions): Intake {
     const param = request.prompt.kind === 'messages' ? 'messages' : 'prompt'
     const maxTokens = boundTokens(promptTokens, request.maxTokens, maxContext, param)
     if (request.safety !== null && guard === null) refuseUnjudged()
-    const grammar = await openGrammar(request, signal)
+    const grammar = await openGrammar(request, prompt.phase, signal)
     const held = await adapters.acquire(request, signal)
     try {
       signal.throwIfAborted()

@@ -5,8 +5,7 @@ import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { openAdapters } from '../adapter-changes/open-adapters.ts'
-import { readFolderEntries } from '../adapters/folder-index.ts'
-import { surveyAdapters } from '../adapters/folder-survey.ts'
+import { readSurveyed } from '../adapters/folder-survey.ts'
 import type { AdapterStore } from '../adapters/store.ts'
 import { type Description, openDescription } from '../checkpoint/description.ts'
 import type { AppliedAdapter } from '../contracts/adapter.ts'
@@ -24,7 +23,7 @@ import { chooseGuard } from '../guards/guard-choice.ts'
 import { createTokenTexts, type TokenTexts } from '../tokenizer/token-texts.ts'
 import { recordedBase } from '../upstream/fingerprint.ts'
 import { openPool } from '../upstream/open-pool.ts'
-import { createUpstreamLoop, refuseGrammar, refuseUnsupported } from '../upstream/upstream-loop.ts'
+import { createUpstreamLoop, openGrammar, refuseUnsupported } from '../upstream/upstream-loop.ts'
 import { createVerdicts, setOfGuard, uncertified } from '../upstream/verdicts.ts'
 import { tokenizerParseMs } from './allowances.ts'
 import { createIntake } from './intake.ts'
@@ -73,6 +72,7 @@ export async function openUpstreamEngine(
     merged: [],
     baseDigest: baseDigest ?? '',
     guard: found && { about: found.about, fingerprint: found.fingerprint },
+    onChange: () => reportStats(),
   })
 
   // 3. Upstreams.
@@ -91,6 +91,7 @@ export async function openUpstreamEngine(
     baseDigest,
     guard: guard && setOfGuard(guard),
     onNotice,
+    onServing: (serves) => events.onOutage(serves ? null : noUpstream(upstream).toBody()),
     onProgress: heart.progress,
   })
   const maxContext = Math.min(
@@ -129,7 +130,17 @@ export async function openUpstreamEngine(
     loop,
     guard,
     refuse: refuseUnsupported,
-    grammars: { open: refuseGrammar },
+    grammars: {
+      open: (constraint, { turn, field, mayThink }, signal) =>
+        openGrammar(
+          { field, mayThink },
+          {
+            constrains: opened.constrains,
+            look: () =>
+              texts.run({ kind: 'constraint', constraint, field: field ?? null }, turn, signal),
+          },
+        ),
+    },
     maxContext,
     vocabSize: config.vocabSize,
     eosTokenIds,
@@ -144,18 +155,13 @@ export async function openUpstreamEngine(
       maxContext,
       guard: guard?.info ?? null,
       startedMs,
+      constrains: opened.constrains(),
       toolFormat: template.toolFormat,
       tokenizer: { namedTokens: tokenizer.namedTokens, chatTemplate: template.chatTemplate },
     }),
     listAdapters: (query) => store.list(query),
     prepareMerge: refuseMerge,
-    async changeAdapter(change) {
-      try {
-        return await changes.apply(change)
-      } finally {
-        reportStats()
-      }
-    },
+    changeAdapter: changes.apply,
     close() {
       opened.close()
       void reader.close()
@@ -203,26 +209,17 @@ async function openGuard(
   { heart, onNotice }: EngineEvents,
   { config }: Description,
   baseDigest: string | null,
-  { specialTexts, tokenText }: TokenTexts,
+  tokenizer: TokenTexts,
 ) {
-  const folders = await readFolderEntries(options.adapters, heart.progress)
-  const reserved = ['none', options.servedModelName]
-  for (const notice of surveyAdapters(options.adapters, folders, reserved)) onNotice(notice)
-  const added = new Set(specialTexts)
+  const told = { onProgress: heart.progress, onNotice }
+  const folders = await readSurveyed(options, told)
   const found = await chooseGuard({
-    root: options.adapters,
+    options: { ...options, guardExact: false, merged: [] },
     folders,
-    choice: options.guard,
-    base: {
-      model: config,
-      tokenText,
-      isAdded: (id) => added.has(tokenText(id)),
-      isExact: false,
-      merged: [],
-    },
+    model: config,
+    tokenizer,
     baseDigest: async () => baseDigest ?? '',
-    onProgress: heart.progress,
-    onNotice,
+    ...told,
   })
   if (found !== null) {
     onNotice(
@@ -255,6 +252,14 @@ function asArranged(store: AdapterStore): Pick<AdapterStore, 'acquire'> {
   }
 }
 
+function noUpstream({ urls, healthMs }: UpstreamOptions): ServerError {
+  return new ServerError(
+    'upstream_unavailable',
+    `No upstream takes requests now, of ${urls.length}: each is asked again every ${healthMs / 1000} s ` +
+      '(--upstream), and the log says why.',
+  )
+}
+
 /** Its weights are another server's. */
 function refuseMerge(): never {
   throw new ServerError(
@@ -265,12 +270,13 @@ function refuseMerge(): never {
 
 interface Opened extends Pick<ModelInfo, 'maxContext' | 'guard' | 'toolFormat' | 'tokenizer'> {
   readonly startedMs: number
+  readonly constrains: boolean
 }
 
 function describeModel(
   options: EngineOptions,
   { config, generation, numParameters, created }: Description,
-  { startedMs, ...opened }: Opened,
+  { startedMs, constrains, ...opened }: Opened,
 ): ModelInfo {
   return {
     id: options.servedModelName,
@@ -288,7 +294,7 @@ function describeModel(
     defaults: generation.sampling,
     ...opened,
     merged: [],
-    capabilities: upstreamCapabilities,
+    capabilities: { ...upstreamCapabilities, ...(!constrains && { constrained: null }) },
     startup: {
       scanSeconds: 0,
       convertSeconds: 0,

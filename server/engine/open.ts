@@ -3,8 +3,8 @@
 
 import { prepareMerge, readMerged, type WeightsAdapter } from '../adapter-changes/merge-copies.ts'
 import { openAdapters } from '../adapter-changes/open-adapters.ts'
-import { type FolderEntry, readFolderEntries } from '../adapters/folder-index.ts'
-import { surveyAdapters } from '../adapters/folder-survey.ts'
+import type { FolderEntry } from '../adapters/folder-index.ts'
+import { readSurveyed } from '../adapters/folder-survey.ts'
 import { sitesOfFolders } from '../adapters/sites.ts'
 import type { AdapterStore } from '../adapters/store.ts'
 import { type Checkpoint, openCheckpoint } from '../checkpoint/checkpoint.ts'
@@ -20,6 +20,7 @@ import {
 } from '../conversion/convert.ts'
 import { type Folds, foldsOf } from '../conversion/folded-tensors.ts'
 import type { CallHandlers } from '../engine-client/protocol.ts'
+import type { ErrorBody } from '../errors.ts'
 import { chooseGuard } from '../guards/guard-choice.ts'
 import type { GuardOfFolder } from '../guards/guard-folder.ts'
 import type { Heart } from '../heart/heart.ts'
@@ -58,6 +59,8 @@ export interface EngineEvents {
   readonly heart: Heart
   readonly publish: (events: ReadonlyArray<readonly [string, GenerationEvent]>) => void
   readonly onStats: (stats: EngineStats) => void
+  /** Nothing can be computed now, and why; null: it can again. */
+  readonly onOutage: (error: ErrorBody | null) => void
   readonly onProgress: (what: string, done: number, total: number) => void
   /** A warning for the operator: the start goes on. */
   readonly onNotice: (message: string) => void
@@ -178,6 +181,7 @@ export async function openEngine(
     baseDigest: converted.baseDigest,
     guard,
     merged: merged.map(({ version }) => version),
+    onChange: () => reportStats(),
   })
   const judge = guard && foldedGuard(guard.guard, held)
   const { loop, reportStats } = startLoop(opening, memory, runner, judge, store)
@@ -200,13 +204,7 @@ export async function openEngine(
     listAdapters: (query) => store.list(query),
     prepareMerge: (target) =>
       prepareMerge(target, { root: options.adapters, cacheDir: options.cacheDir, store }),
-    async changeAdapter(change) {
-      try {
-        return await changes.apply(change)
-      } finally {
-        reportStats()
-      }
-    },
+    changeAdapter: changes.apply,
     close() {
       runner.release()
       void reader.close()
@@ -228,10 +226,9 @@ async function baseDigestOf({ options, events, checkpoint }: Opening): Promise<s
 
 /** What is in the adapters folder, and the modules that adapters may change. */
 async function readSites({ options, events }: Opening, baseDigest: string | null) {
-  const { adapters, adapterModules, scansAdapters, servedModelName } = options
-  const folders = await readFolderEntries(adapters, events.heart.progress)
-  const reserved = ['none', servedModelName]
-  for (const notice of surveyAdapters(adapters, folders, reserved)) events.onNotice(notice)
+  const { adapterModules, scansAdapters } = options
+  const { heart, onNotice } = events
+  const folders = await readSurveyed(options, { onProgress: heart.progress, onNotice })
   if (!scansAdapters) return { folders, sites: adapterModules }
   const onProgress = (done: number, total: number) => {
     events.heart.progress()
@@ -246,21 +243,14 @@ function openGuard(
   opening: Opening,
   folders: readonly FolderEntry[],
   baseDigest: string | null,
-  { specialTexts, tokenText }: TokenTexts,
+  tokenizer: TokenTexts,
 ): Promise<GuardOfFolder | null> {
   const { options, events, checkpoint } = opening
-  const added = new Set(specialTexts)
   return chooseGuard({
-    root: options.adapters,
+    options,
     folders,
-    choice: options.guard,
-    base: {
-      model: checkpoint.config,
-      merged: options.merged,
-      tokenText,
-      isAdded: (id) => added.has(tokenText(id)),
-      isExact: options.guardExact,
-    },
+    model: checkpoint.config,
+    tokenizer,
     baseDigest: async () => baseDigest ?? baseDigestOf(opening),
     onProgress: events.heart.progress,
     onNotice: events.onNotice,

@@ -39,6 +39,7 @@ async function start(message: Extract<ToEngine, { kind: 'start' }>, heart: Heart
       heart,
       publish: (events) => send({ kind: 'events', events }),
       onStats: (stats) => send({ kind: 'stats', stats }),
+      onOutage: (error) => send({ kind: 'outage', error }),
       onProgress: (what, done, total) => send({ kind: 'progress', what, done, total }),
       onNotice: (message) => send({ kind: 'notice', message }),
       // The front fails what ran and starts another process, which opens the device anew.

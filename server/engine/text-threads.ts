@@ -8,6 +8,7 @@
 
 import type { ToolFormat } from '../contracts/engine.ts'
 import type { ChatMessage, Prompt, Turn } from '../contracts/generation.ts'
+import { unlessLate } from '../deadline.ts'
 import { createDeferred } from '../engine-client/deferred.ts'
 import { ServerError } from '../errors.ts'
 import { createOverruns } from '../threads/overruns.ts'
@@ -170,20 +171,13 @@ export function createTextThreads(options: TextThreadsOptions): TextThreads {
     return tooCostly(work, Math.round(budgetMs(numChars)))
   }
 
-  async function inBudget(slot: Slot, { work, numChars }: Order): Promise<TextResult> {
-    let timer: NodeJS.Timeout | undefined
-    const tooLate = new Promise<never>((_, reject) => {
-      // An answer that is there but not read yet came in time: it is read before an immediate.
-      const expire = () => setImmediate(() => reject(new Overrun()))
-      timer = setTimeout(expire, budgetMs(numChars))
-    })
+  function inBudget(slot: Slot, { work, numChars }: Order): Promise<TextResult> {
     const result = slot.thread.run({ dir, work })
-    result.catch(() => {})
-    try {
-      return await Promise.race([result, tooLate])
-    } finally {
-      clearTimeout(timer)
-    }
+    return unlessLate(budgetMs(numChars), result, async () => {
+      // An answer that is there but not read yet came in time: it is read before an immediate.
+      await new Promise<void>((resolve) => setImmediate(resolve))
+      throw new Overrun()
+    })
   }
 
   return {

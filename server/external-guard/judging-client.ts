@@ -85,6 +85,9 @@ export function createJudgingClient({
     get restarts() {
       return engine.restarts
     },
+    get outage() {
+      return engine.outage
+    },
     submit(request) {
       const { safety } = request
       return safety === null ? engine.submit(request) : judgedGeneration(request, safety)

@@ -4,16 +4,17 @@
 import { type AdapterFolder, findAdapterFolder } from '../adapters/adapter-folder.ts'
 import { type FolderEntry, maxScanMs, scanFolders } from '../adapters/folder-index.ts'
 import { readManifest } from '../adapters/manifest.ts'
+import type { ModelConfig } from '../contracts/checkpoint.ts'
 import type { EngineOptions } from '../contracts/engine.ts'
 import { ServerError } from '../errors.ts'
 import { type GuardBase, type GuardOfFolder, readGuard } from './guard-folder.ts'
 
 export interface GuardChoice {
-  readonly root: string
-  /** What is in it, by name. */
+  readonly options: Pick<EngineOptions, 'adapters' | 'guard' | 'guardExact' | 'merged'>
+  /** What is in --adapters, by name. */
   readonly folders: readonly FolderEntry[]
-  readonly choice: EngineOptions['guard']
-  readonly base: Omit<GuardBase, 'digest'>
+  readonly model: ModelConfig
+  readonly tokenizer: Pick<GuardBase, 'tokenText'> & { readonly specialTexts: readonly string[] }
   /** Of the base that is served; asked for only where there is a guard. */
   readonly baseDigest: () => Promise<string>
   readonly onProgress: () => void
@@ -21,13 +22,18 @@ export interface GuardChoice {
 }
 
 /** null: nobody judges. Rejects with ServerError. */
-export async function chooseGuard(options: GuardChoice): Promise<GuardOfFolder | null> {
-  const { choice } = options
+export async function chooseGuard(given: GuardChoice): Promise<GuardOfFolder | null> {
+  const { options, model, tokenizer } = given
+  const { guard: choice, adapters: root, merged, guardExact: isExact } = options
   if (choice === 'none') return null
-  const folder = choice === 'auto' ? await onlyGuard(options) : namedGuard(options.root, choice.id)
+  const folder = choice === 'auto' ? await onlyGuard(given) : namedGuard(root, choice.id)
   if (folder === null) return null
+  const { tokenText } = tokenizer
+  const added = new Set(tokenizer.specialTexts)
+  const isAdded = (id: number) => added.has(tokenText(id))
   try {
-    return await readGuard(folder, { ...options.base, digest: await options.baseDigest() })
+    const digest = await given.baseDigest()
+    return await readGuard(folder, { model, merged, digest, isAdded, tokenText, isExact })
   } catch (error) {
     if (!(error instanceof ServerError)) throw error
     return refuse(

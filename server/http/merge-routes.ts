@@ -2,8 +2,9 @@
 // start: who asks waits for it, or is told how far it is, and it goes on whoever has left.
 
 import type { MergeChange, MergeReport } from '../contracts/engine.ts'
+import { unlessLate } from '../deadline.ts'
 import { parseMerge, parseMergeWait, parseUnmerge } from './adapters/merge-fields.ts'
-import { incomingOf, type RequestContext, type Route, type Services } from './context.ts'
+import type { RequestContext, Route, Services } from './context.ts'
 import { readJson, requireModel } from './request-target.ts'
 
 export function mergeRoutes(services: Services): readonly Route[] {
@@ -14,23 +15,15 @@ export function mergeRoutes(services: Services): readonly Route[] {
     return { merged: requireModel(services).merged, state: phase, ...status }
   }
 
-  /** No body is one without fields. */
-  async function readFields(context: RequestContext) {
-    const { headers, body } = context.req.raw
-    const hasLength = headers.has('content-length') || headers.has('transfer-encoding')
-    const isSocketEmpty = incomingOf(context) !== undefined && !hasLength
-    const isEmpty = body === null || isSocketEmpty || headers.get('content-length') === '0'
-    return isEmpty ? {} : readJson(context, services)
-  }
-
   async function change(
     context: RequestContext,
     parse: (body: Readonly<Record<string, unknown>>) => MergeChange,
   ): Promise<Response> {
     requireModel(services)
     const waitMs = parseMergeWait(context.req.query('wait'))
-    const asked = parse(await readFields(context))
-    const report = await within(waitMs, engine.changeMerge(asked))
+    const asked = parse(await readJson(context, services, { mayBeMissing: true }))
+    // What comes of it later is in the log and in GET.
+    const report = await unlessLate(waitMs, engine.changeMerge(asked), () => null)
     return report === null
       ? Response.json(statusBody(), { status: 202 })
       : Response.json(report satisfies MergeReport)
@@ -67,19 +60,4 @@ export function mergeRoutes(services: Services): readonly Route[] {
       handle: (context) => change(context, (body) => parseUnmerge(idOf(context), body)),
     },
   ]
-}
-
-/** null: the time was over first. */
-async function within<T>(ms: number, work: Promise<T>): Promise<T | null> {
-  let timer: NodeJS.Timeout | undefined
-  const isOver = new Promise<null>((resolve) => {
-    timer = setTimeout(() => resolve(null), ms)
-  })
-  // What comes of it later is in the log and in GET.
-  work.catch(() => {})
-  try {
-    return await Promise.race([work, isOver])
-  } finally {
-    clearTimeout(timer)
-  }
 }

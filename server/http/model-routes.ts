@@ -46,9 +46,15 @@ function samplingDefaults({ defaults }: ModelInfo) {
 }
 
 function capabilities({ capabilities, guard }: ModelInfo) {
-  const { attestation, spans, verdicts, probe } = capabilities
+  const { attestation, spans, verdicts, probe, constrained } = capabilities
   const judges = guard?.kind === 'url' ? 'address' : guard && verdicts
-  return { attestation, adapter_spans: spans, verdicts: judges, probe: probe && guard !== null }
+  return {
+    attestation,
+    adapter_spans: spans,
+    verdicts: judges,
+    probe: probe && guard !== null,
+    structured_outputs: constrained,
+  }
 }
 
 function adapterEntry(adapter: AdapterSummary, model: ModelInfo) {

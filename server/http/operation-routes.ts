@@ -1,7 +1,7 @@
 // For those who run the server: health, metrics, and what the API is.
 // /health is vLLM's: it means ready. Kubernetes asks /health/live (restart me) and /health/ready.
 
-import { modelLoading, shuttingDown } from '../errors.ts'
+import { modelLoading, ServerError, shuttingDown } from '../errors.ts'
 import type { RequestContext, Route, Services } from './context.ts'
 import { openApiDocument } from './openapi.ts'
 import { requireModel } from './request-target.ts'
@@ -23,7 +23,8 @@ export function operationRoutes(
   function ready() {
     services.admission.requireOpen()
     requireModel(services)
-    const { state } = services.engine
+    const { state, outage } = services.engine
+    if (state === 'ready' && outage !== null) throw ServerError.from(outage)
     if (state === 'ready') return Response.json({ status: 'ready' })
     throw state === 'stopped' ? shuttingDown() : modelLoading(state)
   }

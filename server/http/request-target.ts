@@ -15,12 +15,25 @@ import { quote } from './request/quote.ts'
 import { type Floor, floorOf } from './safety/floor.ts'
 import { createPace } from './wire/pace.ts'
 
-export function readJson(context: RequestContext, { config }: Services): Promise<JsonObject> {
+/** `mayBeMissing`: no body is one without fields. */
+export async function readJson(
+  context: RequestContext,
+  { config }: Services,
+  { mayBeMissing = false } = {},
+): Promise<JsonObject> {
+  if (mayBeMissing && !hasBody(context)) return {}
   return readJsonObject(context.req.raw, {
     maxBytes: config.maxBody,
     incoming: incomingOf(context),
     rest: createPace().step,
   })
+}
+
+function hasBody(context: RequestContext): boolean {
+  const { headers, body } = context.req.raw
+  const hasLength = headers.has('content-length') || headers.has('transfer-encoding')
+  const isSocketEmpty = incomingOf(context) !== undefined && !hasLength
+  return body !== null && !isSocketEmpty && headers.get('content-length') !== '0'
 }
 
 /** Who asks, as turns and limits know them. */

@@ -5,6 +5,7 @@ import { createServer, type Server, STATUS_CODES } from 'node:http'
 import type { AddressInfo, Socket } from 'node:net'
 import { getRequestListener, RequestError } from '@hono/node-server'
 import type { Logger } from '../contracts/logger.ts'
+import { unlessLate } from '../deadline.ts'
 import { ServerError } from '../errors.ts'
 import type { App } from './app.ts'
 import { errorResponse, openAIError, toServerError } from './error-response.ts'
@@ -160,22 +161,17 @@ function listen(server: Server, { host, port, flag }: Address & { readonly flag:
   })
 }
 
-async function raceDrain(
+function raceDrain(
   idle: Promise<void>,
   timeoutMs: number,
   force: AbortSignal,
 ): Promise<'finished' | 'aborted'> {
-  let timer: NodeJS.Timeout | undefined
-  const over = new Promise<'aborted'>((resolve) => {
-    timer = setTimeout(() => resolve('aborted'), timeoutMs)
+  const forced = new Promise<'aborted'>((resolve) => {
     if (force.aborted) resolve('aborted')
     force.addEventListener('abort', () => resolve('aborted'), { once: true })
   })
-  try {
-    return await Promise.race([idle.then(() => 'finished' as const), over])
-  } finally {
-    clearTimeout(timer)
-  }
+  const ended = Promise.race([idle.then(() => 'finished' as const), forced])
+  return unlessLate(timeoutMs, ended, () => 'aborted')
 }
 
 /** Answers under way get a second to be written; what is still open then is cut. */

@@ -3,6 +3,7 @@
 
 import type { GrammarWalk } from '../contracts/constraint.ts'
 import type { GenerationEvent } from '../contracts/generation.ts'
+import { unlessLate } from '../deadline.ts'
 import { type ErrorBody, ServerError } from '../errors.ts'
 import type { LoadedGuard } from '../safety/guard.ts'
 import { NonFiniteLogitsError, NoTokenLeftError } from '../sampling/sampler.ts'
@@ -155,12 +156,8 @@ function missingOf(step: Step): readonly GrammarWalk[] {
 async function waitFor(missing: readonly GrammarWalk[], step: Step): Promise<void> {
   const all = missing.map((walk) => walk.ready())
   const isAlone = 'sequences' in step && missing.length === step.sequences.length
-  let timer: NodeJS.Timeout | undefined
-  const late = new Promise<void>((resolve) => {
-    timer = setTimeout(resolve, isAlone ? allLateMs : graceMs)
-  })
-  await Promise.race([isAlone ? Promise.race(all) : Promise.all(all), late])
-  clearTimeout(timer)
+  const enough: Promise<unknown> = isAlone ? Promise.race(all) : Promise.all(all)
+  await unlessLate(isAlone ? allLateMs : graceMs, enough, () => {})
 }
 
 /** What its request is told; any other error is a bug, and thrown. */

@@ -38,6 +38,7 @@ const headers = [
   'attention.h',
   'onnxruntime.h',
   'operator.h',
+  'panel.h',
   'product.h',
   'tile.h',
   'tile_parts.h',

@@ -106,12 +106,61 @@ __attribute__((constructor)) static void choose(void) {
 
 const char *products_name(void) { return chosen == tiles_vnni ? "avx512-vnni" : "avx2"; }
 
-void multiply(const Matrix *w, const RoundedRows *groups, size_t num_groups, size_t first,
-              size_t last, float *y) {
+/** Memory for a panel's columns; bytes NULL: there is none. */
+static Panel make_panel(const Matrix *w) {
+  const size_t blocks = has_pairs(w) ? (w->blocks + 1) / 2 * 2 : w->blocks;
+  const size_t bytes = tile_columns * blocks * (size_t)w->block;
+  const size_t floats = aligned(tile_columns * blocks / 2 * lanes * sizeof(float));
+  const size_t highs = aligned(tile_columns * blocks * sizeof(float));
+  char *memory = aligned_alloc(alignment, bytes + (has_pairs(w) ? floats : 0) + highs);
+  if (!memory) return (Panel){0};
+  return (Panel){
+      .bytes = (uint8_t *)memory,
+      .highs = (float *)(memory + bytes),
+      .lanes = (float *)(memory + bytes + highs),
+  };
+}
+
+enum {
+  /** Bytes of activations that some columns go through before the next columns do. */
+  groups_bytes = 192 << 10,
+  /** Full groups from which on columns are unpacked once for all of them. */
+  worth_a_panel = 2,
+};
+
+/** As `multiply`, of full groups; `panel` has no memory where columns are not unpacked before. */
+static void multiply_groups(const Matrix *w, const RoundedRows *groups, size_t num_groups,
+                            size_t first, size_t last, const Panel *panel, float *y) {
+  const int unpacks = panel->bytes != NULL && num_groups >= worth_a_panel;
+  const PanelProduct *by = panels_avx2 + block_index(w);
   for (size_t n = first; n < last; n += tile_columns) {
     const size_t end = n + tile_columns < last ? n + tile_columns : last;
+    if (unpacks) by->unpack(w, n, end, panel);
     for (size_t g = 0; g < num_groups; g++) {
-      tile_of(chosen, w, groups[g].rows)(w, groups + g, n, end, y + g * GROUP_ROWS * w->outer);
+      float *to = y + g * GROUP_ROWS * w->outer;
+      if (unpacks) by->multiply(w, groups + g, panel, n, end, to);
+      else tile_of(chosen, w, groups[g].rows)(w, groups + g, n, end, to);
     }
+  }
+}
+
+void multiply(const Matrix *w, const RoundedRows *groups, size_t num_groups, size_t first,
+              size_t last, float *y) {
+  const size_t is_partial = num_groups > 0 && groups[num_groups - 1].rows < GROUP_ROWS;
+  const size_t full = num_groups - is_partial, fitting = groups_bytes / values_bytes(w);
+  // With VNNI neither portions nor panels were measured: it goes over all groups at once.
+  const size_t least = chosen == tiles_avx2 ? worth_a_panel : full;
+  const size_t at_once = fitting > least ? fitting : least;
+  const int unpacks = chosen == tiles_avx2 && w->bits == 4 && full >= worth_a_panel;
+  const Panel panel = unpacks ? make_panel(w) : (Panel){0};
+  for (size_t g = 0; g < full; g += at_once) {
+    const size_t count = full - g < at_once ? full - g : at_once;
+    float *to = y + g * GROUP_ROWS * w->outer;
+    multiply_groups(w, groups + g, count, first, last, &panel, to);
+  }
+  free(panel.bytes);
+  if (is_partial) {
+    float *to = y + full * GROUP_ROWS * w->outer;
+    multiply_groups(w, groups + full, 1, first, last, &(Panel){0}, to);
   }
 }

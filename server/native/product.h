@@ -74,4 +74,18 @@ enum { tile_columns = 16 };
 typedef Tile *const Tiles[2][3][GROUP_ROWS];
 extern Tiles tiles_avx2, tiles_vnni;
 
+/** At most tile_columns columns of 4 bits as bytes, in the order in which rows have their values. */
+typedef struct {
+  uint8_t *bytes; // [columns, steps, width]; a step: a block, or two blocks of 32
+  float *lanes;   // [columns, steps, 8], blocks of 32 only: the first's scale four times, the second's
+  float *highs;   // [columns, blocks]: what a block's weights lie too high by
+} Panel;
+/** How columns are unpacked once for several full groups; by blocks of 32, 64, 128. */
+typedef struct {
+  void (*unpack)(const Matrix *w, size_t first, size_t last, const Panel *to);
+  void (*multiply)(const Matrix *w, const RoundedRows *x, const Panel *panel, size_t first,
+                   size_t last, float *y);
+} PanelProduct;
+extern const PanelProduct panels_avx2[3];
+
 #endif

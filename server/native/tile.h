@@ -18,34 +18,51 @@ INLINE void unpack8(const uint8_t *p, int block, __m256i *w) {
   }
 }
 
-/** Adds block b of column n times the block of each row. */
-INLINE void add_block(const Matrix *w, const RoundedRows *x, int bits, int block, int rows,
-                      Offsets offsets, size_t n, size_t b, __m256 *acc, __m256 *zero) {
-  const uint8_t *p = w->data + (n * w->blocks + b) * (block * bits / 8);
-  const int8_t *a = x->values + b * rows * block;
-  const float scale = w->scales[n * w->blocks + b];
-  float scales[GROUP_ROWS] __attribute__((aligned(32)));
-  const __m256 own = _mm256_load_ps(x->scales + b * GROUP_ROWS);
-  _mm256_store_ps(scales, _mm256_mul_ps(_mm256_set1_ps(scale), own));
-  __m256i v[4];
-  if (bits == 4) {
-    unpack4(p, block, v);
-    UNROLL for (int m = 0; m < rows; m++) {
-      const __m256 product = _mm256_cvtepi32_ps(DOT4(v, a + m * block, block / 32));
-      acc[m] = _mm256_fmadd_ps(product, _mm256_broadcast_ss(scales + m), acc[m]);
-    }
-  } else {
-    const __m256i *centres = (const __m256i *)x->offsets + b * rows;
-    unpack8(p, block, v);
-    UNROLL for (int m = 0; m < rows; m++) {
-      const __m256 product = _mm256_cvtepi32_ps(DOT8(v, a + m * block, block / 32, centres + m));
-      acc[m] = _mm256_fmadd_ps(product, _mm256_broadcast_ss(scales + m), acc[m]);
-    }
+/** Fetches what comes `ahead` of a block of weights. */
+INLINE void fetch(const uint8_t *p, size_t ahead, size_t blob) {
+  for (size_t line = 0; line < blob; line += 64) {
+    _mm_prefetch((const char *)p + ahead + line, _MM_HINT_T0);
   }
+}
+
+/** Adds what block b of column n lies too high by. */
+INLINE void add_high(const Matrix *w, int bits, Offsets offsets, size_t n, size_t b,
+                     const float *sums, __m256 *zero) {
   if (bits == 8 && offsets == no_offsets) return;
-  const __m256 sums = _mm256_load_ps(x->sums + b * GROUP_ROWS);
-  const __m256 high = _mm256_set1_ps(too_high(w, bits, offsets, n, b, scale));
-  *zero = _mm256_fmadd_ps(high, sums, *zero);
+  const float high = too_high(w, bits, offsets, n, b, w->scales[n * w->blocks + b]);
+  *zero = _mm256_fmadd_ps(_mm256_set1_ps(high), _mm256_load_ps(sums + b * GROUP_ROWS), *zero);
+}
+
+/** Adds blocks [from, to) of column n times those of each row. */
+INLINE void add_blocks(const Matrix *w, const RoundedRows *x, int bits, int block, int rows,
+                       Offsets offsets, size_t n, size_t from, size_t to, size_t ahead,
+                       __m256 *acc, __m256 *zero) {
+  enum { few = 4 }; // rows; with more, registers are short, and what lies too high comes last
+  const size_t blob = (size_t)block * bits / 8, first = n * w->blocks + from;
+  // Pointers that advance take fewer instructions than places that are worked out.
+  const uint8_t *p = w->data + first * blob;
+  const float *scale = w->scales + first, *own = x->scales + from * GROUP_ROWS;
+  const int8_t *a = x->values + from * rows * block;
+  const __m256i *centres = (const __m256i *)x->offsets + from * rows;
+  for (size_t b = from; b < to; b++) {
+    fetch(p, ahead, blob);
+    float scales[GROUP_ROWS] __attribute__((aligned(32)));
+    if (rows == 1) scales[0] = *scale * *own;
+    else _mm256_store_ps(scales, _mm256_mul_ps(_mm256_broadcast_ss(scale), _mm256_load_ps(own)));
+    __m256i v[4];
+    if (bits == 4) unpack4(p, block, v);
+    else unpack8(p, block, v);
+    UNROLL for (int m = 0; m < rows; m++) {
+      const int8_t *row = a + m * block;
+      const __m256i dot = bits == 4 ? DOT4(v, row, block / 32)
+                                    : DOT8(v, row, block / 32, centres + m);
+      const __m256 by = rows == 1 ? _mm256_set1_ps(scales[0]) : _mm256_broadcast_ss(scales + m);
+      acc[m] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), by, acc[m]);
+    }
+    if (rows <= few) add_high(w, bits, offsets, n, b, x->sums, zero);
+    p += blob, scale++, own += GROUP_ROWS, a += rows * block, centres += rows;
+  }
+  for (size_t b = from; rows > few && b < to; b++) add_high(w, bits, offsets, n, b, x->sums, zero);
 }
 
 /** Adds blocks b and b + 1 of 32 with 4 bits, or b alone at the end of a column. */
@@ -96,13 +113,10 @@ INLINE void multiply_tile(const Matrix *w, const RoundedRows *x, int bits, int b
       const __m256 none = _mm256_setzero_ps();
       __m256 zero = from == 0 ? none : keep[GROUP_ROWS];
       UNROLL for (int m = 0; m < rows; m++) acc[m] = from == 0 ? none : keep[m];
-      for (size_t b = from; b < to; b += step) {
-        const uint8_t *next = w->data + (n * w->blocks + b) * blob + ahead;
-        for (size_t line = 0; line < blob; line += 64) {
-          _mm_prefetch((const char *)next + line, _MM_HINT_T0);
-        }
-        if (step == 2) add_pair(w, x, rows, offsets, n, b, acc, &zero);
-        else add_block(w, x, bits, block, rows, offsets, n, b, acc, &zero);
+      if (step == 1) add_blocks(w, x, bits, block, rows, offsets, n, from, to, ahead, acc, &zero);
+      for (size_t b = from; step == 2 && b < to; b += step) {
+        fetch(w->data + (n * w->blocks + b) * blob, ahead, blob);
+        add_pair(w, x, rows, offsets, n, b, acc, &zero);
       }
       if (to == w->blocks) {
         float sums[GROUP_ROWS] __attribute__((aligned(32)));

@@ -1,5 +1,7 @@
 // Products on processors with AVX2 and FMA.
 
+#include <string.h>
+
 #include "vectors.h"
 
 /** Sums of four adjacent products in each lane. 8 · 15 · 127 stays within 16 bits. */
@@ -29,3 +31,4 @@ INLINE __m256i dot8(const __m256i *w, const int8_t *a, int vectors) {
 #define DOT8(w, a, vectors, offsets) ((void)(offsets), dot8(w, a, vectors))
 #define TILES tiles_avx2
 #include "tile.h"
+#include "panel.h"

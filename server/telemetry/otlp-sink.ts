@@ -15,6 +15,7 @@ import {
   type LogRecordExporter,
 } from '@opentelemetry/sdk-logs'
 import type { Logger } from '../contracts/logger.ts'
+import { unlessLate } from '../deadline.ts'
 import type { EventSink } from './telemetry.ts'
 
 /** What a stopping server waits at most. */
@@ -43,12 +44,7 @@ export function createOtlpSink(options: {
       events.emit({ eventName, severityNumber: information, attributes: { ...attributes } })
     },
     async close() {
-      let timer: NodeJS.Timeout | undefined
-      const late = new Promise<void>((resolve) => {
-        timer = setTimeout(resolve, closeMs)
-      })
-      await Promise.race([provider.shutdown().catch(() => {}), late])
-      clearTimeout(timer)
+      await unlessLate(closeMs, provider.shutdown(), () => {}).catch(() => {})
     },
   }
 }

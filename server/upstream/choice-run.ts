@@ -2,9 +2,10 @@
 // the stream after an escalation. Greedy choices of one request are alike: the first is computed, the others
 // are told the same.
 
+import type { OutputConstraint } from '../contracts/constraint.ts'
 import type { Jobs } from '../loop/jobs.ts'
 import type { Sequence } from '../loop/sequence.ts'
-import { streamBody } from './completion-request.ts'
+import { streamBody, type UpstreamConstraint } from './completion-request.ts'
 import { UpstreamFailure } from './failure.ts'
 import { createJudging } from './judging.ts'
 import type { Pool } from './pool.ts'
@@ -34,11 +35,18 @@ interface Opened {
   readonly rest: AsyncGenerator<Chunk>
 }
 
+/** Others were refused before. */
+function requireSupported(constraint: OutputConstraint): UpstreamConstraint {
+  if (constraint.kind === 'tool_calls') throw new Error('tool calls cannot be asked of an upstream')
+  return constraint
+}
+
 /** Resolves when all has been told; rejects with what ended it. */
 export async function runChoice(options: ChoiceRunOptions): Promise<void> {
   const { members, jobs, pool, verdicts, eosTokenIds, silenceMs, onTold, signal } = options
   const [lead] = members
-  const { sampling, topLogprobs, turn } = lead.request
+  const { sampling, topLogprobs, turn, constraint } = lead.request
+  const namedTokens = topLogprobs === null ? [] : lead.request.logprobTokens
   const endTokens = [...(sampling.ignoreEos ? [] : eosTokenIds), ...sampling.stopTokenIds]
   /** The stream that runs; a verdict may end it. */
   let stream = new AbortController()
@@ -76,6 +84,8 @@ export async function runChoice(options: ChoiceRunOptions): Promise<void> {
       maxTokens: lead.maxTokens - numSaid,
       minTokens: Math.max(0, sampling.minTokens - numSaid),
       topLogprobs,
+      namedTokens,
+      constraint: constraint === null ? null : requireSupported(constraint),
     }
     const ended = AbortSignal.any([signal, stream.signal])
     return pool.use(lead.segments.at(-1)!, turn.client, ended, ({ transport }) => {
@@ -87,7 +97,9 @@ export async function runChoice(options: ChoiceRunOptions): Promise<void> {
           body,
           signal,
         })
-        const rest = readStream(answer, { model, numTop: topLogprobs, silenceMs, signal })
+        const rest = readStream(answer, {
+          ...{ model, numTop: topLogprobs, namedTokens, silenceMs, signal },
+        })
         const { value, done } = await rest.next()
         if (done) throw new UpstreamFailure('outage', 'a stream without tokens')
         return { first: value, rest }

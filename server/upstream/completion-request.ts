@@ -14,10 +14,13 @@
 // | seed + index of the choice | seed; after an escalation it begins anew |
 // | n | one stream a choice; of greedy ones one for all (choice-run.ts) |
 // | topLogprobs | logprobs, with return_tokens_as_token_ids |
+// | logprobTokens, without topLogprobs | logprob_token_ids: they come in place of the likeliest |
+// | constraint | structured_outputs: one of json, json_object, regex, choice, grammar |
 // | promptLogprobs | prompt_logprobs, in a call of its own before the stream |
 // | echo | not sent: the prompt is here |
 // | a verdict | max_tokens: 1, logprob_token_ids: the guard's labels |
 
+import type { OutputConstraint } from '../contracts/constraint.ts'
 import type { SamplingParams } from '../contracts/generation.ts'
 
 export interface StreamAsk {
@@ -30,10 +33,17 @@ export interface StreamAsk {
   /** Of them, before an end token may come. */
   readonly minTokens: number
   readonly topLogprobs: number | null
+  /** Reported in place of the likeliest. */
+  readonly namedTokens: readonly number[]
+  /** From the first token on. */
+  readonly constraint: UpstreamConstraint | null
 }
 
+/** What vLLM can be asked for. */
+export type UpstreamConstraint = Exclude<OutputConstraint, { kind: 'tool_calls' }>
+
 export function streamBody(model: string, ask: StreamAsk): string {
-  const { sampling, topLogprobs } = ask
+  const { sampling, topLogprobs, namedTokens, constraint } = ask
   const body = {
     model,
     prompt: ask.tokens,
@@ -55,8 +65,38 @@ export function streamBody(model: string, ask: StreamAsk): string {
     ignore_eos: true,
     ...textless,
     ...(topLogprobs !== null && { logprobs: topLogprobs }),
+    ...(namedTokens.length > 0 && { logprob_token_ids: namedTokens }),
+    ...(constraint !== null && { structured_outputs: structuredOutputs(constraint) }),
   }
   return withSeed(body, ask.seed)
+}
+
+/** Exactly one field, by the names of vLLM's StructuredOutputsParams. */
+function structuredOutputs(constraint: UpstreamConstraint): object {
+  switch (constraint.kind) {
+    case 'json_object':
+      return { json_object: true }
+    case 'json_schema':
+      return { json: constraint.schema }
+    case 'regex':
+      return { regex: constraint.pattern }
+    case 'choice':
+      return { choice: constraint.choices }
+    case 'grammar':
+      return { grammar: constraint.text }
+  }
+}
+
+/** An answer that can only be `text`, where structured_outputs is known. */
+export function constrainedBody(model: string, tokens: readonly number[], text: string): string {
+  return JSON.stringify({
+    model,
+    prompt: tokens,
+    max_tokens: 2 * text.length,
+    temperature: 0,
+    structured_outputs: structuredOutputs({ kind: 'choice', choices: [text] }),
+    ...textless,
+  })
 }
 
 /** Log-probabilities of the prompt; one token is generated, which nobody reads. */
@@ -94,7 +134,8 @@ const textless = {
   return_tokens_as_token_ids: true,
 }
 
-/** Seeds have 64 bits, which JSON.stringify cannot write as numbers. */
+/** Seeds have 64 bits, which JSON.stringify cannot write as numbers. To vLLM −1 is none. */
 function withSeed(body: object, seed: bigint): string {
-  return `${JSON.stringify(body).slice(0, -1)},"seed":${BigInt.asIntN(64, seed)}}`
+  const signed = BigInt.asIntN(64, seed)
+  return `${JSON.stringify(body).slice(0, -1)},"seed":${signed === -1n ? -2n : signed}}`
 }

@@ -17,6 +17,7 @@ import {
   blankSet,
   checkRuntimeLoading,
   checkTokenizer,
+  constrainsAnswers,
   readFingerprint,
   readLogprobs,
   readMetrics,
@@ -40,6 +41,8 @@ export interface PoolOptions
   /** What judges keeps its place in every upstream; null: nobody judges there. */
   readonly guard: AdapterSet | null
   readonly onNotice: (message: string) => void
+  /** Whether one takes requests, whenever that changes. At the end of the start one does. */
+  readonly onServing: (serves: boolean) => void
   /** While the start waits. */
   readonly onProgress: () => void
 }
@@ -50,6 +53,8 @@ export interface OpenPool {
   readonly maxContext: number
   /** 0–1, of the fullest. */
   kvUsage(): number
+  /** Every one that was reached keeps answers to a constraint. */
+  constrains(): boolean
   close(): void
 }
 
@@ -60,9 +65,13 @@ interface Member {
   ask(signal: AbortSignal): Promise<unknown>
   /** 0–1 */
   kvUsage(): number
+  constrains(): boolean
 }
 
 const callMs = 60_000
+/** All checks of one, whose first calls may be slow. */
+const checkMs = 300_000
+const progressMs = 1000
 const healthTimeoutMs = 5000
 /** Where an upstream does not say. */
 const usualSlots = 8
@@ -72,8 +81,18 @@ const quietTries = 30
 export async function openPool(options: PoolOptions): Promise<OpenPool> {
   const { onNotice, healthMs: intervalMs } = options
   await openAdaptersDir(options.adaptersDir)
-  const members = options.urls.map((url) => createMember(url, options))
+  let serves = true
+  let hasBegun = false
+  function tellServing(): void {
+    const isNow = members.some(({ upstream }) => upstream.isOpen)
+    if (!hasBegun || isNow === serves) return
+    serves = isNow
+    options.onServing(serves)
+  }
+  const members = options.urls.map((url) => createMember(url, options, tellServing))
   const maxContext = await startMembers(members, options)
+  hasBegun = true
+  tellServing()
   const watches = members.map((member) => watch(member))
 
   function watch(member: Member): Health {
@@ -99,6 +118,7 @@ export async function openPool(options: PoolOptions): Promise<OpenPool> {
     pool: createPool(members.map(({ upstream }) => upstream)),
     maxContext,
     kvUsage: () => Math.max(...members.map((member) => member.kvUsage())),
+    constrains: () => members.every((member) => member.constrains()),
     close() {
       for (const health of watches) health.stop()
       for (const { upstream } of members) upstream.transport.close()
@@ -114,7 +134,7 @@ async function startMembers(members: readonly Member[], options: PoolOptions): P
     for (const { upstream, check } of members) {
       onProgress()
       try {
-        contexts.push((await check()).maxContext)
+        contexts.push((await waitingFor(check(), onProgress)).maxContext)
         upstream.rise()
       } catch (error) {
         if (!(error instanceof UpstreamFailure)) throw error
@@ -125,6 +145,19 @@ async function startMembers(members: readonly Member[], options: PoolOptions): P
     if (contexts.length > 0) return Math.min(...contexts)
     onProgress()
     await sleep(intervalMs)
+  }
+}
+
+/** Calls have time limits of their own: until then, waiting for a slow upstream is no standstill. */
+async function waitingFor<T>(answer: Promise<T>, onProgress: () => void): Promise<T> {
+  const timer = setInterval(onProgress, progressMs)
+  try {
+    return await answer
+  } catch (error) {
+    const isLate = error instanceof DOMException && error.name === 'TimeoutError'
+    throw isLate ? new UpstreamFailure('outage', 'too slow', { cause: error }) : error
+  } finally {
+    clearInterval(timer)
   }
 }
 
@@ -144,7 +177,7 @@ function explainStart(failure: UpstreamFailure): ServerError {
   )
 }
 
-function createMember(url: string, options: PoolOptions): Member {
+function createMember(url: string, options: PoolOptions, onChange: () => void): Member {
   const { config, encode, onNotice, onProgress, baseDigest, guard, maxAdapterRank } = options
   const transport = createTransport({ url, key: options.key })
   let baseName = ''
@@ -153,6 +186,7 @@ function createMember(url: string, options: PoolOptions): Member {
   let pinned: HeldModel | null = null
   let isFirst = true
   let kvUsage = 0
+  let constrains = true
   const slots = createSlots(() => numSlots)
   const folders = createAdapterFolders(options.adaptersDir)
   const registry = createRegistry({
@@ -169,6 +203,7 @@ function createMember(url: string, options: PoolOptions): Member {
     registry,
     baseName: () => baseName,
     retryMs: 5000,
+    onChange,
   })
 
   /** The first fixed text with the adapter, beside the base's. */
@@ -209,13 +244,14 @@ function createMember(url: string, options: PoolOptions): Member {
   return {
     upstream,
     kvUsage: () => kvUsage,
+    constrains: () => constrains,
     async ask(signal) {
       await transport.text({ method: 'GET', path: '/health', signal })
       const metrics = await readMetrics(transport, signal).catch(() => null)
       kvUsage = metrics?.kvUsage ?? 0
     },
     async check() {
-      const signal = AbortSignal.timeout(callMs)
+      const signal = AbortSignal.timeout(checkMs)
       registry.forgetAll()
       await transport.text({ method: 'GET', path: '/health', signal })
       const model = await readModel(transport, signal)
@@ -226,6 +262,10 @@ function createMember(url: string, options: PoolOptions): Member {
       const outcome = checkRecorded(options.fingerprint, seen, baseDigest)
       if (outcome === 'recorded') onNotice('the base’s fingerprint was recorded: there was none')
       base = seen
+      constrains = await constrainsAnswers(transport, model, seen.texts[0]!.tokens, signal)
+      if (!constrains && isFirst) {
+        onNotice('an upstream does not know structured_outputs: constrained answers are refused')
+      }
       onProgress()
       await checkAdapters(signal)
       onProgress()

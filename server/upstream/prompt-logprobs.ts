@@ -19,7 +19,7 @@ export async function readPrompt(
     return async (model, signal) => {
       const body = promptBody(model, tokens, numTop)
       const text = await transport.text({ method: 'POST', path: '/v1/completions', body, signal })
-      const chunk = parseChunk(text, null, { tokens, numTop })
+      const chunk = parseChunk(text, null, { prompt: { tokens, numTop } })
       requireSameModel(chunk.model, model)
       return chunk.prompt!
     }

@@ -3,11 +3,11 @@
 import type { ModelConfig } from '../contracts/checkpoint.ts'
 import { ServerError } from '../errors.ts'
 import type { AdapterSet } from './adapter-content.ts'
-import { promptBody } from './completion-request.ts'
+import { constrainedBody, promptBody } from './completion-request.ts'
 import { requireSameModel, UpstreamFailure } from './failure.ts'
 import { type Fingerprint, fixedTexts, logprobsOfPlaces } from './fingerprint.ts'
 import type { Transport } from './transport.ts'
-import { parseChunk, parseModels, parseTokens } from './wire.ts'
+import { parseChunk, parseModels, parseText, parseTokens } from './wire.ts'
 
 export interface UpstreamModel {
   /** Its name for the base. */
@@ -55,7 +55,7 @@ export async function readLogprobs(
 ): Promise<number[]> {
   const body = promptBody(model, tokens, 0)
   const text = await transport.text({ method: 'POST', path, body, signal })
-  const chunk = parseChunk(text, null, { tokens, numTop: 0 })
+  const chunk = parseChunk(text, null, { prompt: { tokens, numTop: 0 } })
   requireSameModel(chunk.model, model)
   return logprobsOfPlaces(chunk.prompt!)
 }
@@ -126,6 +126,26 @@ export async function readMetrics(
   return {
     maxLoras: Number(loras) > 0 ? Number(loras) : null,
     kvUsage: usage !== undefined && Number.isFinite(Number(usage)) ? Number(usage) : null,
+  }
+}
+
+/** Nothing that a model says by itself after a fixed text. */
+const unlikely = 'zq7'
+
+/** Whether it keeps an answer to structured_outputs: one that does not know the field ignores it. */
+export async function constrainsAnswers(
+  transport: Transport,
+  { name }: UpstreamModel,
+  tokens: readonly number[],
+  signal: AbortSignal,
+): Promise<boolean> {
+  const body = constrainedBody(name, tokens, unlikely)
+  try {
+    return parseText(await transport.text({ method: 'POST', path, body, signal })) === unlikely
+  } catch (error) {
+    // It knows the field and cannot do it: without a tokenizer, say.
+    if (error instanceof UpstreamFailure && error.kind === 'refused') return false
+    throw error
   }
 }
 

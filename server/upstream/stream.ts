@@ -11,6 +11,8 @@ export interface StreamOptions {
   /** The name that was asked for: vLLM answers as another where it does not know it. */
   readonly model: string
   readonly numTop: number | null
+  /** Told in place of the likeliest. */
+  readonly namedTokens: readonly number[]
   /** Longest pause after the first token; null: none, while it may wait in a queue. */
   readonly silenceMs: number
   readonly signal: AbortSignal
@@ -19,7 +21,7 @@ export interface StreamOptions {
 /** Ends after the end; throws UpstreamFailure, or the signal's reason. */
 export async function* readStream(
   answer: IncomingMessage,
-  { model, numTop, silenceMs, signal }: StreamOptions,
+  { model, numTop, namedTokens, silenceMs, signal }: StreamOptions,
 ): AsyncGenerator<Chunk> {
   const events: string[] = []
   const parser = createParser({ onEvent: ({ data }) => events.push(data) })
@@ -38,7 +40,7 @@ export async function* readStream(
       for (const data of events.splice(0)) {
         // Read on to the last byte: the connection can then be used again.
         if (data === '[DONE]') continue
-        const chunk = parseChunk(data, numTop)
+        const chunk = parseChunk(data, numTop, { named: namedTokens })
         requireSameModel(chunk.model, model)
         isEnded ||= chunk.finish !== null
         hasBegun = true

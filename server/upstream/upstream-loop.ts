@@ -1,6 +1,7 @@
 // What the step loop is to our own engine, over upstreams: takes requests that are ready to run, starts so many
 // at a time, in the same turns, and ends each in exactly one terminal event (loop/jobs.ts).
 
+import type { AnswerGrammar } from '../contracts/constraint.ts'
 import type { LoopStats } from '../contracts/engine.ts'
 import type { GenerationEvent } from '../contracts/generation.ts'
 import { ServerError } from '../errors.ts'
@@ -130,47 +131,115 @@ function groupsOf({ sequences }: Job): Group[] {
   return sequences.map((sequence) => [sequence])
 }
 
+const mostNamedTokens = 128
+
 /** What an upstream cannot do, by name, before anything is accepted. Throws ServerError. */
-export function refuseUnsupported({ adapters, safety, sampling, logprobTokens }: Refusable): void {
-  if (logprobTokens.length > 0) {
-    throw new ServerError(
-      'unsupported_parameter',
-      'logprob_token_ids needs an engine of our own (--engine vllm): ask for the most likely tokens ' +
-        'by top_logprobs.',
-      { param: 'logprob_token_ids' },
-    )
-  }
+export function refuseUnsupported(request: Refusable): void {
+  const { adapters, safety, sampling } = request
+  refuseNamedTokens(request)
   if (adapters.some(({ span }) => span !== undefined)) {
-    throw new ServerError(
-      'unsupported_parameter',
+    refuse(
+      'adapter',
       'adapter.from and adapter.until need an engine of our own: an upstream applies an adapter to ' +
         'all of a text (--engine vllm; GET /v1/models lists what this server can do).',
-      { param: 'adapter' },
     )
   }
   const escalates = safety?.input === 'escalate' || safety?.reply === 'escalate'
   const counts = sampling.presencePenalty !== 0 || sampling.frequencyPenalty !== 0
   if (escalates && counts) {
-    throw new ServerError(
-      'unsupported_parameter',
+    refuse(
+      sampling.presencePenalty !== 0 ? 'presence_penalty' : 'frequency_penalty',
       'presence_penalty and frequency_penalty cannot be kept over an escalation (--engine vllm): ' +
         'leave them out, or ask for block.',
-      { param: sampling.presencePenalty !== 0 ? 'presence_penalty' : 'frequency_penalty' },
     )
   }
+  refuseConstraint(request, escalates)
 }
 
-/** A constrained answer needs logits between two tokens. Throws ServerError. */
-export async function refuseGrammar(
-  _: unknown,
-  { field }: { readonly field: string | undefined },
-): Promise<never> {
-  throw new ServerError(
-    'unsupported_parameter',
-    `${field ?? 'response_format'} needs an engine of our own: an upstream's tokens are not ` +
-      'constrained (--engine vllm).',
-    { param: field ?? 'response_format' },
+/** vLLM tells the named tokens in place of the likeliest. */
+function refuseNamedTokens({ logprobTokens, topLogprobs }: Refusable): void {
+  if (logprobTokens.length === 0 || topLogprobs === null) return
+  if (topLogprobs === 0 && logprobTokens.length <= mostNamedTokens) return
+  refuse(
+    'logprob_token_ids',
+    topLogprobs > 0
+      ? 'logprob_token_ids beside top_logprobs need an engine of our own (--engine vllm): ask for ' +
+          'one of them, with top_logprobs 0.'
+      : `logprob_token_ids may name ${mostNamedTokens} tokens over an upstream (--engine vllm), not ` +
+          `${logprobTokens.length}: name fewer.`,
   )
 }
 
-type Refusable = Pick<Sequence['request'], 'adapters' | 'safety' | 'sampling' | 'logprobTokens'>
+/** An upstream's grammar begins with its first token, ends with an end token, and is never joined midway. */
+function refuseConstraint(
+  { constraint, constraintField, sampling }: Refusable,
+  escalates: boolean,
+): void {
+  if (constraint === null) return
+  const field = constraintField ?? 'response_format'
+  if (constraint.kind === 'tool_calls') {
+    refuse(
+      field,
+      `${field} needs an engine of our own: an upstream's calls of tools are not constrained ` +
+        '(--engine vllm).',
+    )
+  }
+  const other = [
+    [sampling.ignoreEos, 'ignore_eos'],
+    [sampling.minTokens > 0, 'min_tokens'],
+    [escalates, 'safety "escalate"'],
+  ] as const
+  const found = other.find(([isAsked]) => isAsked)
+  if (found === undefined) return
+  refuse(
+    field,
+    `${field} cannot be kept with ${found[1]} over an upstream (--engine vllm): leave one out.`,
+  )
+}
+
+function refuse(param: string, message: string): never {
+  throw new ServerError('unsupported_parameter', message, { param })
+}
+
+export interface UpstreamGrammars {
+  /** The upstreams know the field. */
+  readonly constrains: () => boolean
+  /** Looks at it as our own engine does. Rejects with ServerError. */
+  readonly look: () => Promise<unknown>
+}
+
+/** The upstream keeps to it: what comes is not walked here. Rejects with ServerError. */
+export async function openGrammar(
+  {
+    field = 'response_format',
+    mayThink,
+  }: { readonly field: string | undefined; readonly mayThink: boolean },
+  { constrains, look }: UpstreamGrammars,
+): Promise<AnswerGrammar> {
+  if (!constrains()) {
+    refuse(
+      field,
+      `${field}: an upstream does not know structured_outputs (--engine vllm): use a vLLM that does.`,
+    )
+  }
+  if (mayThink) {
+    refuse(
+      field,
+      `${field} acts from the first token on over an upstream (--engine vllm), and this prompt leaves ` +
+        'room for a thought: ask without one (chat_template_kwargs.enable_thinking: false).',
+    )
+  }
+  await look()
+  return { start: () => ({ allowed: null, ready: async () => {}, accept() {} }) }
+}
+
+type Refusable = Pick<
+  Sequence['request'],
+  | 'adapters'
+  | 'safety'
+  | 'sampling'
+  | 'logprobTokens'
+  | 'topLogprobs'
+  | 'constraint'
+  | 'constraintField'
+>

@@ -3,7 +3,6 @@
 
 import {
   BrokenCircuitError,
-  CircuitState,
   ConsecutiveBreaker,
   circuitBreaker,
   handleWhen,
@@ -21,6 +20,8 @@ export interface UpstreamParts {
   readonly baseName: () => string
   /** Before a circuit that opened is tried again. */
   readonly retryMs: number
+  /** `isOpen` may have changed. */
+  readonly onChange: () => void
 }
 
 /** What one call gave; the upstream counts as busy with it until it is released. */
@@ -53,14 +54,32 @@ export type Call<T> = (model: string, signal: AbortSignal) => Promise<T>
 const faultsInRow = 3
 
 export function createUpstream(parts: UpstreamParts): Upstream {
-  const { url, transport, registry, baseName, retryMs } = parts
-  const circuit = circuitBreaker(
-    handleWhen((error) => error instanceof UpstreamFailure && error.kind === 'outage'),
-    { halfOpenAfter: retryMs, breaker: new ConsecutiveBreaker(faultsInRow) },
-  )
+  const { url, transport, registry, baseName, retryMs, onChange } = parts
+  let circuit = newCircuit()
+  /** Its circuit is open, and its pause is not over. */
+  let isPausing = false
   let isUp = false
   /** Of what runs there. */
   const running = new Set<AbortController>()
+
+  function newCircuit() {
+    const breaker = circuitBreaker(
+      handleWhen((error) => error instanceof UpstreamFailure && error.kind === 'outage'),
+      { halfOpenAfter: retryMs, breaker: new ConsecutiveBreaker(faultsInRow) },
+    )
+    breaker.onBreak(() => {
+      if (breaker !== circuit) return
+      isPausing = true
+      // The next request then is the trial, whose failure opens it again.
+      setTimeout(() => {
+        if (breaker !== circuit) return
+        isPausing = false
+        onChange()
+      }, retryMs + 5).unref()
+      onChange()
+    })
+    return breaker
+  }
 
   async function callOnce<T>(
     set: AdapterSet,
@@ -89,7 +108,7 @@ export function createUpstream(parts: UpstreamParts): Upstream {
       return running.size
     },
     get isOpen() {
-      return isUp && circuit.state !== CircuitState.Open
+      return isUp && !isPausing
     },
     async use(set, given, call) {
       given.throwIfAborted()
@@ -116,12 +135,17 @@ export function createUpstream(parts: UpstreamParts): Upstream {
     fall() {
       if (!isUp) return
       isUp = false
+      onChange()
       const gone = new UpstreamFailure('outage', 'its health check failed')
       for (const controller of running) controller.abort(gone)
       registry.forgetAll()
     },
     rise() {
+      // All checks have passed: what failed before was another.
+      circuit = newCircuit()
+      isPausing = false
       isUp = true
+      onChange()
     },
   }
 }

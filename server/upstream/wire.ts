@@ -50,6 +50,8 @@ const modelsSchema = z.object({
   ),
 })
 
+const textSchema = z.object({ choices: z.array(z.object({ text: z.string() })) })
+
 const tokenizedSchema = z.object({ tokens: z.array(z.int().min(0)) })
 
 const errorSchema = z.object({ error: z.object({ param: z.string().nullish() }) })
@@ -96,18 +98,28 @@ export function errorAnswer(text: string): ErrorAnswer {
   }
 }
 
+interface ParseOptions {
+  /** Whose log-probabilities are wanted. */
+  readonly prompt?: { readonly tokens: readonly number[]; readonly numTop: number }
+  /** Tokens that were asked for in place of the likeliest. */
+  readonly named?: readonly number[]
+}
+
 /** `numTop`: how many alternatives of a token are kept; null: no logprobs were asked for. */
 export function parseChunk(
   text: string,
   numTop: number | null,
-  prompt?: { readonly tokens: readonly number[]; readonly numTop: number },
+  { prompt, named = [] }: ParseOptions = {},
 ): Chunk {
   const { model, choices, usage } = parse(chunkSchema, text)
   const choice = choices[0]
   const ids = choice?.token_ids ?? []
   return {
     model,
-    tokens: ids.map((id, i) => ({ id, logprobs: logprobsAt(choice?.logprobs, i, id, numTop) })),
+    tokens: ids.map((id, i) => ({
+      id,
+      logprobs: logprobsAt(choice?.logprobs, i, id, numTop, named),
+    })),
     finish: finishOf(choice?.finish_reason),
     cachedTokens: usage?.prompt_tokens_details?.cached_tokens ?? null,
     prompt:
@@ -115,6 +127,11 @@ export function parseChunk(
         ? null
         : promptPlaces(choice?.prompt_logprobs, prompt.tokens, prompt.numTop),
   }
+}
+
+/** The text of a whole answer. */
+export function parseText(text: string): string {
+  return parse(textSchema, text).choices[0]?.text ?? ''
 }
 
 /** Log-probabilities of the one token that was generated, and of those that were named. */
@@ -139,6 +156,7 @@ function logprobsAt(
   at: number,
   id: number,
   numTop: number | null,
+  named: readonly number[],
 ): SampledToken['logprobs'] {
   if (numTop === null) return null
   const own = logprobs?.token_logprobs[at]
@@ -147,7 +165,15 @@ function logprobsAt(
     throw new UpstreamFailure('broken', 'a token without its log-probability')
   }
   const all = Object.entries(likely).map(([name, logprob]) => ({ id: idOf(name), logprob }))
-  return { sampled: { id, logprob: own }, top: best(all, numTop) }
+  const top = named.length === 0 ? best(all, numTop) : named.map((one) => pick(all, one))
+  return { sampled: { id, logprob: own }, top }
+}
+
+function pick(tokens: readonly RankedToken[], id: number): RankedToken {
+  const token = tokens.find((one) => one.id === id)
+  if (token === undefined)
+    throw new UpstreamFailure('broken', 'a token that was asked for is missing')
+  return token
 }
 
 /** "token_id:42" */

@@ -233,6 +233,7 @@ function withStrengths(
 export interface FakeEngine extends EngineClient, Pick<SingleEngine, 'prepareMerge'> {
   mergeStatus: MergeStatus
   state: EngineState
+  outage: ErrorBody | null
   model: ModelInfo | undefined
   script: Script
   adapters: readonly AdapterSummary[]
@@ -345,6 +346,7 @@ export const createFakeEngine = (options: { script?: Script } = {}): FakeEngine 
       return { outcome: 'unchanged', merged: [], difference: null, seconds: 0 }
     },
     mergeStatus: noMerge,
+    outage: null,
     async prepareMerge({ id, scale }) {
       return { merged: { id, digest: digestOf(id), scale: scale ?? 1 }, modules: ['up_proj'] }
     },

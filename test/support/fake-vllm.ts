@@ -22,6 +22,8 @@ export interface FakeVllmOptions {
   readonly tellsSlots?: boolean
   readonly loadsAtRuntime?: boolean
   readonly tellsCached?: boolean
+  /** An older one ignores structured_outputs, as every field that it does not know. */
+  readonly constrains?: boolean
   /** Another base gives other numbers. */
   readonly seed?: number
   /** As vLLM encodes; bytes by default. */
@@ -77,6 +79,21 @@ export function fakeLogits(context: readonly number[], effect: number, seed = 1)
   for (let i = 0; i < fakeVocab; i++) logits[i]! += effect * (((i * 7) % 13) - 6) * 0.1
   logits[fakeEnd] = -30
   return logits
+}
+
+const kinds = ['json', 'regex', 'choice', 'grammar', 'json_object', 'structural_tag']
+
+/**
+ * The first choice; of what else constrains, some text that is scripted by it. null: not exactly one kind is
+ * asked for, which StructuredOutputsParams refuses.
+ */
+function onlyTextOf(outputs: object): string | null {
+  const asked = Object.entries(outputs).filter(
+    ([name, value]) => kinds.includes(name) && value !== null,
+  )
+  const [name, value] = asked.length === 1 ? asked[0]! : ['', null]
+  if (name === 'choice') return (value as string[])[0] ?? null
+  return name === '' ? null : '{"a":1}'
 }
 
 function logSoftmax(logits: Float64Array): Float64Array {
@@ -195,6 +212,9 @@ export async function startFakeVllm(options: FakeVllmOptions = {}) {
     const maxTokens = (body.max_tokens as number | undefined) ?? 16
     const numTop = body.logprobs as number | undefined
     const wanted = body.logprob_token_ids as number[] | undefined
+    const outputs = options.constrains === false ? undefined : body.structured_outputs
+    const only = outputs === undefined ? undefined : onlyTextOf(outputs as object)
+    if (only === null) return send(response, 400, failure(400, 'one kind of constraint'))
     const key = `${model} ${prompt.join()}`
     const numCached = cached.has(key) ? prompt.length - (prompt.length % 16) : 0
     cached.add(key)
@@ -235,10 +255,13 @@ export async function startFakeVllm(options: FakeVllmOptions = {}) {
       }
       const order = ranked(logprobs)
       const mayEnd = said.length >= ((body.min_tokens as number | undefined) ?? 0)
-      const chosen = options.next?.(prompt, said) ?? null
+      const scripted = options.next?.(prompt, said) ?? null
+      const end = stops[0] ?? fakeEnd
+      const chosen = only === undefined ? scripted : (Buffer.from(only)[said.length] ?? end)
       const token = chosen ?? order.find((id) => mayEnd || !stops.includes(id))!
       said.push(token)
-      if (mayEnd && stops.includes(token)) finish = 'stop'
+      const isEos = body.ignore_eos !== true && token === fakeEnd
+      if (mayEnd && (stops.includes(token) || isEos)) finish = 'stop'
       else if (said.length >= maxTokens) finish = 'length'
       const shown = new Set([token, ...(wanted ?? order.slice(0, numTop ?? 0))])
       const top = Object.fromEntries([...shown].map((id) => [`token_id:${id}`, logprobs[id]!]))
@@ -293,7 +316,7 @@ export async function startFakeVllm(options: FakeVllmOptions = {}) {
       choices: [
         {
           index: 0,
-          text: '',
+          text: Buffer.from(said.filter((id) => id < 256)).toString(),
           token_ids: said,
           finish_reason: finish,
           logprobs: numTop === undefined ? null : { ...lists, text_offset: [] },

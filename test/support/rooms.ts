@@ -56,6 +56,7 @@ export const rooms: readonly Room[] = [
       'http/access',
       'keys',
       'config',
+      'deadline',
       'durable',
       'contracts',
       'errors',
@@ -138,7 +139,7 @@ export const rooms: readonly Room[] = [
   {
     name: 'telemetry',
     does: 'OpenTelemetry events',
-    ours: ['contracts', 'errors'],
+    ours: ['deadline', 'contracts', 'errors'],
     packages: [
       '@opentelemetry/exporter-logs-otlp-http',
       '@opentelemetry/resources',
@@ -237,6 +238,7 @@ export const rooms: readonly Room[] = [
       'checkpoint',
       'threads',
       'engine-client',
+      'deadline',
       'contracts',
       'errors',
     ],
@@ -292,7 +294,7 @@ export const rooms: readonly Room[] = [
   {
     name: 'adapter-changes',
     does: 'adapters that come and go',
-    ours: ['adapters', 'durable', 'contracts', 'errors'],
+    ours: ['adapters', 'deadline', 'durable', 'contracts', 'errors'],
     packages: [
       'node:crypto',
       'node:fs',
@@ -325,7 +327,7 @@ export const rooms: readonly Room[] = [
   {
     name: 'loop',
     does: 'the step loop, KV cache',
-    ours: ['safety', 'turns', 'sampling', 'contracts', 'errors'],
+    ours: ['safety', 'turns', 'sampling', 'deadline', 'contracts', 'errors'],
     packages: ['lru-cache'],
   },
   {
@@ -405,6 +407,12 @@ export const rooms: readonly Room[] = [
     does: "the front's side of the engine, protocol",
     ours: ['contracts', 'errors'],
     packages: ['node:child_process', 'node:stream', 'node:url', 'node:v8'],
+  },
+  {
+    name: 'deadline',
+    does: 'work that may take too long',
+    ours: [],
+    packages: [],
   },
   {
     name: 'durable',

@@ -71,6 +71,8 @@ export async function openWorld({ dir, upstreams, options = {}, ...more }: World
   const endings = new Map<string, () => void>()
   const listeners = new Set<() => void>()
   const notices: string[] = []
+  /** Each change: a code, or null where it serves again. */
+  const outages: (string | null)[] = []
   let stats: EngineStats | undefined
   const engine = await openUpstreamEngine(
     {
@@ -120,6 +122,10 @@ export async function openWorld({ dir, upstreams, options = {}, ...more }: World
         for (const listener of listeners) listener()
       },
       onStats: (now) => (stats = now),
+      onOutage(error) {
+        outages.push(error?.code ?? null)
+        for (const listener of listeners) listener()
+      },
       onProgress() {},
       onNotice(message) {
         notices.push(message)
@@ -132,6 +138,7 @@ export async function openWorld({ dir, upstreams, options = {}, ...more }: World
   return {
     engine,
     notices,
+    outages,
     tokenizer: loadTokenizer(model),
     sharedDir: join(dir, 'shared'),
     get stats() {

@@ -100,6 +100,41 @@ describe('over a real vLLM', () => {
     })
   }
 
+  describe('an answer of a given form', () => {
+    const content = 'Say yes or no: is the sky blue?'
+    const properties = { answer: { enum: ['yes', 'no'] }, times: { type: 'integer' } }
+    const schema = { type: 'object', properties, required: ['answer', 'times'] }
+    const closed = { ...schema, additionalProperties: false }
+    const forms = {
+      choice: [{ structured_outputs: { choice: ['perhaps', 'never'] } }, /^(perhaps|never)$/],
+      regex: [{ guided_regex: '[a-c]{3}[0-9]' }, /^[a-c]{3}[0-9]$/],
+      grammar: [{ guided_grammar: 'root ::= "x" ("y" | "z")' }, /^x[yz]$/],
+      json_schema: [
+        { response_format: { type: 'json_schema', json_schema: { name: 'a', schema: closed } } },
+        /^\{\s*"answer"\s*:\s*"(yes|no)"\s*,\s*"times"\s*:\s*-?\d+\s*\}$/,
+      ],
+    } as const
+    for (const [kind, [fields, pattern]] of Object.entries(forms)) {
+      it(`${kind}: vLLM keeps to it, with an adapter`, async () => {
+        const response = await fetch(`${over.url}/v1/chat/completions?adapter=${safe}:0.5`, {
+          method: 'POST',
+          headers: { 'content-type': 'application/json' },
+          body: JSON.stringify({
+            ...{ model: '', temperature: 0, max_tokens: 64, ...fields },
+            messages: [{ role: 'user', content }],
+          }),
+        })
+        const body = (await response.json()) as {
+          choices: { message: { content: string }; finish_reason: string }[]
+        }
+        assert.equal(response.status, 200, JSON.stringify(body))
+        const [choice] = body.choices
+        assert.equal(choice!.finish_reason, 'stop')
+        assert.match(choice!.message.content, pattern)
+      })
+    }
+  })
+
   it('eight different adapters in one batch each answer as alone', async () => {
     const strengths = [0.25, 0.5, 0.75, 1, 1.25, 1.5, 1.75, 2]
     const prompt = prompts[0]!
