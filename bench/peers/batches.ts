@@ -1,14 +1,14 @@
 // Decode steps of some rows, all of the base and each with another adapter: times of the step alone,
 // without server and sampler. With `busy`, another process takes the processor for 1 ms of every 5.
-//   node dist/bench/tools/batches.js <checkpoint> <shape> <int4|int8> <rows,…> [busy] [rounds]
+//   node dist/bench/peers/batches.js <checkpoint> <shape> <int4|int8> <rows,…> [busy] [rounds]
 
 import { spawn } from 'node:child_process'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { writeRandomAdapters } from '../models/random-adapters.ts'
 import { type ShapeName, shapes } from '../models/shapes.ts'
-import { openEngineRunner } from '../peers/engine-runner.ts'
 import { spread } from '../statistics.ts'
+import { openEngineRunner } from './engine-runner.ts'
 
 const [checkpointDir = '', shape = 'qwen2.5-0.5b', weights = 'int4', list = '1,8,16,32,64'] =
   process.argv.slice(2)
