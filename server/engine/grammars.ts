@@ -18,6 +18,7 @@ import {
   type GrammarVocabulary,
   grammarTask,
 } from './grammar-task.ts'
+import { createKnownWalks, type Walked } from './known-walks.ts'
 import type { TextThreads } from './text-threads.ts'
 
 export interface GrammarsOptions {
@@ -40,10 +41,10 @@ interface Asked {
   readonly field: string | undefined
 }
 
-type Walked = Extract<GrammarAnswer, { kind: 'walked' }>
-
 /** How often an answer is asked for again, where a thread ended meanwhile. */
 const mostTries = 3
+/** Numbers of states of one thread, at most. */
+const statesOfThread = 2 ** 40
 /** Grammars that were looked at and found good. */
 const mostKnown = 10_000
 
@@ -55,13 +56,21 @@ export function createGrammars(options: GrammarsOptions): Grammars {
   const known = new Set<string>()
   /** Orders without an answer, the oldest first: it is the one that the thread is at work on. */
   const waiting = new Set<object>()
+  const knownWalks = createKnownWalks()
+  let numOpened = 0
   let isClosed = false
+
+  /** An answer may come back with a state of the thread before: no other may have its number. */
+  function openThread(run: Thread<GrammarOrder, GrammarAnswer>['run']): Promise<unknown> {
+    const firstState = 1 + statesOfThread * numOpened++
+    return run({ kind: 'open', vocabulary: options.vocabulary(), firstState })
+  }
 
   async function ask(order: GrammarOrder): Promise<GrammarAnswer> {
     if (isClosed) throw new ServerError('shutting_down', 'The engine is ending.')
     thread ??= options.start?.() ?? startThread(grammarTask)
     const { run } = thread
-    opened ??= run({ kind: 'open', vocabulary: options.vocabulary() })
+    opened ??= openThread(run)
     const own = opened
     const ticket = {}
     waiting.add(ticket)
@@ -126,7 +135,9 @@ export function createGrammars(options: GrammarsOptions): Grammars {
         // Until all are taken: more may have come meanwhile.
         while (numTaken < tokens.length) {
           const numTokens = tokens.length
-          at = await walk(constraint, digest, at, [...tokens], numTaken)
+          const next = await walk(constraint, digest, at, [...tokens], numTaken)
+          const isOne = numTokens === numTaken + 1
+          at = isOne ? knownWalks.add(at, tokens[numTaken]!, next) : next
           numTaken = numTokens
         }
       } catch (error) {
@@ -144,7 +155,13 @@ export function createGrammars(options: GrammarsOptions): Grammars {
         await pending
       },
       accept(token) {
+        const next = numTaken === tokens.length ? knownWalks.after(at, token) : null
         tokens.push(token)
+        if (next !== null) {
+          at = next
+          numTaken++
+          return
+        }
         // What is said again is said at once: it is followed as one.
         pending ??= Promise.resolve().then(follow)
       },

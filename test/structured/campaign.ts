@@ -13,7 +13,7 @@ export interface CampaignOptions {
   readonly maxTokens: number
   /** Requests at a time. */
   readonly width: number
-  readonly onAnswer?: (done: number) => void
+  readonly onAnswer?: (done: number, so: Outcome) => void
 }
 
 /** What is read of an answer, or of an error. */
@@ -46,7 +46,7 @@ export async function runCampaign(options: CampaignOptions): Promise<Outcome> {
   async function work(): Promise<void> {
     for (const [i, schema] of left) {
       await ask(options, schema, seed + i, outcome)
-      onAnswer?.(++done)
+      onAnswer?.(++done, outcome)
     }
   }
 

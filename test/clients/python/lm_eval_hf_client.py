@@ -1,0 +1,77 @@
+"""lm-eval: log-likelihoods of local-completions beside those of its own hf backend, number by number."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from check import MODEL, URL, check
+
+CHECKPOINT = Path(os.environ["DUTYFREE_ROOT"]) / "models" / MODEL
+PROMPT = "<｜begin▁of▁sentence｜><｜User｜>{{question}}<｜Assistant｜><think>\n"
+# float32 on both sides; sums run in different orders.
+TOLERANCE = 2e-3
+
+rows = [
+    {
+        "question": f"A shop fills {a} bags, each with {b} books. How many books are there now?",
+        "choices": [f"{b}*{a}: ", f"{a}*{b}\n</think>\n\nThe answer is {a * b}.", "Sorry, no."],
+    }
+    for a, b in [(2, 62), (3, 21), (4, 12), (5, 17), (2, 45), (6, 11), (3, 33), (7, 13)]
+]
+data = Path("rows.jsonl").absolute()
+data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+task = {
+    "task": "choices",
+    "dataset_path": "json",
+    "dataset_kwargs": {"data_files": {"test": str(data)}},
+    "test_split": "test",
+    "output_type": "multiple_choice",
+    "doc_to_text": PROMPT,
+    "doc_to_target": 0,
+    "doc_to_choice": "choices",
+    "target_delimiter": "",
+    "metric_list": [{"metric": "acc"}],
+}
+Path("choices.yaml").write_text(json.dumps(task))
+
+
+def likelihoods(model: str, model_args: str) -> list[tuple[float, bool]]:
+    """Of each row's choices: the log-likelihood, and whether greedy decoding says the same."""
+    command = [sys.executable, "-m", "lm_eval", "run", "--model", model]
+    command += ["--model_args", model_args, "--tasks", "choices", "--include_path", "."]
+    command += ["--log_samples", "--output_path", model]
+    told = {"HF_HOME": str(Path("hf").absolute()), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        command, env={**os.environ, **told}, capture_output=True, text=True, timeout=420
+    )
+    assert done.returncode == 0, done.stderr[-300:]
+    [file] = Path(model).rglob("samples_*.jsonl")
+    samples = sorted(map(json.loads, file.read_text().splitlines()), key=lambda one: one["doc_id"])
+    # [row][choice] of [log-likelihood, greedy], as texts in its file.
+    return [
+        (float(value), str(is_greedy) == "True")
+        for sample in samples
+        for value, is_greedy in sample["filtered_resps"]
+    ]
+
+
+def equal_to_hf():
+    served = likelihoods(
+        "local-completions",
+        f"model={MODEL},base_url={URL}/v1/completions,num_concurrent=4,"
+        "tokenizer_backend=remote,max_length=2048",
+    )
+    own = likelihoods(
+        "hf", f"pretrained={CHECKPOINT},dtype=float32,device=cpu,max_length=2048,add_bos_token=False"
+    )
+    assert len(served) == len(own) == 3 * len(rows)
+    worst = max(abs(a - b) for (a, _), (b, _) in zip(served, own, strict=True))
+    assert worst <= TOLERANCE, f"they differ by {worst}"
+    assert [greedy for _, greedy in served] == [greedy for _, greedy in own]
+    assert any(greedy for _, greedy in own)
+    print(f"worst difference {worst:.2e} of {own[:3]}", file=sys.stderr)
+
+
+check("log-likelihoods equal its hf backend's", equal_to_hf)
