@@ -36,7 +36,7 @@ try {
     maxTokens: Number(values['max-tokens']),
     width: 8,
     onAnswer(done, { numValid, invalid, numCut }) {
-      if (done % 50 !== 0) return
+      if (done % 25 !== 0) return
       const so = `${numValid} valid, ${invalid.length} invalid, ${numCut} cut`
       console.log(`${done} answers: ${so}`)
     },

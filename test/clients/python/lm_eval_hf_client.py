@@ -2,11 +2,14 @@
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
+os.environ |= {"HF_HOME": str(Path("hf").absolute()), "HF_HUB_OFFLINE": "1"}
+
 from check import MODEL, URL, check
+from lm_eval import simple_evaluate
+from lm_eval.tasks import TaskManager
 
 CHECKPOINT = Path(os.environ["DUTYFREE_ROOT"]) / "models" / MODEL
 PROMPT = "<｜begin▁of▁sentence｜><｜User｜>{{question}}<｜Assistant｜><think>\n"
@@ -34,24 +37,20 @@ task = {
     "target_delimiter": "",
     "metric_list": [{"metric": "acc"}],
 }
-Path("choices.yaml").write_text(json.dumps(task))
+# JSON is YAML.
+Path("tasks").mkdir()
+Path("tasks", "choices.yaml").write_text(json.dumps(task))
+tasks = TaskManager(include_path="tasks", include_defaults=False)
 
 
 def likelihoods(model: str, model_args: str) -> list[tuple[float, bool]]:
     """Of each row's choices: the log-likelihood, and whether greedy decoding says the same."""
-    command = [sys.executable, "-m", "lm_eval", "run", "--model", model]
-    command += ["--model_args", model_args, "--tasks", "choices", "--include_path", "."]
-    command += ["--log_samples", "--output_path", model]
-    told = {"HF_HOME": str(Path("hf").absolute()), "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(
-        command, env={**os.environ, **told}, capture_output=True, text=True, timeout=420
+    found = simple_evaluate(
+        model=model, model_args=model_args, tasks=["choices"], task_manager=tasks, log_samples=True
     )
-    assert done.returncode == 0, done.stderr[-300:]
-    [file] = Path(model).rglob("samples_*.jsonl")
-    samples = sorted(map(json.loads, file.read_text().splitlines()), key=lambda one: one["doc_id"])
-    # [row][choice] of [log-likelihood, greedy], as texts in its file.
+    samples = sorted(found["samples"]["choices"], key=lambda sample: sample["doc_id"])
     return [
-        (float(value), str(is_greedy) == "True")
+        (float(value), bool(is_greedy))
         for sample in samples
         for value, is_greedy in sample["filtered_resps"]
     ]
