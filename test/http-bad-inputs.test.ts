@@ -305,6 +305,26 @@ const chatFields: readonly Row[] = [
     { response_format: { type: 'json_schema', json_schema: {} } },
     'response_format.json_schema.schema',
   ),
+  bad(
+    'a response_format without its schema',
+    { response_format: { type: 'json_schema' } },
+    'response_format.json_schema',
+  ),
+  bad(
+    'a schema twice',
+    { response_format: { type: 'json_schema', json_schema: { schema: {} }, schema: {} } },
+    'response_format.schema',
+  ),
+  bad(
+    'a key that response_format does not know',
+    { response_format: { type: 'json_object', pattern: 'a' } },
+    'response_format',
+  ),
+  bad(
+    'a key that json_schema does not know',
+    { response_format: { type: 'json_schema', json_schema: { schema: {}, regex: 'a' } } },
+    'response_format.json_schema',
+  ),
   bad('a response_format of no type', { response_format: { type: 'xml' } }, 'response_format.type'),
   bad('guided_json as a number', { guided_json: 1 }, 'guided_json'),
   bad('guided_choice without choices', { guided_choice: [] }, 'guided_choice'),

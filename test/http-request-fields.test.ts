@@ -183,6 +183,7 @@ for (const { route, path, good } of routes) {
         { best_of: 3, n: 3 },
         { logprobs: false },
         { top_logprobs: 0 },
+        ...(route === 'chat' ? [{ logprobs: false, top_logprobs: 3 }] : []),
         { stream_options: {} },
         { stream_options: { include_usage: false } },
         { stop: [] },

@@ -329,7 +329,8 @@ describe('what a response is asked', () => {
   it('switches thinking off by its effort', async () => {
     const { prompt } = await promptOf({ reasoning: { effort: 'none' } })
     assert.equal(prompt.thinking, false)
-    await promptOf({ reasoning: { effort: 'high', summary: null } })
+    assert.equal((await promptOf({ reasoning: { enabled: false } })).prompt.thinking, false)
+    await promptOf({ reasoning: { effort: 'high', summary: null, generate_summary: 'auto' } })
   })
 
   it('names the tools of a server that it does without', async () => {
@@ -372,6 +373,10 @@ describe('what a response is asked', () => {
     [{ max_output_tokens: 1e9 }, 'max_output_tokens'],
     [{ store: 'yes' }, 'store'],
     [{ reasoning: { effort: 'lots' } }, 'reasoning.effort'],
+    [{ reasoning: { max_tokens: 9 } }, 'reasoning.max_tokens', 'unsupported_parameter'],
+    [{ reasoning: { effort: 'none' }, enable_thinking: true }, 'reasoning.effort'],
+    [{ text: { style: 'x' } }, 'text.style', 'unsupported_parameter'],
+    [{ text: { format: { type: 'text', schema: {} } } }, 'text.format'],
     [{ text: { verbosity: 'low' } }, 'text.verbosity', 'unsupported_parameter'],
     [{ temperature: 3 }, 'temperature'],
     [{ tools: [{ type: 'function' }] }, 'tools.0.function.name'],

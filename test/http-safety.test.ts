@@ -318,6 +318,8 @@ describe('a wrong field', () => {
       'model_not_found',
     ],
     [{ safety: { modes: 'block' } }, 'safety', /not "modes"/],
+    [{ moderation: { model: 'watch', mode: 'block' } }, 'moderation', /not "mode"/],
+    [{ moderation: { model: 'watch', policy: { text: {} } } }, 'moderation.policy', /not "text"/],
     [{ moderation: {} }, 'moderation.model', /must be a string; it is missing/],
     [{ moderation: { model: 'other' } }, 'moderation.model', /is "watch"/, 'model_not_found'],
     [

@@ -78,6 +78,8 @@ describe('structured output', () => {
       [{ guided_json: JSON.stringify(schema) }, isObject],
       [{ structured_outputs: { json: schema } }, isObject],
       [{ json_schema: schema }, isObject],
+      [{ response_format: { type: 'json_object', schema } }, isObject],
+      [{ response_format: { type: 'json_schema', schema } }, isObject],
       [{ guided_regex: '\\d{4}-[a-z]{3}' }, isDate],
       [{ structured_outputs: { regex: '\\d{4}-[a-z]{3}' } }, isDate],
       [{ regex: '\\d{4}-[a-z]{3}' }, isDate],

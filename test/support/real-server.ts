@@ -13,6 +13,8 @@ const patience = 60_000
 export interface RealServer {
   readonly url: string
   readonly pid: number
+  /** Its log so far. */
+  readonly lines: readonly string[]
   /** SIGTERM; resolves with the exit code. */
   stop(): Promise<number | null>
 }
@@ -28,11 +30,13 @@ export async function startServer(
     stdio: ['ignore', 'ignore', 'pipe'],
   })
   const exited = once(child, 'exit').then(([code]) => code as number | null)
+  const lines: string[] = []
   try {
-    const url = await within(readyWithinMs, 'ready server', readUrl(child, exited))
+    const url = await within(readyWithinMs, 'ready server', readUrl(child, lines, exited))
     return {
       url,
       pid: child.pid!,
+      lines,
       async stop() {
         child.kill('SIGTERM')
         try {
@@ -49,8 +53,11 @@ export async function startServer(
 }
 
 /** Reads the log until the line that says ready; goes on reading, so that the pipe never fills. */
-function readUrl({ stderr }: ChildProcess, exited: Promise<number | null>): Promise<string> {
-  const lines: string[] = []
+function readUrl(
+  { stderr }: ChildProcess,
+  lines: string[],
+  exited: Promise<number | null>,
+): Promise<string> {
   return new Promise((resolve, reject) => {
     createInterface({ input: stderr! }).on('line', (line) => {
       lines.push(line)

@@ -6,7 +6,7 @@ import { z } from 'zod'
 import type { ModelInfo } from '../../contracts/engine.ts'
 import { isObject, type JsonObject } from '../../contracts/json.ts'
 import type { ChatFields } from '../request/chat-request.ts'
-import { wrong } from '../request/field-error.ts'
+import { rejectOthers, wrong } from '../request/field-error.ts'
 import { type ParsedRequest, parseFields } from '../request/parsed-request.ts'
 import { quote } from '../request/quote.ts'
 import { chatFromMessages } from './message-blocks.ts'
@@ -47,6 +47,13 @@ export interface MessagesRequest extends ParsedRequest<ChatFields> {
 
 const own = new Set(Object.keys(messagesSchema.shape))
 
+/** What of a field is read. */
+const parts: Readonly<Record<string, readonly string[]>> = {
+  thinking: ['type', 'budget_tokens', 'display'],
+  tool_choice: ['type', 'name', 'disable_parallel_tool_use'],
+  output_config: ['effort', 'format'],
+}
+
 const spellings = {
   response_format: 'output_config.format',
   reasoning_effort: 'output_config.effort',
@@ -81,6 +88,7 @@ function refuse(body: JsonObject): void {
 export function parseMessagesBody(body: JsonObject, model: ModelInfo): MessagesRequest {
   refuse(body)
   const fields = parseFields(messagesSchema, body)
+  for (const [field, known] of Object.entries(parts)) rejectOthers(field, body[field], known)
   const { messages, places } = chatFromMessages(fields.system, fields.messages)
   const spelled = new Map<string, string>(Object.entries(spellings))
   for (const [i, place] of places.entries()) spelled.set(`messages.${i}`, place)
@@ -144,7 +152,8 @@ function choiceOf({ type, name }: NonNullable<MessagesFields['tool_choice']>): u
 function formatOf({ output_config: config, output_format: older }: MessagesFields): JsonObject {
   const format = config?.format ?? older
   if (!isObject(format)) return {}
-  if (format.type !== 'json_schema') return { response_format: { type: format.type } }
+  if (format.type !== 'json_schema') return { response_format: format }
+  rejectOthers('output_config.format', format, ['type', 'schema'])
   const { schema } = format
   return {
     response_format: { type: 'json_schema', json_schema: { name: 'answer', schema, strict: true } },

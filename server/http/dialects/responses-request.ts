@@ -5,7 +5,7 @@ import { z } from 'zod'
 import type { ModelInfo } from '../../contracts/engine.ts'
 import { isObject, type JsonObject } from '../../contracts/json.ts'
 import type { ChatFields } from '../request/chat-request.ts'
-import { wrong } from '../request/field-error.ts'
+import { rejectOthers, wrong } from '../request/field-error.ts'
 import type { ParsedRequest } from '../request/parsed-request.ts'
 import { parseFields } from '../request/parsed-request.ts'
 import { quote } from '../request/quote.ts'
@@ -19,7 +19,6 @@ export const responsesSchema = z.looseObject({
   text: z.looseObject({ format: z.looseObject({ type: z.string() }).nullish() }).nullish(),
   reasoning: z
     .looseObject({
-      effort: z.string().nullish(),
       summary: z.enum(['auto', 'concise', 'detailed', 'none']).nullish(),
       generate_summary: z.enum(['auto', 'concise', 'detailed']).nullish(),
     })
@@ -69,13 +68,13 @@ const own = new Set(['input', 'instructions', 'text', 'reasoning', 'include', 's
 const spellings = {
   messages: 'input',
   response_format: 'text.format',
-  reasoning_effort: 'reasoning.effort',
   verbosity: 'text.verbosity',
 } as const
 
 export function parseResponses(body: JsonObject, model: ModelInfo): ResponsesRequest {
   refuse(body)
   const fields = parseFields(responsesSchema, body)
+  rejectOthers('text', fields.text, ['format', 'verbosity'])
   const { messages, places } = chatOf(fields)
   const spelled = new Map<string, string>(Object.entries(spellings))
   for (const [i, place] of places.entries()) spelled.set(`messages.${i}`, place)
@@ -120,13 +119,13 @@ function chatOf({ input, instructions }: ResponsesFields) {
 
 function chatBody(body: JsonObject, fields: ResponsesFields): JsonObject {
   const rest = Object.fromEntries(Object.entries(body).filter(([field]) => !own.has(field)))
-  const { effort } = fields.reasoning ?? {}
+  const { generate_summary: _, ...reasoning } = fields.reasoning ?? {}
   const wantsLogprobs =
     (fields.top_logprobs ?? 0) > 0 || fields.include?.includes('message.output_text.logprobs')
   return {
     ...rest,
     ...formatOf(fields),
-    ...(effort == null ? {} : { reasoning_effort: effort }),
+    reasoning,
     ...(wantsLogprobs ? { logprobs: true } : {}),
     ...(fields.top_logprobs === 0 ? { top_logprobs: null } : {}),
   }
@@ -137,7 +136,7 @@ function formatOf({ text }: ResponsesFields): JsonObject {
   const { format, verbosity } = text ?? {}
   const said = verbosity == null ? {} : { verbosity }
   if (format == null) return said
-  if (format.type !== 'json_schema') return { ...said, response_format: { type: format.type } }
+  if (format.type !== 'json_schema') return { ...said, response_format: format }
   const { type, ...schema } = format
   return { ...said, response_format: { type, json_schema: schema } }
 }

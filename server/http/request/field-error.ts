@@ -1,6 +1,7 @@
 // What is wrong with a field, as one line for a client: the field, the rule and the value.
 
 import type { z } from 'zod'
+import { isObject } from '../../contracts/json.ts'
 import { type ErrorCode, ServerError } from '../../errors.ts'
 import { quote } from './quote.ts'
 
@@ -13,6 +14,31 @@ export function wrong(
   code: ErrorCode = 'invalid_value',
 ): ServerError {
   return new ServerError(code, `${param} ${message}`, { param })
+}
+
+/** Parts of a field that would change something, and that nothing here knows. */
+export function rejectOthers(field: string, value: unknown, known: readonly string[]): void {
+  if (!isObject(value)) return
+  for (const [key, given] of Object.entries(value)) {
+    if (known.includes(key) || given == null) continue
+    throw wrong(
+      `${field}.${key.slice(0, 64)}`,
+      `is not supported by this server; got ${quote(given)}; leave it out`,
+      'unsupported_parameter',
+    )
+  }
+}
+
+/** The error of a strict object: what it knows, and the key that is not among it. */
+export function knowsOnly(...names: readonly string[]) {
+  const last = names.at(-1)
+  const known = names.length === 1 ? last : `${names.slice(0, -1).join(', ')} and ${last}`
+  return {
+    error: (issue: z.core.$ZodRawIssue) =>
+      issue.code === 'unrecognized_keys'
+        ? `knows ${known}; not ${quote(issue.keys[0])}`
+        : undefined,
+  }
 }
 
 /** Names only the first wrong field: a million of them must not make a long answer. */

@@ -6,6 +6,7 @@ import type { OutputConstraint } from '../../contracts/constraint.ts'
 import type { GenerateRequest } from '../../contracts/generation.ts'
 import { isObject } from '../../contracts/json.ts'
 import { ServerError } from '../../errors.ts'
+import { knowsOnly, wrong } from './field-error.ts'
 import type { ReadFields } from './field-rules.ts'
 import { quote } from './quote.ts'
 
@@ -19,20 +20,33 @@ const schema = z
 const expression = z.string().min(1)
 const choices = z.array(z.string()).min(1).max(mostChoices)
 
+const namedSchema = z.strictObject(
+  {
+    name: z.string().max(64).nullish(),
+    description: z.string().nullish(),
+    schema,
+    strict: z.boolean().nullish(),
+  },
+  knowsOnly('name', 'description', 'schema', 'strict'),
+)
+
 const responseFormat = z.discriminatedUnion(
   'type',
   [
-    z.object({ type: z.literal('text') }),
-    z.object({ type: z.literal('json_object') }),
-    z.object({
-      type: z.literal('json_schema'),
-      json_schema: z.object({
-        name: z.string().max(64).nullish(),
-        description: z.string().nullish(),
-        schema,
-        strict: z.boolean().nullish(),
-      }),
-    }),
+    z.strictObject({ type: z.literal('text') }, knowsOnly('type')),
+    // With a schema: llama.cpp's spelling, and that of others.
+    z.strictObject(
+      { type: z.literal('json_object'), schema: schema.nullish() },
+      knowsOnly('type', 'schema'),
+    ),
+    z.strictObject(
+      {
+        type: z.literal('json_schema'),
+        json_schema: namedSchema.nullish(),
+        schema: schema.nullish(),
+      },
+      knowsOnly('type', 'json_schema', 'schema'),
+    ),
   ],
   { error: 'must have the type "text", "json_object" or "json_schema"' },
 )
@@ -67,6 +81,7 @@ export const formatFields = {
   ebnf: expression.nullish(),
 }
 
+type SchemaFormat = Exclude<z.infer<typeof responseFormat>, { type: 'text' }>
 export type FormatFields = z.infer<z.ZodObject<typeof formatFields>>
 
 interface Asked {
@@ -105,11 +120,8 @@ function formsOf(fields: FormatFields): Asked[] {
     if (value !== null && value !== undefined) forms.push({ field, constraint: read(value) })
   }
 
-  if (format?.type === 'json_object') add('response_format', format, () => anyObject)
-  if (format?.type === 'json_schema') {
-    const { schema, strict } = format.json_schema
-    if (strict === true) requireStrict(schema, 'response_format.json_schema.schema')
-    add('response_format', schema, ofSchema)
+  if (format != null && format.type !== 'text') {
+    add('response_format', format, () => constraintOf(format))
   }
   add('structured_outputs.json', outputs?.json, ofSchema)
   add('structured_outputs.regex', outputs?.regex, ofRegex)
@@ -128,6 +140,21 @@ function formsOf(fields: FormatFields): Asked[] {
 }
 
 const anyObject: OutputConstraint = { kind: 'json_object' }
+
+function constraintOf(format: SchemaFormat): OutputConstraint {
+  const { schema } = format
+  if (format.type === 'json_object') return schema == null ? anyObject : ofSchema(schema)
+  const { json_schema: named } = format
+  if (named != null && schema != null) {
+    throw wrong('response_format.schema', 'and response_format.json_schema say the same; send one')
+  }
+  if (named?.strict === true) requireStrict(named.schema, 'response_format.json_schema.schema')
+  const given = named?.schema ?? schema
+  if (given == null) {
+    throw wrong('response_format.json_schema', 'must hold the schema; it is missing')
+  }
+  return ofSchema(given)
+}
 
 function ofSchema(schema: unknown): OutputConstraint {
   return {
@@ -168,12 +195,12 @@ function requireStrict(schema: unknown, param: string): void {
     }
   }
   if (isObject(value) && value.type !== 'object' && value.$ref === undefined) {
-    throw wrong(param, '', `must be of the type object; got ${quote(value.type ?? null)}`)
+    throw notStrict(param, '', `must be of the type object; got ${quote(value.type ?? null)}`)
   }
   look(value, param, '', 0)
 }
 
-function wrong(param: string, path: string, rule: string): ServerError {
+function notStrict(param: string, path: string, rule: string): ServerError {
   const at = path === '' ? 'its root' : path
   return new ServerError(
     'invalid_value',
@@ -204,12 +231,16 @@ function look(schema: unknown, param: string, path: string, depth: number): void
 
 function requireClosed(schema: Record<string, unknown>, param: string, path: string): void {
   if (schema.additionalProperties !== false) {
-    throw wrong(param, path, 'must have "additionalProperties": false')
+    throw notStrict(param, path, 'must have "additionalProperties": false')
   }
   const required = Array.isArray(schema.required) ? schema.required : []
   const names = Object.keys(isObject(schema.properties) ? schema.properties : {})
   const missing = names.find((name) => !required.includes(name))
   if (missing !== undefined) {
-    throw wrong(param, path, `must name ${quote(missing)} in "required", as all of its properties`)
+    throw notStrict(
+      param,
+      path,
+      `must name ${quote(missing)} in "required", as all of its properties`,
+    )
   }
 }

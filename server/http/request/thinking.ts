@@ -4,9 +4,8 @@
 import { z } from 'zod'
 import type { ChatInput, ChatMessage } from '../../contracts/generation.ts'
 import { isObject } from '../../contracts/json.ts'
-import { wrong } from './field-error.ts'
+import { rejectOthers, wrong } from './field-error.ts'
 import { continuedMessage, isPrefix } from './messages.ts'
-import { quote } from './quote.ts'
 
 const efforts = ['none', 'default', 'auto', 'minimal', 'low', 'medium', 'high', 'xhigh', 'max']
 const effort = z.enum(efforts).nullish()
@@ -49,19 +48,6 @@ function agree(
     throw wrong(name, `and ${first[0]} contradict each other; send one of them`)
   }
   return first?.[1]
-}
-
-/** Parts of a field that would change something, and that nothing here knows. */
-function rejectOthers(field: string, value: unknown, known: readonly string[]) {
-  if (!isObject(value)) return
-  for (const [key, given] of Object.entries(value)) {
-    if (known.includes(key) || given == null) continue
-    throw wrong(
-      `${field}.${key.slice(0, 64)}`,
-      `is not supported by this server; got ${quote(given)}; leave it out`,
-      'unsupported_parameter',
-    )
-  }
 }
 
 function fromEffort(value: string | null | undefined): boolean | undefined {

@@ -9,9 +9,8 @@ import type { AdapterRef } from '../../contracts/adapter.ts'
 import type { JsonObject } from '../../contracts/json.ts'
 import { type SafetyMode, safetyModes } from '../../contracts/safety.ts'
 import { parseAdapterSpec } from '../request/adapter-choice.ts'
-import { wrong } from '../request/field-error.ts'
+import { knowsOnly, wrong } from '../request/field-error.ts'
 import { parseFields } from '../request/parsed-request.ts'
-import { quote } from '../request/quote.ts'
 
 /** Tokens between two verdicts. */
 const mostJudgedEvery = 4096
@@ -32,23 +31,25 @@ const safetyObject = z.strictObject(
     threshold: z.number().min(0).max(1).nullish().describe('P(unsafe) from which text is flagged'),
     adapter: z.string().max(128).nullish().describe('Of escalate: name[:strength]'),
   },
-  {
-    error: (issue) =>
-      issue.code === 'unrecognized_keys'
-        ? `knows mode, input, output, every, threshold and adapter; not ${quote(issue.keys[0])}`
-        : undefined,
-  },
+  knowsOnly('mode', 'input', 'output', 'every', 'threshold', 'adapter'),
 )
 
-const policyPart = z.looseObject({ mode: z.enum(['score', 'block']).nullish() }).nullish()
+const policyPart = z
+  .strictObject({ mode: z.enum(['score', 'block']).nullish() }, knowsOnly('mode'))
+  .nullish()
 
 export const safetySchema = z.object({
   safety: z.union([mode, safetyObject]).nullish(),
   moderation: z
-    .looseObject({
-      model: z.string().max(256),
-      policy: z.looseObject({ input: policyPart, output: policyPart }).nullish(),
-    })
+    .strictObject(
+      {
+        model: z.string().max(256),
+        policy: z
+          .strictObject({ input: policyPart, output: policyPart }, knowsOnly('input', 'output'))
+          .nullish(),
+      },
+      knowsOnly('model', 'policy'),
+    )
     .nullish(),
 })
 
