@@ -3,6 +3,7 @@
 // what it has said.
 
 import { createHash } from 'node:crypto'
+import { LRUCache } from 'lru-cache'
 import type {
   AllowedTokens,
   AnswerGrammar,
@@ -18,7 +19,6 @@ import {
   type GrammarVocabulary,
   grammarTask,
 } from './grammar-task.ts'
-import { createKnownWalks, type Walked } from './known-walks.ts'
 import type { TextThreads } from './text-threads.ts'
 
 export interface GrammarsOptions {
@@ -214,4 +214,50 @@ function unwritable(field: string | undefined): ServerError {
     'No answer can keep to the constraint: this model has no tokens to begin one with.',
     field === undefined ? {} : { param: field },
   )
+}
+
+// ---- Where a token leads, as far as the engine has heard of it ----
+
+// What was walked before, for this answer or another, is known at once, without the grammar thread.
+
+/** A state of a grammar and what may come next in it. */
+type Walked = Extract<GrammarAnswer, { kind: 'walked' }>
+
+/** Of what may come in states, both of its sets. */
+const mostBytes = 64 << 20
+const mostSteps = 100_000
+
+interface KnownWalks {
+  /** Null: the thread has to be asked. */
+  after(from: Walked, token: number): Walked | null
+  /** A token has led there. The same state is the same object from then on. */
+  add(from: Walked, token: number, to: Walked): Walked
+}
+
+function createKnownWalks(): KnownWalks {
+  const states = new LRUCache<number, Walked>({
+    maxSize: mostBytes,
+    sizeCalculation: ({ bits }) => 200 + 2 * bits.byteLength,
+  })
+  /** By the state that it leads from and the token: the state's number. */
+  const steps = new LRUCache<string, number>({ max: mostSteps })
+
+  return {
+    after(from, token) {
+      if (hasBit(from.loops, token)) return from
+      const number = steps.get(`${from.state} ${token}`)
+      return number === undefined ? null : (states.get(number) ?? null)
+    },
+    add(from, token, to) {
+      steps.set(`${from.state} ${token}`, to.state)
+      const known = states.get(to.state)
+      if (known !== undefined) return known
+      states.set(to.state, to)
+      return to
+    },
+  }
+}
+
+function hasBit(bits: Uint32Array, id: number): boolean {
+  return (((bits[id >> 5] ?? 0) >>> (id & 31)) & 1) === 1
 }

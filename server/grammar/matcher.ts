@@ -162,10 +162,7 @@ export function createMatcher(machine: Machine, limits: MatcherLimits = usualLim
       return at
     },
 
-    /**
-     * Sets the bit of each token that may come next, and in `loops` of those that lead back to this very
-     * state, such as letters within a string; returns how many may come.
-     */
+    /** Sets the bits of tokens that may come, in `loops` of those that stay here; returns how many come. */
     allow(state: MatcherState, trie: TokenTrie, bits: Uint32Array, loops?: Uint32Array): number {
       begin()
       const { bytes, depths, tokens, skips, twins } = trie
