@@ -1,4 +1,4 @@
-"""LiteLLM's proxy in front of the server: chat, streams, tools, responses and messages through it."""
+"""LiteLLM's proxy before the server: chat, streams, tools, responses and messages through it."""
 
 import contextlib
 import json

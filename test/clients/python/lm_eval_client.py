@@ -1,4 +1,4 @@
-"""lm-eval: completions with the server's own tokenizer, and chat; whether `until` cuts a thought."""
+"""lm-eval: completions with the server's own tokenizer; chat, whose `until` cuts no thought."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""lm-eval: log-likelihoods of local-completions beside those of its own hf backend, number by number."""
+"""lm-eval: log-likelihoods of local-completions beside those of its own hf backend, one by one."""
 
 import json
 import os
@@ -63,7 +63,8 @@ def equal_to_hf():
         "tokenizer_backend=remote,max_length=2048",
     )
     own = likelihoods(
-        "hf", f"pretrained={CHECKPOINT},dtype=float32,device=cpu,max_length=2048,add_bos_token=False"
+        "hf",
+        f"pretrained={CHECKPOINT},dtype=float32,device=cpu,max_length=2048,add_bos_token=False",
     )
     counts = (len(served), len(own), 3 * len(rows))
     assert len(set(counts)) == 1, f"so many each: {counts}"

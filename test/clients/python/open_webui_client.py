@@ -1,4 +1,4 @@
-"""Open WebUI: its back end with default settings, driven over HTTP and its socket as its page does."""
+"""Open WebUI: its back end with default settings, driven by HTTP and its socket as by its page."""
 
 import asyncio
 import contextlib
