@@ -1,4 +1,4 @@
-"""garak: its test probe and its refusals' detector, by its command; every prompt has an answer."""
+"""garak: its test probe by its command; every prompt has its answers."""
 
 import json
 import os
