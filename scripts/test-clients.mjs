@@ -6,6 +6,7 @@
 
 import { spawn, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
+import { once } from 'node:events'
 import {
   cpSync,
   existsSync,
@@ -18,8 +19,10 @@ import {
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
+import { text } from 'node:stream/consumers'
 import { writeClientsPage } from './clients/page.mjs'
-import { findPython } from './python.mjs'
+import { clients } from './clients/table.mjs'
+import { findPython, installPython, python as trainersPython } from './python.mjs'
 import { build, installNode, root, run } from './setup.mjs'
 
 const programs = join(root, 'test', 'clients')
@@ -28,61 +31,7 @@ const model = 'tiny-reasoner'
 /** LiteLLM would fetch prices. */
 const quiet = { LITELLM_LOCAL_MODEL_COST_MAP: 'True' }
 /** Of one client's program. */
-const patienceMs = 300_000
-
-/** env: a lock of test/clients/python, or node. */
-const clients = [
-  { name: 'openai (Node)', env: 'node', program: 'openai.mjs', packages: ['openai'] },
-  { name: 'openai (Python)', env: 'core', program: 'openai_client.py', packages: ['openai'] },
-  {
-    name: 'AI SDK',
-    env: 'node',
-    program: 'ai-sdk.mjs',
-    packages: ['ai', '@ai-sdk/openai', '@ai-sdk/openai-compatible'],
-  },
-  {
-    name: 'Anthropic (Node)',
-    env: 'node',
-    program: 'anthropic.mjs',
-    packages: ['@anthropic-ai/sdk'],
-  },
-  {
-    name: 'LangChain',
-    env: 'core',
-    program: 'langchain_client.py',
-    packages: ['langchain-openai'],
-  },
-  { name: 'LiteLLM', env: 'core', program: 'litellm_client.py', packages: ['litellm'] },
-  {
-    name: 'instructor',
-    env: 'instructor',
-    program: 'instructor_client.py',
-    packages: ['instructor'],
-  },
-  { name: 'llm', env: 'core', program: 'llm_client.py', packages: ['llm'] },
-  { name: 'lm-eval', env: 'core', program: 'lm_eval_client.py', packages: ['lm-eval'] },
-  {
-    name: 'Anthropic (Python)',
-    env: 'wide',
-    program: 'anthropic_client.py',
-    packages: ['anthropic'],
-    isWide: true,
-  },
-  {
-    name: 'pydantic-ai',
-    env: 'wide',
-    program: 'pydantic_ai_client.py',
-    packages: ['pydantic-ai-slim'],
-    isWide: true,
-  },
-  {
-    name: 'inspect-ai',
-    env: 'wide',
-    program: 'inspect_client.py',
-    packages: ['inspect-ai'],
-    isWide: true,
-  },
-]
+const usualPatienceMs = 300_000
 
 function fail(message) {
   console.error(`dutyfree: ${message}`)
@@ -105,17 +54,26 @@ function installOnce(folder, files, install) {
   writeFileSync(marker, wanted)
 }
 
-const nodeFolder = join(cache, 'node')
+/** Where a Node client's lock is; null: it is one of Python's. */
+function nodeLock(env) {
+  if (env === 'node') return programs
+  const folder = join(programs, env)
+  return existsSync(join(folder, 'package-lock.json')) ? folder : null
+}
 
-function installClients(env) {
+function installClients(env, usesTorch) {
   const folder = join(cache, env)
   mkdirSync(folder, { recursive: true })
-  if (env === 'node') {
-    const files = ['package.json', 'package-lock.json'].map((name) => join(programs, name))
+  const lockFolder = nodeLock(env)
+  if (lockFolder !== null) {
+    const names = ['package.json', 'package-lock.json']
+    const files = names.map((name) => join(lockFolder, name))
     installOnce(folder, files, () => {
-      for (const file of files) cpSync(file, join(folder, file.slice(programs.length + 1)))
-      mustRun('npm', ['ci', '--ignore-scripts'], { cwd: folder })
+      for (const name of names) cpSync(join(lockFolder, name), join(folder, name))
+      const npm = ['ci', '--ignore-scripts', '--no-audit', '--no-fund']
+      mustRun('npm', npm, { cwd: folder })
     })
+    cpSync(join(programs, 'node'), folder, { recursive: true })
     return
   }
   const lock = join(programs, 'python', `${env}.txt`)
@@ -124,6 +82,17 @@ function installClients(env) {
     const pip = ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check']
     mustRun(pythonOf(env), [...pip, '--no-deps', '-r', lock])
   })
+  if (usesTorch) shareTorch(env)
+}
+
+/** The trainer's packages, torch among them, behind those of this environment. */
+function shareTorch(env) {
+  if (!existsSync(trainersPython)) installPython()
+  const script = 'import sysconfig; print(sysconfig.get_path("purelib"))'
+  const [from, to] = [trainersPython, pythonOf(env)].map((interpreter) =>
+    String(spawnSync(interpreter, ['-c', script]).stdout).trim(),
+  )
+  writeFileSync(join(to, 'trainer.pth'), `${from}\n`)
 }
 
 function pythonOf(env) {
@@ -131,50 +100,58 @@ function pythonOf(env) {
 }
 
 function versionOf(env, name) {
-  if (env === 'node') {
-    const file = join(nodeFolder, 'node_modules', name, 'package.json')
+  if (nodeLock(env) !== null) {
+    const file = join(cache, env, 'node_modules', name, 'package.json')
     return JSON.parse(readFileSync(file, 'utf8')).version
   }
   const script = 'import sys, importlib.metadata as m; print(m.version(sys.argv[1]))'
   return String(spawnSync(pythonOf(env), ['-c', script, name]).stdout).trim()
 }
 
-/** The server on a free port, as users start it. */
+/** The server on a free port, as users start it; `ignored`: fields that its log says it did without. */
 async function startServer(place) {
   const folders = ['--adapters', join(place, 'adapters'), '--cache-dir', join(place, 'cache')]
   const main = join(root, 'dist', 'server', 'main.js')
   const args = [main, '--port', '0', '--log-level', 'info', '--max-batch', '4', ...folders]
   const child = spawn(process.execPath, args, { stdio: ['ignore', 'ignore', 'pipe'] })
+  const ignored = new Set()
   const url = await new Promise((resolve, reject) => {
     child.once('exit', () => reject(new Error('the server did not start')))
     createInterface({ input: child.stderr }).on('line', (line) => {
       const said = line.startsWith('{') ? JSON.parse(line) : {}
       if (said.msg === 'ready') resolve(said.url)
+      for (const field of said.ignoredFields ?? []) ignored.add(field)
     })
   })
-  return { url, stop: () => child.kill('SIGTERM') }
+  return { url, ignored, stop: () => child.kill('SIGTERM') }
 }
 
 /** What its program tells, and that it came to its end. */
-function checkClient({ env, program }, url, place) {
+async function checkClient({ env, program, patienceMs = usualPatienceMs }, url, place) {
   const home = mkdtempSync(join(place, 'home-'))
   const [command, path] =
-    env === 'node'
-      ? [process.execPath, join(nodeFolder, program)]
+    nodeLock(env) !== null
+      ? [process.execPath, join(cache, env, program)]
       : [pythonOf(env), join(programs, 'python', program)]
-  const done = spawnSync(command, [path], {
+  const given = { HOME: home, DUTYFREE_URL: url, DUTYFREE_MODEL: model, DUTYFREE_ROOT: root }
+  const child = spawn(command, [path], {
     cwd: home,
-    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: { ...process.env, ...quiet, ...given },
     timeout: patienceMs,
-    env: { ...process.env, ...quiet, HOME: home, DUTYFREE_URL: url, DUTYFREE_MODEL: model },
   })
-  const checks = done.stdout
+  const [stdout, stderr, [status, signal]] = await Promise.all([
+    text(child.stdout),
+    text(child.stderr),
+    once(child, 'exit'),
+  ])
+  const checks = stdout
     .split('\n')
     .filter((line) => line.startsWith('{"check"'))
     .map((line) => JSON.parse(line))
-  if (done.status === 0) return checks
-  const why = done.error?.message ?? done.stderr.trim().split('\n').at(-1)?.slice(0, 300)
-  return [...checks, { check: 'its program', ok: false, why }]
+  if (status === 0) return checks
+  const why = signal ? `ended after ${patienceMs / 1000} s` : stderr.trim().split('\n').at(-1)
+  return [...checks, { check: 'its program', ok: false, why: why?.slice(0, 300) }]
 }
 
 const [only] = process.argv.slice(2).filter((argument) => !argument.startsWith('--'))
@@ -186,21 +163,25 @@ const chosen = clients.filter(
 )
 installNode()
 if (build() !== 0) process.exit(1)
-for (const env of new Set(chosen.map((client) => client.env))) installClients(env)
-if (existsSync(nodeFolder)) cpSync(join(programs, 'node'), nodeFolder, { recursive: true })
+for (const [env, { usesTorch }] of new Map(chosen.map((client) => [client.env, client]))) {
+  installClients(env, usesTorch)
+}
 const place = mkdtempSync(join(tmpdir(), 'dutyfree-clients-'))
 const server = await startServer(place)
 const results = []
 try {
   for (const client of chosen) {
     const startMs = performance.now()
-    const checks = checkClient(client, server.url, place)
+    server.ignored.clear()
+    const checks = await checkClient(client, server.url, place)
     const versions = client.packages.map((name) => `${name} ${versionOf(client.env, name)}`)
-    results.push({ name: client.name, isWide: client.isWide ?? false, versions, checks })
+    const unused = [...server.ignored].sort()
+    results.push({ name: client.name, isWide: client.isWide ?? false, versions, checks, unused })
     const seconds = ((performance.now() - startMs) / 1000).toFixed(1)
     console.log(`${client.name} (${versions.join(', ')}), ${seconds} s`)
     for (const { check, ok, why } of checks)
       console.log(`  ${ok ? '✓' : '✗'} ${check}${ok ? '' : `: ${why}`}`)
+    if (unused.length > 0) console.log(`  went unused: ${unused.join(', ')}`)
   }
 } finally {
   server.stop()

@@ -95,6 +95,51 @@ describe('grammars of answers', () => {
     assert.equal(orders.length, before + 1)
   })
 
+  it('ask the thread but once where a token leads, whichever answer says it', async () => {
+    const { grammars, orders } = open()
+    const grammar = await grammars.open(list, asked, signal)
+    assert.equal(await follow(grammar.start(), 'abac'), 'a.')
+    const before = orders.length
+    const again = grammar.start()
+    for (const letter of 'abac') again.accept(letters.get(letter)!)
+    assert.notEqual(again.allowed, null, 'known at once')
+    assert.equal(await follow(again, ''), 'a.')
+    assert.equal(orders.length, before)
+    assert.equal(await follow(again, 'ac'), 'a.')
+    assert.equal(orders.length, before + 2)
+  })
+
+  it('ask nothing where a token leads back to the same state', async () => {
+    const { grammars, orders } = open()
+    const free: OutputConstraint = { kind: 'regex', pattern: 'a[a-c]*' }
+    const walk = (await grammars.open(free, asked, signal)).start()
+    assert.equal(await follow(walk, 'a'), 'abc.')
+    const before = orders.length
+    assert.equal(await follow(walk, 'abcabccba'), 'abc.')
+    // The first of them led to the state that the others stay in.
+    assert.ok(orders.length <= before + 1)
+  })
+
+  // The numbers of states began anew with each thread: an answer could go on from another's state.
+  it('take no state of a new thread for one of the thread before', async () => {
+    let isBroken = false
+    const { grammars } = open((run) => (order) => {
+      if (!isBroken) return run(order)
+      isBroken = false
+      throw new ThreadEnded('it ran out of memory')
+    })
+    const grammar = await grammars.open(list, asked, signal)
+    const [one, other] = [grammar.start(), grammar.start()]
+    assert.equal(await follow(one, 'a'), 'bc')
+    isBroken = true
+    // Said at once: each is one state of the new thread.
+    for (const letter of 'abab') other.accept(letters.get(letter)!)
+    assert.equal(await follow(other, ''), 'a.')
+    for (const letter of 'aca') other.accept(letters.get(letter)!)
+    assert.equal(await follow(other, ''), 'bc')
+    assert.equal(await follow(one, 'b'), 'a')
+  })
+
   it('that the thread has forgotten are sent again, with all tokens', async () => {
     const { grammars, orders } = open((run) => {
       let count = 0

@@ -285,6 +285,25 @@ describe('tokens that may come', () => {
     }
   })
 
+  it('and lead back to the same state are told', () => {
+    const name = open({ kind: 'json_schema', schema: '{"type":"string"}' })
+    for (const [matcher, before, expected] of [
+      [open(regex('[a-c]*\n')), 'a', [0, 1, 2, 3, 4, 8]],
+      [open(regex('(a|b){2,5}')), 'a', []],
+      // Half a character leads elsewhere, and so does the quotation mark.
+      [name, '"a', [0, 1, 2, 3, 4, 6, 8]],
+    ] as const) {
+      const state = matcher.read(matcher.start(), Buffer.from(before))!
+      const [bits, loops] = [new Uint32Array(2), new Uint32Array(2)]
+      matcher.allow(state, trie, bits, loops)
+      const ids = tokens.flatMap((_, id) =>
+        ((loops[id >> 5]! >>> (id & 31)) & 1) === 1 ? [id] : [],
+      )
+      assert.deepEqual(ids, expected)
+      for (const id of ids) assert.equal(matcher.read(state, tokens[id]!), state)
+    }
+  })
+
   it('that a vocabulary cannot write bytes of are never waited for', () => {
     const isWritable = (byte: number) => byte !== 0x78
     const machine = buildMachine(grammarOf(regex('ax|ab')), { isWritable })

@@ -10,9 +10,10 @@ function cell(text) {
   return String(text).replaceAll('|', '\\|').replaceAll('\n', ' ')
 }
 
-function rowOf({ name, versions, checks }) {
+function rowOf({ name, versions, checks, unused }) {
   const told = checks.map(({ check, ok }) => `${ok ? '✓' : '✗'} ${check}`)
-  return `| ${cell(name)} | ${cell(versions.join(', '))} | ${cell(told.join(' · '))} |`
+  const cells = [name, versions.join(', '), told.join(' · '), unused.join(', ') || '–']
+  return `| ${cells.map(cell).join(' | ')} |`
 }
 
 function part(results, date, model) {
@@ -22,7 +23,11 @@ function part(results, date, model) {
       .map(({ check, why }) => `| ${cell(name)} | ${cell(check)} | ${cell(why)} |`),
   )
   const total = results.reduce((sum, { checks }) => sum + checks.length, 0)
-  const table = ['| client | version | checks |', '| --- | --- | --- |', ...results.map(rowOf)]
+  const table = [
+    '| client | version | checks | went unused |',
+    '| --- | --- | --- | --- |',
+    ...results.map(rowOf),
+  ]
   const why = ['', '| client | ✗ | why |', '| --- | --- | --- |', ...failed]
   return [
     `Run of ${date} on \`${model}\`: ${total - failed.length} of ${total} checks.`,

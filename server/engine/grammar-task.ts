@@ -22,7 +22,12 @@ export interface GrammarVocabulary {
 }
 
 export type GrammarOrder =
-  | { readonly kind: 'open'; readonly vocabulary: GrammarVocabulary }
+  | {
+      readonly kind: 'open'
+      readonly vocabulary: GrammarVocabulary
+      /** The first number of a state: one that no thread before this has given. */
+      readonly firstState: number
+    }
   | {
       readonly kind: 'walk'
       readonly digest: string
@@ -39,14 +44,19 @@ export type GrammarAnswer =
   | { readonly kind: 'lost' }
   | {
       readonly kind: 'walked'
+      /** The same state of the same grammar has the same number, as long as it is kept. */
       readonly state: number
+      /** [vocab / 32] */
       readonly bits: Uint32Array
+      /** [vocab / 32] The tokens that lead back to this state. */
+      readonly loops: Uint32Array
       readonly numTokens: number
       readonly mayEnd: boolean
     }
 
 interface Allowed {
   readonly bits: Uint32Array
+  readonly loops: Uint32Array
   readonly numTokens: number
 }
 
@@ -56,6 +66,7 @@ interface Compiled {
   readonly numNodes: number
   /** By their numbers, least recently used first. */
   readonly states: Map<number, MatcherState>
+  readonly numbers: WeakMap<MatcherState, number>
   readonly allowed: Map<MatcherState, Allowed>
 }
 
@@ -73,9 +84,9 @@ const compiled = new LRUCache<string, Compiled>({
 })
 let trie: TokenTrie | undefined
 let vocabulary: GrammarVocabulary | undefined
-let nextState = 1
+let nextState = 0
 
-function open(opened: GrammarVocabulary): void {
+function open(opened: GrammarVocabulary, firstState: number): void {
   const excluded = new Set(opened.excluded)
   const { bytes, vocabSize } = opened
   trie = buildTokenTrie({
@@ -83,6 +94,7 @@ function open(opened: GrammarVocabulary): void {
     bytesOf: (id) => (excluded.has(id) ? nothing : bytesOf(bytes, id)),
   })
   vocabulary = opened
+  nextState = firstState
   compiled.clear()
 }
 
@@ -94,8 +106,8 @@ function compile(constraint: OutputConstraint, tokens: TokenTrie): Compiled {
   })
   const matcher = createMatcher(machine)
   const start = matcher.start()
-  const states = new Map<number, MatcherState>()
-  return { matcher, start, numNodes: machine.nodes.length, states, allowed: new Map() }
+  const kept = { states: new Map(), numbers: new WeakMap(), allowed: new Map() }
+  return { matcher, start, numNodes: machine.nodes.length, ...kept }
 }
 
 function allowedIn(
@@ -109,11 +121,25 @@ function allowedIn(
     allowed.set(state, known)
     return known
   }
-  const bits = new Uint32Array(Math.ceil(tokens.vocabSize / 32))
-  const found = { bits, numTokens: matcher.allow(state, tokens, bits) }
+  const [bits, loops] = [newBits(tokens), newBits(tokens)]
+  const found = { bits, loops, numTokens: matcher.allow(state, tokens, bits, loops) }
   allowed.set(state, found)
   if (allowed.size > mostMasks) allowed.delete(allowed.keys().next().value!)
   return found
+}
+
+function newBits({ vocabSize }: TokenTrie): Uint32Array {
+  return new Uint32Array(Math.ceil(vocabSize / 32))
+}
+
+/** The state's number, with which it is asked for again. */
+function keep({ states, numbers }: Compiled, state: MatcherState): number {
+  const known = numbers.get(state)
+  const number = known !== undefined && states.delete(known) ? known : nextState++
+  numbers.set(state, number)
+  states.set(number, state)
+  if (states.size > mostStates) states.delete(states.keys().next().value!)
+  return number
 }
 
 function walk(order: Extract<GrammarOrder, { kind: 'walk' }>): GrammarAnswer {
@@ -132,18 +158,16 @@ function walk(order: Extract<GrammarOrder, { kind: 'walk' }>): GrammarAnswer {
     state = matcher.read(state, bytesOf(vocabulary.bytes, token))
     if (state === null) throw new Error('a token came that the grammar does not let through')
   }
-  const number = nextState++
-  states.set(number, state)
-  if (states.size > mostStates) states.delete(states.keys().next().value!)
-  const { bits, numTokens } = allowedIn(grammar, state, trie)
-  return { kind: 'walked', state: number, bits, numTokens, mayEnd: state.isFinal }
+  const number = keep(grammar, state)
+  const allowed = allowedIn(grammar, state, trie)
+  return { kind: 'walked', state: number, ...allowed, mayEnd: state.isFinal }
 }
 
 export const grammarTask = defineTask({
   url: import.meta.url,
   run(order: GrammarOrder): GrammarAnswer {
     if (order.kind === 'open') {
-      open(order.vocabulary)
+      open(order.vocabulary, order.firstState)
       return { kind: 'opened' }
     }
     try {

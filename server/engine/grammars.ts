@@ -3,6 +3,7 @@
 // what it has said.
 
 import { createHash } from 'node:crypto'
+import { LRUCache } from 'lru-cache'
 import type {
   AllowedTokens,
   AnswerGrammar,
@@ -43,10 +44,10 @@ interface Asked {
   readonly mayThink: boolean
 }
 
-type Walked = Extract<GrammarAnswer, { kind: 'walked' }>
-
 /** How often an answer is asked for again, where a thread ended meanwhile. */
 const mostTries = 3
+/** Numbers of states of one thread, at most. */
+const statesOfThread = 2 ** 40
 /** Grammars that were looked at and found good. */
 const mostKnown = 10_000
 
@@ -58,13 +59,21 @@ export function createGrammars(options: GrammarsOptions): Grammars {
   const known = new Set<string>()
   /** Orders without an answer, the oldest first: it is the one that the thread is at work on. */
   const waiting = new Set<object>()
+  const knownWalks = createKnownWalks()
+  let numOpened = 0
   let isClosed = false
+
+  /** An answer may come back with a state of the thread before: no other may have its number. */
+  function openThread(run: Thread<GrammarOrder, GrammarAnswer>['run']): Promise<unknown> {
+    const firstState = 1 + statesOfThread * numOpened++
+    return run({ kind: 'open', vocabulary: options.vocabulary(), firstState })
+  }
 
   async function ask(order: GrammarOrder): Promise<GrammarAnswer> {
     if (isClosed) throw new ServerError('shutting_down', 'The engine is ending.')
     thread ??= options.start?.() ?? startThread(grammarTask)
     const { run } = thread
-    opened ??= run({ kind: 'open', vocabulary: options.vocabulary() })
+    opened ??= openThread(run)
     const own = opened
     const ticket = {}
     waiting.add(ticket)
@@ -125,7 +134,9 @@ export function createGrammars(options: GrammarsOptions): Grammars {
         // Until all are taken: more may have come meanwhile.
         while (numTaken < tokens.length) {
           const numTokens = tokens.length
-          at = await walk(constraint, digest, at, [...tokens], numTaken)
+          const next = await walk(constraint, digest, at, [...tokens], numTaken)
+          const isOne = numTokens === numTaken + 1
+          at = isOne ? knownWalks.add(at, tokens[numTaken]!, next) : next
           numTaken = numTokens
         }
       } catch (error) {
@@ -143,7 +154,13 @@ export function createGrammars(options: GrammarsOptions): Grammars {
         await pending
       },
       accept(token) {
+        const next = numTaken === tokens.length ? knownWalks.after(at, token) : null
         tokens.push(token)
+        if (next !== null) {
+          at = next
+          numTaken++
+          return
+        }
         // What is said again is said at once: it is followed as one.
         pending ??= Promise.resolve().then(follow)
       },
@@ -196,4 +213,50 @@ function unwritable(field: string | undefined): ServerError {
     'No answer can keep to the constraint: this model has no tokens to begin one with.',
     field === undefined ? {} : { param: field },
   )
+}
+
+// ---- Where a token leads, as far as the engine has heard of it ----
+
+// What was walked before, for this answer or another, is known at once, without the grammar thread.
+
+/** A state of a grammar and what may come next in it. */
+type Walked = Extract<GrammarAnswer, { kind: 'walked' }>
+
+/** Of what may come in states, both of its sets. */
+const mostBytes = 64 << 20
+const mostSteps = 100_000
+
+interface KnownWalks {
+  /** Null: the thread has to be asked. */
+  after(from: Walked, token: number): Walked | null
+  /** A token has led there. The same state is the same object from then on. */
+  add(from: Walked, token: number, to: Walked): Walked
+}
+
+function createKnownWalks(): KnownWalks {
+  const states = new LRUCache<number, Walked>({
+    maxSize: mostBytes,
+    sizeCalculation: ({ bits }) => 200 + 2 * bits.byteLength,
+  })
+  /** By the state that it leads from and the token: the state's number. */
+  const steps = new LRUCache<string, number>({ max: mostSteps })
+
+  return {
+    after(from, token) {
+      if (hasBit(from.loops, token)) return from
+      const number = steps.get(`${from.state} ${token}`)
+      return number === undefined ? null : (states.get(number) ?? null)
+    },
+    add(from, token, to) {
+      steps.set(`${from.state} ${token}`, to.state)
+      const known = states.get(to.state)
+      if (known !== undefined) return known
+      states.set(to.state, to)
+      return to
+    },
+  }
+}
+
+function hasBit(bits: Uint32Array, id: number): boolean {
+  return (((bits[id >> 5] ?? 0) >>> (id & 31)) & 1) === 1
 }

@@ -162,8 +162,8 @@ export function createMatcher(machine: Machine, limits: MatcherLimits = usualLim
       return at
     },
 
-    /** Sets the bit of each token that may come next; returns how many there are. */
-    allow(state: MatcherState, trie: TokenTrie, bits: Uint32Array): number {
+    /** Sets the bits of tokens that may come, in `loops` of those that stay here; returns how many come. */
+    allow(state: MatcherState, trie: TokenTrie, bits: Uint32Array, loops?: Uint32Array): number {
       begin()
       const { bytes, depths, tokens, skips, twins } = trie
       const path: MatcherState[] = [state]
@@ -181,6 +181,7 @@ export function createMatcher(machine: Machine, limits: MatcherLimits = usualLim
         path[depth] = next
         for (let id = tokens[i]!; id >= 0; id = twins[id]!) {
           bits[id >> 5]! |= 1 << (id & 31)
+          if (next === state && loops !== undefined) loops[id >> 5]! |= 1 << (id & 31)
           numAllowed++
         }
         i++

@@ -13,7 +13,7 @@ export interface CampaignOptions {
   readonly maxTokens: number
   /** Requests at a time. */
   readonly width: number
-  readonly onAnswer?: (done: number) => void
+  readonly onAnswer?: (done: number, so: Outcome) => void
 }
 
 /** What is read of an answer, or of an error. */
@@ -46,7 +46,7 @@ export async function runCampaign(options: CampaignOptions): Promise<Outcome> {
   async function work(): Promise<void> {
     for (const [i, schema] of left) {
       await ask(options, schema, seed + i, outcome)
-      onAnswer?.(++done)
+      onAnswer?.(++done, outcome)
     }
   }
 
@@ -67,15 +67,17 @@ async function ask(
     body: JSON.stringify({
       ...{ model, seed, prompt: 'Give me some JSON: ', max_tokens: maxTokens, temperature: 1 },
       response_format: { type: 'json_schema', json_schema },
+      // On a busy machine a whole answer may take longer than fetch waits for its head.
+      ...{ stream: true, stream_options: { include_usage: true } },
     }),
   })
-  const body = (await response.json()) as CompletionReply
   if (!response.ok) {
-    outcome.invalid.push({ schema, text: '', why: body.error.message })
+    const { error } = (await response.json()) as CompletionReply
+    outcome.invalid.push({ schema, text: '', why: error.message })
     return
   }
-  const { text, finish_reason: reason } = body.choices[0]!
-  outcome.numTokens += body.usage.completion_tokens
+  const { text, reason, numTokens } = readChunks(await response.text())
+  outcome.numTokens += numTokens
   if (reason === 'length') {
     outcome.numCut++
     return
@@ -83,6 +85,20 @@ async function ask(
   const why = findFault(schema, text)
   if (why === null) outcome.numValid++
   else outcome.invalid.push({ schema, text, why })
+}
+
+type Chunk = Pick<CompletionReply, 'choices'> & Partial<CompletionReply>
+
+/** The answer of a stream; one that ended with an error has no reason. */
+function readChunks(events: string) {
+  const lines = events.split('\n').filter((line) => line.startsWith('data: {'))
+  const chunks = lines.map((line) => JSON.parse(line.slice('data: '.length)) as Chunk)
+  const choices = chunks.flatMap((chunk) => chunk.choices ?? [])
+  return {
+    text: choices.map((choice) => choice.text).join(''),
+    reason: choices.at(-1)?.finish_reason ?? null,
+    numTokens: chunks.at(-1)?.usage?.completion_tokens ?? 0,
+  }
 }
 
 /** Null: it validates. */

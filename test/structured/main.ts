@@ -35,8 +35,10 @@ try {
     count: Number(values.count),
     maxTokens: Number(values['max-tokens']),
     width: 8,
-    onAnswer(done) {
-      if (done % 100 === 0) console.log(`${done} answers`)
+    onAnswer(done, { numValid, invalid, numCut }) {
+      if (done % 25 !== 0) return
+      const so = `${numValid} valid, ${invalid.length} invalid, ${numCut} cut`
+      console.log(`${done} answers: ${so}`)
     },
   })
   for (const { schema, text, why } of outcome.invalid) {

@@ -29,6 +29,13 @@ def schema():
     is_weather(json.loads(llm(*given, QUESTION)))
 
 
+def continued():
+    """A thought that max_tokens cuts leaves an empty answer in the history that it sends back."""
+    llm("-o", "max_tokens", "10", "-o", "temperature", "0", QUESTION)
+    equal(llm("-c", "-o", "max_tokens", "400", "-o", "temperature", "0", QUESTION), ANSWER)
+
+
 check("chat, streamed", lambda: equal(llm("-o", "temperature", "0", QUESTION), ANSWER))
 check("chat", lambda: equal(llm("--no-stream", "-o", "temperature", "0", QUESTION), ANSWER))
 check("structured: --schema", schema)
+check("-c, after a thought that was cut", continued)
