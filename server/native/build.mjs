@@ -27,7 +27,6 @@ const sources = {
   'adapter_operators.c': [],
   'adapter.c': avx2,
   'attention.c': avx2,
-  'parallel.c': [],
   'product.c': [],
   'rounding.c': avx2,
   'tile_avx2.c': avx2,

@@ -69,12 +69,12 @@ static inline Status *get_output(Api api, Context *context, size_t i, const int6
 static inline void release_shape(Api api, Shape *shape) {
   ENTRY(api, 99, void, Shape *)(shape);
 }
-/** Calls `task` with 0 … count − 1, in one block for each thread of the session. */
-static inline Status *share_threads(Api api, const Context *context, void (*task)(void *, size_t),
-                                    size_t count, void *data) {
-  const size_t block_a_thread = 0;
+/** Calls `task` with 0 … count − 1 on the threads of the session. */
+static inline Status *parallel_for(Api api, const Context *context, void (*task)(void *, size_t),
+                                   size_t count, void *data) {
+  const size_t one_by_one = 0;
   return ENTRY(api, 274, Status *, const Context *, void (*)(void *, size_t), size_t, size_t,
-               void *)(context, task, count, block_a_thread, data);
+               void *)(context, task, count, one_by_one, data);
 }
 
 typedef enum { float32 = 1, uint8 = 2, int32 = 6, int64 = 7, float16 = 10 } ElementType;

@@ -25,10 +25,6 @@ Status *input_dims(Api api, const Context *context, size_t i, int64_t *dims, siz
 Status *output_data(Api api, Context *context, size_t i, const int64_t *dims, size_t num_dims,
                     void **data);
 
-/** Calls `task` with 0 … count − 1 on the threads of the session, which take them one after the other. */
-Status *parallel_for(Api api, const Context *context, void (*task)(void *, size_t), size_t count,
-                     void *data);
-
 /** Defines a function that answers the same for whichever operator it is asked. */
 #define CONSTANT(type, name, value)     \
   type name(const Operator *operator) { \
