@@ -48,8 +48,8 @@ export interface KvCache {
    */
   reshape(shape: KvCacheShape, lengths: readonly number[]): void
   /**
-   * The same for some of its layers, until `maxBytes` are copied: true when all are in that shape. Between two calls rows may be used and copied as far as both shapes go. Absent where a
-   * cache moves as a whole.
+   * The same for some of its layers, until `maxBytes` are copied: true when all are in that shape. Between
+   * two calls rows may be used and copied as far as both shapes go. Absent where a cache moves as a whole.
    */
   reshapePart?(shape: KvCacheShape, lengths: readonly number[], maxBytes: number): boolean
   /** Copies positions start … start + count − 1 of a row over another's. */
