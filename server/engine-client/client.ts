@@ -2,7 +2,13 @@
 // ends in exactly one terminal event, whatever becomes of the process.
 
 import type { MergeTarget, PreparedMerge } from '../contracts/adapter.ts'
-import type { EngineClient, EngineOptions, EngineState, Generation, ModelInfo } from '../contracts/engine.ts'
+import type {
+  EngineClient,
+  EngineOptions,
+  EngineState,
+  Generation,
+  ModelInfo,
+} from '../contracts/engine.ts'
 import { type GenerateRequest, type GenerationEvent, isTerminal } from '../contracts/generation.ts'
 import type { Logger } from '../contracts/logger.ts'
 import type { Observer } from '../contracts/observer.ts'

@@ -1,12 +1,7 @@
 // One upstream: its adapters, how much it has to do, and whether it may be asked. Faults in a row open its
 // circuit, so that requests do not wait for what does not answer.
 
-import {
-  BrokenCircuitError,
-  ConsecutiveBreaker,
-  circuitBreaker,
-  handleWhen,
-} from 'cockatiel'
+import { BrokenCircuitError, ConsecutiveBreaker, circuitBreaker, handleWhen } from 'cockatiel'
 import type { AdapterSet } from './adapter-content.ts'
 import { UpstreamFailure } from './failure.ts'
 import type { Registry } from './registry.ts'
