@@ -26,7 +26,7 @@ const noAdapters: StreamAdapters = Array.from({ length: 32 }, () => null)
 const largePeers: readonly ComparedPeer[] = ['dutyfree-c-api', 'llama.cpp']
 
 /** What of a run's options is for this shape: a large one leaves out what would take hours. */
-export function optionsFor(options: BenchOptions, shape: ShapeName): BenchOptions {
+function optionsFor(options: BenchOptions, shape: ShapeName): BenchOptions {
   if (shape !== 'r1-qwen-7b') return options
   return {
     ...options,

@@ -22,7 +22,7 @@ export interface KvLimits {
 const smallestCapacity = 512
 const mostRowsAtFirst = 4
 
-export function numPositions({ rows, capacity }: KvShape): number {
+function numPositions({ rows, capacity }: KvShape): number {
   return rows * capacity
 }
 
@@ -41,7 +41,7 @@ export function fits({ rows, capacity }: KvShape, limits: KvLimits): boolean {
   )
 }
 
-export function isWithin(need: KvShape, shape: KvShape): boolean {
+function isWithin(need: KvShape, shape: KvShape): boolean {
   return need.rows <= shape.rows && need.capacity <= shape.capacity
 }
 
