@@ -1,13 +1,18 @@
 // npm test: installs what is missing, then every check there is, each with its seconds.
 //   npm test                    everything
 //   npm test -- scheduler http  only the node tests whose file name contains one of these
+//   npm test -- --without accelerator   everything but the node tests whose file name contains it
 
 import { readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
+import { parseArgs } from 'node:util'
 import { installPython, python } from './python.mjs'
 import { build, installNode, root, run } from './setup.mjs'
 
-const filters = process.argv.slice(2)
+const { values, positionals: filters } = parseArgs({
+  options: { without: { type: 'string' } },
+  allowPositionals: true,
+})
 installNode()
 installPython()
 
@@ -17,7 +22,8 @@ rmSync(join(root, 'dist'), { recursive: true, force: true })
 
 function nodeTests() {
   const folder = join(root, 'dist', 'test')
-  const files = readdirSync(folder).filter((name) => name.endsWith('.test.js'))
+  const isWanted = (name) => values.without === undefined || !name.includes(values.without)
+  const files = readdirSync(folder).filter((name) => name.endsWith('.test.js') && isWanted(name))
   const chosen = files.filter((name) => !filters.length || filters.some((f) => name.includes(f)))
   return run(process.execPath, [
     '--test',
