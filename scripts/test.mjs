@@ -1,7 +1,7 @@
 // npm test: installs what is missing, then every check there is, each with its seconds.
 //   npm test                    everything
-//   npm test -- scheduler http  only the node tests whose file name contains one of these
-//   npm test -- --without accelerator   everything but the node tests whose file name contains it
+//   npm test -- scheduler http  the node tests and checks whose name contains one of these
+//   npm test -- --without accelerator --without pytest   everything but those
 
 import { readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
@@ -10,9 +10,12 @@ import { installPython, python } from './python.mjs'
 import { build, installNode, root, run } from './setup.mjs'
 
 const { values, positionals: filters } = parseArgs({
-  options: { without: { type: 'string' } },
+  options: { without: { type: 'string', multiple: true, default: [] } },
   allowPositionals: true,
 })
+const isLeftOut = (name) => values.without.some((part) => name.includes(part))
+const isNamed = (name) => filters.some((part) => name.includes(part))
+const isChosen = (name) => !isLeftOut(name) && (filters.length === 0 || isNamed(name))
 installNode()
 installPython()
 
@@ -22,9 +25,14 @@ rmSync(join(root, 'dist'), { recursive: true, force: true })
 
 function nodeTests() {
   const folder = join(root, 'dist', 'test')
-  const isWanted = (name) => values.without === undefined || !name.includes(values.without)
-  const files = readdirSync(folder).filter((name) => name.endsWith('.test.js') && isWanted(name))
-  const chosen = files.filter((name) => !filters.length || filters.some((f) => name.includes(f)))
+  const files = readdirSync(folder).filter((name) => name.endsWith('.test.js'))
+  const chosen = files.filter(isChosen)
+  const isOfOthers = filters.length > 0 && steps.some(([name]) => isNamed(name))
+  if (chosen.length === 0 && isOfOthers) return 0
+  if (chosen.length === 0) {
+    console.error(`dutyfree: no test file and no check has a name with ${filters.join(', ')} in it`)
+    return 1
+  }
   return run(process.execPath, [
     '--test',
     '--test-reporter=spec',
@@ -43,7 +51,7 @@ const all = [
   ['format (ruff)', () => run(python, ['-m', 'ruff', 'format', '--check', training])],
   ['pytest', () => run(python, ['-m', 'pytest', '-q', training])],
 ]
-const steps = filters.length ? all.filter(([name]) => /build|node/.test(name)) : all
+const steps = all.filter(([name]) => /build|node/.test(name) || isChosen(name))
 
 const results = []
 for (const [name, step] of steps) {
