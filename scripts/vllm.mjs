@@ -95,6 +95,11 @@ export function processorFault({ arch, flags }) {
   )
 }
 
+/** bfloat16 where the processor computes in it; elsewhere it is slower than float32, and rounds. */
+export function dtypeOf(flags) {
+  return /\b(avx512_bf16|amx_bf16)\b/.test(flags) ? 'bfloat16' : 'float32'
+}
+
 function readCpuFlags() {
   return existsSync('/proc/cpuinfo') ? readFileSync('/proc/cpuinfo', 'utf8') : ''
 }
@@ -115,7 +120,7 @@ export async function startVllm({
 }) {
   const preload = join(venv, 'lib', 'libiomp5.so')
   const args = [
-    ...['serve', model, '--served-model-name', 'base', '--dtype', 'bfloat16'],
+    ...['serve', model, '--served-model-name', 'base', '--dtype', dtypeOf(readCpuFlags())],
     ...['--max-model-len', '2048', '--generation-config', 'vllm', '--block-size', '32'],
     ...['--enable-lora', '--max-loras', String(maxLoras), '--max-lora-rank', '16'],
     ...['--lora-target-modules', ...modules],

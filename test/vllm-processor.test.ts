@@ -6,7 +6,7 @@ import { describe, it } from 'node:test'
 import { pathToFileURL } from 'node:url'
 import { root } from './support/root.ts'
 
-const { processorFault } = await import(pathToFileURL(join(root, 'scripts/vllm.mjs')).href)
+const { dtypeOf, processorFault } = await import(pathToFileURL(join(root, 'scripts/vllm.mjs')).href)
 
 describe('the processor that vLLM needs', () => {
   const arch = 'x64'
@@ -20,5 +20,10 @@ describe('the processor that vLLM needs', () => {
     const message = processorFault({ arch, flags: 'flags : sse fma avx f16c avx2x\n' })
     assert.match(message, /needs AVX2, FMA and F16C; this one has no avx2: .*--upstream/)
     assert.match(processorFault({ arch, flags: '' }), /no avx2, fma, f16c/)
+  })
+
+  it('computes in bfloat16 only where the processor does', () => {
+    assert.equal(dtypeOf('flags : avx2 avx512_bf16 amx_bf16\n'), 'bfloat16')
+    assert.equal(dtypeOf('flags : avx2 avx512_vnni\n'), 'float32')
   })
 })
