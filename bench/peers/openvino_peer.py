@@ -11,13 +11,9 @@ from pathlib import Path
 import numpy as np
 import openvino as ov
 from openvino_graph import Checkpoint, Decoder
+from peer_loop import serve
 
 HIDDEN = np.float32(-65504)
-
-
-def say(message: dict) -> None:
-    sys.stdout.write(f"@{json.dumps(message)}\n")
-    sys.stdout.flush()
 
 
 def ensure_model(spec: dict) -> Path:
@@ -98,11 +94,7 @@ def main() -> None:
     names = ["INFERENCE_PRECISION_HINT", "KV_CACHE_PRECISION", "DYNAMIC_QUANTIZATION_GROUP_SIZE"]
     found = {name.lower(): str(engine.compiled.get_property(name)) for name in names}
     info = {"openvino": ov.__version__, "threads": spec["threads"], **found}
-    say({"kind": "ready", "info": info})
-    for line in sys.stdin:
-        request = json.loads(line)
-        value = getattr(engine, request["op"])(**request["args"])
-        say({"kind": "answer", "id": request["id"], "value": value})
+    serve(engine, info)
 
 
 if __name__ == "__main__":

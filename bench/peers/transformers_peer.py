@@ -10,14 +10,10 @@ import time
 import peft
 import torch
 import transformers
+from peer_loop import serve
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 from transformers.cache_utils import DynamicCache
-
-
-def say(message: dict) -> None:
-    sys.stdout.write(f"@{json.dumps(message)}\n")
-    sys.stdout.flush()
 
 
 class Model:
@@ -67,11 +63,7 @@ def main() -> None:
         "threads": torch.get_num_threads(),
         "dtype": spec["dtype"],
     }
-    say({"kind": "ready", "info": info})
-    for line in sys.stdin:
-        request = json.loads(line)
-        value = getattr(model, request["op"])(**request["args"])
-        say({"kind": "answer", "id": request["id"], "value": value})
+    serve(model, info)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type AdapterFolder, findAdapterFolder } from '../adapters/adapter-folder.ts'
 import type { AdapterStore } from '../adapters/store.ts'
+import { noAdapter } from '../adapters/summary.ts'
 import type { KnownVersion } from '../adapters/versions.ts'
 import { type AdapterChange, type AdapterChanged, incomingFolder } from '../contracts/adapter.ts'
 import { unlessLate } from '../deadline.ts'
@@ -96,8 +97,9 @@ function createFolderChanger({
     runningRequests: number,
   ): Promise<AdapterChanged> {
     if (pinned !== null) pins.set(id, pinned)
-    const [summary] = await store.list({ ids: [id] })
-    return { outcome, adapter: summary ?? refuseMissing(id), runningRequests }
+    const [adapter] = await store.list({ ids: [id] })
+    if (adapter === undefined) throw noAdapter(id, 'id')
+    return { outcome, adapter, runningRequests }
   }
 
   /** The version in service; null: nobody could read it. */
@@ -167,7 +169,7 @@ function createFolderChanger({
     },
 
     async remove({ id, keepsFiles }: Remove): Promise<void> {
-      if (findAdapterFolder(root, id) === null) refuseMissing(id)
+      if (findAdapterFolder(root, id) === null) throw noAdapter(id, 'id')
       if (operators.includes(id)) refuseOperators(id)
       await swap.remove(id, keepsFiles, () => store.retire(id))
       pins.set(id, false)
@@ -223,10 +225,4 @@ function refuseOperators(id: string): never {
       'be replaced, not removed.',
     { param: 'id' },
   )
-}
-
-function refuseMissing(id: string): never {
-  throw new ServerError('model_not_found', `There is no adapter "${id.slice(0, 64)}".`, {
-    param: 'id',
-  })
 }

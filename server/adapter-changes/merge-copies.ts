@@ -9,6 +9,7 @@ import { type AdapterFolder, findAdapterFolder } from '../adapters/adapter-folde
 import { otherBase } from '../adapters/manifest.ts'
 import { readPeftAdapter } from '../adapters/peft.ts'
 import type { AdapterStore } from '../adapters/store.ts'
+import { noAdapter } from '../adapters/summary.ts'
 import type { AdapterVersion } from '../adapters/versions.ts'
 import {
   adapterNamePattern,
@@ -40,7 +41,7 @@ export async function prepareMerge(
   { root, cacheDir, store }: { root: string; cacheDir: string; store: Pick<AdapterStore, 'check'> },
 ): Promise<PreparedMerge> {
   const folder = adapterNamePattern.test(id) ? findAdapterFolder(root, id) : null
-  if (folder === null) throw missing(id)
+  if (folder === null) throw noAdapter(id, 'id')
   try {
     const copies = copiesOf(cacheDir)
     const staged: AdapterFolder = { id, path: join(copies, randomUUID()), root: copies }
@@ -110,12 +111,6 @@ export async function readMerged(
     })
   }
   return all
-}
-
-function missing(id: string): ServerError {
-  return new ServerError('model_not_found', `There is no adapter "${id.slice(0, 64)}".`, {
-    param: 'id',
-  })
 }
 
 function noStrength(id: string): ServerError {

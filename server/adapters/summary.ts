@@ -128,9 +128,9 @@ export function nameAdapter<E>(id: string, error: E): E | ServerError {
   return new ServerError(error.code, message, { param: 'adapter', cause: error })
 }
 
-export function noAdapter(id: string): ServerError {
-  const message = `There is no adapter "${id.slice(0, 64)}".`
-  return new ServerError('model_not_found', message, { param: 'adapter' })
+/** `param`: where the client named it. */
+export function noAdapter(id: string, param: 'adapter' | 'id' = 'adapter'): ServerError {
+  return new ServerError('model_not_found', `There is no adapter "${id.slice(0, 64)}".`, { param })
 }
 
 export function summarizeInvalid(id: string, error: unknown): AdapterSummary {
