@@ -19,6 +19,7 @@ import { fileURLToPath } from 'node:url'
 
 const folder = dirname(fileURLToPath(import.meta.url))
 const avx2 = ['-mavx2', '-mfma', '-mf16c']
+const avx512 = ['-mavx512f', '-mavx512bw', '-mavx512dq', '-mavx512vl', '-mavx512vnni']
 /** Each with the instructions that it may use; who calls it asks the processor first. */
 const sources = {
   'library.c': [],
@@ -30,29 +31,29 @@ const sources = {
   'product.c': [],
   'rounding.c': avx2,
   'tile_avx2.c': avx2,
-  'tile_vnni.c': [...avx2, '-mavx512f', '-mavx512bw', '-mavx512dq', '-mavx512vl', '-mavx512vnni'],
+  'tile_vnni.c': [...avx2, ...avx512],
 }
 const headers = [
   'adapter.h',
   'attention.h',
   'onnxruntime.h',
   'operator.h',
-  'panel.h',
   'product.h',
   'tile.h',
-  'tile_parts.h',
   'tile_table.h',
   'vectors.h',
 ]
 // Products and sums must not be joined by the compiler: a row is the same in every batch.
 const flags = ['-std=gnu11', '-O3', '-ffp-contract=off', '-fvisibility=hidden', '-fPIC']
+/** Sums in the order that is written: gcc's own orders need more registers than there are. */
+const gccFlags = ['-fno-tree-reassoc', '-fno-tree-ter']
 
 /** Returns null when the library is there and up to date, else why it is not. */
 export function buildKernels(output) {
   if (process.arch !== 'x64' || process.platform === 'win32') {
     return `there are none for ${process.platform}-${process.arch}`
   }
-  const hash = createHash('sha256').update(JSON.stringify([sources, flags]))
+  const hash = createHash('sha256').update(JSON.stringify([sources, flags, gccFlags]))
   for (const name of [...Object.keys(sources), ...headers]) {
     hash.update(readFileSync(join(folder, name)))
   }
@@ -84,9 +85,11 @@ function compile(compiler, folderOfObjects, output) {
     const { status, stderr } = spawnSync(compiler, args, { encoding: 'utf8' })
     if (status !== 0) throw new Error(stderr.trim().split('\n')[0])
   }
+  const { stdout } = spawnSync(compiler, ['--version'], { encoding: 'utf8' })
+  const all = stdout.includes('Free Software Foundation') ? [...flags, ...gccFlags] : flags
   const objects = Object.entries(sources).map(([name, instructions]) => {
     const object = join(folderOfObjects, `${name}.o`)
-    run([...flags, ...instructions, '-c', join(folder, name), '-o', object])
+    run([...all, ...instructions, '-c', join(folder, name), '-o', object])
     return object
   })
   run(['-shared', ...objects, '-o', output])

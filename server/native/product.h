@@ -1,5 +1,7 @@
 // y = x Wᵀ with W in blocks of 4 or 8 bits, in the layout of ONNX Runtime's MatMulNBits, and x rounded
-// to 8 bits a block.
+// to 8 bits a block. Within a block products are summed as integers. A block's sum is scaled and added
+// to those of the blocks before it as floats, in their order. So the bits of a result depend neither
+// on the processor nor on the other rows.
 
 #ifndef DUTYFREE_PRODUCT_H
 #define DUTYFREE_PRODUCT_H
@@ -26,16 +28,15 @@ typedef struct {
 
 /**
  * Up to GROUP_ROWS rows of x in 8 bits; each block of a row has a scale of its own. For weights of
- * 4 bits the even places of 64 come before the odd ones, so a vector of halves meets a vector. Blocks of
- * 32 with 4 bits go in pairs: the even places of both, then the odd ones of both.
+ * 4 bits the four even places of eight come before the four odd ones.
  */
 typedef struct {
   int rows;
-  int8_t *values;   // [blocks, rows, block]; pairs: [pairs, rows, 64]
-  float *lanes;     // [pairs, rows, 8], pairs only: the first block's scale four times, the second's
-  float *scales;    // [blocks, GROUP_ROWS]
-  float *sums;      // [blocks, GROUP_ROWS]: scale · sum of the block's integers
-  int32_t *offsets; // [blocks, rows, 8], 8 bits only: −128 · sums of four places in each lane
+  size_t stride;   // from one row's values to the next one's
+  int8_t *values;  // [rows, stride], of which blocks · block are used
+  float *scales;   // [blocks, GROUP_ROWS]
+  float *sums;     // [blocks, GROUP_ROWS]: scale · sum of the block's integers
+  int32_t *starts; // [blocks, GROUP_ROWS]: −centre · sum of the block's integers
 } RoundedRows;
 
 /** Whether this processor can multiply here at all. */
@@ -45,13 +46,8 @@ const char *products_name(void);
 /** Whether there is a product for such blocks. */
 int can_multiply_blocks(int bits, int block);
 
-/** Whether blocks are multiplied in pairs. */
-static inline int has_pairs(const Matrix *w) { return w->bits == 4 && w->block == 32; }
-
-/** Where a size of blocks stands in a table that is indexed by blocks of 32, 64, 128. */
-static inline int block_index(const Matrix *w) {
-  return w->block == 32 ? 0 : w->block == 64 ? 1 : 2;
-}
+/** The zero that is taken off as an integer; what a block's own lies beyond it is taken off as floats. */
+static inline int centre_of(const Matrix *w) { return w->bits == 8 ? 128 : w->mins ? 0 : 8; }
 
 /** Bytes that the rounded form of one group takes; a multiple of 64. */
 size_t rounded_bytes(const Matrix *w);
@@ -67,25 +63,7 @@ void round_row(const Matrix *w, const float *x, int m, RoundedRows *to);
 void multiply(const Matrix *w, const RoundedRows *groups, size_t num_groups, size_t first,
               size_t last, float *y);
 
-/** The product of one group with a few columns, for each kind of processor. */
-typedef void Tile(const Matrix *w, const RoundedRows *x, size_t first, size_t last, float *y);
+/** Columns that are multiplied side by side. */
 enum { tile_columns = 16 };
-/** By 8 bits or not; blocks of 32, 64, 128; rows − 1. */
-typedef Tile *const Tiles[2][3][GROUP_ROWS];
-extern Tiles tiles_avx2, tiles_vnni;
-
-/** At most tile_columns columns of 4 bits as bytes, in the order in which rows have their values. */
-typedef struct {
-  uint8_t *bytes; // [columns, steps, width]; a step: a block, or two blocks of 32
-  float *lanes;   // [columns, steps, 8], blocks of 32 only: the first's scale four times, the second's
-  float *highs;   // [columns, blocks]: what a block's weights lie too high by
-} Panel;
-/** How columns are unpacked once for several full groups; by blocks of 32, 64, 128. */
-typedef struct {
-  void (*unpack)(const Matrix *w, size_t first, size_t last, const Panel *to);
-  void (*multiply)(const Matrix *w, const RoundedRows *x, const Panel *panel, size_t first,
-                   size_t last, float *y);
-} PanelProduct;
-extern const PanelProduct panels_avx2[3];
 
 #endif

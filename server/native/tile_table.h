@@ -1,20 +1,35 @@
-// The table TILES of a processor's products, from its multiply_tile: included last.
+// The table TILES of a processor's products, from its add_from_memory and add_from_panel: included last.
 
-#define TILE(bits, block, rows)                                                               \
-  static void tile_##bits##_##block##_##rows(const Matrix *w, const RoundedRows *x,           \
-                                             size_t first, size_t last, float *y) {           \
-    if (block == 32 && w->mins)                                                               \
-      multiply_tile(w, x, bits, block, rows, float_mins, first, last, y);                     \
-    else if (w->zeros) multiply_tile(w, x, bits, block, rows, integer_zeros, first, last, y); \
-    else multiply_tile(w, x, bits, block, rows, no_offsets, first, last, y);                  \
+#define ADD(way, bits, block, extras, rows)                                                    \
+  static void way##_##bits##_##block##_##extras##_##rows(const Matrix *w, const RoundedRows *x, \
+                                                         const Piece *piece,                   \
+                                                         const Panel *panel, Sums sums) {      \
+    add_from_##way(w, x, piece, panel, sums, bits, block, extras, rows);                       \
   }
-#define TILES_OF(bits, block)                                                                 \
-  TILE(bits, block, 1) TILE(bits, block, 2) TILE(bits, block, 3) TILE(bits, block, 4)         \
-  TILE(bits, block, 5) TILE(bits, block, 6) TILE(bits, block, 7) TILE(bits, block, 8)
-TILES_OF(4, 32) TILES_OF(4, 64) TILES_OF(4, 128) TILES_OF(8, 32) TILES_OF(8, 64) TILES_OF(8, 128)
+#define FEW(way, bits, block, extras)                                                          \
+  ADD(way, bits, block, extras, 1) ADD(way, bits, block, extras, 2) ADD(way, bits, block, extras, 3)
+#define MANY(way, bits, block, extras)                                                         \
+  ADD(way, bits, block, extras, 4) ADD(way, bits, block, extras, 5)                            \
+  ADD(way, bits, block, extras, 6) ADD(way, bits, block, extras, 7) ADD(way, bits, block, extras, 8)
+#define EVERY(bits, block)                                                                     \
+  FEW(memory, bits, block, 0) FEW(memory, bits, block, 1) FEW(panel, bits, block, 0)           \
+  FEW(panel, bits, block, 1) MANY(panel, bits, block, 0) MANY(panel, bits, block, 1)
+EVERY(4, 32) EVERY(4, 64) EVERY(4, 128) EVERY(8, 32) EVERY(8, 64) EVERY(8, 128)
 
-#define OF(bits, block)                                                                       \
-  {tile_##bits##_##block##_1, tile_##bits##_##block##_2, tile_##bits##_##block##_3,           \
-   tile_##bits##_##block##_4, tile_##bits##_##block##_5, tile_##bits##_##block##_6,           \
-   tile_##bits##_##block##_7, tile_##bits##_##block##_8}
-Tiles TILES = {{OF(4, 32), OF(4, 64), OF(4, 128)}, {OF(8, 32), OF(8, 64), OF(8, 128)}};
+#define FEW_OF(way, bits, block, extras)                                                       \
+  way##_##bits##_##block##_##extras##_1, way##_##bits##_##block##_##extras##_2,                \
+      way##_##bits##_##block##_##extras##_3
+#define MANY_OF(way, bits, block, extras)                                                      \
+  way##_##bits##_##block##_##extras##_4, way##_##bits##_##block##_##extras##_5,                \
+      way##_##bits##_##block##_##extras##_6, way##_##bits##_##block##_##extras##_7,            \
+      way##_##bits##_##block##_##extras##_8
+#define MEMORY_OF(bits, block)                                                                 \
+  {{FEW_OF(memory, bits, block, 0)}, {FEW_OF(memory, bits, block, 1)}}
+#define PANEL_OF(bits, block)                                                                  \
+  {{FEW_OF(panel, bits, block, 0), MANY_OF(panel, bits, block, 0)},                            \
+   {FEW_OF(panel, bits, block, 1), MANY_OF(panel, bits, block, 1)}}
+static AddTable from_memory = {{MEMORY_OF(4, 32), MEMORY_OF(4, 64), MEMORY_OF(4, 128)},
+                               {MEMORY_OF(8, 32), MEMORY_OF(8, 64), MEMORY_OF(8, 128)}};
+static AddTable from_panel = {{PANEL_OF(4, 32), PANEL_OF(4, 64), PANEL_OF(4, 128)},
+                              {PANEL_OF(8, 32), PANEL_OF(8, 64), PANEL_OF(8, 128)}};
+const Tiles TILES = {NAME, turn, &from_memory, &from_panel};

@@ -1,156 +1,196 @@
-// Products on processors with AVX-512's VNNI, in vectors of 512 bits: two columns side by side. Each
-// half computes what tile.h computes in a vector of 256 bits, in the same order, so the bits are equal.
+// Products on processors with AVX-512's VNNI: a vector holds a word of 16 columns, or 16 of a column.
 
-#include "tile_parts.h"
+#include <string.h>
 
-INLINE __m512i both(__m256i low, __m256i high) {
-  return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
-}
-INLINE __m512 both_floats(__m256 low, __m256 high) {
-  return _mm512_insertf32x8(_mm512_castps256_ps512(low), high, 1);
-}
-INLINE __m512i twice(const void *at) {
-  return _mm512_broadcast_i64x4(_mm256_load_si256((const __m256i *)at));
-}
-INLINE __m256i bytes_at(const uint8_t *p) { return _mm256_loadu_si256((const __m256i *)p); }
+#include "tile.h"
+#include "vectors.h"
 
-/** Even places, then odd ones, of 64 integers of 4 bits in each half. */
+enum { lanes = 16 };
+#define UNROLL_LANES _Pragma("GCC unroll 16")
+
+/** Lane c of v[i] becomes lane i of v[c]. */
+INLINE void transpose(__m512i *v) {
+  __m512i t[lanes];
+  UNROLL for (int i = 0; i < lanes; i += 4) {
+    const __m512i a = _mm512_unpacklo_epi32(v[i], v[i + 1]);
+    const __m512i b = _mm512_unpackhi_epi32(v[i], v[i + 1]);
+    const __m512i c = _mm512_unpacklo_epi32(v[i + 2], v[i + 3]);
+    const __m512i d = _mm512_unpackhi_epi32(v[i + 2], v[i + 3]);
+    t[i] = _mm512_unpacklo_epi64(a, c);
+    t[i + 1] = _mm512_unpackhi_epi64(a, c);
+    t[i + 2] = _mm512_unpacklo_epi64(b, d);
+    t[i + 3] = _mm512_unpackhi_epi64(b, d);
+  }
+  UNROLL for (int i = 0; i < 4; i++) {
+    const __m512i a = _mm512_shuffle_i32x4(t[i], t[i + 4], 0x88);
+    const __m512i b = _mm512_shuffle_i32x4(t[i], t[i + 4], 0xdd);
+    const __m512i c = _mm512_shuffle_i32x4(t[i + 8], t[i + 12], 0x88);
+    const __m512i d = _mm512_shuffle_i32x4(t[i + 8], t[i + 12], 0xdd);
+    v[i] = _mm512_shuffle_i32x4(a, c, 0x88);
+    v[i + 8] = _mm512_shuffle_i32x4(a, c, 0xdd);
+    v[i + 4] = _mm512_shuffle_i32x4(b, d, 0x88);
+    v[i + 12] = _mm512_shuffle_i32x4(b, d, 0xdd);
+  }
+}
+
+static void turn(const uint8_t *from, size_t stride, size_t columns, size_t count,
+                 uint32_t (*to)[tile_columns]) {
+  for (size_t at = 0; at < count; at += lanes) {
+    const size_t left = count - at;
+    const __mmask16 some = left < lanes ? (__mmask16)((1u << left) - 1) : (__mmask16)-1;
+    __m512i v[lanes];
+    UNROLL_LANES for (size_t c = 0; c < lanes; c++) {
+      const size_t column = c < columns ? c : columns - 1;
+      v[c] = _mm512_maskz_loadu_epi32(some, from + column * stride + 4 * at);
+    }
+    transpose(v);
+    for (size_t i = 0; i < lanes && i < left; i++) _mm512_store_si512(to[at + i], v[i]);
+  }
+}
+
+/** Even places, then odd ones, of integers of 4 bits. */
 INLINE void split(__m512i bytes, __m512i *w) {
   const __m512i low = _mm512_set1_epi8(15);
   w[0] = _mm512_and_si512(bytes, low);
   w[1] = _mm512_and_si512(_mm512_srli_epi16(bytes, 4), low);
 }
 
-/** Sums of four adjacent products in each lane, on top of `sum`. */
-INLINE __m512i dot(const __m512i *w, const int8_t *a, int vectors, __m512i sum) {
-  UNROLL for (int v = 0; v < vectors; v++) sum = _mm512_dpbusd_epi32(sum, w[v], twice(a + 32 * v));
-  return sum;
+/** Adds block b's sums, scaled, and what its zero lies off. */
+INLINE void add_scaled(__m512i sum, const RoundedRows *x, size_t b, int m, const Panel *panel,
+                       size_t slot, int extras, __m512 *acc) {
+  const size_t at = b * GROUP_ROWS + m;
+  const __m512 scale = _mm512_load_ps(panel->scales[slot]);
+  const __m512 by = _mm512_mul_ps(scale, _mm512_set1_ps(x->scales[at]));
+  *acc = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), by, *acc);
+  if (!extras) return;
+  const __m512 extra = _mm512_load_ps(panel->extras[slot]);
+  *acc = _mm512_fmadd_ps(extra, _mm512_set1_ps(x->sums[at]), *acc);
 }
 
-/** Two columns; a lone last one is there twice. */
-typedef struct {
-  size_t n[2];
-} Columns;
-
-/** Adds block b of both columns times the block of each row. */
-INLINE void add_block(const Matrix *w, const RoundedRows *x, int bits, int block, int rows,
-                      Offsets offsets, Columns of, size_t b, __m512 *acc, __m256 *zero) {
-  const size_t blob = (size_t)block * bits / 8;
-  const size_t at[2] = {of.n[0] * w->blocks + b, of.n[1] * w->blocks + b};
-  const uint8_t *p = w->data + at[0] * blob, *q = w->data + at[1] * blob;
-  const int8_t *a = x->values + b * rows * block;
-  const float *own = x->scales + b * GROUP_ROWS;
-  const int32_t *centres = x->offsets + b * rows * 8;
-  const __m512 scale =
-      both_floats(_mm256_set1_ps(w->scales[at[0]]), _mm256_set1_ps(w->scales[at[1]]));
-  __m512i v[4];
-  UNROLL for (int i = 0; i < block / 32; i += bits == 4 ? 2 : 1) {
-    const size_t from = bits == 4 ? 16 * i : 32 * i;
-    const __m512i bytes = both(bytes_at(p + from), bytes_at(q + from));
-    if (bits == 4) split(bytes, v + i);
-    else v[i] = bytes;
-  }
-  UNROLL for (int m = 0; m < rows; m++) {
-    const __m512i start = bits == 8 ? twice(centres + 8 * m) : _mm512_setzero_si512();
-    const __m512 product = _mm512_cvtepi32_ps(dot(v, a + m * block, block / 32, start));
-    acc[m] = _mm512_fmadd_ps(product, _mm512_mul_ps(scale, _mm512_set1_ps(own[m])), acc[m]);
-  }
-  if (bits == 8 && offsets == no_offsets) return;
-  const __m256 sums = _mm256_load_ps(x->sums + b * GROUP_ROWS);
-  UNROLL for (int c = 0; c < 2; c++) {
-    const __m256 high = _mm256_set1_ps(too_high(w, bits, offsets, of.n[c], b, w->scales[at[c]]));
-    zero[c] = _mm256_fmadd_ps(high, sums, zero[c]);
-  }
+INLINE __m512i four(const int8_t *a) {
+  int32_t bytes;
+  memcpy(&bytes, a, sizeof bytes);
+  return _mm512_set1_epi32(bytes);
 }
 
-/** Adds blocks b and b + 1 of 32 with 4 bits, or b alone at the end of a column. */
-INLINE void add_pair(const Matrix *w, const RoundedRows *x, int rows, Offsets offsets, Columns of,
-                     size_t b, __m512 *acc, __m256 *zero) {
-  const int is_whole = b + 1 < w->blocks;
-  const float *sums = x->sums + b * GROUP_ROWS;
-  __m256i bytes[2];
-  __m256 own[2];
-  UNROLL for (int c = 0; c < 2; c++) {
-    const size_t at = of.n[c] * w->blocks + b;
-    const __m128i *p = (const __m128i *)(w->data + at * 16);
-    const __m128i second = is_whole ? _mm_loadu_si128(p + 1) : _mm_setzero_si128();
-    bytes[c] = _mm256_set_m128i(second, _mm_loadu_si128(p));
-    const __m128 other = _mm_set1_ps(is_whole ? w->scales[at + 1] : 0);
-    own[c] = _mm256_set_m128(other, _mm_set1_ps(w->scales[at]));
-    const __m256 high = _mm256_set1_ps(too_high(w, 4, offsets, of.n[c], b, w->scales[at]));
-    __m256 off = _mm256_mul_ps(high, _mm256_load_ps(sums));
-    if (is_whole) {
-      const float next = too_high(w, 4, offsets, of.n[c], b + 1, w->scales[at + 1]);
-      off = _mm256_fmadd_ps(_mm256_set1_ps(next), _mm256_load_ps(sums + GROUP_ROWS), off);
+INLINE void add_from_panel(const Matrix *w, const RoundedRows *x, const Piece *piece,
+                           const Panel *panel, Sums sums, int bits, int block, int extras,
+                           int rows) {
+  (void)w;
+  const int words = block * bits / 32;
+  const uint32_t(*word)[tile_columns] = panel->words;
+  const int8_t *a = x->values + piece->from * block;
+  __m512 acc[GROUP_ROWS];
+  UNROLL for (int m = 0; m < rows; m++) acc[m] = _mm512_load_ps(sums[m]);
+  for (size_t b = piece->from; b < piece->to; b++, word += words, a += block) {
+    fetch_next(piece, b - piece->from, block * bits / 8);
+    __m512i sum[GROUP_ROWS];
+    UNROLL for (int m = 0; m < rows; m++) {
+      sum[m] = _mm512_set1_epi32(x->starts[b * GROUP_ROWS + m]);
     }
-    zero[c] = _mm256_add_ps(zero[c], off);
-  }
-  __m512i v[2];
-  split(both(bytes[0], bytes[1]), v);
-  const __m512 scales = both_floats(own[0], own[1]);
-  const int8_t *a = x->values + b / 2 * rows * 64;
-  const float *lanes = x->lanes + b / 2 * rows * 8;
-  UNROLL for (int m = 0; m < rows; m++) {
-    const __m512 product = _mm512_cvtepi32_ps(dot(v, a + m * 64, 2, _mm512_setzero_si512()));
-    const __m512 row = _mm512_castsi512_ps(twice(lanes + m * 8));
-    acc[m] = _mm512_fmadd_ps(product, _mm512_mul_ps(scales, row), acc[m]);
-  }
-}
-
-/** The two columns' products, to y at each. */
-INLINE void write_columns(const Matrix *w, int rows, Columns of, const __m512 *acc,
-                          const __m256 *zero, float *y) {
-  __m256 halves[2][GROUP_ROWS];
-  UNROLL for (int m = 0; m < rows; m++) {
-    halves[0][m] = _mm512_castps512_ps256(acc[m]);
-    halves[1][m] = _mm512_extractf32x8_ps(acc[m], 1);
-  }
-  UNROLL for (int c = 0; c < 2; c++) {
-    float sums[GROUP_ROWS] __attribute__((aligned(32)));
-    _mm256_store_ps(sums, _mm256_sub_ps(sum_lanes(halves[c], rows), zero[c]));
-    UNROLL for (int m = 0; m < rows; m++) y[m * w->outer + of.n[c]] = sums[m];
-  }
-}
-
-/** As many blocks of the activations as stay in the first cache; all columns go through them first. */
-INLINE void multiply_tile(const Matrix *w, const RoundedRows *x, int bits, int block, int rows,
-                          Offsets offsets, size_t first, size_t last, float *y) {
-  const size_t blob = (size_t)block * bits / 8;
-  const size_t fitting = chunk_bytes / ((size_t)rows * block);
-  const size_t step = bits == 4 && block == 32 ? 2 : 1;
-  const size_t at_once = fitting > step ? fitting / step * step : step;
-  // In chunks, the same piece of the next two columns comes next.
-  const size_t ahead = at_once < w->blocks ? 2 * w->blocks * blob : prefetch_bytes;
-  __m512 kept[tile_columns / 2][GROUP_ROWS];
-  __m256 kept_zero[tile_columns / 2][2];
-  for (size_t from = 0; from < w->blocks; from += at_once) {
-    const size_t to = from + at_once < w->blocks ? from + at_once : w->blocks;
-    for (size_t n = first; n < last; n += 2) {
-      const Columns of = {{n, n + 1 < last ? n + 1 : n}};
-      const size_t slot = (n - first) / 2;
-      __m512 acc[GROUP_ROWS];
-      __m256 zero[2];
-      UNROLL for (int m = 0; m < rows; m++) acc[m] = from ? kept[slot][m] : _mm512_setzero_ps();
-      UNROLL for (int c = 0; c < 2; c++) zero[c] = from ? kept_zero[slot][c] : _mm256_setzero_ps();
-      for (size_t b = from; b < to; b += step) {
-        UNROLL for (int c = 0; c < 2; c++) {
-          const uint8_t *next = w->data + (of.n[c] * w->blocks + b) * blob + ahead;
-          for (size_t line = 0; line < blob; line += 64) {
-            _mm_prefetch((const char *)next + line, _MM_HINT_T0);
-          }
+    UNROLL_LANES for (int i = 0; i < words; i++) {
+      __m512i v[2] = {_mm512_load_si512(word[i])};
+      if (bits == 4) split(v[0], v);
+      for (int half = 0; half < 8 / bits; half++) {
+        const int8_t *at = a + 32 / bits * i + 4 * half;
+        UNROLL for (int m = 0; m < rows; m++) {
+          sum[m] = _mm512_dpbusd_epi32(sum[m], v[half], four(at + m * x->stride));
         }
-        if (step == 2) add_pair(w, x, rows, offsets, of, b, acc, zero);
-        else add_block(w, x, bits, block, rows, offsets, of, b, acc, zero);
       }
-      if (to == w->blocks) {
-        write_columns(w, rows, of, acc, zero, y);
-      } else {
-        UNROLL for (int m = 0; m < rows; m++) kept[slot][m] = acc[m];
-        UNROLL for (int c = 0; c < 2; c++) kept_zero[slot][c] = zero[c];
+    }
+    UNROLL for (int m = 0; m < rows; m++) {
+      add_scaled(sum[m], x, b, m, panel, b - piece->from, extras, acc + m);
+    }
+  }
+  UNROLL for (int m = 0; m < rows; m++) _mm512_store_ps(sums[m], acc[m]);
+}
+
+/** Sums of each column's lanes: of all (blocks 1), of both halves or of the four quarters. */
+INLINE void sum_columns(__m512i *v, int are_small, int blocks, __m512i *sums) {
+  const __m512i ones = _mm512_set1_epi16(1);
+  UNROLL for (int i = 0; i < 8; i++) {
+    const __m512i a = v[2 * i], b = v[2 * i + 1];
+    // Two at once, where lanes and their pairs stay within 16 bits.
+    if (are_small) v[i] = _mm512_madd_epi16(_mm512_packs_epi32(a, b), ones);
+    else v[i] = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+  }
+  UNROLL for (int i = 0; i < 4; i++) {
+    const __m512i a = v[2 * i], b = v[2 * i + 1];
+    if (are_small) v[i] = _mm512_madd_epi16(_mm512_packs_epi32(a, b), ones);
+    else v[i] = _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
+  }
+  // v[i]: four columns' sums of each quarter.
+  __m512i even[2], odd[2];
+  UNROLL for (int i = 0; i < 2; i++) {
+    even[i] = _mm512_shuffle_i32x4(v[2 * i], v[2 * i + 1], 0x88);
+    odd[i] = _mm512_shuffle_i32x4(v[2 * i], v[2 * i + 1], 0xdd);
+  }
+  if (blocks == 4) {
+    sums[0] = _mm512_shuffle_i32x4(even[0], even[1], 0x88);
+    sums[1] = _mm512_shuffle_i32x4(odd[0], odd[1], 0x88);
+    sums[2] = _mm512_shuffle_i32x4(even[0], even[1], 0xdd);
+    sums[3] = _mm512_shuffle_i32x4(odd[0], odd[1], 0xdd);
+    return;
+  }
+  UNROLL for (int i = 0; i < 2; i++) even[i] = _mm512_add_epi32(even[i], odd[i]);
+  sums[0] = _mm512_shuffle_i32x4(even[0], even[1], 0x88);
+  sums[1] = _mm512_shuffle_i32x4(even[0], even[1], 0xdd);
+  if (blocks == 1) sums[0] = _mm512_add_epi32(sums[0], sums[1]);
+}
+
+/** 64 or 128 values as vectors of weights meet them; of 4 bits: even places, then odd ones. */
+INLINE void read_row(const int8_t *a, int bits, int vectors, __m512i *to) {
+  UNROLL for (int i = 0; i < vectors; i++) to[i] = _mm512_loadu_si512(a + 64 * i);
+  if (bits == 8) return;
+  const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+  const __m512i odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
+  const __m512i first = to[0];
+  to[0] = _mm512_permutex2var_epi32(first, even, to[1]);
+  to[1] = _mm512_permutex2var_epi32(first, odd, to[1]);
+}
+
+INLINE void add_from_memory(const Matrix *w, const RoundedRows *x, const Piece *piece,
+                            const Panel *panel, Sums sums, int bits, int block, int extras,
+                            int rows) {
+  // A vector or two of a column at once: a block of it, or up to four.
+  const int bytes = block * bits / 8, at_once = bytes < 64 ? 64 : bytes;
+  const int blocks = at_once / bytes, vectors = at_once / 64, parts = vectors * 8 / bits;
+  const size_t stride = w->blocks * bytes, columns = piece->last - piece->first;
+  const uint8_t *p = w->data + piece->first * stride + piece->from * bytes;
+  __m512 acc[few_rows];
+  UNROLL for (int m = 0; m < rows; m++) acc[m] = _mm512_load_ps(sums[m]);
+  for (size_t b = piece->from; b < piece->to; b += blocks, p += at_once) {
+    const int left = piece->to - b < (size_t)blocks ? (int)(piece->to - b) : blocks;
+    const __mmask64 some = (__mmask64)-1 >> (64 - (left * bytes < 64 ? left * bytes : 64));
+    __m512i row[few_rows][2];
+    UNROLL for (int m = 0; m < rows; m++) {
+      read_row(x->values + m * x->stride + b * block, bits, parts, row[m]);
+    }
+    __m512i dots[few_rows][lanes];
+    UNROLL_LANES for (size_t c = 0; c < lanes; c++) {
+      const uint8_t *const q = p + (c < columns ? c : columns - 1) * stride;
+      __m512i v[2] = {_mm512_maskz_loadu_epi8(some, q)};
+      if (vectors == 2) v[1] = _mm512_loadu_si512(q + 64);
+      if (bits == 4) split(v[0], v);
+      UNROLL for (int m = 0; m < rows; m++) {
+        dots[m][c] = _mm512_dpbusd_epi32(_mm512_setzero_si512(), v[0], row[m][0]);
+        if (parts == 2) dots[m][c] = _mm512_dpbusd_epi32(dots[m][c], v[1], row[m][1]);
+      }
+    }
+    for (int i = 0; i < left; i++) fetch_next(piece, b + i - piece->from, bytes);
+    UNROLL for (int m = 0; m < rows; m++) {
+      __m512i sum[4];
+      sum_columns(dots[m], bits == 4, blocks, sum);
+      for (int i = 0; i < left; i++) {
+        const __m512i start = _mm512_set1_epi32(x->starts[(b + i) * GROUP_ROWS + m]);
+        const __m512i whole = _mm512_add_epi32(sum[i], start);
+        add_scaled(whole, x, b + i, m, panel, b + i - piece->from, extras, acc + m);
       }
     }
   }
+  UNROLL for (int m = 0; m < rows; m++) _mm512_store_ps(sums[m], acc[m]);
 }
 
+#define NAME "avx512-vnni"
 #define TILES tiles_vnni
 #include "tile_table.h"
