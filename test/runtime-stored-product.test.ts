@@ -3,8 +3,10 @@
 // to sums of float32.
 
 import assert from 'node:assert/strict'
+import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
+import { loadLibrary } from '../server/runtime/native-library.ts'
 import { ownKernels } from '../server/runtime/own-kernels.ts'
 import { openProduct, type ProductMatrix } from './support/own-product.ts'
 import { createTempFolder } from './support/temp-folder.ts'
@@ -13,7 +15,7 @@ import { pseudoRandom } from './support/tensor-files.ts'
 const skip = ownKernels() === null && 'not built for this machine'
 const temp = createTempFolder()
 const block = 32
-/** An odd number of blocks: those of 4 bits go in pairs. Tiles of columns are not all full. */
+/** Vectors and tiles of columns are not all full. */
 const [inner, outer] = [7 * block, 37]
 const numBlocks = inner / block
 /** Relative to the sum of the products' sizes; the sums have some 200 terms. */
@@ -119,40 +121,73 @@ describe('own products in blocks of 32', { skip }, () => {
   }
 })
 
-// Prompts unpack columns of 4 bits once for several groups of rows; a row alone does not.
-describe('own products of many rows with 4 bits', { skip }, () => {
-  for (const block of [32, 64, 128] as const) {
-    for (const offsets of ['none', 'zeros'] as const) {
-      it(`blocks of ${block}, ${offsets}: a row among 27 is that row alone, to the bit`, () => {
-        // More than one piece of the activations, and a last block that is not full.
-        const [inner, outer, rows] = [2120, 21, 27]
-        const blocks = Math.ceil(inner / block)
-        const bytes = (count: number, seed: number) =>
-          Uint8Array.from(pseudoRandom(count, seed), (value) => (value + 1) * 128)
-        const product = openProduct(
-          join(temp, `many-${block}-${offsets}`),
-          {
-            layout: { bits: 4, block, offsets },
-            inner,
-            outer,
-            data: bytes((outer * blocks * block) / 2, block),
-            scales: pseudoRandom(outer * blocks, 3).map((value) => value / 16),
-            offsets: offsets === 'zeros' ? bytes(outer * Math.ceil(blocks / 2), 5) : null,
-          },
-          2,
-        )
-        try {
-          const x = pseudoRandom(rows * inner, 11)
-          const together = product.multiply(x)
-          assert.ok(together.every(Number.isFinite))
-          for (let m = 0; m < rows; m++) {
-            const alone = product.multiply(x.slice(m * inner, (m + 1) * inner))
-            assert.deepEqual(alone, together.slice(m * outer, (m + 1) * outer), `row ${m}`)
-          }
-        } finally {
-          product.close()
+// Few rows go over the columns as they lie in memory, more over columns that are put side by side, and
+// several groups over the same ones. Each has the same sums in the same order.
+describe('own products of any number of rows', { skip }, () => {
+  const layouts = ([4, 8] as const).flatMap((bits) =>
+    ([32, 64, 128] as const).flatMap((block) =>
+      (['none', 'zeros'] as const).map((offsets) => ({ bits, block, offsets })),
+    ),
+  )
+  for (const layout of layouts) {
+    const { bits, block, offsets } = layout
+    const name = `${bits} bits in blocks of ${block}, ${offsets}`
+    it(`${name}: a row among 2 to 27 is that row alone, to the bit`, () => {
+      // More than one piece of a column, and a last block that is not full.
+      const [inner, outer, rows] = [2120, 21, 27]
+      const blocks = Math.ceil(inner / block)
+      const bytes = (count: number, seed: number) =>
+        Uint8Array.from(pseudoRandom(count, seed), (value) => (value + 1) * 128)
+      const zeros = bytes(outer * Math.ceil((blocks * bits) / 8), 5)
+      const product = openProduct(
+        join(temp, `many-${bits}-${block}-${offsets}`),
+        {
+          layout,
+          inner,
+          outer,
+          data: bytes((outer * blocks * block * bits) / 8, block),
+          scales: pseudoRandom(outer * blocks, 3).map((value) => value / 2 ** bits),
+          offsets: offsets === 'zeros' ? zeros : null,
+        },
+        2,
+      )
+      try {
+        const x = pseudoRandom(rows * inner, 11)
+        const together = product.multiply(x)
+        assert.ok(together.every(Number.isFinite))
+        for (let m = 0; m < rows; m++) {
+          const alone = product.multiply(x.slice(m * inner, (m + 1) * inner))
+          assert.deepEqual(alone, together.slice(m * outer, (m + 1) * outer), `row ${m}`)
         }
-      })
-    }
+        for (const count of [2, 3, 4, 5, 6, 7, 8, 9, 16]) {
+          const some = product.multiply(x.slice(0, count * inner))
+          assert.deepEqual(some, together.slice(0, count * outer), `${count} rows`)
+        }
+      } finally {
+        product.close()
+      }
+    })
   }
+})
+
+// At load, the tiles of each instruction set are compared to the bit on made-up numbers. Where they
+// differ, AVX2 does the work.
+describe('own products by instruction set', { skip }, () => {
+  const flags = new Set(
+    existsSync('/proc/cpuinfo')
+      ? (/^flags\s*:(.*)$/m.exec(readFileSync('/proc/cpuinfo', 'utf8'))?.[1] ?? '')
+          .trim()
+          .split(' ')
+      : [],
+  )
+  const hasVnni = ['avx512vl', 'avx512bw', 'avx512dq', 'avx512_vnni'].every((name) =>
+    flags.has(name),
+  )
+
+  it('has the same bits with AVX-512 VNNI as with AVX2, so uses it', {
+    skip: !hasVnni && 'no AVX-512 VNNI on this processor',
+  }, () => {
+    const library = loadLibrary(ownKernels()!)
+    assert.equal(library.func('dutyfree_instructions', 'str', [])(), 'avx512-vnni')
+  })
 })

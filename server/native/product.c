@@ -91,7 +91,8 @@ static void multiply_tile(const Tiles *tiles, const Matrix *w, const RoundedRows
   Add *const *add = (*table)[w->bits == 8][w->block / 64][w->mins || w->zeros];
   for (size_t from = 0; from < w->blocks; from += at_once) {
     const size_t to = from + at_once < w->blocks ? from + at_once : w->blocks;
-    Piece piece = {first, last, from, to, NULL};
+    const size_t next = last * w->blocks + from * tile_columns; // block
+    Piece piece = {first, last, from, to, w->data + next * bytes, w->scales + next};
     turn_blocks(tiles, w, w->scales, &piece, panel.scales);
     if (w->mins) turn_blocks(tiles, w, w->mins, &piece, panel.extras);
     else if (w->zeros) turn_zeros(tiles, w, &piece, &panel);
@@ -99,7 +100,6 @@ static void multiply_tile(const Tiles *tiles, const Matrix *w, const RoundedRows
       const uint8_t *at = w->data + (first * w->blocks + from) * bytes;
       tiles->turn(at, w->blocks * bytes, last - first, (to - from) * bytes / 4, panel.words);
     }
-    piece.next = w->data + (last * w->blocks + from * tile_columns) * bytes;
     for (size_t g = 0; g < num_groups; g++) {
       if (g > 0) piece.next = NULL;
       add[groups[g].rows - 1](w, groups + g, &piece, &panel, sums[g]);
@@ -108,7 +108,8 @@ static void multiply_tile(const Tiles *tiles, const Matrix *w, const RoundedRows
   for (size_t g = 0; g < num_groups; g++) {
     for (int m = 0; m < groups[g].rows; m++) {
       float *const to = y + (g * GROUP_ROWS + m) * w->outer + first;
-      memcpy(to, sums[g][m], (last - first) * sizeof(float));
+      if (last - first == tile_columns) memcpy(to, sums[g][m], sizeof sums[g][m]);
+      else memcpy(to, sums[g][m], (last - first) * sizeof(float));
     }
   }
 }

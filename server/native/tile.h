@@ -17,7 +17,9 @@ enum {
 /** Blocks [from, to) of columns [first, last), at most tile_columns of them. */
 typedef struct {
   size_t first, last, from, to;
-  const uint8_t *next; // as much of the next columns, to be fetched meanwhile; NULL: nothing
+  // As much of the next columns, to be fetched meanwhile; NULL: nothing.
+  const uint8_t *next;
+  const float *next_scales;
 } Piece;
 
 /** What is known of a piece's columns, side by side; a lone last column fills the rest. */
@@ -54,6 +56,7 @@ static inline __attribute__((always_inline)) void fetch_next(const Piece *piece,
   const uint8_t *const from = piece->next + slot * tile_columns * bytes;
   // Into the second cache: the first holds what is used now.
   for (int i = 0; i < tile_columns * bytes; i += 64) __builtin_prefetch(from + i, 0, 2);
+  __builtin_prefetch(piece->next_scales + slot * tile_columns, 0, 2);
 }
 
 #endif
