@@ -7,6 +7,7 @@ import { cpSync, mkdtempSync, rmSync } from 'node:fs'
 import { cpus, tmpdir } from 'node:os'
 import { join, relative, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
+import { partCores } from '../loadtest/runner/cores.mjs'
 import { createProgress } from '../loadtest/runner/progress.mjs'
 import { readReferences } from '../loadtest/runner/references.mjs'
 import { isBroken, writeReport } from '../loadtest/runner/report.mjs'
@@ -30,6 +31,7 @@ const options = {
   duration: { type: 'string' },
   results: { type: 'string', default: join(root, 'loadtest', 'results') },
   'correctness-only': { type: 'boolean', default: false },
+  apart: { type: 'boolean', default: false },
   remote: { type: 'boolean', default: false },
   'no-build': { type: 'boolean', default: false },
   help: { type: 'boolean', default: false },
@@ -40,6 +42,7 @@ const usage = `npm run loadtest -- <${names.join('|')}>… [flags]
   --duration <n>[s|m]  up to ${maxSeconds} s (the test's own; soak: 10m)
   --results <folder>   (loadtest/results)
   --correctness-only   show speed without judging it, on a machine that is not free
+  --apart              the server on the first half of the cores, the clients on the others (Linux)
   --remote             allow a --url that is not this machine
   --no-build           use dist/ as it is
 `
@@ -59,6 +62,7 @@ function readArguments() {
     if (positionals.length === 0) fail(`name a load test: ${names.join(', ')}`)
     const unknown = positionals.find((name) => !names.includes(name))
     if (unknown) fail(`no load test is called "${unknown}"; there are ${names.join(', ')}`)
+    if (values.url !== undefined && values.apart) fail('--apart starts the server itself: no --url')
     if (values.url !== undefined) checkUrl(values.url, values.remote)
     const changing = positionals.find((name) => scenarios[name].changes)
     if (values.url !== undefined && changing && !process.env.DUTYFREE_ADMIN_KEY) {
@@ -95,7 +99,7 @@ function checkUrl(text, allowRemote) {
   if (!isLocal && !allowRemote) fail(`${url.hostname} is not this machine; --remote allows it`)
 }
 
-async function readAbout(onlyCorrect) {
+async function readAbout(onlyCorrect, apart) {
   // Built by now.
   const { readCommit } = await import('../dist/bench/commit.js')
   const { commit, dirty } = readCommit(root)
@@ -103,13 +107,15 @@ async function readAbout(onlyCorrect) {
     command: ['npm run loadtest --', ...process.argv.slice(2)].join(' '),
     date: new Date().toISOString().slice(0, 10),
     commit: `${commit}${dirty ? ' with changes' : ''}`,
-    machine: `${cpus().length} cores, ${cpus()[0]?.model.trim() ?? 'unknown'}, Node ${process.versions.node}`,
+    machine:
+      `${cpus().length} cores, ${cpus()[0]?.model.trim() ?? 'unknown'}, Node ${process.versions.node}` +
+      (apart ? `; ${apart.cores} for the server, the others for the clients` : ''),
     onlyCorrect,
   }
 }
 
 /** Runs one test on a server of its own, or on the one that was named; whether all held. */
-async function runOne(name, { k6, url: givenUrl, given, results, about, progress }) {
+async function runOne(name, { k6, url: givenUrl, given, results, about, progress, prefix }) {
   const { maxQueue, thoughtTokens, changes } = scenarios[name]
   const own = givenUrl === undefined && changes ? ownAdapters() : undefined
   const flags = [
@@ -117,7 +123,7 @@ async function runOne(name, { k6, url: givenUrl, given, results, about, progress
     ...(maxQueue === undefined ? [] : ['--max-queue', String(maxQueue)]),
     ...(own === undefined ? [] : ['--adapters', own.adapters, '--admin-key', own.adminKey]),
   ]
-  const server = givenUrl === undefined ? await startServer({ flags }) : undefined
+  const server = givenUrl === undefined ? await startServer({ flags, prefix }) : undefined
   const abort = async () => {
     await server?.stop()
     process.exit(1)
@@ -168,12 +174,19 @@ if (!flags['no-build']) {
   installNode()
   if (build() !== 0) process.exit(1)
 }
+let apart
+try {
+  if (flags.apart) apart = partCores()
+} catch (error) {
+  fail(error.message)
+}
 const context = {
   k6,
+  prefix: apart?.prefix,
   url: flags.url,
   given: flags.given,
   results: resolve(flags.results),
-  about: await readAbout(flags['correctness-only']),
+  about: await readAbout(flags['correctness-only'], apart),
   progress: createProgress(),
 }
 let allHold = true

@@ -11,15 +11,16 @@ export const localFlags = ['--port', '0', '--host', '127.0.0.1']
 
 /**
  * Resolves to {url, pid, output, stop} once /health/ready says yes; rejects with the end of the server's
- * output when it does not within `patienceMs`. `options` go to spawn.
+ * output when it does not within `patienceMs`. `options` go to spawn; `prefix` are words before the command.
  */
 export async function startServer({
   command = [process.execPath, join(root, 'dist/server/main.js')],
+  prefix = [],
   flags = localFlags,
   patienceMs = 120_000,
   options = {},
 } = {}) {
-  const [program, ...args] = command
+  const [program, ...args] = [...prefix, ...command]
   const child = spawn(program, [...args, ...flags], {
     cwd: root,
     stdio: ['ignore', 'pipe', 'pipe'],

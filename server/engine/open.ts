@@ -30,6 +30,7 @@ import { droppedTensors } from '../model/dropped-tensors.ts'
 import { guardRunner } from '../model/guarded-runner.ts'
 import { createRunner, type Runner } from '../model/runner.ts'
 import { testDevice } from '../model/self-test.ts'
+import { countCores } from '../runtime/core-count.ts'
 import { type ModelDevice, openDevice } from '../runtime/device.ts'
 import { readFreeMemory } from '../runtime/free-memory.ts'
 import type { LoadedGuard } from '../safety/guard.ts'
@@ -310,7 +311,14 @@ async function testAccelerator(
   if (device.accelerator === null) return
   events.onProgress('testing the device', 0, 1)
   const probe = probeOf(graphPath, checkpoint.config)
-  await testDevice({ device, ...probe, format, target, sites, threads: options.threads ?? 0 })
+  await testDevice({
+    device,
+    ...probe,
+    format,
+    target,
+    sites,
+    threads: options.threads ?? countCores(),
+  })
   events.onProgress('testing the device', 1, 1)
 }
 
@@ -325,7 +333,7 @@ function loadRunner(
     graphPath,
     verdicts,
     config: checkpoint.config,
-    threads: options.threads ?? 0,
+    threads: options.threads ?? countCores(),
     rows: options.maxBatch,
     shape: firstShape(limits),
     sites,
