@@ -7,7 +7,8 @@ import { after, before, describe, it } from 'node:test'
 import OpenAI from 'openai'
 import { zodResponseFormat } from 'openai/helpers/zod'
 import { z } from 'zod'
-import { type CompletionReply, findFault, runCampaign } from './structured/campaign.ts'
+import { type CompletionReply, countOf, findFault, runCampaign } from './structured/campaign.ts'
+import { causeOfCut, shortestBytes } from './structured/cut.ts'
 import { type RealServer, startServer } from './support/real-server.ts'
 import { createTempFolder } from './support/temp-folder.ts'
 
@@ -151,10 +152,25 @@ describe('structured output', () => {
   })
 
   it('every answer to 100 random schemas validates', async () => {
-    const outcome = await runCampaign({
+    const answers = await runCampaign({
       ...{ url: `${server.url}/v1`, model, seed: 1, count: 100, maxTokens: 200, width: 8 },
     })
-    assert.deepEqual(outcome.invalid, [])
-    assert.ok(outcome.numValid > 60, `${outcome.numValid} valid, ${outcome.numCut} cut`)
+    assert.deepEqual(
+      answers.filter(({ kind }) => kind === 'invalid'),
+      [],
+    )
+    const numValid = countOf(answers, 'valid')
+    assert.ok(numValid > 60, `${numValid} valid, ${countOf(answers, 'cut')} cut`)
+    // A schema whose shortest answer is longer would be cut whatever the model says.
+    for (const { schema } of answers) assert.ok(shortestBytes(schema) <= 200, schema)
   })
+})
+
+it('an answer that was cut is told by what it is mostly made of', () => {
+  assert.equal(causeOfCut(`{"a": "${'so '.repeat(40)}`), 'in a string')
+  assert.equal(causeOfCut(`{"a": ${'1'.repeat(40)}`), 'of digits')
+  assert.equal(causeOfCut('{"next": '.repeat(20)), 'of nested values')
+  assert.equal(causeOfCut(`[${'"a", '.repeat(40)}`), 'of many values')
+  assert.equal(shortestBytes('{"type": "string", "minLength": 3}'), 5)
+  assert.equal(shortestBytes('{"type": "array", "items": {"type": "null"}, "minItems": 200}'), 1001)
 })

@@ -13,7 +13,9 @@ export interface CampaignOptions {
   readonly maxTokens: number
   /** Requests at a time. */
   readonly width: number
-  readonly onAnswer?: (done: number, so: Outcome) => void
+  /** Whether the schema of this number is asked for; all are, where it is not said. */
+  readonly isAsked?: (index: number) => boolean
+  readonly onAnswer?: (answer: Answer) => void
 }
 
 /** What is read of an answer, or of an error. */
@@ -23,49 +25,54 @@ export interface CompletionReply {
   readonly error: { readonly message: string; readonly param: string | null }
 }
 
-interface Invalid {
+/** What became of one schema. */
+export interface Answer {
+  /** The schema's number among those of the seed. */
+  readonly index: number
+  /** cut: by max_tokens. */
+  readonly kind: 'valid' | 'cut' | 'invalid'
   readonly schema: string
   readonly text: string
+  /** Why it is invalid; else "". */
   readonly why: string
+  readonly numTokens: number
 }
 
-export interface Outcome {
-  numValid: number
-  /** Answers that max_tokens has cut. */
-  numCut: number
-  numTokens: number
-  readonly invalid: Invalid[]
-}
-
-export async function runCampaign(options: CampaignOptions): Promise<Outcome> {
-  const { seed, count, width, onAnswer } = options
-  const outcome: Outcome = { numValid: 0, numCut: 0, numTokens: 0, invalid: [] }
+/** Answers in the order in which they came. */
+export async function runCampaign(options: CampaignOptions): Promise<Answer[]> {
+  const { seed, count, width, isAsked = () => true, onAnswer } = options
+  const answers: Answer[] = []
   const left = randomSchemas(seed, count).entries()
-  let done = 0
 
   async function work(): Promise<void> {
-    for (const [i, schema] of left) {
-      await ask(options, schema, seed + i, outcome)
-      onAnswer?.(++done, outcome)
+    for (const [index, schema] of left) {
+      if (!isAsked(index)) continue
+      const answer = await ask(options, index, schema)
+      answers.push(answer)
+      onAnswer?.(answer)
     }
   }
 
   await Promise.all(Array.from({ length: width }, work))
-  return outcome
+  return answers
+}
+
+export function countOf(answers: readonly Answer[], kind: Answer['kind']): number {
+  return answers.filter((answer) => answer.kind === kind).length
 }
 
 async function ask(
-  { url, model, maxTokens }: CampaignOptions,
+  { url, model, maxTokens, seed }: CampaignOptions,
+  index: number,
   schema: string,
-  seed: number,
-  outcome: Outcome,
-): Promise<void> {
+): Promise<Answer> {
   const json_schema = { name: 'answer', schema: JSON.parse(schema) }
   const response = await fetch(`${url}/completions`, {
     method: 'POST',
     headers: { 'content-type': 'application/json' },
     body: JSON.stringify({
-      ...{ model, seed, prompt: 'Give me some JSON: ', max_tokens: maxTokens, temperature: 1 },
+      ...{ model, prompt: 'Give me some JSON: ', max_tokens: maxTokens, temperature: 1 },
+      seed: seed + index,
       response_format: { type: 'json_schema', json_schema },
       // On a busy machine a whole answer may take longer than fetch waits for its head.
       ...{ stream: true, stream_options: { include_usage: true } },
@@ -73,18 +80,19 @@ async function ask(
   })
   if (!response.ok) {
     const { error } = (await response.json()) as CompletionReply
-    outcome.invalid.push({ schema, text: '', why: error.message })
-    return
+    return { index, kind: 'invalid', schema, text: '', why: error.message, numTokens: 0 }
   }
   const { text, reason, numTokens } = readChunks(await response.text())
-  outcome.numTokens += numTokens
-  if (reason === 'length') {
-    outcome.numCut++
-    return
-  }
+  if (reason === 'length') return { index, kind: 'cut', schema, text, why: '', numTokens }
   const why = findFault(schema, text)
-  if (why === null) outcome.numValid++
-  else outcome.invalid.push({ schema, text, why })
+  return {
+    index,
+    kind: why === null ? 'valid' : 'invalid',
+    schema,
+    text,
+    why: why ?? '',
+    numTokens,
+  }
 }
 
 type Chunk = Pick<CompletionReply, 'choices'> & Partial<CompletionReply>
