@@ -8,8 +8,12 @@ export interface CampaignOptions {
   /** Of the server, with /v1. */
   readonly url: string
   readonly model: string
+  /** Of the schemas. */
   readonly seed: number
   readonly count: number
+  /** Of the first answer; each has one of its own. The schemas' unless said. */
+  readonly samplingSeed?: number
+  readonly prompt?: string
   readonly maxTokens: number
   /** Requests at a time. */
   readonly width: number
@@ -62,7 +66,14 @@ export function countOf(answers: readonly Answer[], kind: Answer['kind']): numbe
 }
 
 async function ask(
-  { url, model, maxTokens, seed }: CampaignOptions,
+  {
+    url,
+    model,
+    maxTokens,
+    seed,
+    samplingSeed = seed,
+    prompt = 'Give me some JSON: ',
+  }: CampaignOptions,
   index: number,
   schema: string,
 ): Promise<Answer> {
@@ -71,8 +82,7 @@ async function ask(
     method: 'POST',
     headers: { 'content-type': 'application/json' },
     body: JSON.stringify({
-      ...{ model, prompt: 'Give me some JSON: ', max_tokens: maxTokens, temperature: 1 },
-      seed: seed + index,
+      ...{ model, prompt, max_tokens: maxTokens, temperature: 1, seed: samplingSeed + index },
       response_format: { type: 'json_schema', json_schema },
       // On a busy machine a whole answer may take longer than fetch waits for its head.
       ...{ stream: true, stream_options: { include_usage: true } },

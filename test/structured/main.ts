@@ -1,9 +1,10 @@
 // npm run structured -- [--count 1000] [--seed 1] [--model FOLDER or GGUF] [--max-tokens 400]
-//   [--results FILE] [--retry-cut]
+//   [--results FILE] [--retry-cut] [--sampling-seed 1] [--prompt TEXT]
 // Random schemas as response_format against a server of its own, of models/tiny-reasoner by default. Exit
 // code 1 where an answer does not validate; each is printed.
 // --results: a line of JSON for each answer; schemas that it has are not asked for again, so that a run
-// that was ended goes on. --retry-cut: those of it that were cut are, with the max-tokens of now.
+// that was ended goes on. --retry-cut: those of it that were cut are, with max-tokens, sampling seed and
+// prompt of now.
 
 import { appendFileSync, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -23,6 +24,8 @@ const { values } = parseArgs({
     'cache-dir': { type: 'string', default: '' },
     results: { type: 'string', default: '' },
     'retry-cut': { type: 'boolean', default: false },
+    'sampling-seed': { type: 'string' },
+    prompt: { type: 'string' },
   },
 })
 const maxTokens = Number(values['max-tokens'])
@@ -83,6 +86,10 @@ try {
     maxTokens,
     width: 8,
     isAsked: (index) => wasOpen.has(index),
+    ...(values.prompt === undefined ? {} : { prompt: values.prompt }),
+    ...(values['sampling-seed'] === undefined
+      ? {}
+      : { samplingSeed: Number(values['sampling-seed']) }),
     onAnswer(answer) {
       results.set(answer.index, answer)
       if (values.results !== '') appendFileSync(values.results, `${JSON.stringify(answer)}\n`)
