@@ -97,6 +97,17 @@ describe('regular expressions', () => {
     }
   })
 
+  it('may escape what needs no escape', () => {
+    for (const [pattern, text] of [
+      ['\\p{L}+\\-\\d', 'añ-1'],
+      ['[\\p{L}\\-\\_]+', 'a-_'],
+      ['\\"\\@\\ \\\\', '"@ \\'],
+      ['a{', 'a{'],
+    ] as const) {
+      assert.equal(look(regex(pattern), text), 'whole', pattern)
+    }
+  })
+
   it('that a machine would backtrack over for ever are read in one go', () => {
     for (const pattern of ['(a+)+$', '(a|a)*b', '(a*)*b', '(a|aa)+b', '(.*a){12}b']) {
       assert.equal(
@@ -112,6 +123,14 @@ describe('regular expressions', () => {
       ['(?<!a)b', '(?<!a)'],
       ['\\bx', '\\\\b'],
       ['(a)\\1', '\\\\1'],
+      // Plain letters for ECMAScript; other languages mean something else.
+      ['\\Aab\\Z', '\\\\A'],
+      ['\\u{110000}', '\\\\u'],
+      ['\\p{Nonsense}', '\\\\p'],
+      ['\\k<n>', '\\\\k'],
+      ['\\1', '\\\\1'],
+      ['[[:alpha:]]', '[[:alpha:]'],
+      ['a{,5}', '{,5}'],
       ['a^b', '^'],
       ['(((', '((('],
       ['[z-a]', '[z-a]'],
@@ -233,6 +252,18 @@ describe('calls of tools', () => {
       assert.equal(look(call, text), 'no', text)
     }
     assert.equal(look(call, add.slice(0, -3)), 'part')
+  })
+
+  it('have an object as arguments, whatever the parameters say', () => {
+    const any: OutputConstraint = { ...call, tools: [{ name: 'any', parameters: '{}' }] }
+    const text = (args: string) => add.replace('"add"', '"any"').replace('{"a": 1}', args)
+    assert.equal(look(any, text('{"b": [2]}')), 'whole')
+    for (const args of ['1', 'null', '[]', '"x"']) assert.equal(look(any, text(args)), 'no', args)
+    const words: OutputConstraint = {
+      ...call,
+      tools: [{ name: 'bad', parameters: '{"type":"string"}' }],
+    }
+    assert.match(refusal(words), /no text can satisfy it/)
   })
 
   it('of a tool whose parameters are no schema are refused with its name', () => {

@@ -13,6 +13,7 @@ import { createMatcher, type Matcher } from '../server/grammar/matcher.ts'
 import { buildTokenTrie } from '../server/grammar/token-trie.ts'
 import { createRandomNumbers, pick } from './support/random-numbers.ts'
 import { randomSchemas } from './support/random-schemas.ts'
+import { wordSoups } from './support/word-soups.ts'
 
 const all = { isWritable: () => true }
 const bytes = buildTokenTrie({ vocabSize: 256, bytesOf: (id) => Uint8Array.of(id) })
@@ -36,11 +37,21 @@ function refusal(schema: unknown): string {
   return assert.fail(`it was taken: ${JSON.stringify(schema)}`)
 }
 
+/** A schema that only refers to itself keeps ajv from its end: then nothing is known. */
+function isValid(validate: (value: unknown) => unknown, text: string): boolean {
+  try {
+    return validate(JSON.parse(text)) === true
+  } catch (error) {
+    if (error instanceof RangeError) return true
+    throw error
+  }
+}
+
 /** A text of the grammar, byte by byte, that wants to end; null: it became too long. */
-function randomText(matcher: Matcher, random: () => number): string | null {
+function randomText(matcher: Matcher, random: () => number, usual = 200): string | null {
   const text: number[] = []
   for (let state = matcher.start(); ; ) {
-    if (text.length > 2000) return null
+    if (text.length > 10 * usual) return null
     const bits = new Uint32Array(8)
     const numAllowed = matcher.allow(state, bytes, bits)
     if (state.isFinal && (numAllowed === 0 || random() < 0.5)) return Buffer.from(text).toString()
@@ -49,7 +60,7 @@ function randomText(matcher: Matcher, random: () => number): string | null {
       (id) => ((bits[id >> 5]! >>> (id & 31)) & 1) === 1,
     )
     const ends = ids.filter((id) => '"}],:0123456789'.includes(String.fromCharCode(id)))
-    const isLong = random() < (text.length > 200 ? 0.98 : 0.5)
+    const isLong = random() < (text.length > usual ? 0.98 : 0.5)
     const from = isLong && ends.length > 0 ? ends : ids
     text.push(from[pick(random, from.length)]!)
     state = matcher.read(state, Uint8Array.of(text.at(-1)!))!
@@ -120,6 +131,31 @@ describe('random schemas', () => {
         )
       }
     }
+  })
+
+  it('of words thrown together are refused, or whatever their grammar lets through validates', () => {
+    const random = createRandomNumbers(5)
+    let numTaken = 0
+    for (const schema of wordSoups(5, 1500)) {
+      let matcher: Matcher
+      try {
+        matcher = open(schema)
+        matcher.start()
+      } catch (error) {
+        assert.ok(error instanceof GrammarError, `${JSON.stringify(schema)} ${error}`)
+        continue
+      }
+      const ajv = new Ajv2020({ strict: false })
+      formats.default(ajv)
+      const validate = ajv.compile(schema)
+      for (let i = 0; i < 2; i++) {
+        const text = randomText(matcher, random, 30)
+        if (text === null) continue
+        numTaken++
+        assert.ok(isValid(validate, text), `${JSON.stringify(schema)}\n${text}`)
+      }
+    }
+    assert.ok(numTaken > 1000, `${numTaken} answers`)
   })
 
   it('any object is JSON', () => {
@@ -218,6 +254,10 @@ describe('schemas', () => {
       [{ type: 'string', format: 'iban' }, '"iban"'],
       [{ type: 'number', multipleOf: 0.01 }, '#/multipleOf'],
       [{ oneOf: [{ type: 'string' }, { type: 'string', maxLength: 3 }] }, '#/oneOf'],
+      // Whatever is no array keeps to the second branch, a string too.
+      [{ oneOf: [{ type: 'string' }, { items: false }] }, '#/oneOf'],
+      [{ prefixItems: [{}], items: [{}] }, 'prefixItems'],
+      [{ prefixItems: [{}], additionalItems: false }, 'additionalItems'],
       [{ $ref: 'https://example.com/schema' }, 'https://example.com/schema'],
       [{ minProperties: 4, type: 'object' }, '#/minProperties'],
       [{ type: 'string', pattern: '(?=a)' }, '#/pattern'],
@@ -263,6 +303,7 @@ describe('schemas', () => {
       { type: 'object', properties: { a: { $ref: '#' } }, required: ['a'] },
       { type: 'array', minItems: 3, maxItems: 2 },
       { type: 'string', minLength: 3, pattern: '^a?$' },
+      { type: 'string', minLength: 5, maxLength: 3 },
       { type: 'object', required: ['a'], additionalProperties: false },
       { type: 'number', exclusiveMinimum: 1, exclusiveMaximum: 1 },
     ]) {

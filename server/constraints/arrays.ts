@@ -4,6 +4,7 @@ import {
   choice,
   type Expression,
   empty,
+  GrammarError,
   never,
   repeat,
   rule,
@@ -70,6 +71,12 @@ interface Layout {
 function layoutOf(base: Base): Layout {
   const { prefixItems, items, additionalItems } = base.schema
   const isOld = Array.isArray(items)
+  if (prefixItems !== undefined && (isOld || additionalItems !== undefined)) {
+    throw new GrammarError(
+      `${base.pointer}: prefixItems and ${isOld ? 'items as a list' : 'additionalItems'} are of ` +
+        'different drafts; beside prefixItems say with items what the others are',
+    )
+  }
   const list = isOld ? items : prefixItems
   const name = isOld ? 'items' : 'prefixItems'
   const others = isOld ? additionalItems : items

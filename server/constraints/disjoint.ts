@@ -9,7 +9,8 @@ const deepest = 3
 
 export interface DisjointTools {
   readonly flatten: (all: readonly Located[]) => Conjunction
-  readonly typesOf: (bases: Conjunction['bases']) => ReadonlySet<TypeName>
+  /** Of the answers that they get, and of all that is valid: without `type` that is any type. */
+  readonly typesOf: (bases: Conjunction['bases'], of: 'answers' | 'all') => ReadonlySet<TypeName>
 }
 
 /** False: perhaps they can. */
@@ -36,14 +37,18 @@ export function areDisjoint(
     const names = new Set(values.map(canonical))
     return !otherValues.some((value) => names.has(canonical(value)))
   }
-  const types = typesIn(values) ?? tools.typesOf(a.bases)
-  const otherTypes = typesIn(otherValues) ?? tools.typesOf(b.bases)
-  const shared = [...types].filter((type) => otherTypes.has(type))
-  const isShared =
-    shared.length > 0 ||
-    (types.has('integer') && otherTypes.has('number')) ||
-    (types.has('number') && otherTypes.has('integer'))
-  if (!isShared) return true
+  // An answer of one is no instance of the other, and the other way round.
+  const shared = [
+    ...sharedTypes(
+      typesOfAll(values, a, 'answers', tools),
+      typesOfAll(otherValues, b, 'all', tools),
+    ),
+    ...sharedTypes(
+      typesOfAll(values, a, 'all', tools),
+      typesOfAll(otherValues, b, 'answers', tools),
+    ),
+  ]
+  if (shared.length === 0) return true
   if (shared.some((type) => type !== 'object') || depth >= deepest) return false
   const required = requiredOf(a.bases).filter((name) => requiredOf(b.bases).includes(name))
   return required.some((name) => {
@@ -52,8 +57,23 @@ export function areDisjoint(
   })
 }
 
-function typesIn(values: readonly unknown[] | undefined): ReadonlySet<TypeName> | undefined {
-  return values && new Set(values.flatMap(typesOf))
+function typesOfAll(
+  values: readonly unknown[] | undefined,
+  { bases }: Conjunction,
+  of: 'answers' | 'all',
+  tools: DisjointTools,
+): ReadonlySet<TypeName> {
+  return values === undefined ? tools.typesOf(bases, of) : new Set(values.flatMap(typesOf))
+}
+
+/** A whole number is a number. */
+function sharedTypes(some: ReadonlySet<TypeName>, others: ReadonlySet<TypeName>): TypeName[] {
+  return [...some].filter(
+    (type) =>
+      others.has(type) ||
+      (type === 'integer' && others.has('number')) ||
+      (type === 'number' && others.has('integer')),
+  )
 }
 
 function requiredOf(bases: Conjunction['bases']): string[] {

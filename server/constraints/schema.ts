@@ -65,8 +65,11 @@ export function anyObject(): Grammar {
   return { root: rule('any object'), rules: commonRules() }
 }
 
-/** Throws GrammarError: the schema's text is no JSON, is no schema, or has words that cannot be kept to. */
-export function parseSchema(source: string): Grammar {
+/**
+ * Throws GrammarError: the schema's text is no JSON, is no schema, or has words that cannot be kept to.
+ * `only`: which of its texts are meant.
+ */
+export function parseSchema(source: string, only: 'any' | 'object' = 'any'): Grammar {
   if (source.length > mostChars) {
     throw new GrammarError(`a schema has at most ${mostChars} characters, not ${source.length}`)
   }
@@ -79,10 +82,14 @@ export function parseSchema(source: string): Grammar {
   if (!isSchema(root)) {
     throw new GrammarError(`a schema is an object, true or false, not ${shown(root)}`)
   }
-  return compile(root)
+  return compile(root, only === 'any' ? [] : [anObject])
 }
 
-function compile(root: Schema): Grammar {
+/** No place of the document: it is known by its key. */
+const anObject: Located = { schema: { type: 'object' }, pointer: '#', key: 'object' }
+
+/** What the root and the schemas beside it allow. */
+function compile(root: Schema, beside: readonly Located[]): Grammar {
   const rules = commonRules()
   const pending: (() => void)[] = []
   const tools = { flatten: (all: readonly Located[]) => flatten(all, root), typesOf: typesOfBases }
@@ -112,17 +119,18 @@ function compile(root: Schema): Grammar {
     if (isNever) return never
     const [group, ...others] = groups
     if (group === undefined) return plain(bases, id)
-    if (group.isExclusive) requireDisjoint(group.branches, group.pointer)
+    if (group.isExclusive) requireDisjoint(group, bases)
     return choice(group.branches.map((branch) => allow([...bases, branch], others)))
   }
 
-  function requireDisjoint(branches: readonly Located[], pointer: string): void {
+  function requireDisjoint({ branches, pointer }: Group, bases: Conjunction['bases']): void {
     for (const [i, branch] of branches.entries()) {
       for (const [j, other] of branches.slice(0, i).entries()) {
-        if (areDisjoint([branch], [other], tools)) continue
+        if (areDisjoint([...bases, branch], [...bases, other], tools)) continue
         throw new GrammarError(
           `${pointer}: branches ${j} and ${i} may hold at once, which answers cannot be decoded by; ` +
-            'give both a required property with different const values, or write anyOf',
+            'give each a type of its own, or both a required property with different const values, ' +
+            'or write anyOf',
         )
       }
     }
@@ -178,13 +186,16 @@ function compile(root: Schema): Grammar {
     return rules === null ? ofWords(values) : intersect(ofWords(values), rules)
   }
 
-  const start = allow([locate(root, '#')])
+  const start = allow([locate(root, '#'), ...beside])
   for (let build = pending.pop(); build !== undefined; build = pending.pop()) build()
   return { root: start, rules }
 }
 
-/** Those that are named, or that the words are about; else all. */
-function typesOfBases(bases: Conjunction['bases']): ReadonlySet<TypeName> {
+/** Those that are named; without a name those that the words are about, for answers; else all. */
+function typesOfBases(
+  bases: Conjunction['bases'],
+  of: 'answers' | 'all' = 'answers',
+): ReadonlySet<TypeName> {
   const named = bases.map(({ schema }) => schema.type).filter((type) => type !== undefined)
   if (named.length > 0) {
     const lists = named.map((type) => [type].flat() as TypeName[])
@@ -199,6 +210,7 @@ function typesOfBases(bases: Conjunction['bases']): ReadonlySet<TypeName> {
     if (types.has('number')) types.delete('integer')
     return types
   }
+  if (of === 'all') return new Set(allTypes)
   const about = bases.flatMap(({ schema }) =>
     Object.keys(schema).flatMap((name) => words[name]?.of ?? []),
   )

@@ -66,7 +66,7 @@ export function strings(rules: StringRules): Expression {
 
 function content(rules: StringRules): Expression {
   const { min, max, expressions } = rules
-  if (expressions.length === 0) return repeat(char(anyPoint, 'json'), min, Math.max(min, max))
+  if (expressions.length === 0) return repeat(char(anyPoint, 'json'), min, max)
   const isFree = min === 0 && max === Number.POSITIVE_INFINITY
   if (isFree && expressions.length === 1) return spelledAsJson(expressions[0]!)
   return { kind: 'automaton', automaton: stringAutomaton(rules)!, spelling: 'json' }

@@ -21,7 +21,7 @@ export function toolCalls({ begin, end, separator, maxCalls, tools }: ToolCalls)
   const rules = new Map<string, Expression>()
   const objects = tools.map(({ name, parameters }, i) => {
     const { root, rules: own } = within(`tool ${JSON.stringify(name)}`, () =>
-      parseSchema(parameters),
+      parseSchema(parameters, 'object'),
     )
     for (const [ruleName, expression] of own) {
       rules.set(`${i} ${ruleName}`, renamed(expression, `${i} `))

@@ -50,8 +50,9 @@ export function choice(options: readonly Expression[]): Expression {
   return options.length === 1 ? options[0]! : { kind: 'choice', options }
 }
 
+/** Nothing matches where `min` is above `max`. */
 export function repeat(body: Expression, min: number, max: number): Expression {
-  return { kind: 'repeat', body, min, max }
+  return min > max ? never : { kind: 'repeat', body, min, max }
 }
 
 export function optional(body: Expression): Expression {

@@ -1,7 +1,7 @@
 // Regular expressions as of JSON Schema, which are those of ECMAScript, without what looks around or
 // back. As a whole text has to match, or as is found within one.
 
-import { type AST, RegExpParser } from '@eslint-community/regexpp'
+import { type AST, RegExpParser, visitRegExpAST } from '@eslint-community/regexpp'
 import { type CodePoints, complement, type Range, unite } from './code-points.ts'
 import {
   anyText,
@@ -35,17 +35,51 @@ export function parseRegex(pattern: string, { isFound }: RegexOptions): Expressi
 
 function parse(pattern: string): AST.Pattern {
   const parser = new RegExpParser({ ecmaVersion: 2024, strict: false })
-  try {
-    return parser.parsePattern(pattern, 0, pattern.length, { unicode: true, unicodeSets: false })
-  } catch {
-    // Such as \- or {: characters that a strict reader would have escaped, or not escaped.
+  for (const text of [pattern, withoutEscapes(pattern)]) {
+    try {
+      return parser.parsePattern(text, 0, text.length, { unicode: true, unicodeSets: false })
+    } catch {
+      // Such as \- or {: characters that a strict reader would have escaped, or not escaped.
+    }
   }
+  let found: AST.Pattern
   try {
-    return parser.parsePattern(pattern, 0, pattern.length, { unicode: false, unicodeSets: false })
+    found = parser.parsePattern(pattern, 0, pattern.length, { unicode: false, unicodeSets: false })
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error)
     throw new GrammarError(`${shown(pattern)} is no regular expression of ECMAScript: ${reason}`)
   }
+  refuseOtherDialects(found)
+  return found
+}
+
+/** Escapes of what needs none are left out: \- outside a class, \", \@. */
+function withoutEscapes(pattern: string): string {
+  const plain = (text: string, kept: RegExp) =>
+    text.replace(/\\(.)/gsu, (all, one) => (kept.test(one) ? all : one))
+  return pattern.replace(/\[(?:\\.|[^\]\\])*\]|\\./gsu, (part) =>
+    part.startsWith('[')
+      ? plain(part, /[A-Za-z0-9^$\\.*+?()[\]{}|/-]/)
+      : plain(part, /[A-Za-z0-9^$\\.*+?()[\]{}|/]/),
+  )
+}
+
+/**
+ * A lenient reader takes for plain letters what means something elsewhere: \A, \Z, \h, \p without its
+ * braces, [[:alpha:]], {,5}.
+ */
+function refuseOtherDialects(pattern: AST.Pattern): void {
+  const other = 'what ECMAScript reads as plain characters, and others do not,'
+  visitRegExpAST(pattern, {
+    onCharacterEnter({ raw }) {
+      if (/^\\(?:[^\W_fnrtv0]$|0\d|[1-9]|$)/.test(raw)) refuse(raw, other)
+    },
+    onCharacterClassEnter({ raw }) {
+      if (raw.includes('[:') && raw.endsWith(':]')) refuse(raw, other)
+    },
+  })
+  const count = /(?<!\\)\{,\d+\}/.exec(pattern.raw)
+  if (count !== null) refuse(count[0], other)
 }
 
 function shown(pattern: string): string {

@@ -185,13 +185,16 @@ function completionRoute<Parsed extends ParsedRequest<SamplingFields>, Answer ex
       choicesPerPrompt: fields.n ?? 1,
       wantsModeration: ask.moderationModel !== null,
     })
-    return runGeneration(context, services, {
+    const job = {
       id: head.id,
       requests: requests.map((request) => ({ ...request, ...selection, safety: plan })),
       stream: fields.stream ?? false,
       reply: answer,
       ...(frame === undefined ? {} : { frame: frame(answer) }),
       headers: read.unused.length === 0 ? {} : { [unusedHeader]: read.unused.join(', ') },
+    }
+    return runGeneration(context, services, job).catch((error: unknown) => {
+      throw spelledOut(error, read)
     })
   }
 

@@ -7,6 +7,7 @@ import type { ModelInfo } from '../../contracts/engine.ts'
 import { isObject, type JsonObject } from '../../contracts/json.ts'
 import type { ChatFields } from '../request/chat-request.ts'
 import { rejectOthers, wrong } from '../request/field-error.ts'
+import { type InnerSpellings, spelledPlace } from '../request/field-rules.ts'
 import { type ParsedRequest, parseFields } from '../request/parsed-request.ts'
 import { quote } from '../request/quote.ts'
 import { chatFromMessages } from './message-blocks.ts'
@@ -59,6 +60,14 @@ const spellings = {
   reasoning_effort: 'output_config.effort',
 } as const
 
+const inner: InnerSpellings = [
+  [/^(messages\..*)\.tool_call_id$/, '$1.tool_use_id'],
+  [/^(tools\.\d+)\.function\.parameters\b/, '$1.input_schema'],
+  [/^(tools\.\d+)\.function\b/, '$1'],
+  [/^tool_choice\.function\b/, 'tool_choice'],
+  [/^output_config\.format\.json_schema\b/, 'output_config.format'],
+]
+
 /** Field → what to do instead. */
 const refused: Readonly<Record<string, string>> = {
   container: 'no code is run here',
@@ -101,7 +110,8 @@ export function parseMessagesBody(body: JsonObject, model: ModelInfo): MessagesR
     ...toolsOf(fields),
     ...formatOf(fields),
   }
-  const chat = parseSpelledChat(chatBody, model, spelled)
+  const chat = parseSpelledChat(chatBody, model, { spellings: spelled, inner })
+  const spelling = { spellings: new Map([...chat.read.spellings, ...spelled]), inner }
   const hasBudget = fields.thinking?.budget_tokens != null
   const { type, display } = fields.thinking ?? {}
   return {
@@ -109,8 +119,11 @@ export function parseMessagesBody(body: JsonObject, model: ModelInfo): MessagesR
     requests: chat.requests,
     read: {
       ...chat.read,
-      unused: [...(hasBudget ? ['thinking.budget_tokens'] : []), ...chat.read.unused],
-      spellings: new Map([...chat.read.spellings, ...spelled]),
+      unused: [
+        ...(hasBudget ? ['thinking.budget_tokens'] : []),
+        ...chat.read.unused.map((place) => spelledPlace(place, spelling)),
+      ],
+      ...spelling,
     },
     chat,
     showsThought: (type === 'enabled' || type === 'adaptive') && display !== 'omitted',
@@ -132,10 +145,11 @@ function thinkingOf({ thinking, output_config: config }: MessagesFields): JsonOb
 
 /** Functions in the shape of a chat's; a tool that a server would run keeps its type. */
 function toolsOf({ tools, tool_choice: choice }: MessagesFields): JsonObject {
-  const given = (tools ?? []).map(({ type, name, description, input_schema: parameters }) =>
-    type == null || type === 'custom'
-      ? { type: 'function', function: { name, description, parameters } }
-      : { type },
+  const given = (tools ?? []).map(
+    ({ type, name, description, input_schema: parameters, strict }) =>
+      type == null || type === 'custom'
+        ? { type: 'function', function: { name, description, parameters, strict } }
+        : { type },
   )
   return {
     ...(given.length === 0 ? {} : { tools: given }),
@@ -150,6 +164,9 @@ function choiceOf({ type, name }: NonNullable<MessagesFields['tool_choice']>): u
 }
 
 function formatOf({ output_config: config, output_format: older }: MessagesFields): JsonObject {
+  if (config?.format != null && older != null) {
+    throw wrong('output_format', 'and output_config.format say the same; send one of them')
+  }
   const format = config?.format ?? older
   if (!isObject(format)) return {}
   if (format.type !== 'json_schema') return { response_format: format }

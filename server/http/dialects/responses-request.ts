@@ -6,6 +6,7 @@ import type { ModelInfo } from '../../contracts/engine.ts'
 import { isObject, type JsonObject } from '../../contracts/json.ts'
 import type { ChatFields } from '../request/chat-request.ts'
 import { rejectOthers, wrong } from '../request/field-error.ts'
+import { type InnerSpellings, spelledPlace } from '../request/field-rules.ts'
 import type { ParsedRequest } from '../request/parsed-request.ts'
 import { parseFields } from '../request/parsed-request.ts'
 import { quote } from '../request/quote.ts'
@@ -44,6 +45,8 @@ export interface ResponsesRequest extends ParsedRequest<ChatFields> {
   readonly echoed: EchoedFields
 }
 
+/** What can be included. */
+const logprobsOfText = 'message.output_text.logprobs'
 const stateless = 'nothing is kept here between requests; send the whole input'
 /** Field → values that change nothing, and what to do instead. */
 const refused: Readonly<Record<string, readonly [unless: readonly unknown[], remedy: string]>> = {
@@ -71,6 +74,16 @@ const spellings = {
   verbosity: 'text.verbosity',
 } as const
 
+const inner: InnerSpellings = [
+  [/^(input\.\d+)\.tool_call_id$/, '$1.call_id'],
+  [/^(input\.\d+)\.tool_calls\.0\.function\.(name|arguments)$/, '$1.$2'],
+  [/^(input\.\d+)\.tool_calls\.0\.id$/, '$1.call_id'],
+  [/^(tools\.\d+)\.function\b/, '$1'],
+  [/^tool_choice\.(function|allowed_tools)\b/, 'tool_choice'],
+  [/^(tool_choice\.tools\.\d+)\.function\b/, '$1'],
+  [/^text\.format\.json_schema\b/, 'text.format'],
+]
+
 export function parseResponses(body: JsonObject, model: ModelInfo): ResponsesRequest {
   refuse(body)
   const fields = parseFields(responsesSchema, body)
@@ -79,17 +92,18 @@ export function parseResponses(body: JsonObject, model: ModelInfo): ResponsesReq
   const spelled = new Map<string, string>(Object.entries(spellings))
   for (const [i, place] of places.entries()) spelled.set(`messages.${i}`, place)
   const chatFields = { ...chatBody(body, fields), messages, ...toolsOf(fields) }
-  const chat = parseSpelledChat(chatFields, model, spelled)
+  const chat = parseSpelledChat(chatFields, model, { spellings: spelled, inner })
+  const spelling = { spellings: new Map([...chat.read.spellings, ...spelled]), inner }
   const unused = [
     ...(fields.store === true ? ['store'] : []),
-    ...(fields.include?.includes('reasoning.encrypted_content') ? ['include'] : []),
-    ...chat.read.unused,
+    ...(fields.include?.some((name) => name !== logprobsOfText) ? ['include'] : []),
+    ...chat.read.unused.map((place) => spelledPlace(place, spelling)),
   ]
   const { summary, generate_summary: older } = fields.reasoning ?? {}
   return {
     fields: chat.fields,
     requests: chat.requests,
-    read: { ...chat.read, unused, spellings: new Map([...chat.read.spellings, ...spelled]) },
+    read: { ...chat.read, unused, ...spelling },
     chat,
     echoed: { request: body, wantsSummary: (summary ?? older ?? 'none') !== 'none' },
   }
@@ -120,8 +134,7 @@ function chatOf({ input, instructions }: ResponsesFields) {
 function chatBody(body: JsonObject, fields: ResponsesFields): JsonObject {
   const rest = Object.fromEntries(Object.entries(body).filter(([field]) => !own.has(field)))
   const { generate_summary: _, ...reasoning } = fields.reasoning ?? {}
-  const wantsLogprobs =
-    (fields.top_logprobs ?? 0) > 0 || fields.include?.includes('message.output_text.logprobs')
+  const wantsLogprobs = (fields.top_logprobs ?? 0) > 0 || fields.include?.includes(logprobsOfText)
   return {
     ...rest,
     ...formatOf(fields),
@@ -143,8 +156,8 @@ function formatOf({ text }: ResponsesFields): JsonObject {
 
 /** Functions in the shape of a chat's; a tool that a server would run keeps its type. */
 function toolsOf({ tools, tool_choice: choice }: ResponsesFields): JsonObject {
-  const functions = (tools ?? []).map(({ type, name, description, parameters }) =>
-    type === 'function' ? { type, function: { name, description, parameters } } : { type },
+  const functions = (tools ?? []).map(({ type, name, description, parameters, strict }) =>
+    type === 'function' ? { type, function: { name, description, parameters, strict } } : { type },
   )
   return {
     ...(functions.length === 0 ? {} : { tools: functions }),

@@ -4,7 +4,7 @@
 import type { ModelInfo } from '../../contracts/engine.ts'
 import type { JsonObject } from '../../contracts/json.ts'
 import { type ChatFields, parseChat } from '../request/chat-request.ts'
-import { spelledOut } from '../request/field-rules.ts'
+import { type Spelling, spelledOut } from '../request/field-rules.ts'
 import type { ParsedRequest } from '../request/parsed-request.ts'
 import { checkPromptSize } from '../request/prompt-size.ts'
 import { planTools, type ToolPlan } from './tool-plan.ts'
@@ -44,14 +44,10 @@ export function parseToolChat(body: JsonObject, model: ModelInfo): ToolChat {
 }
 
 /** The same, from a body that spells fields otherwise: an error names them as the client did. */
-export function parseSpelledChat(
-  body: JsonObject,
-  model: ModelInfo,
-  spelled: ReadonlyMap<string, string>,
-): ToolChat {
+export function parseSpelledChat(body: JsonObject, model: ModelInfo, spelled: Spelling): ToolChat {
   try {
     return parseToolChat(body, model)
   } catch (error) {
-    throw spelledOut(error, { spellings: spelled })
+    throw spelledOut(error, spelled)
   }
 }

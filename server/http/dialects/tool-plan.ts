@@ -45,7 +45,7 @@ export function planTools(
   { toolFormat }: Pick<ModelInfo, 'toolFormat'>,
   format: OutputConstraint | null = null,
 ): ToolPlan {
-  const { tools, others } = parseTools(given)
+  const { tools, others, strict } = parseTools(given)
   const choice = parseChoice(asked, tools)
   const offered = tools.filter(({ name }) => choice.names?.has(name) ?? true)
   if (choice.mode === 'required') {
@@ -67,7 +67,8 @@ export function planTools(
   const names = offered.map(({ name }) => name)
   const maxCalls = isParallel === false ? 1 : Number.POSITIVE_INFINITY
   const reading = { format: toolFormat, names, maxCalls }
-  return { shown: offered, reading, constraint: null, unused: others }
+  // What the model decides to call is not held to a schema.
+  return { shown: offered, reading, constraint: null, unused: [...others, ...strict] }
 }
 
 const noTools = { shown: [], reading: null, constraint: null } as const
@@ -99,35 +100,41 @@ function requiredCalls(
   }
 }
 
-/** Functions, and where others stand: tools that a server would have to run. */
+/** Functions, where others stand (tools that a server would have to run), and what is to be strict. */
 function parseTools(value: unknown): {
   readonly tools: readonly ToolDefinition[]
   readonly others: readonly string[]
+  readonly strict: readonly string[]
 } {
-  if (value == null) return { tools: [], others: [] }
+  if (value == null) return { tools: [], others: [], strict: [] }
   if (!Array.isArray(value)) throw wrong('tools', `must be a list; got ${quote(value)}`)
   if (value.length > maxTools) {
     throw wrong('tools', `may hold ${maxTools} tools; got ${value.length}`)
   }
   const tools: ToolDefinition[] = []
   const others: string[] = []
+  const strict: string[] = []
   for (const [i, tool] of value.entries()) {
     const param = `tools.${i}`
     if (!isObject(tool) || typeof tool.type !== 'string') {
       throw wrong(param, `must be {type: "function", function}; got ${quote(tool)}`)
     }
-    if (tool.type === 'function') tools.push(parseTool(tool.function, `${param}.function`))
-    else others.push(param)
+    if (tool.type !== 'function') {
+      others.push(param)
+      continue
+    }
+    tools.push(parseTool(tool.function, `${param}.function`))
+    if ((tool.function as JsonObject).strict === true) strict.push(`${param}.function.strict`)
   }
   const names = tools.map(({ name }) => name)
   const twice = names.find((name, i) => names.indexOf(name) < i)
   if (twice !== undefined) throw wrong('tools', `must name each tool once; got ${quote(twice)}`)
-  return { tools, others }
+  return { tools, others, strict }
 }
 
 function parseTool(tool: unknown, param: string): ToolDefinition {
   if (!isObject(tool)) throw wrong(param, `must be {name, parameters}; got ${quote(tool)}`)
-  const { name, description = null, parameters = null } = tool
+  const { name, description = null, parameters = null, strict = null } = tool
   if (typeof name !== 'string' || !namePattern.test(name)) {
     throw wrong(
       `${param}.name`,
@@ -139,6 +146,9 @@ function parseTool(tool: unknown, param: string): ToolDefinition {
   }
   if (parameters !== null && !isObject(parameters)) {
     throw wrong(`${param}.parameters`, `must be a JSON Schema; got ${quote(parameters)}`)
+  }
+  if (strict !== null && typeof strict !== 'boolean') {
+    throw wrong(`${param}.strict`, `must be true or false; got ${quote(strict)}`)
   }
   return { name, description: description?.toWellFormed() ?? null, parameters }
 }

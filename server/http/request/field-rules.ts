@@ -18,7 +18,15 @@ export interface ReadFields {
   readonly unused: readonly string[]
   /** Field → how the request spells it, where that differs ("options.num_predict"). */
   readonly spellings: ReadonlyMap<string, string>
+  /** What else of a place is spelled otherwise, behind its field. */
+  readonly inner: InnerSpellings
 }
+
+/** Of a route that is read as a chat: the end of a place, and what it is there. */
+export type InnerSpellings = ReadonlyArray<readonly [place: RegExp, spelled: string]>
+
+/** How a request spells what a chat has. */
+export type Spelling = Pick<ReadFields, 'spellings' | 'inner'>
 
 /** A field as it came, with its place in the body. */
 type Entry = readonly [field: string, value: unknown, path: string]
@@ -117,7 +125,7 @@ export function readFields(body: JsonObject, route: RouteKind): ReadFields {
     if (!streamOptions.has(key)) note(`stream_options.${key}`)
   }
   for (const field of unknownMessageFields(supported.messages)) note(`messages.*.${field}`)
-  return { body: supported, unknown, unused, spellings }
+  return { body: supported, unknown, unused, spellings, inner: [] }
 }
 
 function disagreement(path: string, value: unknown, other: string, present: unknown): ServerError {
@@ -145,17 +153,24 @@ function isFilled(value: unknown, path: string): boolean {
   throw wrong(path, `must be a list; got ${quote(value)}`)
 }
 
-/** The same error, in the words of the request: its own spelling of the field. */
-export function spelledOut(error: unknown, { spellings }: Pick<ReadFields, 'spellings'>): unknown {
-  if (!(error instanceof ServerError) || error.param === null) return error
-  const parts = error.param.split('.')
+/** A place in the body, as the request spells it. */
+export function spelledPlace(place: string, { spellings, inner }: Spelling): string {
+  const parts = place.split('.')
   // A place may have a spelling of its own: messages.3 → input.5.
-  const numParts = [2, 1].find((count) => spellings.has(parts.slice(0, count).join('.')))
-  if (numParts === undefined) return error
-  const field = parts.slice(0, numParts).join('.')
-  const rest = parts.slice(numParts)
-  const spelling = spellings.get(field)!
-  const { message: text } = error
-  const message = text.startsWith(field) ? `${spelling}${text.slice(field.length)}` : text
-  return new ServerError(error.code, message, { param: [spelling, ...rest].join('.') })
+  const numParts = [2, 1].find((count) => spellings.has(parts.slice(0, count).join('.'))) ?? 0
+  const field = spellings.get(parts.slice(0, numParts).join('.'))
+  const outer = [...(field === undefined ? [] : [field]), ...parts.slice(numParts)].join('.')
+  return inner.reduce((at, [pattern, spelled]) => at.replace(pattern, spelled), outer)
+}
+
+/** The same error, in the words of the request: its own spelling of the field. */
+export function spelledOut(error: unknown, spelling: Spelling): unknown {
+  if (!(error instanceof ServerError) || error.param === null) return error
+  const { param, message: text } = error
+  const spelled = spelledPlace(param, spelling)
+  if (spelled === param) return error
+  const named = [param, param.split('.')[0]!].find((name) => text.startsWith(name))
+  const message =
+    named === undefined ? text : `${spelledPlace(named, spelling)}${text.slice(named.length)}`
+  return new ServerError(error.code, message, { param: spelled })
 }

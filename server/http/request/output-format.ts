@@ -115,9 +115,9 @@ function formsOf(fields: FormatFields): Asked[] {
   function add<Value>(
     field: string,
     value: Value | null | undefined,
-    read: (value: Value) => OutputConstraint,
+    read: (value: Value, field: string) => OutputConstraint,
   ): void {
-    if (value !== null && value !== undefined) forms.push({ field, constraint: read(value) })
+    if (value !== null && value !== undefined) forms.push({ field, constraint: read(value, field) })
   }
 
   if (format != null && format.type !== 'text') {
@@ -167,10 +167,10 @@ function ofRegex(pattern: string): OutputConstraint {
   return { kind: 'regex', pattern }
 }
 
-function ofChoices(all: readonly string[]): OutputConstraint {
-  const lone = all.find((text) => !text.isWellFormed())
-  if (lone === undefined) return { kind: 'choice', choices: all }
-  throw new ServerError('invalid_value', `a choice must be text; got ${quote(lone)}`, {})
+function ofChoices(all: readonly string[], field: string): OutputConstraint {
+  const lone = all.findIndex((text) => !text.isWellFormed())
+  if (lone < 0) return { kind: 'choice', choices: all }
+  throw wrong(`${field}.${lone}`, `must be text; got ${quote(all[lone])}`)
 }
 
 function ofGrammar(text: string): OutputConstraint {

@@ -8,6 +8,7 @@ export function bounded(text: string, length: number): string {
 /** Quotes a value of the request in a message, shortened and without control characters. */
 export function quote(value: unknown): string {
   if (typeof value === 'string') return JSON.stringify(bounded(value, 64))
+  if (value === undefined) return 'nothing'
   if (value === null || typeof value !== 'object') return String(value)
   return Array.isArray(value) ? 'a list' : 'an object'
 }
