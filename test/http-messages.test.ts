@@ -242,6 +242,7 @@ describe('what a message is asked', () => {
   })
 
   const image = { type: 'image', source: { type: 'url', url: 'http://169.254.169.254/' } }
+  const jsonSchema = { type: 'json_schema', schema: { type: 'object' } }
   const say = (content: unknown, role = 'user') => ({ messages: [{ role, content }] })
   const wrong: readonly (readonly [object, string, string?])[] = [
     [{ messages: undefined }, 'messages'],
@@ -254,7 +255,7 @@ describe('what a message is asked', () => {
     [say([{ type: 'text', text: 'a' }, { type: 'text' }]), 'messages.0.content.1.text'],
     [say([{ type: 'thinking', thinking: 'x' }]), 'messages.0.content.0.type'],
     [say([{ type: 'tool_use', id: 'a', name: 'f', input: {} }]), 'messages.0.content.0.type'],
-    [say([{ type: 'tool_result', tool_use_id: 'a' }]), 'messages.0.content.0.tool_call_id'],
+    [say([{ type: 'tool_result', tool_use_id: 'a' }]), 'messages.0.content.0.tool_use_id'],
     [{ system: 5 }, 'system'],
     [{ system: [image] }, 'system.0.type', 'unsupported_content'],
     [{ max_tokens: 0 }, 'max_tokens'],
@@ -269,7 +270,11 @@ describe('what a message is asked', () => {
       'unsupported_parameter',
     ],
     [{ tool_choice: { type: 'some' } }, 'tool_choice.type'],
-    [{ tools: [{ name: 'a b', input_schema: {} }] }, 'tools.0.function.name'],
+    [{ tools: [{ name: 'a b', input_schema: {} }] }, 'tools.0.name'],
+    [{ tools: [{ name: 'a', input_schema: [] }] }, 'tools.0.input_schema'],
+    [{ tools: [{ name: 'a' }], tool_choice: { type: 'tool', name: 'b' } }, 'tool_choice.name'],
+    [{ output_config: { format: { type: 'json_schema' } } }, 'output_config.format.schema'],
+    [{ output_format: jsonSchema, output_config: { format: jsonSchema } }, 'output_format'],
     [{ mcp_servers: [{ type: 'url' }] }, 'mcp_servers', 'unsupported_parameter'],
     [{ container: 'c' }, 'container', 'unsupported_parameter'],
     [{ n: 2 }, 'n', 'unsupported_parameter'],

@@ -342,6 +342,33 @@ describe('what a response is asked', () => {
     assert.equal(without.response.headers.get('x-dutyfree-ignored'), 'tools')
   })
 
+  it('names what is included in vain, and a strict tool that the model calls as it likes', async () => {
+    const { response } = await promptOf({ include: ['message.output_text.logprobs'] })
+    assert.equal(response.headers.get('x-dutyfree-ignored'), null)
+    const other = await promptOf({ include: ['file_search_call.results'] })
+    assert.equal(other.response.headers.get('x-dutyfree-ignored'), 'include')
+    const strict = { tools: [{ ...tools[0], strict: true }] }
+    const free = await promptOf(strict, calling)
+    assert.equal(free.response.headers.get('x-dutyfree-ignored'), 'tools.0.strict')
+    const held = await promptOf({ ...strict, tool_choice: 'required' }, calling)
+    assert.equal(held.response.headers.get('x-dutyfree-ignored'), null)
+  })
+
+  it('is named as the client spells it in an error of the engine, too', async () => {
+    for (const [param, spelled] of [
+      ['response_format', 'text.format'],
+      ['messages.0', 'input'],
+      ['messages.1', 'messages.1'],
+    ] as const) {
+      const engine = scripted(async function* () {
+        yield { kind: 'failed', error: { code: 'invalid_value', message: 'it cannot be', param } }
+      })
+      const response = await createFront({ engine }).post(path, good)
+      assert.equal(response.status, 400)
+      assert.equal((await readJson(response)).error.param, spelled)
+    }
+  })
+
   const wrong: readonly (readonly [object, string, string?])[] = [
     [{ input: undefined }, 'input'],
     [{ input: [] }, 'input'],
@@ -357,9 +384,10 @@ describe('what a response is asked', () => {
     [{ input: [{ type: 'item_reference', id: 'rs_1' }] }, 'input.0.type', 'unsupported_value'],
     [{ input: [{ type: 'web_search_call' }] }, 'input.0.type', 'unsupported_content'],
     [{ input: [{ type: 'function_call', name: 'add' }] }, 'input.0.call_id'],
+    [{ input: [{ type: 'function_call_output', call_id: 'c', output: 'x' }] }, 'input.0.call_id'],
     [
-      { input: [{ type: 'function_call_output', call_id: 'c', output: 'x' }] },
-      'input.0.tool_call_id',
+      { input: [{ type: 'function_call', call_id: 'c', name: 'add', arguments: '[]' }] },
+      'input.0.arguments',
     ],
     [{ input: [{ type: 'reasoning', summary: [] }] }, 'input'],
     [{ previous_response_id: 'resp_1' }, 'previous_response_id', 'unsupported_parameter'],
@@ -377,9 +405,13 @@ describe('what a response is asked', () => {
     [{ reasoning: { effort: 'none' }, enable_thinking: true }, 'reasoning.effort'],
     [{ text: { style: 'x' } }, 'text.style', 'unsupported_parameter'],
     [{ text: { format: { type: 'text', schema: {} } } }, 'text.format'],
+    [{ text: { format: { type: 'json_schema', name: 'x' } } }, 'text.format.schema'],
     [{ text: { verbosity: 'low' } }, 'text.verbosity', 'unsupported_parameter'],
     [{ temperature: 3 }, 'temperature'],
-    [{ tools: [{ type: 'function' }] }, 'tools.0.function.name'],
+    [{ tools: [{ type: 'function' }] }, 'tools.0.name'],
+    [{ tools: [{ ...tools[0], parameters: [] }] }, 'tools.0.parameters'],
+    [{ tools: [{ ...tools[0], strict: 'yes' }] }, 'tools.0.strict'],
+    [{ tools, tool_choice: { type: 'function', name: 'sub' } }, 'tool_choice.name'],
     [{ tools: 'add' }, 'tools'],
   ]
   for (const [fields, param, code = 'invalid_value'] of wrong) {

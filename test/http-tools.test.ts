@@ -179,6 +179,13 @@ describe('what the engine is asked', () => {
     assert.ok(single.constraint?.kind === 'tool_calls' && single.constraint.maxCalls === 1)
   })
 
+  it('a strict tool is one where its call is asked for; else it is said not to be', async () => {
+    const strict = tools.map((one) => ({ ...one, function: { ...one.function, strict: true } }))
+    const free = await asked({ tools: strict }, 'hermes')
+    assert.equal(free.ignored, 'tools.0.function.strict, tools.1.function.strict')
+    assert.equal((await asked({ tools: strict, tool_choice: 'required' }, 'hermes')).ignored, null)
+  })
+
   it('allowed tools are some of them', async () => {
     const allowed = { mode: 'auto', tools: [{ type: 'function', function: { name: 'add' } }] }
     const choice = { type: 'allowed_tools', allowed_tools: allowed }

@@ -343,6 +343,7 @@ describe('schemas', () => {
       { type: 'array', minItems: 2 ** 40 },
       { type: 'object', properties: {}, required: Array.from({ length: 3000 }, (_, i) => `r${i}`) },
       { enum: Array.from({ length: 20_000 }, (_, i) => `value${i}`) },
+      { enum: ['x'.repeat(100_000)] },
       { type: 'integer', minimum: -1e300, maximum: 1e300 },
       { type: 'integer', multipleOf: 1999, minimum: 5 },
       { patternProperties: { '^(a|b|ab)*c': {}, '(x+x+)+y': {}, '[^a]{0,300}z': {} } },

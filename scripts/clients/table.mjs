@@ -1,6 +1,7 @@
 // The clients of npm run test:clients. A Python client's `env` is a lock of test/clients/python; a Node
 // client's is a folder of its own lock, test/clients itself for "node".
 
+/** usesTorch: of the trainer's packages, behind its own. */
 const python = [
   { name: 'openai (Python)', env: 'core', program: 'openai_client.py', packages: ['openai'] },
   {
@@ -18,6 +19,13 @@ const python = [
   },
   { name: 'llm', env: 'core', program: 'llm_client.py', packages: ['llm'] },
   { name: 'lm-eval', env: 'core', program: 'lm_eval_client.py', packages: ['lm-eval'] },
+  {
+    name: 'lm-eval beside its hf backend',
+    env: 'lm-eval-hf',
+    program: 'lm_eval_hf_client.py',
+    packages: ['lm-eval', 'transformers'],
+    usesTorch: true,
+  },
 ]
 
 const node = [
@@ -36,7 +44,6 @@ const node = [
   },
 ]
 
-/** usesTorch: of the trainer's packages, behind its own. */
 const wide = [
   {
     name: 'Anthropic (Python)',
@@ -51,14 +58,6 @@ const wide = [
     packages: ['pydantic-ai-slim'],
   },
   { name: 'inspect-ai', env: 'wide', program: 'inspect_client.py', packages: ['inspect-ai'] },
-  {
-    name: 'lm-eval beside its hf backend',
-    env: 'lm-eval-hf',
-    program: 'lm_eval_hf_client.py',
-    packages: ['lm-eval', 'transformers'],
-    usesTorch: true,
-    patienceMs: 900_000,
-  },
   {
     name: "LiteLLM's proxy",
     env: 'litellm-proxy',

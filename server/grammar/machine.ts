@@ -200,27 +200,53 @@ function findEmpty(nodes: readonly Node[]): Uint8Array {
   })
 }
 
-/**
- * The least set of nodes that `holds` closes. Chains run up or down in the nodes' order, so it is gone
- * through in turn from either end.
- */
+/** The least set of nodes that `holds` closes. A node is looked at again when what it names comes in. */
 function fixpoint(
   nodes: readonly Node[],
   holds: (node: Node, known: Uint8Array) => boolean,
 ): Uint8Array {
   const known = new Uint8Array(nodes.length)
-  const last = nodes.length - 1
-  let isUp = true
-  for (let hasChanged = true; hasChanged; isUp = !isUp) {
-    hasChanged = false
-    for (let step = 0; step <= last; step++) {
-      const i = isUp ? step : last - step
-      if (known[i] === 1 || !holds(nodes[i]!, known)) continue
-      known[i] = 1
-      hasChanged = true
-    }
+  const { starts, names } = namedBy(nodes)
+  const open: number[] = []
+
+  function look(i: number): void {
+    if (known[i] === 1 || !holds(nodes[i]!, known)) return
+    known[i] = 1
+    open.push(i)
+  }
+
+  for (let i = nodes.length - 1; i >= 0; i--) look(i)
+  for (let i = open.pop(); i !== undefined; i = open.pop()) {
+    for (let at = starts[i]!; at < starts[i + 1]!; at++) look(names[at]!)
   }
   return known
+}
+
+/** Which nodes name node i: names[starts[i]] to names[starts[i + 1] − 1]. */
+function namedBy(nodes: readonly Node[]): { starts: Int32Array; names: Int32Array } {
+  const starts = new Int32Array(nodes.length + 2)
+  for (const node of nodes) for (const target of targetsOf(node)) starts[target + 2]!++
+  for (let i = 2; i < starts.length; i++) starts[i]! += starts[i - 1]!
+  const names = new Int32Array(starts.at(-1)!)
+  for (const [i, node] of nodes.entries()) {
+    for (const target of targetsOf(node)) names[starts[target + 1]!++] = i
+  }
+  return { starts, names }
+}
+
+function targetsOf(node: Node): number[] {
+  switch (node.kind) {
+    case 'end':
+      return []
+    case 'byte':
+      return node.edges.map(({ target }) => target)
+    case 'split':
+      return node.targets
+    case 'call':
+      return [node.target, node.next]
+    case 'loop':
+      return [node.body, node.next]
+  }
 }
 
 /** A rule that comes to itself before it has read anything would be called without end. */
