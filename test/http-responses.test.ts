@@ -358,7 +358,6 @@ describe('what a response is asked', () => {
     for (const [param, spelled] of [
       ['response_format', 'text.format'],
       ['messages.0', 'input'],
-      ['messages.1', 'messages.1'],
     ] as const) {
       const engine = scripted(async function* () {
         yield { kind: 'failed', error: { code: 'invalid_value', message: 'it cannot be', param } }
