@@ -18,7 +18,13 @@ const python = [
     packages: ['instructor'],
   },
   { name: 'llm', env: 'core', program: 'llm_client.py', packages: ['llm'] },
-  { name: 'lm-eval', env: 'core', program: 'lm_eval_client.py', packages: ['lm-eval'] },
+  {
+    name: 'lm-eval',
+    env: 'core',
+    program: 'lm_eval_client.py',
+    packages: ['lm-eval'],
+    patienceMs: 600_000,
+  },
   {
     name: 'lm-eval beside its hf backend',
     env: 'lm-eval-hf',
