@@ -3,7 +3,7 @@
 import { parseSchema } from '../../server/constraints/schema.ts'
 import { buildMachine, type Machine } from '../../server/grammar/machine.ts'
 
-export type Cause = 'in a string' | 'of digits' | 'of nested values' | 'of many values'
+type Cause = 'in a string' | 'of digits' | 'of nested values' | 'of many values'
 
 /** Levels of an answer that goes on inwards. */
 const deep = 8
