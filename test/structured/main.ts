@@ -106,7 +106,12 @@ try {
   const seconds = ((performance.now() - start) / 1000).toFixed(0)
   const numTokens = asked.reduce((sum, answer) => sum + answer.numTokens, 0)
   console.log(`${summaryOf(all)}; ${numTokens} tokens in ${seconds} s`)
-  if (countOf(all, 'invalid') > 0) process.exitCode = 1
+  if (countOf(all, 'invalid') > 0) {
+    process.exitCode = 1
+    // What the server had to say of it, but for its usual lines.
+    const usual = '{"level":30'
+    for (const line of server.lines) if (!line.startsWith(usual)) console.log(line.slice(0, 2000))
+  }
 } finally {
   await server.stop()
   rmSync(temp, { recursive: true, force: true })
