@@ -18,38 +18,27 @@ import {
 import { outcomesOf, type Results, unmeasured } from './results.ts'
 
 /** The run that the documents show, without the file's ending. */
-export const documentedRun = 'bench/results/amd-epyc-avx2-2core/latest'
+export const documentedRun = 'bench/results/amd-epyc-avx512-vnni-2core/latest'
 
 interface ReadmeRow {
   /** A comparison of the plan. */
   readonly what: string
   /** How the README names it. */
   readonly title: string
-  /** Its name, for plan and README, in runs that had one peer for it. */
-  readonly before?: readonly [what: string, title: string]
 }
 
 export const readmeRows: readonly ReadmeRow[] = [
   {
     what: 'decode, 1 stream: int4-128 over the best peer',
     title: 'decode, 1 stream: int4-128 (4.25 bits) over the best peer',
-    before: [
-      'decode, 1 streams: int4-128 over llama.cpp Q4_0',
-      'decode, 1 stream: int4-128 (4.25 bits) over llama.cpp Q4_0 (4.5)',
-    ],
   },
   {
     what: 'decode, 8 streams: int4-128 over the best peer',
     title: 'decode, 8 streams: int4-128 over the best peer',
-    before: [
-      'decode, 8 streams: int4-128 over llama.cpp Q4_0',
-      'decode, 8 streams: int4-128 over llama.cpp Q4_0',
-    ],
   },
   {
     what: 'prefill: int4-128 over the best peer',
     title: 'prefill: int4-128 over the best peer',
-    before: ['prefill: int4-128 over Q4_0', 'prefill: int4-128 over llama.cpp Q4_0'],
   },
   {
     what: '8 different adapters over 8 rows of base',
@@ -71,14 +60,9 @@ export function renderReadmeBlock(results: Results): string {
   const outcomes = results.sections
     .filter(({ section }) => section.shape === shape)
     .flatMap(outcomesOf)
-  function find(what: string | undefined) {
-    return outcomes.find(({ comparison }) => comparison.what === what)
-  }
-  const rows = readmeRows.map(({ what, title, before }) => {
-    const now = find(what)
-    const then = now ?? find(before?.[0])
-    const shown = now === then ? title : before![1]
-    return [shown, ...(then === undefined ? notRun : targetCells(then))]
+  const rows = readmeRows.map(({ what, title }) => {
+    const outcome = outcomes.find(({ comparison }) => comparison.what === what)
+    return [title, ...(outcome === undefined ? notRun : targetCells(outcome))]
   })
   return [
     ...aboutLines(results),
