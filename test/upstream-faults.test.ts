@@ -21,6 +21,9 @@ import { createWorlds, withAdapter } from './support/upstream-worlds.ts'
 const root = createTempFolder()
 const { startFake, start } = createWorlds(root)
 
+/** Of another client each: without an adapter, they choose the upstream. */
+const turnOf = (i: number) => ({ client: `client ${i}`, request: `${i}` })
+
 const startFails = async (fake: FakeVllm, pattern: RegExp, options: Partial<WorldOptions> = {}) => {
   await assert.rejects(start([fake], options), (error) => {
     assert.ok(error instanceof ServerError, String(error))
@@ -44,6 +47,13 @@ describe('the start over vLLM', () => {
     await startFails(await startFake({ encode: (text) => [...Buffer.from(text)] }), /tokenizer/)
     const fake = await startFake({ maxRank: 4 })
     await assert.rejects(start([fake]), /--max-lora-rank must be at least --max-adapter-rank/)
+    await startFails(
+      await startFake({ preparesHead: true }),
+      /lm_head.* --lora-target-modules q_proj/,
+    )
+    await startFails(await startFake({ maxLoras: 2 }), /3: it holds 2 at once: .*--max-loras/, {
+      slots: 3,
+    })
   })
 
   it('another base than the recorded one ends it; the same base does not', async () => {
@@ -149,7 +159,8 @@ describe('an upstream that fails', () => {
   const answers = {
     busy: { status: 429, code: 'rate_limit_exceeded' },
     refusing: { status: 400, code: 'server_error' },
-    broken: { status: 500, code: 'upstream_unavailable' },
+    failing: { status: 500, code: 'server_error' },
+    'behind a gateway that does not reach it': { status: 502, code: 'upstream_unavailable' },
     'of another kind': { status: 200, code: 'upstream_unavailable' },
   }
   for (const [title, { status, code }] of Object.entries(answers)) {
@@ -163,6 +174,22 @@ describe('an upstream that fails', () => {
       assert.doesNotMatch(failure!.message, /SECRET/)
     })
   }
+
+  it('a failure is told in its stream, which has its status by then: once the stream has begun it ends it', async () => {
+    const fake = await startFake()
+    const world = await start([fake])
+    const error = { message: 'SECRET', type: 'InternalServerError', param: null, code: 500 }
+    const token = { model: fake.base, choices: [{ index: 0, text: '', token_ids: [65] }] }
+    for (const [events, code] of [
+      [[{ error }], 'server_error'],
+      [[token, { error }], 'engine_crashed'],
+    ] as const) {
+      fake.state.events = events
+      const told = await world.run(createRequest({ id: code }))
+      assert.equal(failureIn(told)?.code, code)
+      assert.equal(told.filter(({ kind }) => kind === 'failed').length, 1)
+    }
+  })
 
   it('an end that was not asked for is no end', async () => {
     const fake = await startFake()
@@ -187,6 +214,7 @@ describe('the circuit of an upstream', () => {
         hold: async () => ({ name: null, release() {} }),
         renew: async () => {},
         forgetAll() {},
+        retire() {},
         names: () => [],
       },
       baseName: () => 'base',
@@ -273,6 +301,87 @@ describe('several upstreams', () => {
     for (let i = 1; i <= 6; i++) {
       assert.equal(failureIn(await world.run(withAdapter(`${i}`, `a${i}`))), null)
     }
+  })
+
+  it('one that dies while an adapter is registered there loses no request', async () => {
+    const both = [await startFake(), await startFake()]
+    const world = await start(both)
+    both[0]!.state.isDead = true
+    for (let i = 1; i <= 6; i++) {
+      assert.equal(failureIn(await world.run(withAdapter(`${i}`, `a${i}`))), null)
+    }
+  })
+
+  it('one whose engine ends before the first token, and says so in a stream, loses no request', async () => {
+    const both = [await startFake(), await startFake()]
+    const world = await start(both)
+    const error = {
+      message: 'EngineDeadError',
+      type: 'InternalServerError',
+      param: null,
+      code: 500,
+    }
+    const [ill] = both
+    ill!.state.events = [{ error }]
+    ill!.state.answer = ({ path }) =>
+      path === '/health' ? { status: 503, body: { error } } : undefined
+    for (let i = 1; i <= 6; i++) {
+      assert.equal(failureIn(await world.run(createRequest({ id: `${i}`, turn: turnOf(i) }))), null)
+    }
+  })
+
+  it('a request on which all fail, in good health, shuts none of them', async () => {
+    const both = [await startFake(), await startFake(), await startFake()]
+    const world = await start(both)
+    const isBad = (body: Record<string, unknown>) => body.max_tokens === 13
+    for (const { state } of both) {
+      state.answer = ({ path, body }) =>
+        path === '/v1/completions' && isBad(body) ? { status: 500, body: {} } : undefined
+    }
+    for (let i = 1; i <= 8; i++) {
+      const failure = failureIn(await world.run(createRequest({ id: `bad ${i}`, maxTokens: 13 })))
+      assert.equal(failure?.code, 'server_error')
+      assert.equal(failureIn(await world.run(createRequest({ id: `good ${i}` }))), null)
+    }
+    // Two are asked, and no third.
+    assert.equal(
+      both.flatMap((fake) => fake.completions().filter(({ body }) => isBad(body))).length,
+      16,
+    )
+    assert.deepEqual(world.outages, [])
+  })
+
+  it('one that fails where another does not is asked no more for a while', async () => {
+    const both = [await startFake(), await startFake()]
+    const world = await start(both)
+    const [ill] = both
+    ill!.state.answer = ({ path }) =>
+      path === '/v1/completions' ? { status: 500, body: {} } : undefined
+    for (let i = 1; i <= 12; i++) {
+      assert.equal(failureIn(await world.run(createRequest({ id: `${i}`, turn: turnOf(i) }))), null)
+    }
+    assert.equal(ill!.completions().length, 3)
+  })
+
+  it('one that takes calls and never answers holds no start up', async () => {
+    const both = [await startFake(), await startFake()]
+    both[0]!.state.isStopped = true
+    const world = await start(both)
+    assert.ok(world.notices.some((notice) => notice.startsWith(both[0]!.url)))
+    assert.equal(failureIn(await world.run(createRequest({ id: '1' }))), null)
+    both[0]!.state.isStopped = false
+    await world.untilNotice(/it serves again/)
+  })
+
+  it('one that is another after a start that nobody saw is not used', async () => {
+    const both = [await startFake(), await startFake()]
+    const world = await start(both)
+    both[0]!.state.seed = 7
+    both[0]!.restart()
+    await world.untilNotice(/is not used: .*fingerprint/)
+    const { length: before } = both[0]!.completions()
+    for (let i = 1; i <= 6; i++) await world.run(withAdapter(`${i}`, `a${i}`))
+    assert.equal(both[0]!.completions().length, before)
   })
 
   it('one that comes back as another base is not used', async () => {

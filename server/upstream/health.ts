@@ -58,16 +58,16 @@ export function watchHealth(options: HealthOptions): Health {
     if (!isNow) {
       isUp = false
       onDown()
-      return notice('an upstream does not answer; no request goes there')
+      return notice('it does not answer; no request goes there')
     }
     try {
       await check()
       if (isStopped) return
       isUp = true
       onUp()
-      notice('an upstream serves again')
+      notice('it serves again')
     } catch (error) {
-      notice(`an upstream answers again and is not used: ${(error as Error).message}`)
+      notice(`it answers again and is not used: ${(error as Error).message}`)
     }
   }
 

@@ -3,7 +3,7 @@
 
 import { createHash } from 'node:crypto'
 import { type AdapterSet, nameOfSet } from './adapter-content.ts'
-import { UpstreamFailure } from './failure.ts'
+import { mayBeAskedAgain, UpstreamFailure } from './failure.ts'
 import type { Call, Upstream, Used } from './upstream.ts'
 
 export interface Pool {
@@ -14,31 +14,39 @@ export interface Pool {
     signal: AbortSignal,
     call: (upstream: Upstream) => Call<T>,
   ): Promise<Used<T>>
+  /** Nobody asks for this version of an adapter any more. */
+  retire(digest: string): void
 }
+
+/** A request on which so many fail, each in good health, is at fault itself. */
+const mostFailing = 2
 
 export function createPool(upstreams: readonly Upstream[]): Pool {
   return {
     async use(set, client, signal, call) {
       const open = upstreams.filter(({ isOpen }) => isOpen)
-      let failure: unknown = new UpstreamFailure('outage', 'none is up')
+      let failure = new UpstreamFailure('outage', 'none is up')
+      const failing: Upstream[] = []
       for (const upstream of orderFor(nameOfSet(set) ?? client, open)) {
         try {
-          return await upstream.use(set, signal, call(upstream))
+          const used = await upstream.use(set, signal, call(upstream))
+          for (const other of failing) other.blame()
+          return used
         } catch (error) {
-          if (signal.aborted || !mayGoOn(error)) throw error
-          failure = error
+          const mayGoOn = error instanceof UpstreamFailure && mayBeAskedAgain(error)
+          if (signal.aborted || !mayGoOn) throw error
+          // What it does to one upstream it may do to all.
+          if (failure.kind !== 'failed') failure = error
+          if (error.kind === 'failed') failing.push(upstream)
+          if (failing.length === mostFailing) break
         }
       }
       throw failure
     },
+    retire(digest) {
+      for (const { registry } of upstreams) registry.retire(digest)
+    },
   }
-}
-
-/** Another upstream may take what this one did not begin. */
-function mayGoOn(error: unknown): boolean {
-  return (
-    error instanceof UpstreamFailure && ['outage', 'busy', 'unknown_model'].includes(error.kind)
-  )
 }
 
 interface Candidate {

@@ -3,17 +3,18 @@
 // registered again.
 
 import { ServerError } from '../errors.ts'
-import { type AdapterSet, nameOfSet } from './adapter-content.ts'
+import { type AdapterSet, nameHas, nameOfSet } from './adapter-content.ts'
 import type { AdapterFolders } from './adapter-folders.ts'
 import { UpstreamFailure } from './failure.ts'
-import type { Slots } from './slots.ts'
+import { createSlots } from './slots.ts'
 import type { Transport } from './transport.ts'
 import { parseModels } from './wire.ts'
 
 export interface RegistryOptions {
-  readonly transport: Pick<Transport, 'text'>
+  readonly transport: Pick<Transport, 'text' | 'judge'>
   readonly folders: AdapterFolders
-  readonly slots: Slots
+  /** Adapters that it holds at once; it may come to be known later. */
+  readonly numSlots: () => number
   /** Asks with the adapter once; rejects where it is not applied. */
   readonly tryOut: (name: string, set: AdapterSet, signal: AbortSignal) => Promise<void>
   /** Of one registration, its try included. */
@@ -35,11 +36,17 @@ export interface Registry {
   renew(set: AdapterSet): Promise<void>
   /** It was started anew. */
   forgetAll(): void
+  /** Sets with this version of an adapter leave with the last request that runs with them. */
+  retire(digest: string): void
   names(): readonly string[]
 }
 
 export function createRegistry(options: RegistryOptions): Registry {
-  const { transport, folders, slots, tryOut, timeoutMs, onNotice } = options
+  const { transport, folders, numSlots, tryOut, timeoutMs, onNotice } = options
+  const slots = createSlots(numSlots, (name) => {
+    registered.delete(name)
+    void inTurn(() => unload(name))
+  })
   const registered = new Map<string, Promise<void>>()
   /** Registrations of names that the upstream had lost. */
   const renewals = new Map<string, Promise<void>>()
@@ -62,9 +69,16 @@ export function createRegistry(options: RegistryOptions): Registry {
     try {
       await post('/v1/load_lora_adapter', { lora_name: name, lora_path: path }, signal)
     } catch (error) {
-      if (!(await isThere(name, path, error, signal))) throw explainLoad(error)
+      if (!(await isThere(name, path, error, signal))) {
+        throw explainLoad(await transport.judge(error, signal))
+      }
     }
-    await tryOut(name, set, signal)
+    try {
+      await tryOut(name, set, signal)
+    } catch (error) {
+      if (error instanceof ServerError) await unload(name)
+      throw error
+    }
   }
 
   /** A name that is taken is ours where its folder is: a name means its content. */
@@ -79,7 +93,7 @@ export function createRegistry(options: RegistryOptions): Registry {
     await post('/v1/unload_lora_adapter', { lora_name: name }, signal).catch((error) => {
       // It may have gone with a restart; a place that stays taken shows as a load that fails.
       if (error instanceof UpstreamFailure && error.kind === 'outage') {
-        onNotice('an adapter could not be unloaded from an upstream')
+        onNotice('an adapter could not be unloaded from it')
       }
     })
   }
@@ -98,10 +112,6 @@ export function createRegistry(options: RegistryOptions): Registry {
       const name = nameOfSet(set)
       if (name === null) return { name: null, release() {} }
       const held = await slots.hold(name, signal)
-      for (const other of held.evicted) {
-        registered.delete(other)
-        void inTurn(() => unload(other))
-      }
       try {
         await untilAborted(registered.get(name) ?? register(name, set), signal)
         return { name, release: held.release }
@@ -125,6 +135,8 @@ export function createRegistry(options: RegistryOptions): Registry {
       registered.clear()
     },
 
+    retire: (digest) => slots.retire((name) => nameHas(name, digest)),
+
     names: () => [...registered.keys()],
   }
 }
@@ -147,7 +159,7 @@ function explainLoad(error: unknown): unknown {
   if (error instanceof DOMException && error.name === 'TimeoutError') {
     return new UpstreamFailure('outage', 'an adapter was not loaded in time', { cause: error })
   }
-  if (!(error instanceof UpstreamFailure) || error.kind === 'busy') return error
+  if (!(error instanceof UpstreamFailure) || ['busy', 'outage'].includes(error.kind)) return error
   return new ServerError(
     'adapter_unavailable',
     'The upstream did not load the adapter: it must see --upstream-adapters at the same path, and ' +

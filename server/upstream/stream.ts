@@ -3,7 +3,7 @@
 
 import type { IncomingMessage } from 'node:http'
 import { createParser } from 'eventsource-parser'
-import { requireSameModel, UpstreamFailure } from './failure.ts'
+import { mayBeAskedAgain, requireSameModel, UpstreamFailure } from './failure.ts'
 import { explain } from './transport.ts'
 import { type Chunk, parseChunk } from './wire.ts'
 
@@ -51,7 +51,7 @@ export async function* readStream(
   } catch (error) {
     const why = explain(error, signal)
     // What has begun to be told cannot be told again by another upstream.
-    if (hasBegun && why instanceof UpstreamFailure && why.kind === 'outage') {
+    if (hasBegun && why instanceof UpstreamFailure && mayBeAskedAgain(why)) {
       throw new UpstreamFailure('broken', why.message, { cause: error })
     }
     throw why

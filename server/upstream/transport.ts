@@ -17,6 +17,8 @@ export interface Transport {
   open(call: Call): Promise<IncomingMessage>
   /** The same, read whole. */
   text(call: Call): Promise<string>
+  /** What a call failed with: where its health is bad, an outage. Rejects with the signal's reason. */
+  judge(error: unknown, signal: AbortSignal): Promise<unknown>
   close(): void
 }
 
@@ -31,6 +33,7 @@ interface Call {
 /** Answers that are read whole are no longer: log-probabilities of a long prompt. */
 const mostBytes = 256 * 2 ** 20
 const mostErrorBytes = 64 * 1024
+const healthTimeoutMs = 5000
 
 export function createTransport({ url, key }: TransportOptions): Transport {
   const isSecure = new URL(url).protocol === 'https:'
@@ -57,10 +60,25 @@ export function createTransport({ url, key }: TransportOptions): Transport {
     throw failureOf(answer.statusCode ?? 0, errorAnswer(text))
   }
 
+  async function text(call: Call): Promise<string> {
+    return readBounded(await open(call), mostBytes, call.signal)
+  }
+
   return {
     open,
-    async text(call) {
-      return readBounded(await open(call), mostBytes, call.signal)
+    text,
+    async judge(error, signal) {
+      if (!(error instanceof UpstreamFailure) || error.kind !== 'failed') return error
+      const limited = AbortSignal.any([signal, AbortSignal.timeout(healthTimeoutMs)])
+      try {
+        await text({ method: 'GET', path: '/health', signal: limited })
+        return error
+      } catch {
+        signal.throwIfAborted()
+        return new UpstreamFailure('outage', `${error.message}, and its health is bad`, {
+          cause: error,
+        })
+      }
     },
     close: () => agent.destroy(),
   }
