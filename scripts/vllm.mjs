@@ -125,6 +125,7 @@ export async function startVllm({
   kvGiB = 2,
   stdio = 'inherit',
   detached = false,
+  onStarted = () => {},
 }) {
   const preload = join(venv, 'lib', 'libiomp5.so')
   const lora = [
@@ -150,6 +151,7 @@ export async function startVllm({
     ...(existsSync(preload) && { LD_PRELOAD: preload }),
   }
   const child = spawn(bin('vllm'), args, { stdio, env, detached })
+  onStarted(child)
   let exitCode = null
   child.once('exit', (code) => {
     exitCode = code ?? 1

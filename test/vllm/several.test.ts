@@ -1,0 +1,97 @@
+// Two real vLLMs behind one front: adapters have their places, one is killed, and what it had not begun goes to
+// the other.
+
+import assert from 'node:assert/strict'
+import { after, before, describe, it } from 'node:test'
+import { prompts } from '../real/prompts.ts'
+import type { RealServer } from '../support/real-server.ts'
+import {
+  type Answer,
+  answerWithinMs,
+  ask,
+  compare,
+  readiness,
+  readyWithinMs,
+  small,
+  startFront,
+  stream,
+  until,
+  usual,
+  type Vllm,
+} from './place.ts'
+
+const id = 'smollm2-safety-r1'
+const strengths = [0.5, 0.75, 1, 1.25, 1.5, 1.75]
+const content = prompts[3]!
+const short = (strength: number) => ({ content, adapter: `${id}:${strength}`, maxTokens: 8 })
+
+/** Answers that it has finished. */
+async function numServed({ url }: Vllm): Promise<number> {
+  const text = await (await fetch(`${url}/metrics`)).text()
+  const counts = [...text.matchAll(/^vllm:request_success_total\{.*\} (\S+)$/gm)]
+  return counts.reduce((sum, [, count]) => sum + Number(count), 0)
+}
+
+describe('two real vLLMs', () => {
+  let front: RealServer
+  const references = new Map<number, Answer>()
+
+  before(async () => {
+    front = await startFront([usual, small], ['--max-adapter-rank', '1'])
+  })
+  after(async () => {
+    await front?.stop()
+  })
+
+  it('an adapter always goes to the same one, and both serve', async () => {
+    const before = await Promise.all([usual, small].map(numServed))
+    for (const strength of [...strengths, ...strengths]) {
+      const answer = await ask(front, short(strength))
+      const former = references.get(strength)
+      if (former !== undefined) compare(former.tokens, answer.tokens, `${strength}`)
+      references.set(strength, answer)
+      const [here, there] = await Promise.all([usual.names(), small.names()])
+      const shared = here.adapters.filter((name) => there.adapters.includes(name))
+      assert.deepEqual(
+        shared.filter((name) => !name.startsWith('blank')),
+        [],
+      )
+    }
+    const after = await Promise.all([usual, small].map(numServed))
+    const served = after.map((count, i) => count - before[i]!)
+    // Beside the answers, each registration is tried by one call.
+    assert.ok(
+      served.every((count) => count >= 2),
+      `${served}`,
+    )
+  })
+
+  it('one is killed: a stream that it began ends in one error, all others are answered by the other', async (t) => {
+    const { adapters } = await small.names()
+    const strength = Number(/^[0-9a-f]+@([\d.]+)$/.exec(adapters[0] ?? '')?.[1])
+    assert.ok(strengths.includes(strength), `${adapters}`)
+    const fields = { ignore_eos: true }
+    const begun = stream(front, { ...short(strength), maxTokens: 200, fields })
+    await until(answerWithinMs, 'a token', () => begun.numTokens > 0)
+    small.signal('SIGKILL')
+    const others = [strength, strength, ...strengths].map(async (one) => ({
+      one,
+      answer: await ask(front, short(one)),
+    }))
+    const { status, errors, finish } = await begun.ended
+    assert.deepEqual([status, errors, finish], [200, ['engine_crashed'], null])
+    for (const { one, answer } of await Promise.all(others)) {
+      compare(references.get(one)!.tokens, answer.tokens, `${one}`)
+    }
+    assert.equal((await readiness(front)).ready, 200)
+
+    const isBack = () => front.lines.some((line) => line.includes(`${small.url}: it serves again`))
+    assert.equal(isBack(), false)
+    const started = await small.start()
+    await until(readyWithinMs, 'small that serves again', isBack)
+    const { tokens } = await ask(front, short(strength))
+    compare(references.get(strength)!.tokens, tokens, 'afterwards')
+    assert.deepEqual((await small.names()).adapters, adapters)
+    t.diagnostic(`vLLM started again in ${started.toFixed(0)} s`)
+  })
+})
