@@ -52,7 +52,7 @@ const upstreams = {
   usual: { ...usual, port: 8412 },
   small: {
     ...{ ...usual, port: 8413, name: 'another-name', maxLoras: 1, maxRank: 1, tellsCached: false },
-    modules: ['up_proj'],
+    ...{ modules: ['up_proj'], drainSeconds: 120 },
   },
 }
 writeFileSync(

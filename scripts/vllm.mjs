@@ -123,6 +123,7 @@ export async function startVllm({
   hasLora = true,
   tellsCached = true,
   kvGiB = 2,
+  drainSeconds = 0,
   stdio = 'inherit',
   detached = false,
   onStarted = () => {},
@@ -141,6 +142,7 @@ export async function startVllm({
     ...(hasLora ? lora : []),
     ...(hasLora && modules !== null ? ['--lora-target-modules', ...modules] : []),
     ...(tellsCached ? ['--enable-prompt-tokens-details'] : []),
+    ...['--shutdown-timeout', String(drainSeconds)],
     ...['--host', '127.0.0.1', '--port', String(port)],
   ]
   const env = {

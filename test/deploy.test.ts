@@ -5,6 +5,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import { parseCommand } from '../server/config.ts'
+import { linearModules } from '../server/contracts/checkpoint.ts'
 import { root } from './support/root.ts'
 
 const folder = join(root, 'deploy', 'kubernetes')
@@ -65,6 +66,17 @@ describe('deploy/kubernetes', () => {
     for (const flag of ['--enable-lora', '--enable-prompt-tokens-details'])
       assert.ok(vllm.includes(flag))
     assert.match(read('vllm.yaml'), /VLLM_ALLOW_RUNTIME_LORA_UPDATING\n\s+value: 'True'/)
+  })
+
+  it('vLLM prepares the modules that adapters of ours may change, and no other', () => {
+    const at = vllm.indexOf('--lora-target-modules') + 1
+    const numNamed = vllm.slice(at).findIndex((arg) => !/^\w+$/.test(arg))
+    assert.deepEqual(vllm.slice(at, at + numNamed), [...linearModules])
+  })
+
+  it('vLLM may end what it has begun before it is killed', () => {
+    const grace = Number(/terminationGracePeriodSeconds: (\d+)/.exec(read('vllm.yaml'))?.[1])
+    assert.ok(grace > Number(flagOf(vllm, 'shutdown-timeout')))
   })
 
   it('every pod that the autoscaler may start has its address', () => {

@@ -236,7 +236,8 @@ describe('a model name is a path to its resolver', () => {
     const fake = await startFake()
     const world = await start([fake])
     await world.run(withAdapter('1', 'a1'))
-    const isOfRequest = ({ body }: FakeCall) => body.lora_name && !/^head-/.test(`${body.lora_name}`)
+    const isOfRequest = ({ body }: FakeCall) =>
+      body.lora_name && !/^head-/.test(`${body.lora_name}`)
     for (const { body } of fake.loads().filter(isOfRequest)) {
       assert.match(String(body.lora_name), /^[\w.-]+@[\d.]+(\+[\w.-]+@[\d.]+)*$/)
       assert.equal(body.lora_path, join(world.sharedDir, String(body.lora_name)))

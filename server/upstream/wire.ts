@@ -149,7 +149,8 @@ export function parseVerdict(text: string): {
 function finishOf(reason: string | null | undefined): Chunk['finish'] {
   if (reason === null || reason === undefined) return null
   if (reason === 'stop' || reason === 'length') return reason
-  throw new UpstreamFailure('broken', 'it aborted the request')
+  // It is being shut down: what it has not begun, another one may.
+  throw new UpstreamFailure('outage', 'it aborted the request')
 }
 
 function logprobsAt(

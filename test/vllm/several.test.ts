@@ -66,32 +66,58 @@ describe('two real vLLMs', () => {
     )
   })
 
-  it('one is killed: a stream that it began ends in one error, all others are answered by the other', async (t) => {
-    const { adapters } = await small.names()
+  /** Of a name that is registered there. */
+  async function strengthAt(upstream: Vllm): Promise<number> {
+    const { adapters } = await upstream.names()
     const strength = Number(/^[0-9a-f]+@([\d.]+)$/.exec(adapters[0] ?? '')?.[1])
     assert.ok(strengths.includes(strength), `${adapters}`)
-    const fields = { ignore_eos: true }
-    const begun = stream(front, { ...short(strength), maxTokens: 200, fields })
-    await until(answerWithinMs, 'a token', () => begun.numTokens > 0)
-    small.signal('SIGKILL')
-    const others = [strength, strength, ...strengths].map(async (one) => ({
-      one,
-      answer: await ask(front, short(one)),
-    }))
-    const { status, errors, finish } = await begun.ended
-    assert.deepEqual([status, errors, finish], [200, ['engine_crashed'], null])
-    for (const { one, answer } of await Promise.all(others)) {
+    return strength
+  }
+
+  const begin = (strength: number, maxTokens: number) =>
+    stream(front, { ...short(strength), maxTokens, fields: { ignore_eos: true } })
+
+  async function answersOf(some: readonly number[]): Promise<void> {
+    const asked = some.map(async (one) => ({ one, answer: await ask(front, short(one)) }))
+    for (const { one, answer } of await Promise.all(asked)) {
       compare(references.get(one)!.tokens, answer.tokens, `${one}`)
     }
-    assert.equal((await readiness(front)).ready, 200)
+  }
 
-    const isBack = () => front.lines.some((line) => line.includes(`${small.url}: it serves again`))
-    assert.equal(isBack(), false)
+  /** As the front says it. */
+  async function startAgain(): Promise<number> {
+    const numBack = () =>
+      front.lines.filter((line) => line.includes(`${small.url}: it serves again`))
+    const { length: before } = numBack()
     const started = await small.start()
-    await until(readyWithinMs, 'small that serves again', isBack)
-    const { tokens } = await ask(front, short(strength))
-    compare(references.get(strength)!.tokens, tokens, 'afterwards')
+    await until(readyWithinMs, 'small that serves again', () => numBack().length > before)
+    return started
+  }
+
+  it('one is shut down: it ends what it began, all others are answered by the other', async (t) => {
+    const strength = await strengthAt(small)
+    const begun = begin(strength, 64)
+    await until(answerWithinMs, 'a token', () => begun.numTokens > 0)
+    small.signal('SIGTERM')
+    await answersOf([strength, strength, ...strengths])
+    const { status, errors, finish, tokens } = await begun.ended
+    assert.deepEqual([status, errors, finish, tokens.length], [200, [], 'length', 64])
+    t.diagnostic(`vLLM started again in ${(await startAgain()).toFixed(0)} s`)
+    await answersOf([strength])
+  })
+
+  it('one is killed: a stream that it began ends in one error, all others are answered by the other', async (t) => {
+    const { adapters } = await small.names()
+    const strength = await strengthAt(small)
+    const begun = begin(strength, 200)
+    await until(answerWithinMs, 'a token', () => begun.numTokens > 0)
+    small.signal('SIGKILL')
+    await answersOf([strength, strength, ...strengths])
+    const { status, errors, finish } = await begun.ended
+    assert.deepEqual([status, errors, finish], [200, ['engine_crashed'], null])
+    assert.equal((await readiness(front)).ready, 200)
+    t.diagnostic(`vLLM started again in ${(await startAgain()).toFixed(0)} s`)
+    await answersOf([strength])
     assert.deepEqual((await small.names()).adapters, adapters)
-    t.diagnostic(`vLLM started again in ${started.toFixed(0)} s`)
   })
 })

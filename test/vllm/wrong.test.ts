@@ -3,8 +3,8 @@
 import assert from 'node:assert/strict'
 import { copyFileSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { after, before, describe, it } from 'node:test'
-import { place, settings, small, startFront, usual, vllmOf } from './place.ts'
+import { before, describe, it } from 'node:test'
+import { place, settings, small, startFront, usual, type Vllm, vllmOf } from './place.ts'
 
 /** The same checkpoint with other numbers: each weight of the last layers' MLPs is doubled. */
 function writeOtherBase(folder: string): string {
@@ -33,10 +33,12 @@ function writeOtherBase(folder: string): string {
   return folder
 }
 
+const fingerprint = join(place, 'fingerprint.json')
+
 /** Resolves with what the front said as it ended. */
-async function endOf(...args: Parameters<typeof startFront>): Promise<string> {
+async function endOf(upstream: Pick<Vllm, 'url'>, flags: readonly string[] = []): Promise<string> {
   try {
-    const front = await startFront(...args)
+    const front = await startFront([upstream], ['--upstream-fingerprint', fingerprint, ...flags])
     await front.stop()
   } catch (error) {
     return (error as Error).message
@@ -44,46 +46,53 @@ async function endOf(...args: Parameters<typeof startFront>): Promise<string> {
   return 'it serves'
 }
 
-const common = { ...settings.upstreams.usual, maxLoras: 2 }
-const model = join(place, 'other-model')
-const otherBase = vllmOf('other-base', { ...common, port: 8414, model })
-const headPrepared = vllmOf('head-prepared', { ...common, port: 8416, modules: null })
-const loraOff = vllmOf('lora-off', { ...common, port: 8415, hasLora: false })
-const wrong = [otherBase, headPrepared, loraOff]
-const fingerprint = join(place, 'fingerprint.json')
+/** The same, of one that is started for this. */
+async function endOver(name: string, options: object): Promise<string> {
+  const upstream = vllmOf(name, {
+    ...settings.upstreams.usual,
+    port: 8414,
+    maxLoras: 2,
+    ...options,
+  })
+  await upstream.start()
+  try {
+    return await endOf(upstream)
+  } finally {
+    upstream.end()
+  }
+}
 
 describe('a real vLLM that is another than it should be', () => {
   before(async () => {
-    writeOtherBase(model)
     const first = await startFront([usual], ['--upstream-fingerprint', fingerprint])
     await first.stop()
-    await Promise.all(wrong.map((one) => one.start()))
-  })
-  after(() => {
-    for (const one of wrong) one.end()
   })
 
   it('LoRA off: named, with the flag and the variable', async () => {
-    const said = await endOf([loraOff])
+    const said = await endOver('lora-off', { hasLora: false })
     assert.match(
       said,
-      /8415: .*loads no adapters.*--enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING/,
+      /8414: .*loads no adapters.*--enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING/,
     )
   })
 
   it('lm_head prepared for adapters: named, with the list of modules', async () => {
-    const said = await endOf([headPrepared], ['--upstream-fingerprint', fingerprint])
-    assert.match(said, /8416: .*lm_head.*--lora-target-modules q_proj/)
+    const said = await endOver('head-prepared', { modules: null })
+    assert.match(said, /8414: .*lm_head.*--lora-target-modules q_proj/)
+  })
+
+  it('another base than the recorded one: named', async () => {
+    const said = await endOver('other-base', { model: writeOtherBase(join(place, 'other-model')) })
+    assert.match(said, /8414: .*fingerprint.*differs from what the upstream says, by \d/)
   })
 
   it('max_lora_rank too small: named', async () => {
-    const said = await endOf([small], ['--upstream-fingerprint', fingerprint])
+    const said = await endOf(small)
     assert.match(said, /8413: .*--max-lora-rank must be at least --max-adapter-rank/)
   })
 
   it('more slots than it has: named', async () => {
-    const flags = ['--upstream-fingerprint', fingerprint, '--max-adapter-rank', '1']
-    const said = await endOf([small], [...flags, '--upstream-slots', '3'])
+    const said = await endOf(small, ['--max-adapter-rank', '1', '--upstream-slots', '3'])
     assert.match(said, /8413: .*--upstream-slots 3: it holds 1 at once/)
   })
 
@@ -96,10 +105,5 @@ describe('a real vLLM that is another than it should be', () => {
     } finally {
       await front.stop()
     }
-  })
-
-  it('another base than the recorded one: named', async () => {
-    const said = await endOf([otherBase], ['--upstream-fingerprint', fingerprint])
-    assert.match(said, /8414: .*fingerprint.*differs from what the upstream says, by \d/)
   })
 })
