@@ -3,6 +3,8 @@
 // needs AVX2 and some 12 GiB, and takes a quarter of an hour. Prints versions and seconds.
 //   --dtype bfloat16    float32 by default: our own engine, beside which it is compared, computes in it
 
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { mkdtempSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { cpus, tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -78,8 +80,12 @@ const tests = readdirSync(folder).filter(
     (filters.length === 0 || filters.some((part) => name.includes(part))),
 )
 const flags = ['--test', '--test-reporter=spec', '--test-concurrency=1']
-const code = run(process.execPath, [...flags, ...tests.map((name) => join(folder, name))], {
+// Not synchronous: a signal must end the upstreams, too.
+const child = spawn(process.execPath, [...flags, ...tests.map((name) => join(folder, name))], {
+  stdio: 'inherit',
   env: { ...process.env, DUTYFREE_VLLM: place },
 })
+process.on('exit', () => child.kill('SIGTERM'))
+const [code] = await once(child, 'exit')
 console.error(`dutyfree: tests ${secondsSince(ready)} s, in all ${secondsSince(begun)} s`)
-process.exit(code)
+process.exit(code ?? 1)

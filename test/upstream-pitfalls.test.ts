@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import type { GenerationEvent } from '../server/contracts/generation.ts'
 import type { FakeCall } from './support/fake-vllm.ts'
+import { root as sourceRoot } from './support/root.ts'
 import { createRequest } from './support/scripted-model.ts'
 import { createTempFolder } from './support/temp-folder.ts'
 import { upTensors, writeAdapter } from './support/tensor-files.ts'
@@ -309,5 +310,24 @@ describe('an adapter that another front has unloaded', () => {
     const all = Array.from({ length: 6 }, (_, i) => world.run(withAdapter(`again ${i}`, 'a1')))
     for (const events of await Promise.all(all)) assert.equal(failureIn(events), null)
     assert.equal(fake.loads().length, numLoads + 1)
+  })
+})
+
+describe('the list of pitfalls in docs/SCALE-OUT.md', () => {
+  it('names a test for each, which is here', () => {
+    const page = readFileSync(join(sourceRoot, 'docs', 'SCALE-OUT.md'), 'utf8')
+    const table = /\n\| what vLLM does \|.*\n\| -.*\n((?:\|.*\n)+)/.exec(page)![1]!
+    const tests = table
+      .trim()
+      .split('\n')
+      .map((row) => row.split('|').at(-2)!.trim())
+    assert.ok(tests.length >= 7)
+    const own = readFileSync(join(sourceRoot, 'test', 'upstream-pitfalls.test.ts'), 'utf8')
+    for (const name of tests) {
+      const file = /^`(test\/.*\.test\.ts)`$/.exec(name)?.[1]
+      const isThere =
+        file === undefined ? own.includes(`describe('${name}'`) : existsSync(join(sourceRoot, file))
+      assert.ok(isThere, name)
+    }
   })
 })

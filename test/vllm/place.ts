@@ -106,11 +106,16 @@ export const small = vllmOf('small', settings.upstreams.small)
 
 const shared = ['--model', settings.model, '--cache-dir', join(place, 'cache')]
 
-export function startFront(
-  upstreams: readonly Pick<Vllm, 'url'>[],
+/** Over upstreams that answer: one that a test before has left ended is started. */
+export async function startFront(
+  upstreams: readonly Vllm[],
   flags: readonly string[] = [],
   adapters = settings.adapters,
 ): Promise<RealServer> {
+  for (const upstream of upstreams) {
+    const answer = await fetch(`${upstream.url}/health`).catch(() => null)
+    if (!answer?.ok) await upstream.start()
+  }
   const urls = upstreams.map(({ url }) => url).join()
   return startServer(
     [

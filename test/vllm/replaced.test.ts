@@ -59,9 +59,11 @@ describe('an adapter that is replaced while a real vLLM answers with it', () => 
 
   /** Of the front's names at the upstream, those of this answer's adapter. */
   async function registeredAs({ adapter }: Pick<Answer, 'adapter'>): Promise<string[]> {
-    const { digest } = adapter[0]!
+    const { digest, scale } = adapter[0]!
     const { adapters: names } = await usual.names()
-    return names.filter((name) => name.startsWith(digest.slice(0, 12)))
+    return names.filter(
+      (name) => name.startsWith(digest.slice(0, 12)) && name.endsWith(`@${scale}`),
+    )
   }
 
   it('each answer is A’s or B’s as it began, none is lost, and A is unloaded after its last', async (t) => {

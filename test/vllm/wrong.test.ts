@@ -36,7 +36,7 @@ function writeOtherBase(folder: string): string {
 const fingerprint = join(place, 'fingerprint.json')
 
 /** Resolves with what the front said as it ended. */
-async function endOf(upstream: Pick<Vllm, 'url'>, flags: readonly string[] = []): Promise<string> {
+async function endOf(upstream: Vllm, flags: readonly string[] = []): Promise<string> {
   try {
     const front = await startFront([upstream], ['--upstream-fingerprint', fingerprint, ...flags])
     await front.stop()
