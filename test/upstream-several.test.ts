@@ -119,11 +119,27 @@ describe('several upstreams', () => {
   it('one that takes calls and never answers holds no start up', async () => {
     const both = [await startFake(), await startFake()]
     both[0]!.state.isStopped = true
-    const world = await start(both)
+    const world = await start(both, { healthTimeoutMs: 1000 })
     assert.ok(world.notices.some((notice) => notice.startsWith(both[0]!.url)))
     assert.equal(failureIn(await world.run(createRequest({ id: '1' }))), null)
     both[0]!.state.isStopped = false
     await world.untilNotice(/it serves again/)
+  })
+
+  it('what was asked of one that stands still ends when it is given up, and blocks nothing afterwards', async () => {
+    const one = await startFake({ maxLoras: 1 })
+    const world = await start([one], { healthTimeoutMs: 300 })
+    await world.run(withAdapter('1', 'a1'))
+    one.state.isStopped = true
+    // Each is another adapter: to be loaded, and the one before to be unloaded.
+    const all = [2, 3, 4].map((i) => world.run(withAdapter(`${i}`, `a${i}`)))
+    await world.until('an outage', () => world.outages.length > 0)
+    for (const events of await Promise.all(all)) {
+      assert.equal(failureIn(events)?.code, 'upstream_unavailable')
+    }
+    one.state.isStopped = false
+    await world.until('its end', () => world.outages.length > 1)
+    assert.equal(failureIn(await world.run(withAdapter('5', 'a5'))), null)
   })
 
   it('one that is another after a start that nobody saw is not used', async () => {

@@ -29,7 +29,10 @@ import { createTransport } from './transport.ts'
 import { createUpstream, type Upstream } from './upstream.ts'
 
 export interface PoolOptions
-  extends Pick<UpstreamOptions, 'urls' | 'adaptersDir' | 'slots' | 'key' | 'healthMs'> {
+  extends Pick<
+    UpstreamOptions,
+    'urls' | 'adaptersDir' | 'slots' | 'key' | 'healthMs' | 'healthTimeoutMs'
+  > {
   readonly config: ModelConfig
   readonly maxAdapterRank: number
   /** Tokens of a text alone. */
@@ -72,7 +75,6 @@ const callMs = 60_000
 /** All checks of one, whose first calls may be slow. */
 const checkMs = 300_000
 const progressMs = 1000
-const healthTimeoutMs = 5000
 /** Where an upstream does not say. */
 const usualSlots = 8
 /** Tries between two notices of the start. */
@@ -110,7 +112,7 @@ export async function openPool(options: PoolOptions): Promise<OpenPool> {
       onNotice: noticesOf(upstream.url, options),
       isUp: upstream.isOpen,
       intervalMs,
-      timeoutMs: healthTimeoutMs,
+      timeoutMs: options.healthTimeoutMs,
     })
   }
 
@@ -279,7 +281,7 @@ function createMember(url: string, options: PoolOptions, onChange: () => void): 
     async check() {
       const signal = AbortSignal.timeout(checkMs)
       registry.forgetAll()
-      await askHealth(AbortSignal.any([signal, AbortSignal.timeout(healthTimeoutMs)]))
+      await askHealth(AbortSignal.any([signal, AbortSignal.timeout(options.healthTimeoutMs)]))
       startedAt = (await readMetrics(transport, signal)).startedAt
       const model = await readModel(transport, signal)
       baseName = model.name

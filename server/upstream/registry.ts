@@ -45,16 +45,22 @@ export function createRegistry(options: RegistryOptions): Registry {
   const { transport, folders, numSlots, tryOut, timeoutMs, onNotice } = options
   const slots = createSlots(numSlots, (name) => {
     registered.delete(name)
-    void inTurn(() => unload(name))
+    inTurn((signal) => unload(name, signal)).catch(() => {})
   })
   const registered = new Map<string, Promise<void>>()
   /** Registrations of names that the upstream had lost. */
   const renewals = new Map<string, Promise<void>>()
   /** One change at a time: an unload must not overtake the load of the same name. */
   let lastChange: Promise<unknown> = Promise.resolve()
+  /** From one start of the upstream to the next: its changes end with it, and block none of the next. */
+  let life = new AbortController()
 
-  function inTurn<T>(change: () => Promise<T>): Promise<T> {
-    const next = lastChange.then(change)
+  function inTurn<T>(change: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    const { signal } = life
+    const next = lastChange.then(() => {
+      signal.throwIfAborted()
+      return change(AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]))
+    })
     lastChange = next.catch(() => {})
     return next
   }
@@ -63,8 +69,7 @@ export function createRegistry(options: RegistryOptions): Registry {
     return transport.text({ method: 'POST', path, body: JSON.stringify(fields), signal })
   }
 
-  async function load(name: string, set: AdapterSet): Promise<void> {
-    const signal = AbortSignal.timeout(timeoutMs)
+  async function load(name: string, set: AdapterSet, signal: AbortSignal): Promise<void> {
     const path = await folders.pathOf(set)
     try {
       await post('/v1/load_lora_adapter', { lora_name: name, lora_path: path }, signal)
@@ -76,7 +81,7 @@ export function createRegistry(options: RegistryOptions): Registry {
     try {
       await tryOut(name, set, signal)
     } catch (error) {
-      if (error instanceof ServerError) await unload(name)
+      if (error instanceof ServerError) await unload(name, signal)
       throw error
     }
   }
@@ -88,8 +93,7 @@ export function createRegistry(options: RegistryOptions): Registry {
     return models.some(({ id, root, parent }) => id === name && root === path && parent != null)
   }
 
-  async function unload(name: string): Promise<void> {
-    const signal = AbortSignal.timeout(timeoutMs)
+  async function unload(name: string, signal: AbortSignal): Promise<void> {
     await post('/v1/unload_lora_adapter', { lora_name: name }, signal).catch((error) => {
       // It may have gone with a restart; a place that stays taken shows as a load that fails.
       if (error instanceof UpstreamFailure && error.kind === 'outage') {
@@ -99,7 +103,7 @@ export function createRegistry(options: RegistryOptions): Registry {
   }
 
   function register(name: string, set: AdapterSet): Promise<void> {
-    const registration = inTurn(() => load(name, set))
+    const registration = inTurn((signal) => load(name, set, signal))
     registered.set(name, registration)
     registration.catch(() => {
       if (registered.get(name) === registration) registered.delete(name)
@@ -133,6 +137,8 @@ export function createRegistry(options: RegistryOptions): Registry {
 
     forgetAll() {
       registered.clear()
+      life.abort(new UpstreamFailure('outage', 'it is gone'))
+      life = new AbortController()
     },
 
     retire: (digest) => slots.retire((name) => nameHas(name, digest)),
