@@ -94,6 +94,15 @@ describe('deploy/kubernetes', () => {
     assert.ok(grace * 1000 > config.drainTimeout + pause * 1000)
   })
 
+  it('a front without an upstream is not ready, and is not started again for it', () => {
+    const probes = [...read('front.yaml').matchAll(/(\w+)Probe:\n\s+httpGet:\n\s+path: (\S+)/g)]
+    assert.deepEqual(Object.fromEntries(probes.map(([, name, path]) => [name, path])), {
+      startup: '/health/live',
+      readiness: '/health/ready',
+      liveness: '/health/live',
+    })
+  })
+
   it('every file is applied, but the optional one', () => {
     const applied = [...read('kustomization.yaml').matchAll(/ - (\S+\.yaml)/g)].map(
       ([, name]) => name,
