@@ -172,6 +172,20 @@ describe('an upstream that fails', () => {
     })
   }
 
+  it('by closing connections that were idle: no request is lost, and it is no outage', async () => {
+    const fake = await startFake()
+    const world = await start([fake])
+    fake.state.dropsKept = true
+    for (let i = 1; i <= 6; i++) {
+      assert.equal(failureIn(await world.run(withAdapter(`${i}`, `a${i}`))), null)
+    }
+    assert.deepEqual(world.outages, [])
+    assert.deepEqual(
+      world.notices.filter((notice) => notice.includes('does not answer')),
+      [],
+    )
+  })
+
   it('a failure is told in its stream, which has its status by then: once the stream has begun it ends it', async () => {
     const fake = await startFake()
     const world = await start([fake])

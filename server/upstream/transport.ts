@@ -48,7 +48,13 @@ export function createTransport({ url, key }: TransportOptions): Transport {
     return new Promise((resolve, reject) => {
       signal.throwIfAborted()
       const outgoing = send(new URL(path, url), { method, headers, agent, signal }, resolve)
-      outgoing.on('error', (error) => reject(explain(error, signal)))
+      outgoing.on('error', (error) => {
+        // It closed a connection that was idle while this came: nothing was asked yet.
+        const isStale = outgoing.reusedSocket && !signal.aborted && isClosed(error)
+        if (isStale)
+          start({ method, path, signal, ...(body !== undefined && { body }) }).then(resolve, reject)
+        else reject(explain(error, signal))
+      })
       outgoing.end(body)
     })
   }
@@ -83,6 +89,8 @@ export function createTransport({ url, key }: TransportOptions): Transport {
     close: () => agent.destroy(),
   }
 }
+
+const isClosed = ({ code }: NodeJS.ErrnoException) => code === 'ECONNRESET' || code === 'EPIPE'
 
 async function readBounded(
   answer: IncomingMessage,

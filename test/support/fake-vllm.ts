@@ -117,6 +117,8 @@ export async function startFakeVllm(options: FakeVllmOptions = {}) {
   const cached = new Set<string>()
   const waiting: (() => void)[] = []
   const closings: (() => void)[] = []
+  /** Connections that have had a request. */
+  const kept = new WeakSet<object>()
   const state = {
     isDead: false,
     /** Answers in their place; undefined: as usual. */
@@ -141,6 +143,8 @@ export async function startFakeVllm(options: FakeVllmOptions = {}) {
     /** It takes calls and never answers them, as a process that is stopped. */
     isStopped: false,
     numRunning: 0,
+    /** It closes kept connections just when something comes on them, as after their idle time. */
+    dropsKept: false,
     numStarts: 1,
   }
 
@@ -352,6 +356,9 @@ export async function startFakeVllm(options: FakeVllmOptions = {}) {
   async function handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const parts: Buffer[] = []
     for await (const part of request) parts.push(part)
+    const isKept = kept.has(request.socket)
+    kept.add(request.socket)
+    if (isKept && state.dropsKept) return void request.socket.destroy()
     const text = Buffer.concat(parts).toString()
     // Seeds are beyond what JSON.parse keeps.
     const seedText = /"seed":(-?\d+)/.exec(text)?.[1]
