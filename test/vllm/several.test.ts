@@ -10,6 +10,7 @@ import {
   answerWithinMs,
   ask,
   compare,
+  post,
   readiness,
   readyWithinMs,
   small,
@@ -63,6 +64,34 @@ describe('two real vLLMs', () => {
     assert.ok(
       served.every((count) => count >= 2),
       `${served}`,
+    )
+  })
+
+  it('a request on which both fail, in good health, shuts neither', async () => {
+    const failing = { structured_outputs: { regex: '\\p{L}+' } }
+    for (let i = 0; i < 4; i++) {
+      const response = await post(front, {
+        content,
+        adapter: 'none',
+        maxTokens: 4,
+        fields: failing,
+      })
+      const { error } = (await response.json()) as { error: { code: string } }
+      assert.deepEqual([response.status, error.code], [500, 'server_error'])
+      await ask(front, short(strengths[i]!))
+    }
+    assert.equal((await readiness(front)).ready, 200)
+    assert.ok(!front.lines.some((line) => line.includes('does not answer')))
+  })
+
+  it('a form that vLLM’s grammars do not know is a 400 that names the field', async () => {
+    const schema = { type: 'array', items: { type: 'integer' }, uniqueItems: true }
+    const fields = { guided_json: schema }
+    const response = await post(front, { content, adapter: 'none', maxTokens: 4, fields })
+    const { error } = (await response.json()) as { error: { code: string; param: string } }
+    assert.deepEqual(
+      [response.status, error.code, error.param],
+      [400, 'unsupported_parameter', 'guided_json'],
     )
   })
 
