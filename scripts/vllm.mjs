@@ -124,6 +124,7 @@ export async function startVllm({
   tellsCached = true,
   kvGiB = 2,
   drainSeconds = 0,
+  compiles = true,
   stdio = 'inherit',
   detached = false,
   onStarted = () => {},
@@ -142,6 +143,7 @@ export async function startVllm({
     ...(hasLora ? lora : []),
     ...(hasLora && modules !== null ? ['--lora-target-modules', ...modules] : []),
     ...(tellsCached ? ['--enable-prompt-tokens-details'] : []),
+    ...(compiles ? [] : ['--enforce-eager']),
     ...['--shutdown-timeout', String(drainSeconds)],
     ...['--host', '127.0.0.1', '--port', String(port)],
   ]

@@ -172,16 +172,17 @@ describe('an upstream that fails', () => {
     })
   }
 
-  it('refusing a form that is asked for (400): the field is named', async () => {
-    const fake = await startFake()
-    const world = await start([fake])
-    const body = { error: { message: 'Unimplemented keys', param: null, code: 400 } }
-    fake.state.events = [body]
-    const form = { constraint: { kind: 'json_object' }, constraintField: 'guided_json' } as const
-    const failure = failureIn(await world.run(createRequest({ id: '1', ...form })))
-    assert.deepEqual([failure?.code, failure?.param], ['unsupported_parameter', 'guided_json'])
-    assert.doesNotMatch(failure!.message, /Unimplemented/)
-  })
+  for (const code of [400, 500]) {
+    it(`over a form that is asked for (${code}): the field is named`, async () => {
+      const fake = await startFake()
+      const world = await start([fake])
+      fake.state.events = [{ error: { message: 'Unimplemented keys', param: null, code } }]
+      const form = { constraint: { kind: 'json_object' }, constraintField: 'guided_json' } as const
+      const failure = failureIn(await world.run(createRequest({ id: '1', ...form })))
+      assert.deepEqual([failure?.code, failure?.param], ['unsupported_parameter', 'guided_json'])
+      assert.doesNotMatch(failure!.message, /Unimplemented/)
+    })
+  }
 
   it('by closing connections that were idle: no request is lost, and it is no outage', async () => {
     const fake = await startFake()

@@ -7,7 +7,7 @@ import { ServerError } from '../errors.ts'
 import type { Jobs } from '../loop/jobs.ts'
 import type { Sequence } from '../loop/sequence.ts'
 import { streamBody, type UpstreamConstraint } from './completion-request.ts'
-import { UpstreamFailure } from './failure.ts'
+import { isOfCall, UpstreamFailure } from './failure.ts'
 import { createJudging } from './judging.ts'
 import type { Pool } from './pool.ts'
 import { readPrompt } from './prompt-logprobs.ts'
@@ -42,13 +42,13 @@ function requireSupported(constraint: OutputConstraint): UpstreamConstraint {
   return constraint
 }
 
-/** Our own look at it has passed: its grammars know other things. */
+/** Our own look at it has passed; vLLM's grammars refuse it (400) or fail on it (500), in good health. */
 function cannotKeep(field: string | undefined): ServerError {
   const param = field ?? 'response_format'
   return new ServerError(
     'unsupported_parameter',
-    `${param}: the upstream does not take what is asked for (--engine vllm): its grammars know less ` +
-      'than those of an engine of our own.',
+    `${param}: the upstream refuses what is asked for, or fails on it (--engine vllm): its grammars ` +
+      'know less than those of an engine of our own.',
     { param },
   )
 }
@@ -120,8 +120,7 @@ export async function runChoice(options: ChoiceRunOptions): Promise<void> {
     try {
       return await pool.use(lead.segments.at(-1)!, turn.client, ended, call)
     } catch (error) {
-      const isRefused = error instanceof UpstreamFailure && error.kind === 'refused'
-      throw isRefused && constraint !== null ? cannotKeep(constraintField) : error
+      throw constraint !== null && isOfCall(error) ? cannotKeep(constraintField) : error
     }
   }
 

@@ -31,6 +31,11 @@ export function mayBeAskedAgain({ kind }: UpstreamFailure): boolean {
   return kind === 'outage' || kind === 'failed' || kind === 'busy' || kind === 'unknown_model'
 }
 
+/** It is up, and does not do this. */
+export function isOfCall(error: unknown): boolean {
+  return error instanceof UpstreamFailure && ['refused', 'failed'].includes(error.kind)
+}
+
 /** What the status and body of an answer that is no success mean. */
 export function failureOf(status: number, body: ErrorAnswer): UpstreamFailure {
   const what = `status ${status}`

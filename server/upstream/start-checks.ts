@@ -6,7 +6,7 @@ import { ServerError } from '../errors.ts'
 import type { AdapterSet } from './adapter-content.ts'
 import type { AdapterFolders } from './adapter-folders.ts'
 import { constrainedBody, promptBody, verdictBody } from './completion-request.ts'
-import { requireSameModel, UpstreamFailure } from './failure.ts'
+import { isOfCall, requireSameModel, UpstreamFailure } from './failure.ts'
 import { type Fingerprint, fixedTexts, logprobsOfPlaces } from './fingerprint.ts'
 import type { Transport } from './transport.ts'
 import { parseChunk, parseModels, parseText, parseTokens, parseVerdict } from './wire.ts'
@@ -98,9 +98,6 @@ export async function checkRuntimeLoading(
   )
 }
 
-/** It is up, and does not do this. */
-const isOfCall = ({ kind }: UpstreamFailure) => kind === 'refused' || kind === 'failed'
-
 /** Logits further apart than rounding and batches explain. */
 const leastChange = 1
 
@@ -130,7 +127,7 @@ export async function checkHead(
   } catch (error) {
     const judged = await transport.judge(error, signal)
     // It does not take such an adapter, or this folder: the next check tells which.
-    if (judged instanceof UpstreamFailure && isOfCall(judged)) return
+    if (isOfCall(judged)) return
     throw judged
   }
   try {

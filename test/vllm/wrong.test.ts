@@ -69,7 +69,7 @@ describe('a real vLLM that is another than it should be', () => {
   })
 
   it('LoRA off: named, with the flag and the variable', async () => {
-    const said = await endOver('lora-off', { hasLora: false })
+    const said = await endOver('lora-off', { hasLora: false, compiles: false })
     assert.match(
       said,
       /8414: .*loads no adapters.*--enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING/,
