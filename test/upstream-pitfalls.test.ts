@@ -6,16 +6,26 @@ import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import type { GenerationEvent } from '../server/contracts/generation.ts'
-import type { FakeCall } from './support/fake-vllm.ts'
+import { within } from './support/deadline.ts'
+import type { FakeCall, FakeVllm } from './support/fake-vllm.ts'
 import { root as sourceRoot } from './support/root.ts'
 import { createRequest } from './support/scripted-model.ts'
 import { createTempFolder } from './support/temp-folder.ts'
 import { upTensors, writeAdapter } from './support/tensor-files.ts'
-import { failureIn, upstreamModel } from './support/upstream-world.ts'
+import { failureIn, patience, upstreamModel } from './support/upstream-world.ts'
 import { createWorlds, withAdapter } from './support/upstream-worlds.ts'
 
 const root = createTempFolder()
 const { newDir, startFake, start } = createWorlds(root)
+
+const untilUnloaded = (fake: FakeVllm, name: string) =>
+  within(
+    patience,
+    `unload of ${name}`,
+    (async () => {
+      while (fake.adapters.has(name)) await new Promise((resolve) => setImmediate(resolve))
+    })(),
+  )
 
 describe('a folder that is gone ends its engine', () => {
   it('folders stay when adapters are removed, replaced or evicted, so that it never reads in vain', async () => {
@@ -117,9 +127,13 @@ describe('a name whose weights change keeps the old keys and values', () => {
     assert.notEqual(fresh!.digest, old.digest)
     assert.notDeepEqual(fresh!.tokens, old.tokens)
     assert.deepEqual(other, fresh)
+    const former = String(fake.completions()[0]!.body.model)
+    assert.ok(fake.adapters.has(former))
     goOn()
     for (const events of await Promise.all(underWay)) assert.deepEqual(answerOf(events), old)
     assert.ok(numStanding >= 4)
+    // The old version's registration leaves with the last of its answers.
+    await untilUnloaded(fake, former)
     // And so for each call: its name did not change on the way.
     const names = fake.completions().map(({ body }) => body.model)
     assert.equal(new Set(names).size, 2)
