@@ -75,7 +75,7 @@ describe('two real vLLMs', () => {
       const { error } = (await response.json()) as { error: { code: string; param: string } }
       assert.deepEqual(
         [response.status, error.code, error.param],
-        [400, 'unsupported_parameter', 'structured_outputs'],
+        [400, 'unsupported_parameter', 'structured_outputs.regex'],
       )
       await ask(front, short(strengths[i]!))
     }
