@@ -33,9 +33,11 @@ export const answerWithinMs = 120_000
 /** One vLLM: its processes are a group. */
 export interface Vllm {
   readonly url: string
-  /** Of all its processes. */
+  /** To all its processes. */
   signal(name: NodeJS.Signals): void
-  /** Of the process that computes, which vLLM's API server started. */
+  /** To the first one, as a pod's end tells it. */
+  shutDown(): void
+  /** To the process that computes, which vLLM's API server started. */
   signalEngine(name: NodeJS.Signals): void
   /** Ends what is left of it, and starts it with the same options. Resolves with the seconds. */
   start(): Promise<number>
@@ -62,6 +64,9 @@ export function vllmOf(name: string, options: VllmOptions): Vllm {
   return {
     url,
     signal,
+    shutDown() {
+      process.kill(pid(), 'SIGTERM')
+    },
     end,
     signalEngine(what) {
       const children = readFileSync(`/proc/${pid()}/task/${pid()}/children`, 'utf8')

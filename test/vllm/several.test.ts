@@ -115,7 +115,7 @@ describe('two real vLLMs', () => {
     const strength = await strengthAt(small)
     const begun = begin(strength, 64)
     await until(answerWithinMs, 'a token', () => begun.numTokens > 0)
-    small.signal('SIGTERM')
+    small.shutDown()
     await answersOf([strength, strength, ...strengths])
     const { status, errors, finish, tokens } = await begun.ended
     assert.deepEqual([status, errors, finish, tokens.length], [200, [], 'length', 64])
