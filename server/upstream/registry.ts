@@ -168,8 +168,8 @@ function explainLoad(error: unknown): unknown {
   if (!(error instanceof UpstreamFailure) || ['busy', 'outage'].includes(error.kind)) return error
   return new ServerError(
     'adapter_unavailable',
-    'The upstream did not load the adapter: it must see --upstream-adapters at the same path, and ' +
-      'its --max-lora-rank must be at least --max-adapter-rank.',
+    'The upstream did not load the adapter: it must run with --enable-lora and see --upstream-adapters ' +
+      'at the same path, and its --max-lora-rank must be at least --max-adapter-rank.',
     { cause: error },
   )
 }
