@@ -42,6 +42,10 @@ describe('the start over vLLM', () => {
   it('says what is wrong with an upstream, and what to change', async () => {
     await startFails(await startFake({ loadsAtRuntime: false }), /ALLOW_RUNTIME_LORA_UPDATING/)
     await startFails(await startFake({ encode: (text) => [...Buffer.from(text)] }), /tokenizer/)
+    const loraOff = await startFake()
+    loraOff.state.answer = ({ path, body }) =>
+      path === '/v1/load_lora_adapter' && body.lora_name ? { status: 500, body: {} } : undefined
+    await assert.rejects(start([loraOff]), /must run with --enable-lora/)
     const fake = await startFake({ maxRank: 4 })
     await assert.rejects(start([fake]), /--max-lora-rank must be at least --max-adapter-rank/)
     await startFails(
