@@ -71,17 +71,25 @@ describe('several upstreams', () => {
     }
   })
 
-  it('one that is being shut down and begins nothing new loses no request', async () => {
-    const both = [await startFake(), await startFake()]
-    const world = await start(both)
-    const [ill] = both
-    const choices = [{ index: 0, text: '', token_ids: [], finish_reason: 'abort' }]
-    ill!.state.events = [{ model: ill!.base, choices }]
-    for (let i = 1; i <= 12; i++) {
-      assert.equal(failureIn(await world.run(createRequest({ id: `${i}`, turn: turnOf(i) }))), null)
-    }
-    assert.equal(ill!.completions().length, 3)
-  })
+  const notBegun = {
+    'a finish that was not asked for': [
+      { index: 0, text: '', token_ids: [], finish_reason: 'abort' },
+    ],
+    'no choice at all': [],
+  }
+  for (const [title, choices] of Object.entries(notBegun)) {
+    it(`one that is being shut down, and begins nothing new (${title}), loses no request`, async () => {
+      const both = [await startFake(), await startFake()]
+      const world = await start(both)
+      const [ill] = both
+      ill!.state.events = [{ model: ill!.base, choices, usage: { prompt_tokens: 3 } }]
+      for (let i = 1; i <= 12; i++) {
+        const request = createRequest({ id: `${i}`, turn: turnOf(i) })
+        assert.equal(failureIn(await world.run(request)), null)
+      }
+      assert.equal(ill!.completions().length, 3)
+    })
+  }
 
   it('a request on which all fail, in good health, shuts none of them', async () => {
     const both = [await startFake(), await startFake(), await startFake()]

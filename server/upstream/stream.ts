@@ -43,7 +43,9 @@ export async function* readStream(
         const chunk = parseChunk(data, numTop, { named: namedTokens })
         requireSameModel(chunk.model, model)
         isEnded ||= chunk.finish !== null
-        hasBegun = true
+        // What it only counts before its first token begins nothing.
+        hasBegun ||= isEnded || chunk.tokens.length > 0
+        if (!hasBegun) continue
         yield chunk
         watch()
       }
