@@ -206,7 +206,7 @@ export interface Stream {
   cancel(): void
 }
 
-export interface Ending {
+interface Ending {
   readonly status: number
   readonly retryAfter: string | null
   readonly tokens: readonly Token[]
