@@ -91,6 +91,22 @@ describe('several upstreams', () => {
     })
   }
 
+  it('one that loads no adapter any more loses no request; where none loads it, that is told', async () => {
+    const both = [await startFake(), await startFake()]
+    const world = await start(both)
+    const refuseLoads = ({ state }: FakeVllm) => {
+      state.answer = ({ path }) =>
+        path === '/v1/load_lora_adapter' ? { status: 500, body: {} } : undefined
+    }
+    refuseLoads(both[0]!)
+    for (let i = 1; i <= 5; i++) {
+      assert.equal(failureIn(await world.run(withAdapter(`${i}`, `a${i}`))), null)
+    }
+    refuseLoads(both[1]!)
+    const failure = failureIn(await world.run(withAdapter('6', 'a6')))
+    assert.equal(failure?.code, 'adapter_unavailable')
+  })
+
   it('a request on which all fail, in good health, shuts none of them', async () => {
     const both = [await startFake(), await startFake(), await startFake()]
     const world = await start(both)

@@ -2,6 +2,7 @@
 // few of them, unless that one has more than its share; and to the next where one fails before the first token.
 
 import { createHash } from 'node:crypto'
+import { ServerError } from '../errors.ts'
 import { type AdapterSet, nameOfSet } from './adapter-content.ts'
 import { mayBeAskedAgain, UpstreamFailure } from './failure.ts'
 import type { Call, Upstream, Used } from './upstream.ts'
@@ -25,7 +26,7 @@ export function createPool(upstreams: readonly Upstream[]): Pool {
   return {
     async use(set, client, signal, call) {
       const open = upstreams.filter(({ isOpen }) => isOpen)
-      let failure = new UpstreamFailure('outage', 'none is up')
+      let failure: unknown = new UpstreamFailure('outage', 'none is up')
       const failing: Upstream[] = []
       for (const upstream of orderFor(nameOfSet(set) ?? client, open)) {
         try {
@@ -33,11 +34,12 @@ export function createPool(upstreams: readonly Upstream[]): Pool {
           for (const other of failing) other.blame()
           return used
         } catch (error) {
-          const mayGoOn = error instanceof UpstreamFailure && mayBeAskedAgain(error)
+          const isWell = failsInGoodHealth(error)
+          const mayGoOn = isWell || (error instanceof UpstreamFailure && mayBeAskedAgain(error))
           if (signal.aborted || !mayGoOn) throw error
           // What it does to one upstream it may do to all.
-          if (failure.kind !== 'failed') failure = error
-          if (error.kind === 'failed') failing.push(upstream)
+          if (failing.length === 0) failure = error
+          if (isWell) failing.push(upstream)
           if (failing.length === mostFailing) break
         }
       }
@@ -47,6 +49,12 @@ export function createPool(upstreams: readonly Upstream[]): Pool {
       for (const { registry } of upstreams) registry.retire(digest)
     },
   }
+}
+
+/** Of this call, or of this adapter there: one that is being shut down loads none. */
+function failsInGoodHealth(error: unknown): boolean {
+  if (error instanceof ServerError) return error.code === 'adapter_unavailable'
+  return error instanceof UpstreamFailure && error.kind === 'failed'
 }
 
 interface Candidate {
