@@ -57,6 +57,12 @@ describe('the start over vLLM', () => {
     })
   })
 
+  it('an upstream that has adapters of another front’s folder ends it, and is named so', async () => {
+    const fake = await startFake()
+    await start([fake])
+    await assert.rejects(start([fake]), /from another folder: .*same --upstream-adapters/)
+  })
+
   it('another base than the recorded one ends it; the same base does not', async () => {
     const { dir } = await start([await startFake()])
     await start([await startFake()], { dir })

@@ -74,9 +74,9 @@ export function createRegistry(options: RegistryOptions): Registry {
     try {
       await post('/v1/load_lora_adapter', { lora_name: name, lora_path: path }, signal)
     } catch (error) {
-      if (!(await isThere(name, path, error, signal))) {
-        throw explainLoad(await transport.judge(error, signal))
-      }
+      const found = await findFolder(name, error, signal)
+      if (found === null) throw explainLoad(await transport.judge(error, signal))
+      if (found !== path) throw registeredElsewhere()
     }
     try {
       await tryOut(name, set, signal)
@@ -87,10 +87,14 @@ export function createRegistry(options: RegistryOptions): Registry {
   }
 
   /** A name that is taken is ours where its folder is: a name means its content. */
-  async function isThere(name: string, path: string, error: unknown, signal: AbortSignal) {
-    if (!(error instanceof UpstreamFailure) || error.kind !== 'refused') return false
+  async function findFolder(
+    name: string,
+    error: unknown,
+    signal: AbortSignal,
+  ): Promise<string | null> {
+    if (!(error instanceof UpstreamFailure) || error.kind !== 'refused') return null
     const models = parseModels(await transport.text({ method: 'GET', path: '/v1/models', signal }))
-    return models.some(({ id, root, parent }) => id === name && root === path && parent != null)
+    return models.find(({ id, parent }) => id === name && parent != null)?.root ?? null
   }
 
   async function unload(name: string, signal: AbortSignal): Promise<void> {
@@ -158,6 +162,14 @@ function untilAborted(registration: Promise<void>, signal: AbortSignal): Promise
       .finally(() => signal.removeEventListener('abort', give))
       .catch(() => {})
   })
+}
+
+function registeredElsewhere(): ServerError {
+  return new ServerError(
+    'adapter_unavailable',
+    'The upstream has this adapter from another folder: give all fronts of an upstream the same ' +
+      '--upstream-adapters, or start the upstream anew.',
+  )
 }
 
 /** 404: it does not see the folder; anything else: it could not read it. Both are the operator's. */
