@@ -108,32 +108,54 @@ function readCpuFlags() {
 const linearModules = 'q_proj k_proj v_proj o_proj gate_proj up_proj down_proj'.split(' ')
 
 /**
- * Resolves when it answers; the child is the caller's to end. `modules`: those that adapters change. Where
- * lm_head is one, prompt_logprobs beside another request end vLLM 0.32's engine on a processor.
+ * Resolves when it answers; the child is the caller's to end, with its group where `detached`. Rejects where it
+ * ends instead. `modules`: those that adapters change; null: all that it knows. Where lm_head is one,
+ * prompt_logprobs beside another request end vLLM 0.32's engine on a processor.
  */
 export async function startVllm({
   model,
   port,
+  name = 'base',
   modules = linearModules,
   maxLoras = 8,
+  maxRank = 16,
+  dtype = dtypeOf(readCpuFlags()),
+  hasLora = true,
+  tellsCached = true,
+  kvGiB = 2,
+  drainSeconds = 0,
+  compiles = true,
   stdio = 'inherit',
+  detached = false,
+  onStarted = () => {},
 }) {
   const preload = join(venv, 'lib', 'libiomp5.so')
+  const lora = [
+    '--enable-lora',
+    '--max-loras',
+    String(maxLoras),
+    '--max-lora-rank',
+    String(maxRank),
+  ]
   const args = [
-    ...['serve', model, '--served-model-name', 'base', '--dtype', dtypeOf(readCpuFlags())],
+    ...['serve', model, '--served-model-name', name, '--dtype', dtype],
     ...['--max-model-len', '2048', '--generation-config', 'vllm', '--block-size', '32'],
-    ...['--enable-lora', '--max-loras', String(maxLoras), '--max-lora-rank', '16'],
-    ...['--lora-target-modules', ...modules],
-    ...['--enable-prompt-tokens-details', '--host', '127.0.0.1', '--port', String(port)],
+    ...(hasLora ? lora : []),
+    ...(hasLora && modules !== null ? ['--lora-target-modules', ...modules] : []),
+    ...(tellsCached ? ['--enable-prompt-tokens-details'] : []),
+    ...(compiles ? [] : ['--enforce-eager']),
+    ...['--shutdown-timeout', String(drainSeconds)],
+    ...['--host', '127.0.0.1', '--port', String(port)],
   ]
   const env = {
     ...process.env,
-    VLLM_CPU_KVCACHE_SPACE: '2',
+    VLLM_CPU_KVCACHE_SPACE: String(kvGiB),
     VLLM_CPU_OMP_THREADS_BIND: 'nobind',
     VLLM_ALLOW_RUNTIME_LORA_UPDATING: 'True',
     ...(existsSync(preload) && { LD_PRELOAD: preload }),
   }
-  const child = spawn(bin('vllm'), args, { stdio, env })
+  const child = spawn(bin('vllm'), args, { stdio, env, detached })
+  onStarted(child)
   let exitCode = null
   child.once('exit', (code) => {
     exitCode = code ?? 1
@@ -141,7 +163,7 @@ export async function startVllm({
   for (;;) {
     const answer = await fetch(`http://127.0.0.1:${port}/health`).catch(() => null)
     if (answer?.ok) return child
-    if (exitCode !== null) fail(`vLLM ended with ${exitCode}; what it says stands above`)
+    if (exitCode !== null) throw new Error(`vLLM ended with ${exitCode}; what it says stands above`)
     await sleep(1000)
   }
 }
@@ -159,7 +181,9 @@ if (realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) {
   }
   requireProcessor()
   installVllm()
-  const child = await startVllm({ model: folder, port: values.port })
+  const child = await startVllm({ model: folder, port: values.port }).catch((error) =>
+    fail(error.message),
+  )
   const shared = join(root, '.cache', 'upstream-adapters')
   console.error(`
 dutyfree: vLLM answers. Now, in another terminal:

@@ -77,6 +77,7 @@ interface UpstreamFlags {
 }
 
 const healthMs = 2000
+const healthTimeoutMs = 5000
 /** Streams at once where --max-batch does not say: vLLM has a queue of its own. */
 const usualStreams = 256
 /** Verdicts at the end of a reply only: each costs a prefill. */
@@ -127,6 +128,7 @@ export function upstreamOptions(
     slots: flags.upstreamSlots,
     silenceMs: flags.upstreamTimeout,
     healthMs,
+    healthTimeoutMs,
     key,
     fingerprint: upstreamFingerprint === null ? null : resolve(cwd, upstreamFingerprint),
   }

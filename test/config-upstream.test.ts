@@ -77,6 +77,7 @@ describe('flags of upstreams', () => {
       slots: null,
       silenceMs: 5000,
       healthMs: 2000,
+      healthTimeoutMs: 5000,
       key: 'key',
       fingerprint: null,
     })

@@ -5,6 +5,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import { parseCommand } from '../server/config.ts'
+import { linearModules } from '../server/contracts/checkpoint.ts'
 import { root } from './support/root.ts'
 
 const folder = join(root, 'deploy', 'kubernetes')
@@ -67,6 +68,17 @@ describe('deploy/kubernetes', () => {
     assert.match(read('vllm.yaml'), /VLLM_ALLOW_RUNTIME_LORA_UPDATING\n\s+value: 'True'/)
   })
 
+  it('vLLM prepares the modules that adapters of ours may change, and no other', () => {
+    const at = vllm.indexOf('--lora-target-modules') + 1
+    const numNamed = vllm.slice(at).findIndex((arg) => !/^\w+$/.test(arg))
+    assert.deepEqual(vllm.slice(at, at + numNamed), [...linearModules])
+  })
+
+  it('vLLM may end what it has begun before it is killed', () => {
+    const grace = Number(/terminationGracePeriodSeconds: (\d+)/.exec(read('vllm.yaml'))?.[1])
+    assert.ok(grace > Number(flagOf(vllm, 'shutdown-timeout')))
+  })
+
   it('every pod that the autoscaler may start has its address', () => {
     const most = Number(
       /name: vllm\n\s+minReplicas: \d+\n\s+maxReplicas: (\d+)/.exec(read('autoscaling.yaml'))?.[1],
@@ -80,6 +92,15 @@ describe('deploy/kubernetes', () => {
     const grace = Number(/terminationGracePeriodSeconds: (\d+)/.exec(read('front.yaml'))?.[1])
     const pause = Number(/command: \[sleep, '(\d+)'\]/.exec(read('front.yaml'))?.[1])
     assert.ok(grace * 1000 > config.drainTimeout + pause * 1000)
+  })
+
+  it('a front without an upstream is not ready, and is not started again for it', () => {
+    const probes = [...read('front.yaml').matchAll(/(\w+)Probe:\n\s+httpGet:\n\s+path: (\S+)/g)]
+    assert.deepEqual(Object.fromEntries(probes.map(([, name, path]) => [name, path])), {
+      startup: '/health/live',
+      readiness: '/health/ready',
+      liveness: '/health/live',
+    })
   })
 
   it('every file is applied, but the optional one', () => {

@@ -114,15 +114,43 @@ describe('adapter slots of an upstream', () => {
   const never = new AbortController().signal
 
   it('the least recently used name that nobody holds leaves', async () => {
-    const slots = createSlots(() => 2)
+    const left: string[] = []
+    const slots = createSlots(
+      () => 2,
+      (name) => left.push(name),
+    )
     for (const name of ['a', 'b', 'a']) (await slots.hold(name, never)).release()
-    const { evicted } = await slots.hold('c', never)
-    assert.deepEqual(evicted, ['b'])
+    await slots.hold('c', never)
+    assert.deepEqual(left, ['b'])
     assert.deepEqual(slots.names(), ['a', 'c'])
   })
 
+  it('a retired name leaves at once, or with the last that holds it, or stays where it is held anew', async () => {
+    const left: string[] = []
+    const slots = createSlots(
+      () => 3,
+      (name) => left.push(name),
+    )
+    ;(await slots.hold('idle', never)).release()
+    const users = [await slots.hold('used', never), await slots.hold('used', never)]
+    const other = await slots.hold('again', never)
+    slots.retire(() => true)
+    assert.deepEqual(left, ['idle'])
+    users[0]!.release()
+    assert.deepEqual(left, ['idle'])
+    users[1]!.release()
+    assert.deepEqual(left, ['idle', 'used'])
+    ;(await slots.hold('again', never)).release()
+    other.release()
+    assert.deepEqual(left, ['idle', 'used'])
+    assert.deepEqual(slots.names(), ['again'])
+  })
+
   it('who finds none waits in line; who gives up is passed over', async () => {
-    const slots = createSlots(() => 1)
+    const slots = createSlots(
+      () => 1,
+      () => {},
+    )
     const first = await slots.hold('a', never)
     const leaves = new AbortController()
     const order: string[] = []

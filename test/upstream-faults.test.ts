@@ -1,4 +1,4 @@
-// Upstreams that are slow, wrong, full or gone, and more than one of them.
+// Upstreams that are slow, wrong, full or gone.
 
 import assert from 'node:assert/strict'
 import { writeFileSync } from 'node:fs'
@@ -42,8 +42,25 @@ describe('the start over vLLM', () => {
   it('says what is wrong with an upstream, and what to change', async () => {
     await startFails(await startFake({ loadsAtRuntime: false }), /ALLOW_RUNTIME_LORA_UPDATING/)
     await startFails(await startFake({ encode: (text) => [...Buffer.from(text)] }), /tokenizer/)
+    const loraOff = await startFake()
+    loraOff.state.answer = ({ path, body }) =>
+      path === '/v1/load_lora_adapter' && body.lora_name ? { status: 500, body: {} } : undefined
+    await assert.rejects(start([loraOff]), /must run with --enable-lora/)
     const fake = await startFake({ maxRank: 4 })
     await assert.rejects(start([fake]), /--max-lora-rank must be at least --max-adapter-rank/)
+    await startFails(
+      await startFake({ preparesHead: true }),
+      /lm_head.* --lora-target-modules q_proj/,
+    )
+    await startFails(await startFake({ maxLoras: 2 }), /3: it holds 2 at once: .*--max-loras/, {
+      slots: 3,
+    })
+  })
+
+  it('an upstream that has adapters of another front’s folder ends it, and is named so', async () => {
+    const fake = await startFake()
+    await start([fake])
+    await assert.rejects(start([fake]), /from another folder: .*same --upstream-adapters/)
   })
 
   it('another base than the recorded one ends it; the same base does not', async () => {
@@ -149,7 +166,8 @@ describe('an upstream that fails', () => {
   const answers = {
     busy: { status: 429, code: 'rate_limit_exceeded' },
     refusing: { status: 400, code: 'server_error' },
-    broken: { status: 500, code: 'upstream_unavailable' },
+    failing: { status: 500, code: 'server_error' },
+    'behind a gateway that does not reach it': { status: 502, code: 'upstream_unavailable' },
     'of another kind': { status: 200, code: 'upstream_unavailable' },
   }
   for (const [title, { status, code }] of Object.entries(answers)) {
@@ -163,6 +181,48 @@ describe('an upstream that fails', () => {
       assert.doesNotMatch(failure!.message, /SECRET/)
     })
   }
+
+  for (const code of [400, 500]) {
+    it(`over a form that is asked for (${code}): the field is named`, async () => {
+      const fake = await startFake()
+      const world = await start([fake])
+      fake.state.events = [{ error: { message: 'Unimplemented keys', param: null, code } }]
+      const form = { constraint: { kind: 'json_object' }, constraintField: 'guided_json' } as const
+      const failure = failureIn(await world.run(createRequest({ id: '1', ...form })))
+      assert.deepEqual([failure?.code, failure?.param], ['unsupported_parameter', 'guided_json'])
+      assert.doesNotMatch(failure!.message, /Unimplemented/)
+    })
+  }
+
+  it('by closing connections that were idle: no request is lost, and it is no outage', async () => {
+    const fake = await startFake()
+    const world = await start([fake])
+    fake.state.dropsKept = true
+    for (let i = 1; i <= 6; i++) {
+      assert.equal(failureIn(await world.run(withAdapter(`${i}`, `a${i}`))), null)
+    }
+    assert.deepEqual(world.outages, [])
+    assert.deepEqual(
+      world.notices.filter((notice) => notice.includes('does not answer')),
+      [],
+    )
+  })
+
+  it('a failure is told in its stream, which has its status by then: once the stream has begun it ends it', async () => {
+    const fake = await startFake()
+    const world = await start([fake])
+    const error = { message: 'SECRET', type: 'InternalServerError', param: null, code: 500 }
+    const token = { model: fake.base, choices: [{ index: 0, text: '', token_ids: [65] }] }
+    for (const [events, code] of [
+      [[{ error }], 'server_error'],
+      [[token, { error }], 'engine_crashed'],
+    ] as const) {
+      fake.state.events = events
+      const told = await world.run(createRequest({ id: code }))
+      assert.equal(failureIn(told)?.code, code)
+      assert.equal(told.filter(({ kind }) => kind === 'failed').length, 1)
+    }
+  })
 
   it('an end that was not asked for is no end', async () => {
     const fake = await startFake()
@@ -187,6 +247,7 @@ describe('the circuit of an upstream', () => {
         hold: async () => ({ name: null, release() {} }),
         renew: async () => {},
         forgetAll() {},
+        retire() {},
         names: () => [],
       },
       baseName: () => 'base',
@@ -241,51 +302,5 @@ describe('the circuit of an upstream', () => {
     await world.until('its end', () => world.outages.length > 1)
     assert.deepEqual(world.outages, ['upstream_unavailable', null])
     assert.equal(failureIn(await world.run(createRequest({ id: '1' }))), null)
-  })
-})
-
-describe('several upstreams', () => {
-  it('an adapter lies in one of them, and all of them serve', async () => {
-    const both = [await startFake(), await startFake(), await startFake()]
-    const world = await start(both)
-    for (let turn = 0; turn < 3; turn++) {
-      for (let i = 1; i <= 6; i++) await world.run(withAdapter(`${turn} ${i}`, `a${i}`))
-    }
-    const real = (fake: FakeVllm) =>
-      [...fake.adapters.keys()].filter((name) => !name.startsWith('blank'))
-    assert.equal(both.flatMap(real).length, 6)
-    assert.ok(both.filter((fake) => fake.completions().length > 0).length >= 2)
-  })
-
-  it('more than its share of one adapter goes to the others', async () => {
-    const both = [await startFake(), await startFake()]
-    const world = await start(both)
-    const all = Array.from({ length: 8 }, (_, i) => world.run(withAdapter(`${i}`, 'a1')))
-    for (const events of await Promise.all(all)) assert.equal(failureIn(events), null)
-    assert.ok(both.every((fake) => fake.completions().length >= 2))
-  })
-
-  it('one that dies before the first token loses no request', async () => {
-    const both = [await startFake(), await startFake()]
-    const world = await start(both)
-    for (let i = 1; i <= 6; i++) await world.run(withAdapter(`warm ${i}`, `a${i}`))
-    both[0]!.state.isDead = true
-    for (let i = 1; i <= 6; i++) {
-      assert.equal(failureIn(await world.run(withAdapter(`${i}`, `a${i}`))), null)
-    }
-  })
-
-  it('one that comes back as another base is not used', async () => {
-    const both = [await startFake(), await startFake()]
-    const world = await start(both)
-    both[0]!.state.isDead = true
-    await world.run(createRequest({ id: 'until it is seen' }))
-    await world.untilNotice(/does not answer; no request/)
-    both[0]!.state.seed = 7
-    both[0]!.restart()
-    await world.untilNotice(/is not used: .*fingerprint/)
-    const { length: before } = both[0]!.completions()
-    for (let i = 1; i <= 6; i++) await world.run(withAdapter(`${i}`, `a${i}`))
-    assert.equal(both[0]!.completions().length, before)
   })
 })

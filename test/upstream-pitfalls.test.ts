@@ -6,14 +6,26 @@ import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import type { GenerationEvent } from '../server/contracts/generation.ts'
+import { within } from './support/deadline.ts'
+import type { FakeCall, FakeVllm } from './support/fake-vllm.ts'
+import { root as sourceRoot } from './support/root.ts'
 import { createRequest } from './support/scripted-model.ts'
 import { createTempFolder } from './support/temp-folder.ts'
 import { upTensors, writeAdapter } from './support/tensor-files.ts'
-import { failureIn, upstreamModel } from './support/upstream-world.ts'
+import { failureIn, patience, upstreamModel } from './support/upstream-world.ts'
 import { createWorlds, withAdapter } from './support/upstream-worlds.ts'
 
 const root = createTempFolder()
 const { newDir, startFake, start } = createWorlds(root)
+
+const untilUnloaded = (fake: FakeVllm, name: string) =>
+  within(
+    patience,
+    `unload of ${name}`,
+    (async () => {
+      while (fake.adapters.has(name)) await new Promise((resolve) => setImmediate(resolve))
+    })(),
+  )
 
 describe('a folder that is gone ends its engine', () => {
   it('folders stay when adapters are removed, replaced or evicted, so that it never reads in vain', async () => {
@@ -115,9 +127,13 @@ describe('a name whose weights change keeps the old keys and values', () => {
     assert.notEqual(fresh!.digest, old.digest)
     assert.notDeepEqual(fresh!.tokens, old.tokens)
     assert.deepEqual(other, fresh)
+    const former = String(fake.completions()[0]!.body.model)
+    assert.ok(fake.adapters.has(former))
     goOn()
     for (const events of await Promise.all(underWay)) assert.deepEqual(answerOf(events), old)
     assert.ok(numStanding >= 4)
+    // The old version's registration leaves with the last of its answers.
+    await untilUnloaded(fake, former)
     // And so for each call: its name did not change on the way.
     const names = fake.completions().map(({ body }) => body.model)
     assert.equal(new Set(names).size, 2)
@@ -235,7 +251,9 @@ describe('a model name is a path to its resolver', () => {
     const fake = await startFake()
     const world = await start([fake])
     await world.run(withAdapter('1', 'a1'))
-    for (const { body } of fake.loads().slice(1)) {
+    const isOfRequest = ({ body }: FakeCall) =>
+      body.lora_name && !/^head-/.test(`${body.lora_name}`)
+    for (const { body } of fake.loads().filter(isOfRequest)) {
       assert.match(String(body.lora_name), /^[\w.-]+@[\d.]+(\+[\w.-]+@[\d.]+)*$/)
       assert.equal(body.lora_path, join(world.sharedDir, String(body.lora_name)))
     }
@@ -286,12 +304,12 @@ describe('one adapter more than its slots waits there', () => {
   })
 })
 
-describe('a restart forgets what was registered', () => {
+describe('an adapter that another front has unloaded', () => {
   it('it is registered again, once, and the request does not notice', async () => {
     const fake = await startFake()
     const world = await start([fake])
     await world.run(withAdapter('1', 'a1'))
-    fake.restart()
+    fake.adapters.clear()
     const numLoads = fake.loads().length
     assert.equal(failureIn(await world.run(withAdapter('2', 'a1'))), null)
     assert.equal(fake.loads().length, numLoads + 1)
@@ -301,10 +319,29 @@ describe('a restart forgets what was registered', () => {
     const fake = await startFake()
     const world = await start([fake])
     await world.run(withAdapter('1', 'a1'))
-    fake.restart()
+    fake.adapters.clear()
     const numLoads = fake.loads().length
     const all = Array.from({ length: 6 }, (_, i) => world.run(withAdapter(`again ${i}`, 'a1')))
     for (const events of await Promise.all(all)) assert.equal(failureIn(events), null)
     assert.equal(fake.loads().length, numLoads + 1)
+  })
+})
+
+describe('the list of pitfalls in docs/SCALE-OUT.md', () => {
+  it('names a test for each, which is here', () => {
+    const page = readFileSync(join(sourceRoot, 'docs', 'SCALE-OUT.md'), 'utf8')
+    const table = /\n\| what vLLM does \|.*\n\| -.*\n((?:\|.*\n)+)/.exec(page)![1]!
+    const tests = table
+      .trim()
+      .split('\n')
+      .map((row) => row.split('|').at(-2)!.trim())
+    assert.ok(tests.length >= 7)
+    const own = readFileSync(join(sourceRoot, 'test', 'upstream-pitfalls.test.ts'), 'utf8')
+    for (const name of tests) {
+      const file = /^`(test\/.*\.test\.ts)`$/.exec(name)?.[1]
+      const isThere =
+        file === undefined ? own.includes(`describe('${name}'`) : existsSync(join(sourceRoot, file))
+      assert.ok(isThere, name)
+    }
   })
 })

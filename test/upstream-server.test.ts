@@ -121,6 +121,15 @@ describe('a server over vLLM', () => {
     assert.equal((await post({}, '?adapter=safe:0.5')).status, 200)
   })
 
+  it('says when to come again where an upstream is full', async () => {
+    fake.state.answer = ({ path }) =>
+      path === '/v1/completions' ? { status: 429, body: {} } : undefined
+    const response = await post({})
+    fake.state.answer = undefined
+    assert.equal(response.status, 429)
+    assert.equal(response.headers.get('retry-after'), '1')
+  })
+
   it('refuses what it cannot do with a 400', async () => {
     const response = await post({ adapter: [{ id: 'safe', from: 'answer' }] })
     assert.equal(response.status, 400)

@@ -91,6 +91,8 @@ export interface UpstreamOptions {
   readonly silenceMs: number
   /** Between two health checks. */
   readonly healthMs: number
+  /** How long the answer of one may take. */
+  readonly healthTimeoutMs: number
   readonly key: string | null
   /** File of the base's own log-probabilities; null: kept in the cache, recorded at first use. */
   readonly fingerprint: string | null

@@ -161,7 +161,13 @@ export async function openUpstreamEngine(
     }),
     listAdapters: (query) => store.list(query),
     prepareMerge: refuseMerge,
-    changeAdapter: changes.apply,
+    async changeAdapter(change) {
+      const [before] = await store.list({ ids: [change.id], isBrief: true })
+      const changed = await changes.apply(change)
+      const former = before?.digest ?? null
+      if (former !== null && former !== changed.adapter?.digest) pool.retire(former)
+      return changed
+    },
     close() {
       opened.close()
       void reader.close()

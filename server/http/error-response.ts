@@ -77,7 +77,7 @@ export function errorResponse(
     headers: {
       'content-type': 'application/json',
       ...(closes ? { connection: 'close' } : {}),
-      ...(error.status === 503 ? { 'retry-after': '1' } : {}),
+      ...([429, 503].includes(error.status) ? { 'retry-after': '1' } : {}),
       ...error.headers,
       ...headers,
     },

@@ -13,7 +13,8 @@ export interface AdapterSet {
 
 export interface MatrixPair {
   readonly layer: number
-  readonly module: LinearModule
+  /** lm_head lies in no layer; no adapter of ours has it (`headPair`). */
+  readonly module: LinearModule | 'lm_head'
   /** [rank, inner] */
   readonly a: Float32Array
   /** [outer, rank] */
@@ -26,6 +27,11 @@ const digits = 24
 /** null: the base. Sets of one name have the same content. */
 export function nameOfSet({ applied }: Pick<AdapterSet, 'applied'>): string | null {
   return spell(applied, digits) || null
+}
+
+/** The set of that name has the adapter. */
+export function nameHas(name: string, digest: string): boolean {
+  return name.split('+').some((part) => part.startsWith(`${digest.slice(0, digits)}@`))
 }
 
 /** What the folder of that name holds, in full. */
@@ -75,6 +81,14 @@ function toPair(
   return { layer: some.layer, module: some.module, a, b }
 }
 
+/** Changes the logits of tokens 0 and 1, far, and nothing else. [vocabSize, hiddenSize] */
+export function headPair(hiddenSize: number, vocabSize: number): MatrixPair {
+  const a = Float32Array.from({ length: hiddenSize }, (_, i) => (i % 2 === 0 ? 1 : -1))
+  const b = new Float32Array(vocabSize)
+  b.set([8, -8])
+  return { layer: 0, module: 'lm_head', a, b }
+}
+
 const blocks: Readonly<Record<LinearModule, 'self_attn' | 'mlp'>> = {
   q_proj: 'self_attn',
   k_proj: 'self_attn',
@@ -86,6 +100,7 @@ const blocks: Readonly<Record<LinearModule, 'self_attn' | 'mlp'>> = {
 }
 
 export function tensorNameOf({ layer, module }: MatrixPair, side: 'A' | 'B'): string {
+  if (module === 'lm_head') return `base_model.model.lm_head.lora_${side}.weight`
   return `base_model.model.model.layers.${layer}.${blocks[module]}.${module}.lora_${side}.weight`
 }
 

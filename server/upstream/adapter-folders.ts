@@ -12,11 +12,13 @@ import { join } from 'node:path'
 import { z } from 'zod'
 import { writeSafetensors } from '../checkpoint/safetensors-writer.ts'
 import { adapterFiles } from '../contracts/adapter.ts'
+import type { ModelConfig } from '../contracts/checkpoint.ts'
 import { syncToDisk } from '../durable.ts'
 import { ServerError } from '../errors.ts'
 import {
   type AdapterSet,
   configOfSet,
+  headPair,
   keyOfSet,
   type MatrixPair,
   nameOfSet,
@@ -32,40 +34,57 @@ type Content = z.infer<typeof contentSchema>
 export interface AdapterFolders {
   /** Path of the set's folder, which is there and whole. Rejects with ServerError. */
   pathOf(set: AdapterSet): Promise<string>
+  /** The same of a pair that tells whether lm_head is prepared for adapters. */
+  pathOfHead(sizes: Pick<ModelConfig, 'hiddenSize' | 'vocabSize'>): Promise<string>
+}
+
+interface Described {
+  readonly key: string
+  readonly rank: number
+  readonly pairs: () => readonly MatrixPair[]
 }
 
 export function createAdapterFolders(dir: string): AdapterFolders {
   /** Checked or written by this process. */
   const known = new Map<string, Promise<string>>()
 
-  async function make(set: AdapterSet, name: string): Promise<string> {
+  async function make(name: string, described: Described): Promise<string> {
     const path = join(dir, name)
     if (existsSync(path)) {
-      await checkFolder(path, keyOfSet(set))
+      await checkFolder(path, described.key)
       return path
     }
     const staged = join(dir, `.incoming-${randomUUID()}`)
     try {
-      await writeFolder(staged, set)
+      await writeFolder(staged, described)
       await rename(staged, path)
       await syncToDisk(dir)
     } catch (error) {
       await rm(staged, { recursive: true, force: true })
       // Another front was first.
-      if (existsSync(path)) await checkFolder(path, keyOfSet(set))
+      if (existsSync(path)) await checkFolder(path, described.key)
       else throw explain(error)
     }
     return path
   }
 
+  function find(name: string, described: Described): Promise<string> {
+    const path = known.get(name) ?? make(name, described)
+    known.set(name, path)
+    path.catch(() => known.delete(name))
+    return path
+  }
+
   return {
-    pathOf(set) {
+    async pathOf(set) {
       const name = nameOfSet(set)
       if (name === null) throw new Error('the base has no folder')
-      const path = known.get(name) ?? make(set, name)
-      known.set(name, path)
-      path.catch(() => known.delete(name))
-      return path
+      const rank = rankOfSet(set)
+      return find(name, { key: keyOfSet(set), rank, pairs: () => pairsOfSet(set) })
+    },
+    pathOfHead({ hiddenSize, vocabSize }) {
+      const name = `head-${hiddenSize}-${vocabSize}`
+      return find(name, { key: name, rank: 1, pairs: () => [headPair(hiddenSize, vocabSize)] })
     },
   }
 }
@@ -85,10 +104,9 @@ export async function openAdaptersDir(dir: string): Promise<void> {
   }
 }
 
-async function writeFolder(path: string, set: AdapterSet): Promise<void> {
+async function writeFolder(path: string, { key, rank, ...described }: Described): Promise<void> {
   mkdirSync(path)
-  const pairs = pairsOfSet(set)
-  const rank = rankOfSet(set)
+  const pairs = described.pairs()
   const config = `${JSON.stringify(configOfSet(rank, pairs), null, 2)}\n`
   const tensors = pairs.flatMap((pair) => [
     tensor(pair, 'A', [rank, pair.a.length / rank]),
@@ -97,7 +115,7 @@ async function writeFolder(path: string, set: AdapterSet): Promise<void> {
   const format = { dtype: 'F32', bytes: 4 } as const
   const sha256 = writeSafetensors(join(path, adapterFiles.tensors), tensors, format)
   writeFileSync(join(path, adapterFiles.config), config)
-  const content: Content = { key: keyOfSet(set), config: hashOf(config), tensors: sha256 }
+  const content: Content = { key, config: hashOf(config), tensors: sha256 }
   writeFileSync(join(path, contentFile), `${JSON.stringify(content)}\n`)
   for (const name of [adapterFiles.config, contentFile]) await syncToDisk(join(path, name))
   await syncToDisk(path)

@@ -3,15 +3,16 @@
 // are told the same.
 
 import type { OutputConstraint } from '../contracts/constraint.ts'
+import { ServerError } from '../errors.ts'
 import type { Jobs } from '../loop/jobs.ts'
 import type { Sequence } from '../loop/sequence.ts'
 import { streamBody, type UpstreamConstraint } from './completion-request.ts'
-import { UpstreamFailure } from './failure.ts'
+import { isOfCall, UpstreamFailure } from './failure.ts'
 import { createJudging } from './judging.ts'
 import type { Pool } from './pool.ts'
 import { readPrompt } from './prompt-logprobs.ts'
 import { readStream } from './stream.ts'
-import type { Used } from './upstream.ts'
+import type { Call, Upstream, Used } from './upstream.ts'
 import type { Verdicts } from './verdicts.ts'
 import type { Chunk } from './wire.ts'
 
@@ -41,11 +42,22 @@ function requireSupported(constraint: OutputConstraint): UpstreamConstraint {
   return constraint
 }
 
+/** Our own look at it has passed; vLLM's grammars refuse it (400) or fail on it (500), in good health. */
+function cannotKeep(field: string | undefined): ServerError {
+  const param = field ?? 'response_format'
+  return new ServerError(
+    'unsupported_parameter',
+    `${param}: the upstream refuses what is asked for, or fails on it (--engine vllm): its grammars ` +
+      'know less than those of an engine of our own.',
+    { param },
+  )
+}
+
 /** Resolves when all has been told; rejects with what ended it. */
 export async function runChoice(options: ChoiceRunOptions): Promise<void> {
   const { members, jobs, pool, verdicts, eosTokenIds, silenceMs, onTold, signal } = options
   const [lead] = members
-  const { sampling, topLogprobs, turn, constraint } = lead.request
+  const { sampling, topLogprobs, turn, constraint, constraintField } = lead.request
   const namedTokens = topLogprobs === null ? [] : lead.request.logprobTokens
   const endTokens = [...(sampling.ignoreEos ? [] : eosTokenIds), ...sampling.stopTokenIds]
   /** The stream that runs; a verdict may end it. */
@@ -73,7 +85,7 @@ export async function runChoice(options: ChoiceRunOptions): Promise<void> {
     judging.begin()
   }
 
-  function open(): Promise<Used<Opened>> {
+  async function open(): Promise<Used<Opened>> {
     const tokens = lead.tokens(0, lead.numTokens)
     const numSaid = tokens.length - lead.promptTokens.length
     const ask = {
@@ -88,7 +100,7 @@ export async function runChoice(options: ChoiceRunOptions): Promise<void> {
       constraint: constraint === null ? null : requireSupported(constraint),
     }
     const ended = AbortSignal.any([signal, stream.signal])
-    return pool.use(lead.segments.at(-1)!, turn.client, ended, ({ transport }) => {
+    const call = ({ transport }: Upstream): Call<Opened> => {
       return async (model, signal) => {
         const body = streamBody(model, ask)
         const answer = await transport.open({
@@ -104,7 +116,12 @@ export async function runChoice(options: ChoiceRunOptions): Promise<void> {
         if (done) throw new UpstreamFailure('outage', 'a stream without tokens')
         return { first: value, rest }
       }
-    })
+    }
+    try {
+      return await pool.use(lead.segments.at(-1)!, turn.client, ended, call)
+    } catch (error) {
+      throw constraint !== null && isOfCall(error) ? cannotKeep(constraintField) : error
+    }
   }
 
   function take({ tokens, finish, cachedTokens }: Chunk): void {

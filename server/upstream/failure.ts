@@ -3,12 +3,14 @@
 import { type ErrorCode, ServerError } from '../errors.ts'
 
 /**
- * outage: it cannot be reached, or its engine is dead. busy: it takes no more now. unknown_model: the
- * name is not registered there. refused: it does not take this request. broken: a stream ended before
- * its end, or its answer is none. other_model: another than the asked one has answered.
+ * outage: it cannot be reached, or its engine is dead. failed: it failed on this request, and its health is
+ * good. busy: it takes no more now. unknown_model: the name is not registered there. refused: it does not
+ * take this request. broken: a stream ended before its end, or its answer is none. other_model: another
+ * than the asked one has answered.
  */
 export type FailureKind =
   | 'outage'
+  | 'failed'
   | 'busy'
   | 'unknown_model'
   | 'refused'
@@ -24,12 +26,24 @@ export class UpstreamFailure extends Error {
   }
 }
 
+/** Another upstream, or this one a little later, may answer. */
+export function mayBeAskedAgain({ kind }: UpstreamFailure): boolean {
+  return kind === 'outage' || kind === 'failed' || kind === 'busy' || kind === 'unknown_model'
+}
+
+/** It is up, and does not do this. */
+export function isOfCall(error: unknown): boolean {
+  return error instanceof UpstreamFailure && ['refused', 'failed'].includes(error.kind)
+}
+
 /** What the status and body of an answer that is no success mean. */
 export function failureOf(status: number, body: ErrorAnswer): UpstreamFailure {
   const what = `status ${status}`
   if (status === 404 && body.param === 'model') return new UpstreamFailure('unknown_model', what)
   if (status === 429) return new UpstreamFailure('busy', what)
-  if (status >= 500) return new UpstreamFailure('outage', what)
+  // Of its engine, or of this request alone: its health tells (transport.ts).
+  if (status === 500) return new UpstreamFailure('failed', what)
+  if (status > 501) return new UpstreamFailure('outage', what)
   return new UpstreamFailure('refused', what)
 }
 
@@ -39,6 +53,7 @@ export interface ErrorAnswer {
 
 const told: Readonly<Record<FailureKind, readonly [ErrorCode, string]>> = {
   outage: ['upstream_unavailable', 'No upstream can take the request now; try again in a moment.'],
+  failed: ['server_error', 'The upstream failed on this request; others are served.'],
   busy: ['rate_limit_exceeded', 'Every upstream is full now; try again in a moment.'],
   unknown_model: [
     'adapter_unavailable',

@@ -39,35 +39,37 @@ export function watchHealth(options: HealthOptions): Health {
     lastNotice = message
   }
 
-  async function isHealthy(): Promise<boolean> {
+  /** null: nothing. */
+  async function findFault(): Promise<string | null> {
     const signal = AbortSignal.timeout(timeoutMs)
     try {
       await ask(signal)
       numTimeouts = 0
-      return true
+      return null
     } catch (error) {
-      if (signal.aborted && isUp) return ++numTimeouts < mostTimeouts
+      if (signal.aborted && isUp && ++numTimeouts < mostTimeouts) return null
       if (!signal.aborted && !(error instanceof UpstreamFailure)) console.error(error)
-      return false
+      return signal.aborted ? 'too slow' : (error as Error).message
     }
   }
 
   async function beat(): Promise<void> {
-    const isNow = await isHealthy()
-    if (isStopped || isNow === isUp) return
-    if (!isNow) {
+    const fault = await findFault()
+    if (isStopped || (fault === null) === isUp) return
+    if (fault !== null) {
       isUp = false
+      numTimeouts = 0
       onDown()
-      return notice('an upstream does not answer; no request goes there')
+      return notice(`it does not answer; no request goes there (${fault})`)
     }
     try {
       await check()
       if (isStopped) return
       isUp = true
       onUp()
-      notice('an upstream serves again')
+      notice('it serves again')
     } catch (error) {
-      notice(`an upstream answers again and is not used: ${(error as Error).message}`)
+      notice(`it answers again and is not used: ${(error as Error).message}`)
     }
   }
 

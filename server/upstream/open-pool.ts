@@ -8,13 +8,13 @@ import { ServerError } from '../errors.ts'
 import type { AdapterSet } from './adapter-content.ts'
 import { createAdapterFolders, openAdaptersDir } from './adapter-folders.ts'
 import { UpstreamFailure } from './failure.ts'
-import { checkCanary, checkRecorded, type Fingerprint } from './fingerprint.ts'
+import { checkCanary, checkRecorded, type Fingerprint, fixedTexts } from './fingerprint.ts'
 import { type Health, watchHealth } from './health.ts'
 import { createPool, type Pool } from './pool.ts'
 import { createRegistry, type HeldModel } from './registry.ts'
-import { createSlots } from './slots.ts'
 import {
   blankSet,
+  checkHead,
   checkRuntimeLoading,
   checkTokenizer,
   constrainsAnswers,
@@ -29,7 +29,10 @@ import { createTransport } from './transport.ts'
 import { createUpstream, type Upstream } from './upstream.ts'
 
 export interface PoolOptions
-  extends Pick<UpstreamOptions, 'urls' | 'adaptersDir' | 'slots' | 'key' | 'healthMs'> {
+  extends Pick<
+    UpstreamOptions,
+    'urls' | 'adaptersDir' | 'slots' | 'key' | 'healthMs' | 'healthTimeoutMs'
+  > {
   readonly config: ModelConfig
   readonly maxAdapterRank: number
   /** Tokens of a text alone. */
@@ -72,14 +75,13 @@ const callMs = 60_000
 /** All checks of one, whose first calls may be slow. */
 const checkMs = 300_000
 const progressMs = 1000
-const healthTimeoutMs = 5000
 /** Where an upstream does not say. */
 const usualSlots = 8
 /** Tries between two notices of the start. */
 const quietTries = 30
 
 export async function openPool(options: PoolOptions): Promise<OpenPool> {
-  const { onNotice, healthMs: intervalMs } = options
+  const { healthMs: intervalMs } = options
   await openAdaptersDir(options.adaptersDir)
   let serves = true
   let hasBegun = false
@@ -107,10 +109,10 @@ export async function openPool(options: PoolOptions): Promise<OpenPool> {
       },
       onDown: upstream.fall,
       onUp: upstream.rise,
-      onNotice,
+      onNotice: noticesOf(upstream.url, options),
       isUp: upstream.isOpen,
       intervalMs,
-      timeoutMs: healthTimeoutMs,
+      timeoutMs: options.healthTimeoutMs,
     })
   }
 
@@ -137,9 +139,11 @@ async function startMembers(members: readonly Member[], options: PoolOptions): P
         contexts.push((await waitingFor(check(), onProgress)).maxContext)
         upstream.rise()
       } catch (error) {
-        if (!(error instanceof UpstreamFailure)) throw error
-        if (!mayCome(error)) throw explainStart(error)
-        if (tries % quietTries === 0) onNotice('an upstream does not answer yet; it is asked again')
+        if (!(error instanceof UpstreamFailure)) throw naming(upstream.url, error)
+        if (!mayCome(error)) throw naming(upstream.url, explainStart(error))
+        if (tries % quietTries === 0) {
+          onNotice(`${upstream.url}: it does not answer yet; it is asked again`)
+        }
       }
     }
     if (contexts.length > 0) return Math.min(...contexts)
@@ -163,7 +167,17 @@ async function waitingFor<T>(answer: Promise<T>, onProgress: () => void): Promis
 
 /** It may only not be there yet. */
 function mayCome({ kind }: UpstreamFailure): boolean {
-  return kind === 'outage' || kind === 'busy'
+  return kind === 'outage' || kind === 'failed' || kind === 'busy'
+}
+
+/** Which of several is meant. */
+function naming(url: string, error: unknown): unknown {
+  if (!(error instanceof ServerError)) return error
+  return new ServerError(error.code, `${url}: ${error.message}`, { cause: error })
+}
+
+function noticesOf(url: string, { onNotice }: Pick<PoolOptions, 'onNotice'>) {
+  return (message: string) => onNotice(`${url}: ${message}`)
 }
 
 function explainStart(failure: UpstreamFailure): ServerError {
@@ -178,21 +192,22 @@ function explainStart(failure: UpstreamFailure): ServerError {
 }
 
 function createMember(url: string, options: PoolOptions, onChange: () => void): Member {
-  const { config, encode, onNotice, onProgress, baseDigest, guard, maxAdapterRank } = options
+  const onNotice = noticesOf(url, options)
+  const { config, encode, onProgress, baseDigest, guard, maxAdapterRank } = options
   const transport = createTransport({ url, key: options.key })
   let baseName = ''
   let base: Fingerprint | null = null
   let numSlots = options.slots ?? 2
   let pinned: HeldModel | null = null
   let isFirst = true
+  let startedAt: string | null = null
   let kvUsage = 0
   let constrains = true
-  const slots = createSlots(() => numSlots)
   const folders = createAdapterFolders(options.adaptersDir)
   const registry = createRegistry({
     transport,
     folders,
-    slots,
+    numSlots: () => numSlots,
     tryOut,
     timeoutMs: callMs,
     onNotice,
@@ -205,6 +220,9 @@ function createMember(url: string, options: PoolOptions, onChange: () => void): 
     retryMs: 5000,
     onChange,
   })
+
+  const askHealth = (signal: AbortSignal) =>
+    transport.text({ method: 'GET', path: '/health', signal })
 
   /** The first fixed text with the adapter, beside the base's. */
   async function tryOut(name: string, set: AdapterSet, signal: AbortSignal): Promise<void> {
@@ -219,13 +237,19 @@ function createMember(url: string, options: PoolOptions, onChange: () => void): 
 
   /** An adapter of the largest rank is loaded, and those that judge have their place. */
   async function checkAdapters(signal: AbortSignal): Promise<void> {
-    await checkRuntimeLoading(transport, signal)
     const blank = await registry.hold(blankSet(config, maxAdapterRank), signal)
     blank.release()
     const { maxLoras } = await readMetrics(transport, signal)
     if (options.slots === null) numSlots = maxLoras ?? usualSlots
+    if (maxLoras !== null && numSlots > maxLoras) {
+      throw new ServerError(
+        'invalid_config',
+        `--upstream-slots ${numSlots}: it holds ${maxLoras} at once: start it with a larger --max-loras, ` +
+          'or leave the flag out.',
+      )
+    }
     if (maxLoras === null && options.slots === null && isFirst) {
-      onNotice(`an upstream does not say --max-loras: ${usualSlots} are taken for granted`)
+      onNotice(`it does not say --max-loras: ${usualSlots} are taken for granted`)
     }
     const needed = guard === null ? 1 : 2
     if (numSlots < needed) {
@@ -246,17 +270,26 @@ function createMember(url: string, options: PoolOptions, onChange: () => void): 
     kvUsage: () => kvUsage,
     constrains: () => constrains,
     async ask(signal) {
-      await transport.text({ method: 'GET', path: '/health', signal })
+      await askHealth(signal)
       const metrics = await readMetrics(transport, signal).catch(() => null)
       kvUsage = metrics?.kvUsage ?? 0
+      // It may have come back, as another one, between two questions.
+      if (metrics !== null && metrics.startedAt !== startedAt && upstream.isOpen) {
+        throw new UpstreamFailure('outage', 'it was started anew')
+      }
     },
     async check() {
       const signal = AbortSignal.timeout(checkMs)
       registry.forgetAll()
-      await transport.text({ method: 'GET', path: '/health', signal })
+      await askHealth(AbortSignal.any([signal, AbortSignal.timeout(options.healthTimeoutMs)]))
+      startedAt = (await readMetrics(transport, signal)).startedAt
       const model = await readModel(transport, signal)
       baseName = model.name
       await checkTokenizer(transport, model, encode, signal)
+      await checkRuntimeLoading(transport, signal)
+      // Before anything asks for prompt_logprobs.
+      const parts = { transport, folders }
+      await checkHead(parts, config, model, await encode(fixedTexts[0]), signal)
       onProgress()
       const seen = await readFingerprint(transport, model, encode, signal)
       const outcome = checkRecorded(options.fingerprint, seen, baseDigest)
@@ -264,15 +297,13 @@ function createMember(url: string, options: PoolOptions, onChange: () => void): 
       base = seen
       constrains = await constrainsAnswers(transport, model, seen.texts[0]!.tokens, signal)
       if (!constrains && isFirst) {
-        onNotice('an upstream does not know structured_outputs: constrained answers are refused')
+        onNotice('it does not know structured_outputs: constrained answers are refused')
       }
       onProgress()
       await checkAdapters(signal)
       onProgress()
       if (isFirst && !(await tellsCachedTokens(transport, model, seen.texts[0]!.tokens, signal))) {
-        onNotice(
-          'an upstream does not tell cached tokens: start it with --enable-prompt-tokens-details',
-        )
+        onNotice('it does not tell cached tokens: start it with --enable-prompt-tokens-details')
       }
       isFirst = false
       return model

@@ -2,8 +2,9 @@
 // few of them, unless that one has more than its share; and to the next where one fails before the first token.
 
 import { createHash } from 'node:crypto'
+import { ServerError } from '../errors.ts'
 import { type AdapterSet, nameOfSet } from './adapter-content.ts'
-import { UpstreamFailure } from './failure.ts'
+import { mayBeAskedAgain, UpstreamFailure } from './failure.ts'
 import type { Call, Upstream, Used } from './upstream.ts'
 
 export interface Pool {
@@ -14,31 +15,46 @@ export interface Pool {
     signal: AbortSignal,
     call: (upstream: Upstream) => Call<T>,
   ): Promise<Used<T>>
+  /** Nobody asks for this version of an adapter any more. */
+  retire(digest: string): void
 }
+
+/** A request on which so many fail, each in good health, is at fault itself. */
+const mostFailing = 2
 
 export function createPool(upstreams: readonly Upstream[]): Pool {
   return {
     async use(set, client, signal, call) {
       const open = upstreams.filter(({ isOpen }) => isOpen)
       let failure: unknown = new UpstreamFailure('outage', 'none is up')
+      const failing: Upstream[] = []
       for (const upstream of orderFor(nameOfSet(set) ?? client, open)) {
         try {
-          return await upstream.use(set, signal, call(upstream))
+          const used = await upstream.use(set, signal, call(upstream))
+          for (const other of failing) other.blame()
+          return used
         } catch (error) {
-          if (signal.aborted || !mayGoOn(error)) throw error
-          failure = error
+          const isWell = failsInGoodHealth(error)
+          const mayGoOn = isWell || (error instanceof UpstreamFailure && mayBeAskedAgain(error))
+          if (signal.aborted || !mayGoOn) throw error
+          // What it does to one upstream it may do to all.
+          if (failing.length === 0) failure = error
+          if (isWell) failing.push(upstream)
+          if (failing.length === mostFailing) break
         }
       }
       throw failure
     },
+    retire(digest) {
+      for (const { registry } of upstreams) registry.retire(digest)
+    },
   }
 }
 
-/** Another upstream may take what this one did not begin. */
-function mayGoOn(error: unknown): boolean {
-  return (
-    error instanceof UpstreamFailure && ['outage', 'busy', 'unknown_model'].includes(error.kind)
-  )
+/** Of this call, or of this adapter there: one that is being shut down loads none. */
+function failsInGoodHealth(error: unknown): boolean {
+  if (error instanceof ServerError) return error.code === 'adapter_unavailable'
+  return error instanceof UpstreamFailure && error.kind === 'failed'
 }
 
 interface Candidate {

@@ -3,17 +3,18 @@
 // registered again.
 
 import { ServerError } from '../errors.ts'
-import { type AdapterSet, nameOfSet } from './adapter-content.ts'
+import { type AdapterSet, nameHas, nameOfSet } from './adapter-content.ts'
 import type { AdapterFolders } from './adapter-folders.ts'
 import { UpstreamFailure } from './failure.ts'
-import type { Slots } from './slots.ts'
+import { createSlots } from './slots.ts'
 import type { Transport } from './transport.ts'
 import { parseModels } from './wire.ts'
 
 export interface RegistryOptions {
-  readonly transport: Pick<Transport, 'text'>
+  readonly transport: Pick<Transport, 'text' | 'judge'>
   readonly folders: AdapterFolders
-  readonly slots: Slots
+  /** Adapters that it holds at once; it may come to be known later. */
+  readonly numSlots: () => number
   /** Asks with the adapter once; rejects where it is not applied. */
   readonly tryOut: (name: string, set: AdapterSet, signal: AbortSignal) => Promise<void>
   /** Of one registration, its try included. */
@@ -35,19 +36,31 @@ export interface Registry {
   renew(set: AdapterSet): Promise<void>
   /** It was started anew. */
   forgetAll(): void
+  /** Sets with this version of an adapter leave with the last request that runs with them. */
+  retire(digest: string): void
   names(): readonly string[]
 }
 
 export function createRegistry(options: RegistryOptions): Registry {
-  const { transport, folders, slots, tryOut, timeoutMs, onNotice } = options
+  const { transport, folders, numSlots, tryOut, timeoutMs, onNotice } = options
+  const slots = createSlots(numSlots, (name) => {
+    registered.delete(name)
+    inTurn((signal) => unload(name, signal)).catch(() => {})
+  })
   const registered = new Map<string, Promise<void>>()
   /** Registrations of names that the upstream had lost. */
   const renewals = new Map<string, Promise<void>>()
   /** One change at a time: an unload must not overtake the load of the same name. */
   let lastChange: Promise<unknown> = Promise.resolve()
+  /** From one start of the upstream to the next: its changes end with it, and block none of the next. */
+  let life = new AbortController()
 
-  function inTurn<T>(change: () => Promise<T>): Promise<T> {
-    const next = lastChange.then(change)
+  function inTurn<T>(change: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    const { signal } = life
+    const next = lastChange.then(() => {
+      signal.throwIfAborted()
+      return change(AbortSignal.any([signal, AbortSignal.timeout(timeoutMs)]))
+    })
     lastChange = next.catch(() => {})
     return next
   }
@@ -56,36 +69,45 @@ export function createRegistry(options: RegistryOptions): Registry {
     return transport.text({ method: 'POST', path, body: JSON.stringify(fields), signal })
   }
 
-  async function load(name: string, set: AdapterSet): Promise<void> {
-    const signal = AbortSignal.timeout(timeoutMs)
+  async function load(name: string, set: AdapterSet, signal: AbortSignal): Promise<void> {
     const path = await folders.pathOf(set)
     try {
       await post('/v1/load_lora_adapter', { lora_name: name, lora_path: path }, signal)
     } catch (error) {
-      if (!(await isThere(name, path, error, signal))) throw explainLoad(error)
+      const found = await findFolder(name, error, signal)
+      if (found === null) throw explainLoad(await transport.judge(error, signal))
+      if (found !== path) throw registeredElsewhere()
     }
-    await tryOut(name, set, signal)
+    try {
+      await tryOut(name, set, signal)
+    } catch (error) {
+      if (error instanceof ServerError) await unload(name, signal)
+      throw error
+    }
   }
 
   /** A name that is taken is ours where its folder is: a name means its content. */
-  async function isThere(name: string, path: string, error: unknown, signal: AbortSignal) {
-    if (!(error instanceof UpstreamFailure) || error.kind !== 'refused') return false
+  async function findFolder(
+    name: string,
+    error: unknown,
+    signal: AbortSignal,
+  ): Promise<string | null> {
+    if (!(error instanceof UpstreamFailure) || error.kind !== 'refused') return null
     const models = parseModels(await transport.text({ method: 'GET', path: '/v1/models', signal }))
-    return models.some(({ id, root, parent }) => id === name && root === path && parent != null)
+    return models.find(({ id, parent }) => id === name && parent != null)?.root ?? null
   }
 
-  async function unload(name: string): Promise<void> {
-    const signal = AbortSignal.timeout(timeoutMs)
+  async function unload(name: string, signal: AbortSignal): Promise<void> {
     await post('/v1/unload_lora_adapter', { lora_name: name }, signal).catch((error) => {
       // It may have gone with a restart; a place that stays taken shows as a load that fails.
       if (error instanceof UpstreamFailure && error.kind === 'outage') {
-        onNotice('an adapter could not be unloaded from an upstream')
+        onNotice('an adapter could not be unloaded from it')
       }
     })
   }
 
   function register(name: string, set: AdapterSet): Promise<void> {
-    const registration = inTurn(() => load(name, set))
+    const registration = inTurn((signal) => load(name, set, signal))
     registered.set(name, registration)
     registration.catch(() => {
       if (registered.get(name) === registration) registered.delete(name)
@@ -98,10 +120,6 @@ export function createRegistry(options: RegistryOptions): Registry {
       const name = nameOfSet(set)
       if (name === null) return { name: null, release() {} }
       const held = await slots.hold(name, signal)
-      for (const other of held.evicted) {
-        registered.delete(other)
-        void inTurn(() => unload(other))
-      }
       try {
         await untilAborted(registered.get(name) ?? register(name, set), signal)
         return { name, release: held.release }
@@ -123,7 +141,11 @@ export function createRegistry(options: RegistryOptions): Registry {
 
     forgetAll() {
       registered.clear()
+      life.abort(new UpstreamFailure('outage', 'it is gone'))
+      life = new AbortController()
     },
+
+    retire: (digest) => slots.retire((name) => nameHas(name, digest)),
 
     names: () => [...registered.keys()],
   }
@@ -142,16 +164,24 @@ function untilAborted(registration: Promise<void>, signal: AbortSignal): Promise
   })
 }
 
+function registeredElsewhere(): ServerError {
+  return new ServerError(
+    'adapter_unavailable',
+    'The upstream has this adapter from another folder: give all fronts of an upstream the same ' +
+      '--upstream-adapters, or start the upstream anew.',
+  )
+}
+
 /** 404: it does not see the folder; anything else: it could not read it. Both are the operator's. */
 function explainLoad(error: unknown): unknown {
   if (error instanceof DOMException && error.name === 'TimeoutError') {
     return new UpstreamFailure('outage', 'an adapter was not loaded in time', { cause: error })
   }
-  if (!(error instanceof UpstreamFailure) || error.kind === 'busy') return error
+  if (!(error instanceof UpstreamFailure) || ['busy', 'outage'].includes(error.kind)) return error
   return new ServerError(
     'adapter_unavailable',
-    'The upstream did not load the adapter: it must see --upstream-adapters at the same path, and ' +
-      'its --max-lora-rank must be at least --max-adapter-rank.',
+    'The upstream did not load the adapter: it must run with --enable-lora and see --upstream-adapters ' +
+      'at the same path, and its --max-lora-rank must be at least --max-adapter-rank.',
     { cause: error },
   )
 }

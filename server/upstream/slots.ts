@@ -8,23 +8,26 @@ interface Hold {
 }
 
 export interface Slots {
-  /** Resolves with a hold on the name, and the names that must leave before it comes. */
-  hold(name: string, signal: AbortSignal): Promise<Hold & { readonly evicted: readonly string[] }>
+  /** Resolves with a hold on the name; those that must leave before it comes have left. */
+  hold(name: string, signal: AbortSignal): Promise<Hold>
   /** It has no slot any more. */
   forget(name: string): void
+  /** Those names leave as soon as nobody holds them, unless they are held anew. */
+  retire(isRetired: (name: string) => boolean): void
   names(): readonly string[]
   readonly numWaiting: number
 }
 
 interface Waiting {
   readonly name: string
-  readonly resolve: (held: Hold & { readonly evicted: readonly string[] }) => void
+  readonly resolve: (held: Hold) => void
 }
 
-/** `count`: a number that may come to be known later. */
-export function createSlots(count: () => number): Slots {
+/** `count`: a number that may come to be known later. `onLeave`: told of each name that gives its place up. */
+export function createSlots(count: () => number, onLeave: (name: string) => void): Slots {
   /** Name → how many hold it; least recently used first. */
   const users = new Map<string, number>()
+  const retired = new Set<string>()
   const queue: Waiting[] = []
 
   function touch(name: string, numUsers: number): void {
@@ -32,25 +35,29 @@ export function createSlots(count: () => number): Slots {
     users.set(name, numUsers)
   }
 
-  function tryHold(name: string): (Hold & { readonly evicted: readonly string[] }) | null {
-    const evicted: string[] = []
+  function leave(name: string): void {
+    users.delete(name)
+    retired.delete(name)
+    onLeave(name)
+  }
+
+  function tryHold(name: string): Hold | null {
     if (!users.has(name)) {
-      for (const [other, numUsers] of users) {
-        if (users.size - evicted.length < count()) break
-        if (numUsers === 0) evicted.push(other)
-      }
-      if (users.size - evicted.length >= count()) return null
-      for (const other of evicted) users.delete(other)
+      const free = [...users].filter(([, numUsers]) => numUsers === 0)
+      const numTooMany = users.size + 1 - count()
+      if (free.length < numTooMany) return null
+      for (const [other] of free.slice(0, Math.max(0, numTooMany))) leave(other)
     }
+    retired.delete(name)
     touch(name, (users.get(name) ?? 0) + 1)
     let isReleased = false
     return {
-      evicted,
       release() {
         if (isReleased) return
         isReleased = true
         const numUsers = users.get(name)
         if (numUsers !== undefined) touch(name, Math.max(0, numUsers - 1))
+        if (users.get(name) === 0 && retired.has(name)) leave(name)
         serve()
       },
     }
@@ -92,6 +99,14 @@ export function createSlots(count: () => number): Slots {
     forget(name) {
       // Those who hold it registered it, or find out that it is gone.
       if (users.get(name) === 0) users.delete(name)
+      serve()
+    },
+    retire(isRetired) {
+      for (const [name, numUsers] of [...users]) {
+        if (!isRetired(name)) continue
+        if (numUsers === 0) leave(name)
+        else retired.add(name)
+      }
       serve()
     },
     names: () => [...users.keys()],

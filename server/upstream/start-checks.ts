@@ -1,13 +1,15 @@
 // What an upstream must be before it serves, asked of itself: each failure says what to change.
 
-import type { ModelConfig } from '../contracts/checkpoint.ts'
+import { randomUUID } from 'node:crypto'
+import { linearModules, type ModelConfig } from '../contracts/checkpoint.ts'
 import { ServerError } from '../errors.ts'
 import type { AdapterSet } from './adapter-content.ts'
-import { constrainedBody, promptBody } from './completion-request.ts'
-import { requireSameModel, UpstreamFailure } from './failure.ts'
+import type { AdapterFolders } from './adapter-folders.ts'
+import { constrainedBody, promptBody, verdictBody } from './completion-request.ts'
+import { isOfCall, requireSameModel, UpstreamFailure } from './failure.ts'
 import { type Fingerprint, fixedTexts, logprobsOfPlaces } from './fingerprint.ts'
 import type { Transport } from './transport.ts'
-import { parseChunk, parseModels, parseText, parseTokens } from './wire.ts'
+import { parseChunk, parseModels, parseText, parseTokens, parseVerdict } from './wire.ts'
 
 export interface UpstreamModel {
   /** Its name for the base. */
@@ -96,6 +98,51 @@ export async function checkRuntimeLoading(
   )
 }
 
+/** Logits further apart than rounding and batches explain. */
+const leastChange = 1
+
+/**
+ * Without a list of modules vLLM prepares lm_head for adapters, too. On a processor prompt_logprobs beside
+ * another request then end its engine, and this front asks for them. One token tells: an adapter of lm_head
+ * acts there, or is taken and ignored, or refused.
+ */
+export async function checkHead(
+  { transport, folders }: { readonly transport: Transport; readonly folders: AdapterFolders },
+  config: ModelConfig,
+  { name: base }: UpstreamModel,
+  tokens: readonly number[],
+  signal: AbortSignal,
+): Promise<void> {
+  const name = `head-${randomUUID()}`
+  const post = (path: string, body: string) =>
+    transport.text({ method: 'POST', path, body, signal })
+  const read = async (model: string) => {
+    const verdict = parseVerdict(await post(path, verdictBody(model, tokens, [0, 1])))
+    requireSameModel(verdict.model, model)
+    return verdict.logprobs
+  }
+  const fields = { lora_name: name, lora_path: await folders.pathOfHead(config) }
+  try {
+    await post('/v1/load_lora_adapter', JSON.stringify(fields))
+  } catch (error) {
+    const judged = await transport.judge(error, signal)
+    // It does not take such an adapter, or this folder: the next check tells which.
+    if (isOfCall(judged)) return
+    throw judged
+  }
+  try {
+    const [before, after] = [await read(base), await read(name)]
+    const isSame = [0, 1].every((id) => Math.abs(after[id]! - before[id]!) < leastChange)
+    if (isSame) return
+  } finally {
+    await post('/v1/unload_lora_adapter', JSON.stringify({ lora_name: name })).catch(() => {})
+  }
+  refuse(
+    'it prepares lm_head for adapters, and prompt_logprobs beside another request then end its engine ' +
+      `on a processor: start it with --lora-target-modules ${linearModules.join(' ')}`,
+  )
+}
+
 /** An adapter of that rank that changes nothing: it tells whether one would be loaded. */
 export function blankSet(config: ModelConfig, rank: number): AdapterSet {
   const { hiddenSize, intermediateSize } = config
@@ -114,6 +161,8 @@ export interface UpstreamMetrics {
   readonly maxLoras: number | null
   /** 0–1 */
   readonly kvUsage: number | null
+  /** When its process began, as it writes it: another one has other adapters, and maybe another base. */
+  readonly startedAt: string | null
 }
 
 export async function readMetrics(
@@ -126,6 +175,7 @@ export async function readMetrics(
   return {
     maxLoras: Number(loras) > 0 ? Number(loras) : null,
     kvUsage: usage !== undefined && Number.isFinite(Number(usage)) ? Number(usage) : null,
+    startedAt: /^process_start_time_seconds (\S+)$/m.exec(text)?.[1] ?? null,
   }
 }
 

@@ -3,7 +3,7 @@
 
 import type { IncomingMessage } from 'node:http'
 import { createParser } from 'eventsource-parser'
-import { requireSameModel, UpstreamFailure } from './failure.ts'
+import { mayBeAskedAgain, requireSameModel, UpstreamFailure } from './failure.ts'
 import { explain } from './transport.ts'
 import { type Chunk, parseChunk } from './wire.ts'
 
@@ -43,7 +43,9 @@ export async function* readStream(
         const chunk = parseChunk(data, numTop, { named: namedTokens })
         requireSameModel(chunk.model, model)
         isEnded ||= chunk.finish !== null
-        hasBegun = true
+        // What it only counts before its first token begins nothing.
+        hasBegun ||= isEnded || chunk.tokens.length > 0
+        if (!hasBegun) continue
         yield chunk
         watch()
       }
@@ -51,7 +53,7 @@ export async function* readStream(
   } catch (error) {
     const why = explain(error, signal)
     // What has begun to be told cannot be told again by another upstream.
-    if (hasBegun && why instanceof UpstreamFailure && why.kind === 'outage') {
+    if (hasBegun && why instanceof UpstreamFailure && mayBeAskedAgain(why)) {
       throw new UpstreamFailure('broken', why.message, { cause: error })
     }
     throw why

@@ -17,6 +17,8 @@ export interface Transport {
   open(call: Call): Promise<IncomingMessage>
   /** The same, read whole. */
   text(call: Call): Promise<string>
+  /** What a call failed with: where its health is bad, an outage. Rejects with the signal's reason. */
+  judge(error: unknown, signal: AbortSignal): Promise<unknown>
   close(): void
 }
 
@@ -31,6 +33,7 @@ interface Call {
 /** Answers that are read whole are no longer: log-probabilities of a long prompt. */
 const mostBytes = 256 * 2 ** 20
 const mostErrorBytes = 64 * 1024
+const healthTimeoutMs = 5000
 
 export function createTransport({ url, key }: TransportOptions): Transport {
   const isSecure = new URL(url).protocol === 'https:'
@@ -45,7 +48,13 @@ export function createTransport({ url, key }: TransportOptions): Transport {
     return new Promise((resolve, reject) => {
       signal.throwIfAborted()
       const outgoing = send(new URL(path, url), { method, headers, agent, signal }, resolve)
-      outgoing.on('error', (error) => reject(explain(error, signal)))
+      outgoing.on('error', (error) => {
+        // It closed a connection that was idle while this came: nothing was asked yet.
+        const isStale = outgoing.reusedSocket && !signal.aborted && isClosed(error)
+        if (isStale)
+          start({ method, path, signal, ...(body !== undefined && { body }) }).then(resolve, reject)
+        else reject(explain(error, signal))
+      })
       outgoing.end(body)
     })
   }
@@ -57,14 +66,31 @@ export function createTransport({ url, key }: TransportOptions): Transport {
     throw failureOf(answer.statusCode ?? 0, errorAnswer(text))
   }
 
+  async function text(call: Call): Promise<string> {
+    return readBounded(await open(call), mostBytes, call.signal)
+  }
+
   return {
     open,
-    async text(call) {
-      return readBounded(await open(call), mostBytes, call.signal)
+    text,
+    async judge(error, signal) {
+      if (!(error instanceof UpstreamFailure) || error.kind !== 'failed') return error
+      const limited = AbortSignal.any([signal, AbortSignal.timeout(healthTimeoutMs)])
+      try {
+        await text({ method: 'GET', path: '/health', signal: limited })
+        return error
+      } catch {
+        signal.throwIfAborted()
+        return new UpstreamFailure('outage', `${error.message}, and its health is bad`, {
+          cause: error,
+        })
+      }
     },
     close: () => agent.destroy(),
   }
 }
+
+const isClosed = ({ code }: NodeJS.ErrnoException) => code === 'ECONNRESET' || code === 'EPIPE'
 
 async function readBounded(
   answer: IncomingMessage,

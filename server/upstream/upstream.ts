@@ -37,6 +37,8 @@ export interface Upstream {
    * they are registered again, once. Rejects with ServerError, UpstreamFailure, or the reason.
    */
   use<T>(set: AdapterSet, signal: AbortSignal, call: Call<T>): Promise<Used<T>>
+  /** It failed on what another one could do: as an outage, a fault of its own. */
+  blame(): void
   /** Its engine is gone: what runs there ends, what it had registered is forgotten. */
   fall(): void
   /** It serves. */
@@ -83,15 +85,28 @@ export function createUpstream(parts: UpstreamParts): Upstream {
     call: Call<T>,
   ): Promise<T> {
     try {
-      return await circuit.execute(() => call(name ?? baseName(), signal))
+      return await counted(() => call(name ?? baseName(), signal), signal)
     } catch (error) {
-      if (error instanceof BrokenCircuitError) {
-        throw new UpstreamFailure('outage', 'its circuit is open', { cause: error })
-      }
       const isLost = error instanceof UpstreamFailure && error.kind === 'unknown_model'
       if (!isLost || name === null) throw error
       await registry.renew(set)
-      return await circuit.execute(() => call(name, signal))
+      return await counted(() => call(name, signal), signal)
+    }
+  }
+
+  /** Its outages count, each; what it says of one request does not. */
+  async function counted<T>(ask: () => Promise<T>, signal: AbortSignal): Promise<T> {
+    try {
+      return await circuit.execute(async () => {
+        try {
+          return await ask()
+        } catch (error) {
+          throw await transport.judge(error, signal)
+        }
+      })
+    } catch (error) {
+      if (!(error instanceof BrokenCircuitError)) throw error
+      throw new UpstreamFailure('outage', 'its circuit is open', { cause: error })
     }
   }
 
@@ -126,6 +141,10 @@ export function createUpstream(parts: UpstreamParts): Upstream {
         release()
         throw error
       }
+    },
+    blame() {
+      const fault = new UpstreamFailure('outage', 'it failed where another did not')
+      circuit.execute(() => Promise.reject(fault)).catch(() => {})
     },
     fall() {
       if (!isUp) return

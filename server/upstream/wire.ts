@@ -3,7 +3,7 @@
 
 import { z } from 'zod'
 import type { RankedPlace, RankedToken, SampledToken } from '../sampling/logprobs.ts'
-import { type ErrorAnswer, UpstreamFailure } from './failure.ts'
+import { type ErrorAnswer, failureOf, UpstreamFailure } from './failure.ts'
 
 const logprob = z.number().nullable()
 
@@ -54,7 +54,9 @@ const textSchema = z.object({ choices: z.array(z.object({ text: z.string() })) }
 
 const tokenizedSchema = z.object({ tokens: z.array(z.int().min(0)) })
 
-const errorSchema = z.object({ error: z.object({ param: z.string().nullish() }) })
+const errorSchema = z.object({
+  error: z.object({ param: z.string().nullish(), code: z.int().nullish().catch(null) }),
+})
 
 export type UpstreamModels = z.infer<typeof modelsSchema>['data']
 
@@ -80,11 +82,10 @@ function parse<T>(schema: z.ZodType<T>, text: string): T {
   }
   const result = schema.safeParse(json)
   if (result.success) return result.data
-  // An error in a stream that has begun: its engine has failed.
-  const isError = errorSchema.safeParse(json).success
-  throw new UpstreamFailure('broken', isError ? 'an error in a stream' : 'another shape', {
-    cause: result.error,
-  })
+  // A stream has its status before it has an answer: what fails then is told in its place.
+  const told = errorSchema.safeParse(json).data?.error
+  if (told) throw failureOf(told.code ?? 500, { param: told.param ?? null })
+  throw new UpstreamFailure('broken', 'another shape', { cause: result.error })
 }
 
 export const parseModels = (text: string): UpstreamModels => parse(modelsSchema, text).data
@@ -148,7 +149,8 @@ export function parseVerdict(text: string): {
 function finishOf(reason: string | null | undefined): Chunk['finish'] {
   if (reason === null || reason === undefined) return null
   if (reason === 'stop' || reason === 'length') return reason
-  throw new UpstreamFailure('broken', 'it aborted the request')
+  // It is being shut down: what it has not begun, another one may.
+  throw new UpstreamFailure('outage', 'it aborted the request')
 }
 
 function logprobsAt(

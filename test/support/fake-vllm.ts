@@ -22,6 +22,8 @@ export interface FakeVllmOptions {
   readonly tellsSlots?: boolean
   readonly loadsAtRuntime?: boolean
   readonly tellsCached?: boolean
+  /** As where no --lora-target-modules are given: prompt_logprobs beside another request end it. */
+  readonly preparesHead?: boolean
   /** An older one ignores structured_outputs, as every field that it does not know. */
   readonly constrains?: boolean
   /** Another base gives other numbers. */
@@ -48,7 +50,7 @@ export interface FakeCall {
 export type FakeVllm = Awaited<ReturnType<typeof startFakeVllm>>
 
 /** Linear in B, so that strengths and sums act as they do. */
-function effectOf(path: string): { rank: number; effect: number } {
+function effectOf(path: string, preparesHead: boolean): { rank: number; effect: number } {
   const file = openSafetensors(join(path, 'adapter_model.safetensors'), {
     code: 'invalid_adapter',
   })
@@ -56,7 +58,7 @@ function effectOf(path: string): { rank: number; effect: number } {
   let rank = 0
   const read = (name: string) => file.readFloat32(name)
   for (const name of file.tensors.keys()) {
-    if (!name.includes('lora_A')) continue
+    if (!name.includes('lora_A') || (name.includes('lm_head') && !preparesHead)) continue
     const [width, inner] = file.tensors.get(name)!.shape as [number, number]
     const a = read(name)
     const b = read(name.replace('lora_A', 'lora_B'))
@@ -115,6 +117,8 @@ export async function startFakeVllm(options: FakeVllmOptions = {}) {
   const cached = new Set<string>()
   const waiting: (() => void)[] = []
   const closings: (() => void)[] = []
+  /** Connections that have had a request. */
+  const kept = new WeakSet<object>()
   const state = {
     isDead: false,
     /** Answers in their place; undefined: as usual. */
@@ -136,6 +140,12 @@ export async function startFakeVllm(options: FakeVllmOptions = {}) {
     events: undefined as readonly object[] | undefined,
     /** Adds noise, as batches do. */
     jitter: 0,
+    /** It takes calls and never answers them, as a process that is stopped. */
+    isStopped: false,
+    numRunning: 0,
+    /** It closes kept connections just when something comes on them, as after their idle time. */
+    dropsKept: false,
+    numStarts: 1,
   }
 
   function send(response: ServerResponse, status: number, body: object | string): void {
@@ -156,7 +166,7 @@ export async function startFakeVllm(options: FakeVllmOptions = {}) {
       return [400, failure(400, `adapter '${name}' has already been loaded`)]
     }
     if (!existsSync(path)) return [404, failure(404, `no adapter at ${path}`)]
-    const { rank, effect } = effectOf(path)
+    const { rank, effect } = effectOf(path, options.preparesHead === true)
     if (rank > maxRank) return [500, failure(500, 'LoRA rank is greater than max')]
     adapters.set(name, { name, path, rank, effect })
     return [200, 'Success']
@@ -193,8 +203,14 @@ export async function startFakeVllm(options: FakeVllmOptions = {}) {
     }
     const leave = adapter === undefined ? () => {} : await enter(adapter.name)
     try {
+      const isBesideAnother = state.numRunning++ > 0
+      if (options.preparesHead && isBesideAnother && body.prompt_logprobs !== undefined) {
+        state.isDead = true
+        return send(response, 500, failure(500, 'EngineCore encountered an issue'))
+      }
       await generate(response, body, state.answersAs ?? name ?? base, adapter)
     } finally {
+      state.numRunning--
       leave()
     }
   }
@@ -340,6 +356,9 @@ export async function startFakeVllm(options: FakeVllmOptions = {}) {
   async function handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const parts: Buffer[] = []
     for await (const part of request) parts.push(part)
+    const isKept = kept.has(request.socket)
+    kept.add(request.socket)
+    if (isKept && state.dropsKept) return void request.socket.destroy()
     const text = Buffer.concat(parts).toString()
     // Seeds are beyond what JSON.parse keeps.
     const seedText = /"seed":(-?\d+)/.exec(text)?.[1]
@@ -347,6 +366,7 @@ export async function startFakeVllm(options: FakeVllmOptions = {}) {
     const call = { path: request.url ?? '', body }
     keys.add(request.headers.authorization)
     if (call.path !== '/health' && call.path !== '/metrics') calls.push(call)
+    if (state.isStopped) return
     const scripted = state.answer?.(call)
     if (scripted !== undefined) return send(response, scripted.status, scripted.body)
     if (state.isDead)
@@ -358,7 +378,7 @@ export async function startFakeVllm(options: FakeVllmOptions = {}) {
         return send(
           response,
           200,
-          `vllm:kv_cache_usage_perc{engine="0"} 0.25\n${options.tellsSlots === false ? '' : `vllm:lora_requests_info{max_lora="${maxLoras}",running_lora_adapters=""} 1.0\n`}`,
+          `process_start_time_seconds ${state.numStarts}\nvllm:kv_cache_usage_perc{engine="0"} 0.25\n${options.tellsSlots === false ? '' : `vllm:lora_requests_info{max_lora="${maxLoras}",running_lora_adapters=""} 1.0\n`}`,
         )
       case '/v1/models':
         return listModels(response)
@@ -402,6 +422,7 @@ export async function startFakeVllm(options: FakeVllmOptions = {}) {
       adapters.clear()
       cached.clear()
       state.isDead = false
+      state.numStarts++
     },
     async close(): Promise<void> {
       server.closeAllConnections()

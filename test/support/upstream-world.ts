@@ -56,6 +56,7 @@ export interface WorldOptions {
   readonly options?: Partial<EngineOptions>
   readonly slots?: number
   readonly silenceMs?: number
+  readonly healthTimeoutMs?: number
   readonly key?: string
   readonly onProgress?: () => void
 }
@@ -109,6 +110,7 @@ export async function openWorld({ dir, upstreams, options = {}, ...more }: World
       slots: more.slots ?? null,
       silenceMs: more.silenceMs ?? 10_000,
       healthMs: 20,
+      healthTimeoutMs: more.healthTimeoutMs ?? 5000,
       key: more.key ?? null,
       fingerprint: join(dir, 'fingerprint.json'),
     },

@@ -2,84 +2,25 @@
 // log-probabilities, and adapters side by side. scripts/test-vllm.mjs starts the upstream.
 
 import assert from 'node:assert/strict'
-import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { prompts } from '../real/prompts.ts'
-import { type RealServer, startServer } from '../support/real-server.ts'
+import type { RealServer } from '../support/real-server.ts'
+import { ask, compare, startFront, startOwn, usual } from './place.ts'
 
-const place = process.env.DUTYFREE_VLLM
-if (place === undefined) throw new Error('run npm run test:vllm, which makes ready what this needs')
-const { model, adapters, upstream } = JSON.parse(readFileSync(join(place, 'vllm.json'), 'utf8'))
-
-const readyWithinMs = 300_000
-/** Our two best logits nearer than this: bfloat16 may choose the other. */
-const nearTie = 0.25
 const mostMeanDifference = 0.1
-
-interface Token {
-  readonly token: string
-  readonly logprob: number
-  readonly top_logprobs: readonly { readonly token: string; readonly logprob: number }[]
-}
 
 describe('over a real vLLM', () => {
   let own: RealServer
   let over: RealServer
 
   before(async () => {
-    const shared = ['--model', model, '--adapters', adapters, '--cache-dir', join(place, 'cache')]
-    const guard = ['--guard', 'none']
-    own = await startServer([...shared, ...guard, '--weights', 'fp32'], { readyWithinMs })
-    over = await startServer(
-      [
-        ...[...shared, '--engine', 'vllm', '--upstream', upstream],
-        ...['--upstream-adapters', join(place, 'registered')],
-      ],
-      { readyWithinMs },
-    )
+    own = await startOwn()
+    over = await startFront([usual])
   })
   after(async () => {
     await over?.stop()
     await own?.stop()
   })
-
-  async function ask(server: RealServer, content: string, adapter: string) {
-    const response = await fetch(`${server.url}/v1/chat/completions?adapter=${adapter}`, {
-      method: 'POST',
-      headers: { 'content-type': 'application/json' },
-      body: JSON.stringify({
-        model: '',
-        temperature: 0,
-        max_tokens: 32,
-        logprobs: true,
-        top_logprobs: 2,
-        messages: [{ role: 'user', content }],
-      }),
-    })
-    const body = (await response.json()) as {
-      choices: { logprobs: { content: Token[] } }[]
-      adapter: { attested?: string }[]
-    }
-    assert.equal(response.status, 200, JSON.stringify(body))
-    return { tokens: body.choices[0]!.logprobs.content, adapter: body.adapter }
-  }
-
-  /** Mean difference of the tokens that both say. Fails where they part without a near tie. */
-  function compare(ours: readonly Token[], theirs: readonly Token[], what: string): number {
-    const differences: number[] = []
-    for (const [i, mine] of ours.entries()) {
-      const other = theirs[i]
-      if (other?.token !== mine.token) {
-        const [first, second] = mine.top_logprobs
-        const gap = first!.logprob - second!.logprob
-        assert.ok(gap < nearTie, `${what}, token ${i}: ${mine.token} ≠ ${other?.token}, gap ${gap}`)
-        break
-      }
-      differences.push(Math.abs(other.logprob - mine.logprob))
-    }
-    return differences.reduce((sum, x) => sum + x, 0) / Math.max(1, differences.length)
-  }
 
   const safe = 'smollm2-safety-r1'
   const variants = ['none', `${safe}:1`, `${safe}:0.5`, `${safe}:0.5,${safe}-paper:0.5`]
@@ -88,8 +29,8 @@ describe('over a real vLLM', () => {
       const means: number[] = []
       for (const prompt of prompts.slice(0, 6)) {
         const [ours, theirs] = await Promise.all([
-          ask(own, prompt, variant),
-          ask(over, prompt, variant),
+          ask(own, { content: prompt, adapter: variant }),
+          ask(over, { content: prompt, adapter: variant }),
         ])
         means.push(compare(ours.tokens, theirs.tokens, `${variant} ${prompt}`))
         assert.ok(theirs.adapter.every(({ attested }) => attested === 'arranged'))
@@ -138,10 +79,11 @@ describe('over a real vLLM', () => {
   it('eight different adapters in one batch each answer as alone', async () => {
     const strengths = [0.25, 0.5, 0.75, 1, 1.25, 1.5, 1.75, 2]
     const prompt = prompts[0]!
-    const together = await Promise.all(strengths.map((s) => ask(over, prompt, `${safe}:${s}`)))
-    for (const [i, strength] of strengths.entries()) {
-      const ours = await ask(own, prompt, `${safe}:${strength}`)
-      compare(ours.tokens, together[i]!.tokens, `strength ${strength}`)
+    const asked = strengths.map((s) => ({ content: prompt, adapter: `${safe}:${s}` }))
+    const together = await Promise.all(asked.map((one) => ask(over, one)))
+    for (const [i, one] of asked.entries()) {
+      const ours = await ask(own, one)
+      compare(ours.tokens, together[i]!.tokens, one.adapter)
     }
   })
 })
