@@ -107,9 +107,8 @@ async function readAbout(onlyCorrect, apart) {
     command: ['npm run loadtest --', ...process.argv.slice(2)].join(' '),
     date: new Date().toISOString().slice(0, 10),
     commit: `${commit}${dirty ? ' with changes' : ''}`,
-    machine:
-      `${cpus().length} cores, ${cpus()[0]?.model.trim() ?? 'unknown'}, Node ${process.versions.node}` +
-      (apart ? `; ${apart.cores} for the server, the others for the clients` : ''),
+    machine: `${cpus().length} cores, ${cpus()[0]?.model.trim() ?? 'unknown'}, Node ${process.versions.node}`,
+    numServerCores: apart?.cores,
     onlyCorrect,
   }
 }

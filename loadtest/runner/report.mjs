@@ -75,6 +75,11 @@ function render({ run, rows, about, hasFigure }) {
     `- **Command.** \`${about.command}\``,
     `- **Machine.** ${about.machine}; load ${mean(loadAverage.before)} before and ` +
       `${mean(loadAverage.after)} after.`,
+    ...(about.numServerCores === undefined
+      ? []
+      : [
+          `- **Apart.** Cores for the server: ${about.numServerCores}; the others for the clients.`,
+        ]),
     `- **Commit.** ${about.commit}, ${about.date}.`,
     `- **Load.** ${mean(run.rate)} requests a second for ${run.seconds} s, ${run.numTargets} targets.`,
     ...(peak
