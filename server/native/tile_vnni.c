@@ -8,10 +8,9 @@
 enum { lanes = 16 };
 #define UNROLL_LANES _Pragma("GCC unroll 16")
 
-/** Lane c of v[i] becomes lane i of v[c]. */
-INLINE void transpose(__m512i *v) {
-  __m512i t[lanes];
-  UNROLL for (int i = 0; i < lanes; i += 4) {
+/** In each quarter, word c of v[i] becomes word i of t[c], four vectors at a time. */
+INLINE void transpose_fours(const __m512i *v, int count, __m512i *t) {
+  UNROLL for (int i = 0; i < count; i += 4) {
     const __m512i a = _mm512_unpacklo_epi32(v[i], v[i + 1]);
     const __m512i b = _mm512_unpackhi_epi32(v[i], v[i + 1]);
     const __m512i c = _mm512_unpacklo_epi32(v[i + 2], v[i + 3]);
@@ -21,6 +20,12 @@ INLINE void transpose(__m512i *v) {
     t[i + 2] = _mm512_unpacklo_epi64(b, d);
     t[i + 3] = _mm512_unpackhi_epi64(b, d);
   }
+}
+
+/** Lane c of v[i] becomes lane i of v[c]. */
+INLINE void transpose(__m512i *v) {
+  __m512i t[lanes];
+  transpose_fours(v, lanes, t);
   UNROLL for (int i = 0; i < 4; i++) {
     const __m512i a = _mm512_shuffle_i32x4(t[i], t[i + 4], 0x88);
     const __m512i b = _mm512_shuffle_i32x4(t[i], t[i + 4], 0xdd);
@@ -47,16 +52,7 @@ INLINE void turn_few(const uint8_t *from, size_t stride, size_t columns, size_t 
     const __m256i upper = _mm256_maskz_loadu_epi32(some, from + other * stride);
     v[i] = _mm512_inserti64x4(_mm512_castsi256_si512(lower), upper, 1);
   }
-  UNROLL for (int i = 0; i < 8; i += 4) {
-    const __m512i a = _mm512_unpacklo_epi32(v[i], v[i + 1]);
-    const __m512i b = _mm512_unpackhi_epi32(v[i], v[i + 1]);
-    const __m512i c = _mm512_unpacklo_epi32(v[i + 2], v[i + 3]);
-    const __m512i d = _mm512_unpackhi_epi32(v[i + 2], v[i + 3]);
-    t[i] = _mm512_unpacklo_epi64(a, c);
-    t[i + 1] = _mm512_unpackhi_epi64(a, c);
-    t[i + 2] = _mm512_unpacklo_epi64(b, d);
-    t[i + 3] = _mm512_unpackhi_epi64(b, d);
-  }
+  transpose_fours(v, 8, t);
   UNROLL for (int i = 0; i < 4; i++) {
     v[i] = _mm512_permutex2var_epi64(t[i], low, t[i + 4]);
     v[i + 4] = _mm512_permutex2var_epi64(t[i], high, t[i + 4]);
