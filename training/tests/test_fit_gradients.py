@@ -15,7 +15,8 @@ from trainer.fit.fit import Hardware, Run
 from trainer.shared.batches import Encoded, collate
 from trainer.shared.recipe import MODULES, Recipe
 
-TOLERANCE = 1e-5
+# Of float32: with AVX-512 two orders of summation differ by up to 1.2e-5.
+TOLERANCE = 5e-5
 LENGTHS = [(3, 9), (25, 4), (11, 1), (7, 30), (8, 8), (40, 12)]  # prompt, completion
 CASES = {
     "up_proj of the middle layers": {"target_modules": ("up_proj",), "layers": "middle"},
