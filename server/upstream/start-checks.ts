@@ -98,6 +98,9 @@ export async function checkRuntimeLoading(
   )
 }
 
+/** Of taking a check's adapter out again, whatever became of the check. */
+const unloadMs = 10_000
+
 /** Logits further apart than rounding and batches explain. */
 const leastChange = 1
 
@@ -122,9 +125,15 @@ export async function checkHead(
     return verdict.logprobs
   }
   const fields = { lora_name: name, lora_path: await folders.pathOfHead(config) }
+  const unloading = { method: 'POST', path: '/v1/unload_lora_adapter' } as const
+  const body = JSON.stringify({ lora_name: name })
+  // Also after a check that was given up: its registration would stay.
+  const unload = () =>
+    transport.text({ ...unloading, body, signal: AbortSignal.timeout(unloadMs) }).catch(() => {})
   try {
     await post('/v1/load_lora_adapter', JSON.stringify(fields))
   } catch (error) {
+    if (signal.aborted) await unload()
     const judged = await transport.judge(error, signal)
     // It does not take such an adapter, or this folder: the next check tells which.
     if (isOfCall(judged)) return
@@ -135,7 +144,7 @@ export async function checkHead(
     const isSame = [0, 1].every((id) => Math.abs(after[id]! - before[id]!) < leastChange)
     if (isSame) return
   } finally {
-    await post('/v1/unload_lora_adapter', JSON.stringify({ lora_name: name })).catch(() => {})
+    await unload()
   }
   refuse(
     'it prepares lm_head for adapters, and prompt_logprobs beside another request then end its engine ' +
