@@ -6,10 +6,13 @@ import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { ModelConfig } from '../server/contracts/checkpoint.ts'
 import { ServerError } from '../server/errors.ts'
 import type { AdapterSet } from '../server/upstream/adapter-content.ts'
+import type { AdapterFolders } from '../server/upstream/adapter-folders.ts'
 import { UpstreamFailure } from '../server/upstream/failure.ts'
-import { createTransport } from '../server/upstream/transport.ts'
+import { checkHead, type UpstreamModel } from '../server/upstream/start-checks.ts'
+import { createTransport, type Transport } from '../server/upstream/transport.ts'
 import { createUpstream, type Upstream } from '../server/upstream/upstream.ts'
 import { within } from './support/deadline.ts'
 import type { FakeVllm } from './support/fake-vllm.ts'
@@ -55,6 +58,31 @@ describe('the start over vLLM', () => {
     await startFails(await startFake({ maxLoras: 2 }), /3: it holds 2 at once: .*--max-loras/, {
       slots: 3,
     })
+  })
+
+  it('a check of lm_head that is given up takes its adapter out again', async () => {
+    const given = new AbortController()
+    const names: string[] = []
+    const transport = {
+      text({ path, body, signal }: { path: string; body: string; signal: AbortSignal }) {
+        signal.throwIfAborted()
+        if (path.endsWith('_lora_adapter')) names.push(`${path} ${JSON.parse(body).lora_name}`)
+        else given.abort(new Error('given up'))
+        signal.throwIfAborted()
+        return Promise.resolve('')
+      },
+    } as unknown as Transport
+    const folders = { pathOfHead: async () => 'head' } as unknown as AdapterFolders
+    const config = {} as ModelConfig
+    const model = { name: 'base' } as UpstreamModel
+    const check = checkHead({ transport, folders }, config, model, [1], given.signal)
+    await assert.rejects(check, /given up/)
+    const [loaded, unloaded] = names.map((call) => call.split(' '))
+    assert.deepEqual(
+      [loaded?.[0], unloaded?.[0]],
+      ['/v1/load_lora_adapter', '/v1/unload_lora_adapter'],
+    )
+    assert.equal(unloaded?.[1], loaded?.[1])
   })
 
   it('an upstream that has adapters of another front’s folder ends it, and is named so', async () => {
