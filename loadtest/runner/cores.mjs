@@ -2,7 +2,6 @@
 // server.
 
 import { spawnSync } from 'node:child_process'
-import { availableParallelism } from 'node:os'
 
 /**
  * Moves this process, and with it k6, to the second half of the cores. Returns how a server is started on
@@ -21,7 +20,7 @@ function taskset(args) {
   const { status, error, stdout, stderr } = spawnSync('taskset', args, { encoding: 'utf8' })
   if (status === 0) return stdout
   const reason = error?.code === 'ENOENT' ? 'taskset (util-linux) was not found' : stderr.trim()
-  throw new Error(`--apart: ${reason}; ${availableParallelism()} cores`)
+  throw new Error(`--apart: ${reason}`)
 }
 
 /** The cores of taskset's last list: "…: 0,2-3". */

@@ -84,11 +84,10 @@ static void multiply_tile(const Tiles *tiles, const Matrix *w, const RoundedRows
   Panel panel;
   memset(sums, 0, num_groups * sizeof *sums);
   const int is_panel = num_groups > 1 || groups[0].rows > few_rows;
-  const size_t fitting = panel_places / 2 * (8 / (size_t)w->bits) / (size_t)w->block;
-  const size_t at_once = is_panel && fitting < panel_blocks ? fitting : panel_blocks;
-  const size_t bytes = (size_t)w->block * w->bits / 8;
+  const size_t bytes = (size_t)w->block * w->bits / 8, words = bytes / 4; // of a block
+  const size_t at_once = is_panel ? panel_words / words : panel_blocks;
   AddTable *const table = is_panel ? tiles->from_panel : tiles->from_memory;
-  Add *const *add = (*table)[w->bits == 8][w->block / 64][w->mins || w->zeros];
+  Add *const *add = (*table)[w->bits == 8][block_index(w)][w->mins || w->zeros];
   for (size_t from = 0; from < w->blocks; from += at_once) {
     const size_t to = from + at_once < w->blocks ? from + at_once : w->blocks;
     const size_t next = last * w->blocks + from * tile_columns; // block
@@ -98,7 +97,7 @@ static void multiply_tile(const Tiles *tiles, const Matrix *w, const RoundedRows
     else if (w->zeros) turn_zeros(tiles, w, &piece, &panel);
     if (is_panel) {
       const uint8_t *at = w->data + (first * w->blocks + from) * bytes;
-      tiles->turn(at, w->blocks * bytes, last - first, (to - from) * bytes / 4, panel.words);
+      tiles->turn(at, w->blocks * bytes, last - first, (to - from) * words, panel.words);
     }
     for (size_t g = 0; g < num_groups; g++) {
       if (g > 0) piece.next = NULL;
@@ -128,13 +127,38 @@ static void multiply_by(const Tiles *tiles, const Matrix *w, const RoundedRows *
   }
 }
 
+/** Rows of made-up numbers on which two kinds of tiles must agree: a full group and most of another. */
+enum { compared_rows = 2 * GROUP_ROWS - 1 };
+
+/** Whether two kinds of tiles agree to the last bit on the first 1, 2, … compared_rows rows of x. */
+static int agree_on(const Tiles *one, const Tiles *other, const Matrix *w, const float *x,
+                    float *y[2]) {
+  const size_t bytes = rounded_bytes(w);
+  char *memory = aligned_alloc(alignment, 2 * bytes);
+  int same = memory != NULL;
+  for (int rows = 1; same && rows <= compared_rows; rows++) {
+    const size_t num_groups = (rows + GROUP_ROWS - 1) / GROUP_ROWS;
+    RoundedRows groups[2];
+    for (int m = 0; m < rows; m++) {
+      const int g = m / GROUP_ROWS, r = m % GROUP_ROWS, left = rows - m;
+      if (r == 0) groups[g] = rounded_at(w, left < GROUP_ROWS ? left : GROUP_ROWS, memory + g * bytes);
+      round_row(w, x + m * w->inner, r, groups + g);
+    }
+    multiply_by(one, w, groups, num_groups, 0, w->outer, y[0]);
+    multiply_by(other, w, groups, num_groups, 0, w->outer, y[1]);
+    same = memcmp(y[0], y[1], rows * w->outer * sizeof(float)) == 0;
+  }
+  free(memory);
+  return same;
+}
+
 /** Whether two kinds of tiles agree to the last bit on made-up numbers, for all blocks and rows. */
 static int agree(const Tiles *one, const Tiles *other) {
   // More than one panel, a last block that is not whole, a last tile that is neither.
-  enum { inner = 1100, outer = tile_columns + 3, max_blocks = 35, rows = 2 * GROUP_ROWS };
+  enum { inner = 1100, outer = tile_columns + 3, max_blocks = 35 };
   static uint8_t data[outer * max_blocks * 128], zeros[outer * max_blocks];
-  static float scales[outer * max_blocks], mins[outer * max_blocks], x[rows * inner];
-  static float y[2][rows * outer];
+  static float scales[outer * max_blocks], mins[outer * max_blocks], x[compared_rows * inner];
+  static float y[2][compared_rows * outer];
   uint32_t seed = 1;
   for (size_t i = 0; i < sizeof data; i++) data[i] = (seed = seed * 1664525 + 1013904223) >> 24;
   for (size_t i = 0; i < outer * max_blocks; i++) {
@@ -142,37 +166,17 @@ static int agree(const Tiles *one, const Tiles *other) {
     scales[i] = 0.01f + (float)(i % 7) / 100;
     mins[i] = (float)(i % 11) / 10 - 0.7f;
   }
-  for (size_t i = 0; i < rows * inner; i++) x[i] = (float)(i * 37 % 101) - 50;
+  for (size_t i = 0; i < compared_rows * inner; i++) x[i] = (float)(i * 37 % 101) - 50;
   int same = 1;
-  for (int bits = 4; bits <= 8; bits += 4) {
-    for (int block = 32; block <= 128; block *= 2) {
-      for (int extras = 0; extras < (block == 32 ? 3 : 2); extras++) {
-        const size_t blocks = (inner + block - 1) / block;
-        const Matrix w = {
-            .bits = bits, .block = block, .inner = inner, .outer = outer, .blocks = blocks,
-            .data = data, .scales = scales, .zeros = extras == 1 ? zeros : NULL,
-            .mins = extras == 2 ? mins : NULL,
-        };
-        char *memory = aligned_alloc(alignment, 2 * rounded_bytes(&w));
-        if (!memory) return 0;
-        // 1 to 7 rows alone, 8, and a full group with 1 to 7 more.
-        for (int m = 1; m < 2 * GROUP_ROWS; m++) {
-          RoundedRows groups[2];
-          for (int g = 0; g < 2; g++) {
-            const int left = m - g * GROUP_ROWS, held = left < GROUP_ROWS ? left : GROUP_ROWS;
-            groups[g] = rounded_at(&w, held, memory + g * rounded_bytes(&w));
-            for (int r = 0; r < held; r++) {
-              round_row(&w, x + (g * GROUP_ROWS + r) * inner, r, groups + g);
-            }
-          }
-          const size_t num_groups = (m + GROUP_ROWS - 1) / GROUP_ROWS;
-          multiply_by(one, &w, groups, num_groups, 0, outer, y[0]);
-          multiply_by(other, &w, groups, num_groups, 0, outer, y[1]);
-          same &= memcmp(y[0], y[1], (size_t)m * outer * sizeof(float)) == 0;
-        }
-        free(memory);
-      }
-    }
+  for (int kind = 0; kind < 2 * 3 * 3; kind++) {
+    const int bits = kind % 2 ? 8 : 4, block = 32 << kind / 2 % 3, extras = kind / 6;
+    if (extras == 2 && block != 32) continue; // Mins come with blocks of 32 alone.
+    const Matrix w = {
+        .bits = bits, .block = block, .inner = inner, .outer = outer,
+        .blocks = (inner + block - 1) / block, .data = data, .scales = scales,
+        .zeros = extras == 1 ? zeros : NULL, .mins = extras == 2 ? mins : NULL,
+    };
+    same = same && agree_on(one, other, &w, x, (float *[]){y[0], y[1]});
   }
   return same;
 }

@@ -49,6 +49,11 @@ int can_multiply_blocks(int bits, int block);
 /** The zero that is taken off as an integer; what a block's own lies beyond it is taken off as floats. */
 static inline int centre_of(const Matrix *w) { return w->bits == 8 ? 128 : w->mins ? 0 : 8; }
 
+/** Where a size of blocks stands in a table that is indexed by blocks of 32, 64, 128. */
+static inline int block_index(const Matrix *w) {
+  return w->block == 32 ? 0 : w->block == 64 ? 1 : 2;
+}
+
 /** Bytes that the rounded form of one group takes; a multiple of 64. */
 size_t rounded_bytes(const Matrix *w);
 /** Where the parts of a group of `rows` lie in that memory, which is aligned to 64. */

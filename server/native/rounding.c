@@ -93,5 +93,5 @@ static Round *const rounds[2][3] = {{round_4_32, round_4_64, round_4_128},
                                     {round_8_32, round_8_64, round_8_128}};
 
 void round_row(const Matrix *w, const float *x, int m, RoundedRows *to) {
-  rounds[w->bits == 8][w->block / 64](w, x, m, to);
+  rounds[w->bits == 8][block_index(w)](w, x, m, to);
 }

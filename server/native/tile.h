@@ -6,9 +6,9 @@
 #include "product.h"
 
 enum {
-  /** Integers of a column in a panel, at most: a panel stays in the first cache. */
-  panel_places = 1024,
-  /** Blocks whose scales are at hand, at most. */
+  /** Words of a column in a panel, at most: a panel stays in the first cache. */
+  panel_words = 128,
+  /** Blocks whose scales are at hand, at most: as many of the smallest as a panel holds. */
   panel_blocks = 32,
   /** Up to so many rows go over the columns as they lie in memory; more are worth a panel. */
   few_rows = 3,
@@ -24,7 +24,7 @@ typedef struct {
 
 /** What is known of a piece's columns, side by side; a lone last column fills the rest. */
 typedef struct {
-  uint32_t words[panel_places / 4][tile_columns]; // four integers of 8 bits or eight of 4
+  uint32_t words[panel_words][tile_columns]; // four integers of 8 bits or eight of 4
   float scales[panel_blocks][tile_columns];
   float extras[panel_blocks][tile_columns]; // what is added to scale · (integer − centre)
 } __attribute__((aligned(64))) Panel;

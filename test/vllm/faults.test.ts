@@ -57,6 +57,19 @@ async function requireRight(front: RealServer, reference: Answer): Promise<void>
   assert.ok(adapters.some((name) => name.startsWith(digest) && name.endsWith('@0.5')))
 }
 
+/** Its end is seen, and the same front serves when it is back; says how long each took. */
+async function requireReturn(front: RealServer, reference: Answer): Promise<string> {
+  const seen = await untilReady(front, 503, seenDeadWithinMs)
+  await requireRefused(front)
+  const started = await usual.start()
+  const served = await untilReady(front, 200, readyWithinMs)
+  await requireRight(front, reference)
+  return (
+    `not ready after ${seen.toFixed(1)} s; vLLM started in ${started.toFixed(0)} s, ` +
+    `ready ${served.toFixed(1)} s later`
+  )
+}
+
 describe('a real vLLM that is killed', () => {
   let front: RealServer
   let reference: Answer
@@ -78,27 +91,13 @@ describe('a real vLLM that is killed', () => {
       assert.deepEqual([status, errors, finish], [200, ['engine_crashed'], null])
       assert.ok(tokens.length > 0 && tokens.length < long.maxTokens)
     }
-    const seen = await untilReady(front, 503, seenDeadWithinMs)
-    await requireRefused(front)
-    const started = await usual.start()
-    const served = await untilReady(front, 200, readyWithinMs)
-    await requireRight(front, reference)
-    t.diagnostic(
-      `not ready after ${seen.toFixed(1)} s; vLLM started in ${started.toFixed(0)} s, ready ${served.toFixed(1)} s later`,
-    )
+    t.diagnostic(await requireReturn(front, reference))
   })
 
   it('all of it, while it is idle: the same', async (t) => {
     usual.signal('SIGKILL')
     await requireRefused(front)
-    const seen = await untilReady(front, 503, seenDeadWithinMs)
-    await requireRefused(front)
-    const started = await usual.start()
-    const served = await untilReady(front, 200, readyWithinMs)
-    await requireRight(front, reference)
-    t.diagnostic(
-      `not ready after ${seen.toFixed(1)} s; vLLM started in ${started.toFixed(0)} s, ready ${served.toFixed(1)} s later`,
-    )
+    t.diagnostic(await requireReturn(front, reference))
   })
 })
 
