@@ -27,15 +27,19 @@ const { cacheDir } = parseCommand([], process.env).config
 const gguf = fetchModel({ cacheDir })
 installVllm()
 const place = mkdtempSync(join(tmpdir(), 'dutyfree-vllm-'))
+/** The tests, and what they start that is no vLLM; 0: not yet. */
+let testsGroup = 0
 process.on('exit', () => {
+  // They first: one of them may be starting an upstream.
+  if (testsGroup !== 0) endGroup(testsGroup)
   for (const file of readdirSync(place).filter((name) => name.endsWith('.pid'))) {
     endGroup(Number(readFileSync(join(place, file), 'utf8')))
   }
   rmSync(place, { recursive: true, force: true })
 })
-for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exit(1))
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => process.exit(1))
 
-/** Tests end and start some of them anew: each is the leader of a group of its own. */
+/** Tests end and start some upstreams anew: each is the leader of a group of its own. */
 function endGroup(pid) {
   try {
     process.kill(-pid, 'SIGKILL')
@@ -82,10 +86,11 @@ const tests = readdirSync(folder).filter(
 const flags = ['--test', '--test-reporter=spec', '--test-concurrency=1']
 // Not synchronous: a signal must end the upstreams, too.
 const child = spawn(process.execPath, [...flags, ...tests.map((name) => join(folder, name))], {
-  stdio: 'inherit',
+  stdio: ['ignore', 'inherit', 'inherit'],
+  detached: true,
   env: { ...process.env, DUTYFREE_VLLM: place },
 })
-process.on('exit', () => child.kill('SIGTERM'))
+testsGroup = child.pid
 const [code] = await once(child, 'exit')
 console.error(`dutyfree: tests ${secondsSince(ready)} s, in all ${secondsSince(begun)} s`)
 process.exit(code ?? 1)

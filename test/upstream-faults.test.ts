@@ -72,7 +72,7 @@ describe('the start over vLLM', () => {
         return Promise.resolve('')
       },
     } as unknown as Transport
-    const folders = { pathOfHead: async () => 'head' } as unknown as AdapterFolders
+    const folders = { pathOfPair: async () => 'head' } as unknown as AdapterFolders
     const config = {} as ModelConfig
     const model = { name: 'base' } as UpstreamModel
     const check = checkHead({ transport, folders }, config, model, [1], given.signal)

@@ -7,12 +7,12 @@ import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import type { GenerationEvent } from '../server/contracts/generation.ts'
 import { within } from './support/deadline.ts'
-import type { FakeCall, FakeVllm } from './support/fake-vllm.ts'
+import type { FakeVllm } from './support/fake-vllm.ts'
 import { root as sourceRoot } from './support/root.ts'
 import { createRequest } from './support/scripted-model.ts'
 import { createTempFolder } from './support/temp-folder.ts'
 import { upTensors, writeAdapter } from './support/tensor-files.ts'
-import { failureIn, patience, upstreamModel } from './support/upstream-world.ts'
+import { failureIn, patience, upstreamModel, type World } from './support/upstream-world.ts'
 import { createWorlds, withAdapter } from './support/upstream-worlds.ts'
 
 const root = createTempFolder()
@@ -34,7 +34,7 @@ describe('a folder that is gone ends its engine', () => {
     for (const name of ['a1', 'a2', 'a3']) await world.run(withAdapter(name, name))
     const change = { kind: 'remove', id: 'a1', waitMs: 0, keepsFiles: false } as const
     await world.engine.changeAdapter(change)
-    const names = fake.loads().flatMap(({ body }) => (body.lora_path ? [body.lora_path] : []))
+    const names = fake.loads().map(({ body }) => body.lora_path)
     assert.ok(names.length >= 4)
     for (const path of names)
       assert.ok(existsSync(join(path as string, 'adapter_model.safetensors')))
@@ -251,9 +251,7 @@ describe('a model name is a path to its resolver', () => {
     const fake = await startFake()
     const world = await start([fake])
     await world.run(withAdapter('1', 'a1'))
-    const isOfRequest = ({ body }: FakeCall) =>
-      body.lora_name && !/^head-/.test(`${body.lora_name}`)
-    for (const { body } of fake.loads().filter(isOfRequest)) {
+    for (const { body } of fake.loads()) {
       assert.match(String(body.lora_name), /^[\w.-]+@[\d.]+(\+[\w.-]+@[\d.]+)*$/)
       assert.equal(body.lora_path, join(world.sharedDir, String(body.lora_name)))
     }
@@ -273,6 +271,79 @@ describe('rows are not alike in different batches', () => {
         .join(''),
     )
     assert.equal(new Set(texts).size, 1)
+  })
+})
+
+describe('rows of the base get the adapter of its last slot', () => {
+  const fields = { maxTokens: 6, topLogprobs: 1 }
+  const readBase = (id: string) => createRequest({ id, ...fields })
+  const told = (events: readonly GenerationEvent[]) => {
+    assert.equal(failureIn(events), null)
+    const deltas = events.filter((event) => event.kind === 'delta')
+    return deltas.flatMap(({ logprobs }) => logprobs?.map(({ id, logprob }) => [id, logprob]))
+  }
+
+  /** Streams of adapters stand after their first token until it is called. */
+  function holdAdapters(fake: FakeVllm): () => void {
+    let goOn = () => {}
+    const held = new Promise<void>((resolve) => (goOn = resolve))
+    fake.state.beforeToken = (said, body) => {
+      const isHeld = body.stream === true && /^[0-9a-f]{24}@/.test(String(body.model)) && said > 0
+      return isHeld ? held : undefined
+    }
+    return goOn
+  }
+
+  async function runBeside(fake: FakeVllm, world: World) {
+    const goOn = holdAdapters(fake)
+    const names = ['a1', 'a2', 'a3']
+    const running = names.map((name) => world.run(withAdapter(name, name)))
+    const hasBegun = (id: string) => world.eventsOf(id).some(({ kind }) => kind === 'delta')
+    await world.until('three that stand', () => names.every(hasBegun))
+    return async () => {
+      goOn()
+      for (const events of await Promise.all(running)) assert.equal(failureIn(events), null)
+    }
+  }
+
+  it('an adapter that changes nothing is asked in its place, where the start sees it', async () => {
+    const right = told(await (await start([await startFake()])).run(readBase('right')))
+    const fake = await startFake({ confusesBase: true, maxLoras: 4 })
+    const world = await start([fake])
+    assert.match(world.notices.join('\n'), /an adapter that changes nothing .* one of its 4 places/)
+    const end = await runBeside(fake, world)
+    assert.deepEqual(told(await world.run(readBase('beside'))), right)
+    assert.match(String(fake.completions().at(-1)!.body.model), /^blank-/)
+    await end()
+    assert.deepEqual(told(await world.run(readBase('alone'))), right)
+  })
+
+  it('asked by its own name where all is well', async () => {
+    const fake = await startFake({ maxLoras: 4 })
+    const world = await start([fake])
+    const end = await runBeside(fake, world)
+    await world.run(readBase('beside'))
+    assert.equal(fake.completions().at(-1)!.body.model, fake.base)
+    assert.doesNotMatch(world.notices.join('\n'), /changes nothing/)
+    await end()
+  })
+
+  it('a front that starts while adapters run sees the same base', async () => {
+    const fake = await startFake({ confusesBase: true, maxLoras: 4 })
+    const world = await start([fake])
+    const end = await runBeside(fake, world)
+    const other = await start([fake], { dir: world.dir })
+    await end()
+    assert.deepEqual(told(await other.run(readBase('1'))), told(await world.run(readBase('2'))))
+  })
+
+  it('with one place they take turns', async () => {
+    const fake = await startFake({ confusesBase: true, maxLoras: 1 })
+    const world = await start([fake])
+    const asked = [readBase('1'), withAdapter('2', 'a1'), readBase('3'), withAdapter('4', 'a2')]
+    const all = await Promise.all(asked.map((request) => world.run(request)))
+    for (const events of all) assert.equal(failureIn(events), null)
+    assert.deepEqual(told(all[0]!), told(all[2]!))
   })
 })
 

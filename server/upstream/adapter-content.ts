@@ -89,6 +89,13 @@ export function headPair(hiddenSize: number, vocabSize: number): MatrixPair {
   return { layer: 0, module: 'lm_head', a, b }
 }
 
+/** Changes whatever is read with it. [intermediateSize, hiddenSize] */
+export function loudPair(hiddenSize: number, intermediateSize: number): MatrixPair {
+  const a = Float32Array.from({ length: hiddenSize }, (_, i) => (i % 2 === 0 ? 1 : -1))
+  const b = Float32Array.from({ length: intermediateSize }, (_, i) => (i % 3 === 0 ? 1 : -1))
+  return { layer: 0, module: 'up_proj', a, b }
+}
+
 const blocks: Readonly<Record<LinearModule, 'self_attn' | 'mlp'>> = {
   q_proj: 'self_attn',
   k_proj: 'self_attn',

@@ -12,13 +12,11 @@ import { join } from 'node:path'
 import { z } from 'zod'
 import { writeSafetensors } from '../checkpoint/safetensors-writer.ts'
 import { adapterFiles } from '../contracts/adapter.ts'
-import type { ModelConfig } from '../contracts/checkpoint.ts'
 import { syncToDisk } from '../durable.ts'
 import { ServerError } from '../errors.ts'
 import {
   type AdapterSet,
   configOfSet,
-  headPair,
   keyOfSet,
   type MatrixPair,
   nameOfSet,
@@ -34,8 +32,8 @@ type Content = z.infer<typeof contentSchema>
 export interface AdapterFolders {
   /** Path of the set's folder, which is there and whole. Rejects with ServerError. */
   pathOf(set: AdapterSet): Promise<string>
-  /** The same of a pair that tells whether lm_head is prepared for adapters. */
-  pathOfHead(sizes: Pick<ModelConfig, 'hiddenSize' | 'vocabSize'>): Promise<string>
+  /** The same of one pair of a check; the name means its content. */
+  pathOfPair(name: string, pair: () => MatrixPair): Promise<string>
 }
 
 interface Described {
@@ -82,10 +80,7 @@ export function createAdapterFolders(dir: string): AdapterFolders {
       const rank = rankOfSet(set)
       return find(name, { key: keyOfSet(set), rank, pairs: () => pairsOfSet(set) })
     },
-    pathOfHead({ hiddenSize, vocabSize }) {
-      const name = `head-${hiddenSize}-${vocabSize}`
-      return find(name, { key: name, rank: 1, pairs: () => [headPair(hiddenSize, vocabSize)] })
-    },
+    pathOfPair: (name, pair) => find(name, { key: name, rank: 1, pairs: () => [pair()] }),
   }
 }
 

@@ -111,6 +111,19 @@ export function promptBody(model: string, tokens: readonly number[], numTop: num
   })
 }
 
+/** A stream that goes on to its last token, whatever is said. */
+export function endlessBody(model: string, tokens: readonly number[], numTokens: number): string {
+  return JSON.stringify({
+    model,
+    prompt: tokens,
+    max_tokens: numTokens,
+    temperature: 0,
+    ignore_eos: true,
+    stream: true,
+    ...textless,
+  })
+}
+
 /** The log-probabilities of the `labels` after the tokens. */
 export function verdictBody(
   model: string,

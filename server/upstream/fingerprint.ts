@@ -52,7 +52,7 @@ function differenceOf(x: Fingerprint, y: Fingerprint): number {
 }
 
 /** False also where a number is none. */
-function isSameBase(x: Fingerprint, y: Fingerprint): boolean {
+export function isSameBase(x: Fingerprint, y: Fingerprint): boolean {
   return differenceOf(x, y) <= mostDifference
 }
 

@@ -17,6 +17,7 @@ import {
   checkHead,
   checkRuntimeLoading,
   checkTokenizer,
+  confusesBase,
   constrainsAnswers,
   readFingerprint,
   readLogprobs,
@@ -75,6 +76,8 @@ const callMs = 60_000
 /** All checks of one, whose first calls may be slow. */
 const checkMs = 300_000
 const progressMs = 1000
+/** Tokens that are read beside an adapter: what is wrong there shows in few. */
+const besideLength = 32
 /** Where an upstream does not say. */
 const usualSlots = 8
 /** Tries between two notices of the start. */
@@ -203,11 +206,14 @@ function createMember(url: string, options: PoolOptions, onChange: () => void): 
   let startedAt: string | null = null
   let kvUsage = 0
   let constrains = true
+  /** Set where it reads rows of the base wrongly beside others. */
+  let stand: AdapterSet | null = null
   const folders = createAdapterFolders(options.adaptersDir)
   const registry = createRegistry({
     transport,
     folders,
     numSlots: () => numSlots,
+    inPlaceOfBase: () => stand,
     tryOut,
     timeoutMs: callMs,
     onNotice,
@@ -226,13 +232,42 @@ function createMember(url: string, options: PoolOptions, onChange: () => void): 
 
   /** The first fixed text with the adapter, beside the base's. */
   async function tryOut(name: string, set: AdapterSet, signal: AbortSignal): Promise<void> {
-    const { tokens, logprobs } = base!.texts[0]!
+    const { tokens, logprobs } = base?.texts[0] ?? {
+      tokens: await encode(fixedTexts[0]),
+      logprobs: [],
+    }
     const adapted = await readLogprobs(transport, name, tokens, signal)
     const changes = set.components.some(({ component }) =>
       component.some(({ b }) => b.some((value) => value !== 0)),
     )
     const strength = changes ? Math.max(...set.applied.map(({ scale }) => scale)) : 0
     checkCanary(logprobs, adapted, { strength })
+  }
+
+  /** Who answers where no adapter acts. */
+  async function chooseBase(
+    model: UpstreamModel,
+    tokens: readonly number[],
+    maxLoras: number | null,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const count = maxLoras ?? options.slots ?? usualSlots
+    const isWrong = await confusesBase({ transport, folders }, config, model, count, tokens, signal)
+    stand = isWrong ? blankSet(config, 1) : null
+    if (!isWrong || !isFirst) return
+    onNotice(
+      'it reads rows of the base with an adapter of others beside them, as vLLM does on a processor: an ' +
+        `adapter that changes nothing is asked in place of the base, and takes one of its ${count} places`,
+    )
+  }
+
+  async function readBase(signal: AbortSignal): Promise<Fingerprint> {
+    const held = await registry.hold({ applied: [], components: [] }, signal)
+    try {
+      return await readFingerprint(transport, held.name ?? baseName, encode, signal)
+    } finally {
+      held.release()
+    }
   }
 
   /** An adapter of the largest rank is loaded, and those that judge have their place. */
@@ -282,16 +317,20 @@ function createMember(url: string, options: PoolOptions, onChange: () => void): 
       const signal = AbortSignal.timeout(checkMs)
       registry.forgetAll()
       await askHealth(AbortSignal.any([signal, AbortSignal.timeout(options.healthTimeoutMs)]))
-      startedAt = (await readMetrics(transport, signal)).startedAt
+      const { maxLoras, ...metrics } = await readMetrics(transport, signal)
+      startedAt = metrics.startedAt
       const model = await readModel(transport, signal)
       baseName = model.name
       await checkTokenizer(transport, model, encode, signal)
       await checkRuntimeLoading(transport, signal)
       // Before anything asks for prompt_logprobs.
       const parts = { transport, folders }
-      await checkHead(parts, config, model, await encode(fixedTexts[0]), signal)
+      const text = await encode(fixedTexts[0])
+      await checkHead(parts, config, model, text, signal)
       onProgress()
-      const seen = await readFingerprint(transport, model, encode, signal)
+      await chooseBase(model, text.slice(0, besideLength).toReversed(), maxLoras, signal)
+      onProgress()
+      const seen = await readBase(signal)
       const outcome = checkRecorded(options.fingerprint, seen, baseDigest)
       if (outcome === 'recorded') onNotice('the base’s fingerprint was recorded: there was none')
       base = seen

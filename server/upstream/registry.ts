@@ -15,6 +15,8 @@ export interface RegistryOptions {
   readonly folders: AdapterFolders
   /** Adapters that it holds at once; it may come to be known later. */
   readonly numSlots: () => number
+  /** What is asked where no adapter acts; null: the base by its own name. */
+  readonly inPlaceOfBase: () => AdapterSet | null
   /** Asks with the adapter once; rejects where it is not applied. */
   readonly tryOut: (name: string, set: AdapterSet, signal: AbortSignal) => Promise<void>
   /** Of one registration, its try included. */
@@ -42,7 +44,7 @@ export interface Registry {
 }
 
 export function createRegistry(options: RegistryOptions): Registry {
-  const { transport, folders, numSlots, tryOut, timeoutMs, onNotice } = options
+  const { transport, folders, numSlots, inPlaceOfBase, tryOut, timeoutMs, onNotice } = options
   const slots = createSlots(numSlots, (name) => {
     registered.delete(name)
     inTurn((signal) => unload(name, signal)).catch(() => {})
@@ -106,6 +108,12 @@ export function createRegistry(options: RegistryOptions): Registry {
     })
   }
 
+  /** null: the base by its own name. */
+  function withName(asked: AdapterSet): { name: string; set: AdapterSet } | null {
+    const set = nameOfSet(asked) === null ? inPlaceOfBase() : asked
+    return set && { name: nameOfSet(set)!, set }
+  }
+
   function register(name: string, set: AdapterSet): Promise<void> {
     const registration = inTurn((signal) => load(name, set, signal))
     registered.set(name, registration)
@@ -116,9 +124,10 @@ export function createRegistry(options: RegistryOptions): Registry {
   }
 
   return {
-    async hold(set, signal) {
-      const name = nameOfSet(set)
-      if (name === null) return { name: null, release() {} }
+    async hold(asked, signal) {
+      const named = withName(asked)
+      if (named === null) return { name: null, release() {} }
+      const { name, set } = named
       const held = await slots.hold(name, signal)
       try {
         await untilAborted(registered.get(name) ?? register(name, set), signal)
@@ -130,9 +139,10 @@ export function createRegistry(options: RegistryOptions): Registry {
       }
     },
 
-    async renew(set) {
-      const name = nameOfSet(set)
-      if (name === null) return
+    async renew(asked) {
+      const named = withName(asked)
+      if (named === null) return
+      const { name, set } = named
       // Many requests find out at once.
       const renewal = renewals.get(name) ?? register(name, set)
       renewals.set(name, renewal)

@@ -3,11 +3,12 @@
 import { randomUUID } from 'node:crypto'
 import { linearModules, type ModelConfig } from '../contracts/checkpoint.ts'
 import { ServerError } from '../errors.ts'
-import type { AdapterSet } from './adapter-content.ts'
+import { type AdapterSet, headPair, loudPair } from './adapter-content.ts'
 import type { AdapterFolders } from './adapter-folders.ts'
-import { constrainedBody, promptBody, verdictBody } from './completion-request.ts'
+import { constrainedBody, endlessBody, promptBody, verdictBody } from './completion-request.ts'
 import { isOfCall, requireSameModel, UpstreamFailure } from './failure.ts'
-import { type Fingerprint, fixedTexts, logprobsOfPlaces } from './fingerprint.ts'
+import { type Fingerprint, fixedTexts, isSameBase, logprobsOfPlaces } from './fingerprint.ts'
+import { readStream } from './stream.ts'
 import type { Transport } from './transport.ts'
 import { parseChunk, parseModels, parseText, parseTokens, parseVerdict } from './wire.ts'
 
@@ -64,7 +65,7 @@ export async function readLogprobs(
 
 export async function readFingerprint(
   transport: Transport,
-  { name }: UpstreamModel,
+  name: string,
   encode: (text: string) => Promise<readonly number[]>,
   signal: AbortSignal,
 ): Promise<Fingerprint> {
@@ -98,8 +99,47 @@ export async function checkRuntimeLoading(
   )
 }
 
-/** Of taking a check's adapter out again, whatever became of the check. */
+/** Of taking a check's adapters out again, whatever became of the check. */
 const unloadMs = 10_000
+
+export interface CheckParts {
+  readonly transport: Transport
+  readonly folders: AdapterFolders
+}
+
+/**
+ * What `ask` gives while folders are registered, each under its name. null: the upstream does not take one of
+ * them; a later check tells why.
+ */
+async function whileLoaded<T>(
+  transport: Transport,
+  folders: ReadonlyMap<string, string>,
+  signal: AbortSignal,
+  ask: () => Promise<T>,
+): Promise<T | null> {
+  const change = (kind: 'load' | 'unload', fields: object, signal: AbortSignal) => {
+    const body = JSON.stringify(fields)
+    return transport.text({ method: 'POST', path: `/v1/${kind}_lora_adapter`, body, signal })
+  }
+  try {
+    for (const [name, folder] of folders) {
+      try {
+        await change('load', { lora_name: name, lora_path: folder }, signal)
+      } catch (error) {
+        const judged = await transport.judge(error, signal)
+        if (isOfCall(judged)) return null
+        throw judged
+      }
+    }
+    return await ask()
+  } finally {
+    // Also after a check that was given up: its registrations would stay.
+    for (const name of folders.keys()) {
+      const signal = AbortSignal.timeout(unloadMs)
+      await change('unload', { lora_name: name }, signal).catch(() => {})
+    }
+  }
+}
 
 /** Logits further apart than rounding and batches explain. */
 const leastChange = 1
@@ -110,46 +150,85 @@ const leastChange = 1
  * acts there, or is taken and ignored, or refused.
  */
 export async function checkHead(
-  { transport, folders }: { readonly transport: Transport; readonly folders: AdapterFolders },
-  config: ModelConfig,
+  { transport, folders }: CheckParts,
+  { hiddenSize, vocabSize }: ModelConfig,
   { name: base }: UpstreamModel,
   tokens: readonly number[],
   signal: AbortSignal,
 ): Promise<void> {
   const name = `head-${randomUUID()}`
-  const post = (path: string, body: string) =>
-    transport.text({ method: 'POST', path, body, signal })
   const read = async (model: string) => {
-    const verdict = parseVerdict(await post(path, verdictBody(model, tokens, [0, 1])))
+    const body = verdictBody(model, tokens, [0, 1])
+    const verdict = parseVerdict(await transport.text({ method: 'POST', path, body, signal }))
     requireSameModel(verdict.model, model)
     return verdict.logprobs
   }
-  const fields = { lora_name: name, lora_path: await folders.pathOfHead(config) }
-  const unloading = { method: 'POST', path: '/v1/unload_lora_adapter' } as const
-  const body = JSON.stringify({ lora_name: name })
-  // Also after a check that was given up: its registration would stay.
-  const unload = () =>
-    transport.text({ ...unloading, body, signal: AbortSignal.timeout(unloadMs) }).catch(() => {})
-  try {
-    await post('/v1/load_lora_adapter', JSON.stringify(fields))
-  } catch (error) {
-    if (signal.aborted) await unload()
-    const judged = await transport.judge(error, signal)
-    // It does not take such an adapter, or this folder: the next check tells which.
-    if (isOfCall(judged)) return
-    throw judged
-  }
-  try {
+  const folder = await folders.pathOfPair(`head-${hiddenSize}-${vocabSize}`, () =>
+    headPair(hiddenSize, vocabSize),
+  )
+  const isPrepared = await whileLoaded(transport, new Map([[name, folder]]), signal, async () => {
     const [before, after] = [await read(base), await read(name)]
-    const isSame = [0, 1].every((id) => Math.abs(after[id]! - before[id]!) < leastChange)
-    if (isSame) return
-  } finally {
-    await unload()
-  }
+    return [0, 1].some((id) => !(Math.abs(after[id]! - before[id]!) < leastChange))
+  })
+  if (isPrepared !== true) return
   refuse(
     'it prepares lm_head for adapters, and prompt_logprobs beside another request then end its engine ' +
       `on a processor: start it with --lora-target-modules ${linearModules.join(' ')}`,
   )
+}
+
+/** Of the stream that runs beside the base; it is closed long before. */
+const besideTokens = 256
+const besideMs = 60_000
+
+/**
+ * On a processor vLLM reads rows of the base with the adapter of its last slot while an adapter's request runs
+ * beside them. So every slot gets an adapter that changes whatever is read with it, and the base is asked beside
+ * a stream of one of them. Right is what an adapter that changes nothing gives.
+ * `tokens`: no text begins so, since what is wrong stays in the upstream's cache of the base.
+ */
+export async function confusesBase(
+  { transport, folders }: CheckParts,
+  config: ModelConfig,
+  { name: base, maxContext }: UpstreamModel,
+  numSlots: number,
+  tokens: readonly number[],
+  signal: AbortSignal,
+): Promise<boolean> {
+  const { hiddenSize, intermediateSize } = config
+  const id = randomUUID()
+  const blank = `blank-${id}`
+  const loud = await folders.pathOfPair(`loud-${hiddenSize}-${intermediateSize}`, () =>
+    loudPair(hiddenSize, intermediateSize),
+  )
+  const names = Array.from({ length: numSlots }, (_, i) => `loud-${i}-${id}`)
+  const read = async (model: string): Promise<Fingerprint> => {
+    return { texts: [{ tokens, logprobs: await readLogprobs(transport, model, tokens, signal) }] }
+  }
+
+  async function readBeside(model: string): Promise<Fingerprint> {
+    const numTokens = Math.min(besideTokens, maxContext - tokens.length)
+    const body = endlessBody(model, tokens, numTokens)
+    const answer = await transport.open({ method: 'POST', path, body, signal })
+    const options = { model, numTop: null, namedTokens: [], silenceMs: besideMs, signal }
+    const running = readStream(answer, options)
+    try {
+      await running.next()
+      return await read(base)
+    } finally {
+      await running.return(undefined)
+    }
+  }
+
+  const byItself = new Map([[blank, await folders.pathOf(blankSet(config, 1))]])
+  const right = await whileLoaded(transport, byItself, signal, () => read(blank))
+  if (right === null) return false
+  const everySlot = new Map(names.map((name) => [name, loud]))
+  const seen = await whileLoaded(transport, everySlot, signal, async () => {
+    for (const name of names) await read(name)
+    return await readBeside(names.at(-1)!)
+  })
+  return seen !== null && !isSameBase(right, seen)
 }
 
 /** An adapter of that rank that changes nothing: it tells whether one would be loaded. */

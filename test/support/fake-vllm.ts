@@ -24,6 +24,8 @@ export interface FakeVllmOptions {
   readonly tellsCached?: boolean
   /** As where no --lora-target-modules are given: prompt_logprobs beside another request end it. */
   readonly preparesHead?: boolean
+  /** As on a processor: rows of the base get the adapter of the last slot while another row has one. */
+  readonly confusesBase?: boolean
   /** An older one ignores structured_outputs, as every field that it does not know. */
   readonly constrains?: boolean
   /** Another base gives other numbers. */
@@ -83,6 +85,10 @@ export function fakeLogits(context: readonly number[], effect: number, seed = 1)
   return logits
 }
 
+const nextTurn = () => new Promise((resolve) => setImmediate(resolve))
+
+const isOfCheck = (name: unknown) => /^(head|loud|blank)-[^@]*$/.test(String(name ?? 'head-'))
+
 const kinds = ['json', 'regex', 'choice', 'grammar', 'json_object', 'structural_tag']
 
 /**
@@ -114,6 +120,9 @@ export async function startFakeVllm(options: FakeVllmOptions = {}) {
   const calls: FakeCall[] = []
   const keys = new Set<string | undefined>()
   const active = new Map<string, number>()
+  /** Places of adapters in its kernels, each with when it was used. */
+  const slots: { loaded: Loaded; usedAt: number }[] = []
+  let numUses = 0
   const cached = new Set<string>()
   const waiting: (() => void)[] = []
   const closings: (() => void)[] = []
@@ -173,11 +182,13 @@ export async function startFakeVllm(options: FakeVllmOptions = {}) {
   }
 
   /** One more than fit wait, as in vLLM's scheduler. */
-  async function enter(name: string): Promise<() => void> {
+  async function enter(loaded: Loaded): Promise<() => void> {
+    const { name } = loaded
     while (!active.has(name) && active.size >= maxLoras) {
       await new Promise<void>((resolve) => waiting.push(resolve))
     }
     active.set(name, (active.get(name) ?? 0) + 1)
+    activate(loaded)
     state.mostActive = Math.max(state.mostActive, active.size)
     return () => {
       const left = active.get(name)! - 1
@@ -185,6 +196,25 @@ export async function startFakeVllm(options: FakeVllmOptions = {}) {
       else active.set(name, left)
       for (const wake of waiting.splice(0)) wake()
     }
+  }
+
+  /** The least recently used one gives its place up. */
+  function activate(loaded: Loaded): void {
+    const usedAt = numUses++
+    const idle = slots.filter(({ loaded }) => !active.has(loaded.name))
+    const slot =
+      slots.find((slot) => slot.loaded === loaded) ??
+      (slots.length < maxLoras
+        ? slots[slots.push({ loaded, usedAt }) - 1]!
+        : idle.reduce((least, other) => (other.usedAt < least.usedAt ? other : least)))
+    Object.assign(slot, { loaded, usedAt })
+  }
+
+  /** What acts on a row. */
+  function effectIn(adapter: Loaded | undefined): number {
+    if (adapter !== undefined) return adapter.effect
+    const isBesideAdapter = options.confusesBase === true && active.size > 0
+    return isBesideAdapter ? (slots[maxLoras - 1]?.loaded.effect ?? 0) : 0
   }
 
   // ---- Completions ----
@@ -201,7 +231,7 @@ export async function startFakeVllm(options: FakeVllmOptions = {}) {
       state.isDead = true
       return send(response, 500, failure(500, 'EngineCore encountered an issue'))
     }
-    const leave = adapter === undefined ? () => {} : await enter(adapter.name)
+    const leave = adapter === undefined ? () => {} : await enter(adapter)
     try {
       const isBesideAnother = state.numRunning++ > 0
       if (options.preparesHead && isBesideAnother && body.prompt_logprobs !== undefined) {
@@ -222,7 +252,6 @@ export async function startFakeVllm(options: FakeVllmOptions = {}) {
     adapter: Loaded | undefined,
   ): Promise<void> {
     const prompt = body.prompt as number[]
-    const effect = (adapter?.effect ?? 0) * state.applied
     const said: number[] = []
     const stops = (body.stop_token_ids as number[] | undefined) ?? []
     const maxTokens = (body.max_tokens as number | undefined) ?? 16
@@ -248,7 +277,7 @@ export async function startFakeVllm(options: FakeVllmOptions = {}) {
 
     const logprobsAt = (context: readonly number[]) =>
       logSoftmax(
-        fakeLogits(context, effect, state.seed).map(
+        fakeLogits(context, effectIn(adapter) * state.applied, state.seed).map(
           (logit) => logit + state.jitter * Math.random(),
         ),
       )
@@ -261,7 +290,7 @@ export async function startFakeVllm(options: FakeVllmOptions = {}) {
     for (const event of (body.stream === true && state.events) || []) write(event)
     if (body.stream === true && state.events) return void response.end('data: [DONE]\n\n')
     while (finish === null) {
-      await state.beforeToken?.(said.length, body)
+      await (state.beforeToken?.(said.length, body) ?? (options.confusesBase && nextTurn()))
       if (isClosed || state.isDead) return void response.destroy()
       const logprobs = logprobsAt([...prompt, ...said])
       if (wanted !== undefined && state.score !== undefined) {
@@ -412,9 +441,17 @@ export async function startFakeVllm(options: FakeVllmOptions = {}) {
     /** Every authorization header that came. */
     keys,
     state,
+    /** Streams of requests: those of the start's checks name adapters without a strength. */
     completions: () =>
-      calls.filter(({ path, body }) => path === '/v1/completions' && body.stream === true),
-    loads: () => calls.filter(({ path }) => path === '/v1/load_lora_adapter'),
+      calls.filter(
+        ({ path, body }) =>
+          path === '/v1/completions' && body.stream === true && !isOfCheck(body.model),
+      ),
+    /** Without those of the start's checks. */
+    loads: () =>
+      calls.filter(
+        ({ path, body }) => path === '/v1/load_lora_adapter' && !isOfCheck(body.lora_name),
+      ),
     /** The next time that a client closes a connection before its end. */
     nextClosed: () => new Promise<void>((resolve) => closings.push(resolve)),
     /** What it held is gone, as after a new start. */

@@ -5,7 +5,16 @@ import assert from 'node:assert/strict'
 import { after, before, describe, it } from 'node:test'
 import { prompts } from '../real/prompts.ts'
 import type { RealServer } from '../support/real-server.ts'
-import { ask, compare, startFront, startOwn, usual } from './place.ts'
+import {
+  answerWithinMs,
+  ask,
+  compare,
+  startFront,
+  startOwn,
+  stream,
+  until,
+  usual,
+} from './place.ts'
 
 const mostMeanDifference = 0.1
 
@@ -74,6 +83,29 @@ describe('over a real vLLM', () => {
         assert.match(choice!.message.content, pattern)
       })
     }
+  })
+
+  it('the base beside running adapters answers as alone', async (t) => {
+    const fields = { max_tokens: 96, ignore_eos: true }
+    const running = [1, 2].map((s) =>
+      stream(over, { content: prompts[1]!, adapter: `${safe}:${s}`, fields }),
+    )
+    await until(answerWithinMs, 'two that run', () =>
+      running.every(({ numTokens }) => numTokens > 0),
+    )
+    const asked = prompts
+      .slice(0, 3)
+      .map((content) => ({ content, adapter: 'none', maxTokens: 16 }))
+    const beside = await Promise.all(asked.map((one) => ask(over, one)))
+    const means: number[] = []
+    for (const [i, one] of asked.entries()) {
+      const { tokens } = await ask(own, one)
+      means.push(compare(tokens, beside[i]!.tokens, one.content))
+    }
+    const mean = means.reduce((sum, x) => sum + x, 0) / means.length
+    t.diagnostic(`mean |Δ logprob| ${mean.toFixed(4)}`)
+    assert.ok(mean <= mostMeanDifference, `${mean}`)
+    for (const { ended } of running) assert.equal((await ended).status, 200)
   })
 
   it('eight different adapters in one batch each answer as alone', async () => {
