@@ -194,6 +194,21 @@ function explainStart(failure: UpstreamFailure): ServerError {
   )
 }
 
+function inPlaceOfBase(numSlots: number): string {
+  return (
+    'it reads rows of the base with an adapter of others beside them, as vLLM does on a processor: an adapter ' +
+    `that changes nothing is asked in place of the base, and takes one of its ${numSlots} places`
+  )
+}
+
+/** 0: it changes nothing. */
+function strengthOf({ applied, components }: AdapterSet): number {
+  const changes = components.some(({ component }) =>
+    component.some(({ b }) => b.some((value) => value !== 0)),
+  )
+  return changes ? Math.max(...applied.map(({ scale }) => scale)) : 0
+}
+
 function createMember(url: string, options: PoolOptions, onChange: () => void): Member {
   const onNotice = noticesOf(url, options)
   const { config, encode, onProgress, baseDigest, guard, maxAdapterRank } = options
@@ -236,29 +251,8 @@ function createMember(url: string, options: PoolOptions, onChange: () => void): 
       tokens: await encode(fixedTexts[0]),
       logprobs: [],
     }
-    const adapted = await readLogprobs(transport, name, tokens, signal)
-    const changes = set.components.some(({ component }) =>
-      component.some(({ b }) => b.some((value) => value !== 0)),
-    )
-    const strength = changes ? Math.max(...set.applied.map(({ scale }) => scale)) : 0
-    checkCanary(logprobs, adapted, { strength })
-  }
-
-  /** Who answers where no adapter acts. */
-  async function chooseBase(
-    model: UpstreamModel,
-    tokens: readonly number[],
-    maxLoras: number | null,
-    signal: AbortSignal,
-  ): Promise<void> {
-    const count = maxLoras ?? options.slots ?? usualSlots
-    const isWrong = await confusesBase({ transport, folders }, config, model, count, tokens, signal)
-    stand = isWrong ? blankSet(config, 1) : null
-    if (!isWrong || !isFirst) return
-    onNotice(
-      'it reads rows of the base with an adapter of others beside them, as vLLM does on a processor: an ' +
-        `adapter that changes nothing is asked in place of the base, and takes one of its ${count} places`,
-    )
+    const strength = strengthOf(set)
+    checkCanary(logprobs, await readLogprobs(transport, name, tokens, signal), { strength })
   }
 
   async function readBase(signal: AbortSignal): Promise<Fingerprint> {
@@ -328,7 +322,11 @@ function createMember(url: string, options: PoolOptions, onChange: () => void): 
       const text = await encode(fixedTexts[0])
       await checkHead(parts, config, model, text, signal)
       onProgress()
-      await chooseBase(model, text.slice(0, besideLength).toReversed(), maxLoras, signal)
+      const count = maxLoras ?? options.slots ?? usualSlots
+      const beside = text.slice(0, besideLength).toReversed()
+      const isWrong = await confusesBase(parts, config, model, count, beside, signal)
+      stand = isWrong ? blankSet(config, 1) : null
+      if (isWrong && isFirst) onNotice(inPlaceOfBase(count))
       onProgress()
       const seen = await readBase(signal)
       const outcome = checkRecorded(options.fingerprint, seen, baseDigest)
