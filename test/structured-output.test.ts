@@ -112,6 +112,7 @@ describe('structured output', () => {
       [{ extra_body: { grammar: 'root ::= root' } }, 'extra_body.grammar', '"root"'],
       [{ guided_json: { $ref: '#' } }, 'guided_json', 'itself'],
       [{ guided_json: { not: {} } }, 'guided_json', '"not"'],
+      [{ guided_json: JSON.parse('{"__proto__":{}}') }, 'guided_json', '"__proto__"'],
       [{ guided_json: false }, 'guided_json', 'no text'],
       [{ guided_choice: ['a', '\ud800'] }, 'guided_choice.1', 'text'],
       [{ guided_json: {}, guided_regex: 'a' }, 'guided_regex', 'guided_json'],

@@ -4,7 +4,7 @@
 import { z } from 'zod'
 import type { OutputConstraint } from '../../contracts/constraint.ts'
 import type { GenerateRequest } from '../../contracts/generation.ts'
-import { isObject } from '../../contracts/json.ts'
+import { isObject, type JsonObject } from '../../contracts/json.ts'
 import { ServerError } from '../../errors.ts'
 import { knowsOnly, wrong } from './field-error.ts'
 import type { ReadFields } from './field-rules.ts'
@@ -13,9 +13,13 @@ import { quote } from './quote.ts'
 const mostChoices = 50_000
 
 const schema = z
-  .union([z.record(z.string(), z.unknown()), z.boolean(), z.string().min(1)], {
-    error: 'must be a JSON Schema, as an object or as its text',
-  })
+  // Not a record: that would leave out a word __proto__, which is refused by name.
+  .union(
+    [z.custom<JsonObject>(isObject).meta({ type: 'object' }), z.boolean(), z.string().min(1)],
+    {
+      error: 'must be a JSON Schema, as an object or as its text',
+    },
+  )
   .describe('A JSON Schema (docs/STRUCTURED.md)')
 const expression = z.string().min(1)
 const choices = z.array(z.string()).min(1).max(mostChoices)
