@@ -86,6 +86,8 @@ describe('over a real vLLM', () => {
   })
 
   it('the base beside running adapters answers as alone', async (t) => {
+    // On a processor; the start has seen it.
+    assert.match(over.lines.join('\n'), /adapter that changes nothing is asked in place/)
     const fields = { max_tokens: 96, ignore_eos: true }
     const running = [1, 2].map((s) =>
       stream(over, { content: prompts[1]!, adapter: `${safe}:${s}`, fields }),
