@@ -97,6 +97,7 @@ export async function launchPeer(
         checkpointDir: ensureCheckpoint(files, shape),
         adapterRoot: ensureAdapters(files, shape, 8),
         adapters: Array.from({ length: 8 }, (_, index) => adapterName(index)),
+        dtype: weights,
         past,
       })
     }

@@ -53,7 +53,13 @@ function readCpuFlags(): readonly string[] {
 
 /** Why vLLM's build for processors cannot run here, or null. */
 export function lacksVllm(flags: readonly string[] = readCpuFlags()): string | null {
-  return flags.includes('avx512f') ? null : 'needs AVX-512'
+  return flags.includes('avx2') ? null : 'needs AVX2'
+}
+
+/** What it computes in: bfloat16 where the processor does, too. */
+export function vllmWeights(flags: readonly string[] = readCpuFlags()): 'bfloat16' | 'float32' {
+  const has16 = flags.includes('avx512_bf16') || flags.includes('amx_bf16')
+  return has16 ? 'bfloat16' : 'float32'
 }
 
 /** Words of a processor's name that tell nothing apart. */

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { createBudget } from '../bench/budget.ts'
-import { lacksVllm } from '../bench/machine.ts'
+import { lacksVllm, vllmWeights } from '../bench/machine.ts'
 import { shapes } from '../bench/models/shapes.ts'
 import { bytesPerStep, weightsPerStep } from '../bench/models/weight-types.ts'
 import { parseOptions } from '../bench/options.ts'
@@ -253,18 +253,20 @@ test('a peer that fails leaves the comparison to the others, without which it is
 })
 
 test('vLLM is measured beside the small real shape alone, and its lack is a row that says why', () => {
-  const missing = [{ peer: 'vllm bfloat16', reason: 'needs AVX-512', isUnsupported: true }]
+  const missing = [{ peer: `vllm ${vllmWeights()}`, reason: 'needs AVX2', isUnsupported: true }]
   const result = planned(['--shape', 'smollm2-135m'], 'vllm', missing)
   assert.deepEqual(outcomesOf(result), [])
   const report = renderReport(results(result))
   assert.match(
     report,
-    /first token of 1000, base: int8-128 over vLLM \|.*≥ 1 \| \*\*not run\*\*: needs AVX-512/,
+    /first token of 1000, base: int8-128 over vLLM \|.*≥ 1 \| \*\*not run\*\*: needs AVX2/,
   )
   const others = planSections(parseOptions(['--only', 'vllm', '--shape', 'qwen2.5-0.5b']), 'amx')
   assert.deepEqual(others, [])
-  assert.equal(lacksVllm(['avx2']), 'needs AVX-512')
-  assert.equal(lacksVllm(['avx2', 'avx512f']), null)
+  assert.equal(lacksVllm(['avx', 'sse4_2']), 'needs AVX2')
+  assert.equal(lacksVllm(['avx2']), null)
+  assert.equal(vllmWeights(['avx2', 'avx512f']), 'float32')
+  assert.equal(vllmWeights(['avx2', 'avx512f', 'avx512_bf16']), 'bfloat16')
 })
 
 test('a processor chooses its targets; one that none are set for has those that are for all', () => {

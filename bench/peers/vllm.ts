@@ -15,6 +15,7 @@ export interface VllmPeerSpec {
   readonly adapterRoot: string
   /** Folders in adapterRoot that it loads. */
   readonly adapters: readonly string[]
+  readonly dtype: string
   readonly past: number
 }
 
@@ -31,7 +32,7 @@ async function open(spec: VllmPeerSpec): Promise<Peer> {
   const { startVllm, versions } = await import(scripts)
   const port = await freePort()
   const stdio = ['ignore', 'ignore', 'inherit']
-  const child = await startVllm({ model: spec.checkpointDir, port, stdio })
+  const child = await startVllm({ model: spec.checkpointDir, port, dtype: spec.dtype, stdio })
   process.on('exit', () => child.kill('SIGTERM'))
   const url = `http://127.0.0.1:${port}`
   for (const name of spec.adapters) {
@@ -46,7 +47,7 @@ async function open(spec: VllmPeerSpec): Promise<Peer> {
     model: adapter === null ? 'base' : adapterName(adapter),
   }))
   return {
-    info: { vllm: versions.vllm, torch: versions.torch, dtype: 'bfloat16' },
+    info: { vllm: versions.vllm, torch: versions.torch, dtype: spec.dtype },
     operations: {
       decode: streams.decode,
       async prefill({ tokens, adapter }: PrefillArgs) {

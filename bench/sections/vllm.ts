@@ -1,6 +1,7 @@
-// Section vllm: the small real shape over HTTP, beside vLLM in bfloat16 with its LoRA, each asked by
+// Section vllm: the small real shape over HTTP, beside vLLM with its LoRA, each asked by
 // the same client.
 
+import { vllmWeights } from '../machine.ts'
 import { type Builder, ratio } from './builder.ts'
 import type { Section } from './section.ts'
 import { targetFor } from './targets.ts'
@@ -13,7 +14,7 @@ export function vllmSections(builder: Builder): readonly Section[] {
   if (builder.shape !== 'smollm2-135m') return []
   const { makeUse, decodeCase, prefillCase, instructionSet } = builder
   const capacity = 2048
-  const vllm = makeUse('vllm', 'bfloat16', { capacity })
+  const vllm = makeUse('vllm', vllmWeights(), { capacity })
   const ours = (['int8-128', 'int4-128'] as const).map((weights) =>
     makeUse('dutyfree-http', weights, { capacity }),
   )

@@ -22,6 +22,8 @@ describe('a real vLLM with one place for adapters', () => {
       references.set(adapter, await ask(own, { content, adapter, maxTokens }))
     }
     await own.stop()
+    // Fronts of other tests leave their adapters registered.
+    await small.start()
     const flags = ['--max-adapter-rank', '1', '--max-batch', '4', '--max-queue', '4']
     front = await startFront([small], flags)
   })
