@@ -40,7 +40,7 @@ import { bytesPerWeight, type WeightsFile, writeWeights } from './weights-file.t
  * Raise when the graph changes what lies in weights.bin or where: older folders are removed, not reused.
  * Any other change of the graph makes a graph file of another name.
  */
-const graphVersion = 13
+const graphVersion = 14
 const probeLayers = 2
 /** What a folder takes besides the weights: the graphs. */
 const spareBytes = 16 << 20
@@ -256,14 +256,15 @@ function convertWeights(
 
 function describe(options: ConvertOptions, sources: readonly HashedFile[]) {
   const { checkpoint, maxContext, format, target = cpuTarget } = options
-  const { operators, floats } = target // Whatever the kernels and the cache: they share the weights.
+  // Whatever the cache: it shares the weights. Kernels read their rows in orders of their own.
+  const { operators, floats, kernels } = target
   return {
     graphVersion,
     files: sources.map(({ path, sha256 }) => ({ name: basename(path), sha256 })),
     config: checkpoint.config,
     maxContext,
     format,
-    target: { operators, floats },
+    target: { operators, floats, kernels },
   }
 }
 

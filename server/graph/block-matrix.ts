@@ -13,6 +13,7 @@ import { isStoredType, type StoredType } from '../contracts/stored-blocks.ts'
 import type { GraphBuilder, Weight, WeightTensor } from './builder.ts'
 import { blocksPerRow, type QuantizeOptions, quantizeRows, zeroPointBytes } from './quantize.ts'
 import { commonLayout, type StoredLayout, storedRows } from './stored-rows.ts'
+import { inTiles, paddedRows } from './tiles.ts'
 
 export interface BlockLayout {
   readonly bits: QuantizedBits
@@ -127,18 +128,36 @@ interface MatrixShape {
   readonly outer: number
 }
 
+/** Rows as they lie in memory: one after the other, or side by side (tiles.ts). */
+export type RowOrder = 'rows' | 'tiles'
+
+/** What is kept of `pieces` in that order. Zeros stay in rows. */
+export function piecesIn(
+  order: RowOrder,
+  { layout: { bits, block, offsets }, pieces }: BlockMatrix,
+  inner: number,
+): Weight['pieces'] {
+  if (order === 'rows') return pieces
+  const numBlocks = blocksPerRow({ block, columns: inner })
+  const [integers, floats] = [(numBlocks * block * bits) / 8, numBlocks * 4]
+  const beside = { none: [], zeros: [null], mins: [floats] }[offsets]
+  return () => inTiles(pieces(), [integers, floats, ...beside])
+}
+
 /** The tensors of a product: integers, scales and, where the layout has them, offsets. */
 export function productTensors(
   graph: GraphBuilder,
   name: string,
   { bits, block, offsets }: BlockLayout,
   { inner, outer }: MatrixShape,
+  order: RowOrder,
 ): readonly WeightTensor[] {
+  const numRows = order === 'tiles' ? paddedRows(outer) : outer
   const numBlocks = blocksPerRow({ block, columns: inner })
   const zeroBytes = zeroPointBytes(numBlocks, bits)
   const tensors: readonly WeightTensor[] = [
-    { name: `${name}.weight`, type: 'uint8', dims: [outer, numBlocks, (block * bits) / 8] },
-    { name: `${name}.scales`, type: graph.floats, dims: [outer * numBlocks] },
+    { name: `${name}.weight`, type: 'uint8', dims: [numRows, numBlocks, (block * bits) / 8] },
+    { name: `${name}.scales`, type: graph.floats, dims: [numRows * numBlocks] },
   ]
   switch (offsets) {
     case 'none':
@@ -146,6 +165,6 @@ export function productTensors(
     case 'zeros':
       return [...tensors, { name: `${name}.zeros`, type: 'uint8', dims: [outer * zeroBytes] }]
     case 'mins':
-      return [...tensors, { name: `${name}.mins`, type: graph.floats, dims: [outer * numBlocks] }]
+      return [...tensors, { name: `${name}.mins`, type: graph.floats, dims: [numRows * numBlocks] }]
   }
 }

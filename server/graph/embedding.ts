@@ -47,7 +47,9 @@ export function embed(context: EmbeddingContext, ids: string): string {
     { name: `${embeddingData}.scales`, ...floats },
     ...{ none: [], zeros: [zeros], mins: [mins] }[offsets],
   ]
-  const head = productTensors(graph, headName, layout, { inner: hiddenSize, outer: vocabSize })
+  const shape = { inner: hiddenSize, outer: vocabSize }
+  // Of an embedding one row is read: they lie one after the other.
+  const head = productTensors(graph, headName, layout, shape, 'rows')
   const aliases = head.map((tensor, i) => ({ tensor, of: own[i]?.name ?? '' }))
   graph.weights({
     tensors: own,
@@ -171,6 +173,7 @@ function languageHead(context: EmbeddingContext, input: string, outputName: stri
     outputs: [outputName],
     inner: config.hiddenSize,
     outer: config.vocabSize,
+    order: 'rows',
     wanted,
   })
 }

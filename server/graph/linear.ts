@@ -3,13 +3,21 @@
 //
 //   fp32, fp16:  x ─ MatMul(Wᵀ [K, N]) ─ (Add bias)
 //   int4, int8:  x ─ MatMulNBits(W [N, K / block, blob], scales (, zeros)) ─ (Add bias)
-//                or our own QuantizedMatMul of the same inputs (server/native), and of which columns
-//                are wanted
+//                or our own QuantizedMatMul of the same inputs (server/native), whose rows lie side by
+//                side (tiles.ts), and of which columns are wanted
 //   stored:      x ─ QuantizedMatMul(W [N, K / 32, blob], scales (, no zeros, mins)) ─ (Add bias)
 
 import type { Kernels, TensorSource, WeightFormat } from '../contracts/checkpoint.ts'
-import { type BlockLayout, type BlockMatrix, blockMatrix, productTensors } from './block-matrix.ts'
+import {
+  type BlockLayout,
+  type BlockMatrix,
+  blockMatrix,
+  piecesIn,
+  productTensors,
+  type RowOrder,
+} from './block-matrix.ts'
 import type { GraphBuilder } from './builder.ts'
+import { tileRows } from './tiles.ts'
 
 export interface LinearContext {
   readonly graph: GraphBuilder
@@ -81,14 +89,15 @@ function floatProduct({ graph, tensors }: LinearContext, options: ProductOptions
 
 function quantizedProduct(
   context: LinearContext,
-  { layout, pieces }: BlockMatrix,
+  matrix: BlockMatrix,
   options: ProductOptions,
 ): string {
   const { name, weights: matrices, inner, outer } = options
   const { graph } = context
-  const tensors = productTensors(graph, name, layout, { inner, outer })
-  graph.weights({ tensors, pieces, matrices })
-  return quantizedMatMul(context, layout, options)
+  const order = context.kernels === 'own' ? 'tiles' : 'rows'
+  const tensors = productTensors(graph, name, matrix.layout, { inner, outer }, order)
+  graph.weights({ tensors, pieces: piecesIn(order, matrix, inner), matrices })
+  return quantizedMatMul(context, matrix.layout, { ...options, order })
 }
 
 /** The product with the matrix of `productTensors(name, …)`. */
@@ -102,10 +111,12 @@ export function quantizedMatMul(
     outputs: readonly string[]
     inner: number
     outer: number
+    /** Other than rows only for our own kernels. */
+    order: RowOrder
     wanted?: string
   },
 ): string {
-  const { name, product, input, outputs, inner, outer, wanted } = options
+  const { name, product, input, outputs, inner, outer, order, wanted } = options
   const beside = { none: [], zeros: [`${name}.zeros`], mins: ['', `${name}.mins`] }[offsets]
   const inputs = [input, `${name}.weight`, `${name}.scales`, ...beside]
   const attributes = { K: inner, N: outer, bits, block_size: block }
@@ -118,7 +129,7 @@ export function quantizedMatMul(
     return graph.node(product, 'QuantizedMatMul', inputs, {
       domain: 'dutyfree',
       outputs,
-      attributes,
+      attributes: { ...attributes, tile: order === 'tiles' ? tileRows : 1 },
     })
   }
   // Activations are rounded to 8 bits a block, which the fast kernels multiply with.

@@ -19,12 +19,15 @@ typedef struct {
   size_t inner;         // K
   size_t outer;         // N
   size_t blocks;        // of a row: ceil(inner / block)
+  int tile;             // rows of W side by side: 1 or tile_columns
   const uint8_t *data;  // [outer, blocks, block · bits / 8]; 4 bits: even places in the low halves
   const float *scales;  // [outer, blocks]
   const uint8_t *zeros; // [outer, ceil(blocks · bits / 8)], or NULL: 8 or 128 everywhere
   const float *mins;    // [outer, blocks], or NULL; with blocks of 32. Zero is 0 or 128 then, and the
                         // min is added to scale · integer
 } Matrix;
+// With a tile of 16 data, scales and mins are [ceil(outer / 16), words of a row, 16] in words of 32 bits;
+// zeros lie as ever.
 
 /**
  * Up to GROUP_ROWS rows of x in 8 bits; each block of a row has a scale of its own. For weights of

@@ -34,13 +34,17 @@ typedef struct {
 
 static Status *create_kernel(const Operator *operator, Api api, const Info *info, void **made) {
   (void)operator;
-  int64_t bits, block, inner, outer;
+  int64_t bits, block, inner, outer, tile;
   TRY(get_integer(api, info, "bits", &bits));
   TRY(get_integer(api, info, "block_size", &block));
   TRY(get_integer(api, info, "K", &inner));
   TRY(get_integer(api, info, "N", &outer));
+  TRY(get_integer(api, info, "tile", &tile));
   if (!can_multiply_blocks((int)bits, (int)block)) {
     return create_status(api, "QuantizedMatMul takes 4 or 8 bits in blocks of 32, 64 or 128");
+  }
+  if (tile != 1 && tile != tile_columns) {
+    return create_status(api, "QuantizedMatMul takes rows of W one after the other, or 16 side by side");
   }
   Kernel *kernel = malloc(sizeof *kernel);
   if (!kernel) return create_status(api, "out of memory");
@@ -51,6 +55,7 @@ static Status *create_kernel(const Operator *operator, Api api, const Info *info
       .inner = (size_t)inner,
       .outer = (size_t)outer,
       .blocks = (size_t)((inner + block - 1) / block),
+      .tile = (int)tile,
   };
   *made = kernel;
   return NULL;

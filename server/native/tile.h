@@ -22,12 +22,12 @@ typedef struct {
   const float *next_scales;
 } Piece;
 
-/** What is known of a piece's columns, side by side; a lone last column fills the rest. */
+/** A piece's columns, side by side. */
 typedef struct {
-  uint32_t words[panel_words][tile_columns]; // four integers of 8 bits or eight of 4
-  float scales[panel_blocks][tile_columns];
-  float extras[panel_blocks][tile_columns]; // what is added to scale · (integer − centre)
-} __attribute__((aligned(64))) Panel;
+  const uint32_t (*words)[tile_columns]; // [words of a column]: four integers of 8 bits or eight of 4
+  const float (*scales)[tile_columns];   // [blocks]
+  const float (*extras)[tile_columns];   // [blocks]: what is added to scale · (integer − centre)
+} Panel;
 
 /** Sums of a group's rows with the columns of a tile. */
 typedef float Sums[GROUP_ROWS][tile_columns] __attribute__((aligned(64)));

@@ -74,11 +74,11 @@ INLINE __m256i add_pairs(__m256i sum, __m256i words) {
 INLINE __m256 add_scaled(__m256i sum, const RoundedRows *x, size_t b, int m, const Panel *panel,
                          size_t slot, int half, int extras, __m256 acc) {
   const size_t at = b * GROUP_ROWS + m;
-  const __m256 scale = _mm256_load_ps(panel->scales[slot] + half * lanes);
+  const __m256 scale = _mm256_loadu_ps(panel->scales[slot] + half * lanes);
   const __m256 by = _mm256_mul_ps(scale, _mm256_set1_ps(x->scales[at]));
   acc = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), by, acc);
   if (!extras) return acc;
-  const __m256 extra = _mm256_load_ps(panel->extras[slot] + half * lanes);
+  const __m256 extra = _mm256_loadu_ps(panel->extras[slot] + half * lanes);
   return _mm256_fmadd_ps(extra, _mm256_set1_ps(x->sums[at]), acc);
 }
 
@@ -98,7 +98,7 @@ INLINE void add_places(const uint32_t *word, const int8_t *a, size_t stride, int
                        __m256i *sum) {
   __m256i pairs[GROUP_ROWS];
   UNROLL for (int i = 0; i < bits; i++) {
-    __m256i v[2] = {_mm256_load_si256((const __m256i *)(word + i * tile_columns))};
+    __m256i v[2] = {_mm256_loadu_si256((const __m256i *)(word + i * tile_columns))};
     if (bits == 4) split(v[0], v);
     UNROLL for (int m = 0; m < rows; m++) {
       const int8_t *const at = a + m * stride + 32 / bits * i;

@@ -92,11 +92,11 @@ INLINE void split(__m512i bytes, __m512i *w) {
 INLINE void add_scaled(__m512i sum, const RoundedRows *x, size_t b, int m, const Panel *panel,
                        size_t slot, int extras, __m512 *acc) {
   const size_t at = b * GROUP_ROWS + m;
-  const __m512 scale = _mm512_load_ps(panel->scales[slot]);
+  const __m512 scale = _mm512_loadu_ps(panel->scales[slot]);
   const __m512 by = _mm512_mul_ps(scale, _mm512_set1_ps(x->scales[at]));
   *acc = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), by, *acc);
   if (!extras) return;
-  const __m512 extra = _mm512_load_ps(panel->extras[slot]);
+  const __m512 extra = _mm512_loadu_ps(panel->extras[slot]);
   *acc = _mm512_fmadd_ps(extra, _mm512_set1_ps(x->sums[at]), *acc);
 }
 
@@ -122,7 +122,7 @@ INLINE void add_from_panel(const Matrix *w, const RoundedRows *x, const Piece *p
       sum[m] = _mm512_set1_epi32(x->starts[b * GROUP_ROWS + m]);
     }
     UNROLL_LANES for (int i = 0; i < words; i++) {
-      __m512i v[2] = {_mm512_load_si512(word[i])};
+      __m512i v[2] = {_mm512_loadu_si512(word[i])};
       if (bits == 4) split(v[0], v);
       for (int half = 0; half < 8 / bits; half++) {
         const int8_t *at = a + 32 / bits * i + 4 * half;
