@@ -13,7 +13,7 @@ import { isStoredType, type StoredType } from '../contracts/stored-blocks.ts'
 import type { GraphBuilder, Weight, WeightTensor } from './builder.ts'
 import { blocksPerRow, type QuantizeOptions, quantizeRows, zeroPointBytes } from './quantize.ts'
 import { commonLayout, type StoredLayout, storedRows } from './stored-rows.ts'
-import { inTiles, paddedRows } from './tiles.ts'
+import { inTiles, paddedRows, tileRows } from './tiles.ts'
 
 export interface BlockLayout {
   readonly bits: QuantizedBits
@@ -167,4 +167,20 @@ export function productTensors(
     case 'mins':
       return [...tensors, { name: `${name}.mins`, type: graph.floats, dims: [numRows * numBlocks] }]
   }
+}
+
+/** The inputs of an operator that reads the matrix of `productTensors(graph, name, …)`. */
+export function blockInputs(name: string, { offsets }: BlockLayout): readonly string[] {
+  const beside = { none: [], zeros: [`${name}.zeros`], mins: ['', `${name}.mins`] }[offsets]
+  return [`${name}.weight`, `${name}.scales`, ...beside]
+}
+
+/** Its attributes; `tile` only for operators of our own. */
+export function blockAttributes(
+  { bits, block }: BlockLayout,
+  { inner, outer }: MatrixShape,
+  order: RowOrder,
+) {
+  const tile = order === 'tiles' ? tileRows : 1
+  return { K: inner, N: outer, bits, block_size: block, tile }
 }

@@ -2,8 +2,16 @@
 // they read the same bytes.
 
 import type { ModelConfig } from '../contracts/checkpoint.ts'
-import { type BlockLayout, blockMatrix, productTensors } from './block-matrix.ts'
-import type { GraphBuilder, WeightTensor } from './builder.ts'
+import {
+  type BlockLayout,
+  type BlockMatrix,
+  blockAttributes,
+  blockInputs,
+  blockMatrix,
+  piecesIn,
+  productTensors,
+} from './block-matrix.ts'
+import type { WeightTensor } from './builder.ts'
 import { type LinearContext, linear, quantizedMatMul } from './linear.ts'
 import { blocksPerRow, zeroPointBytes } from './quantize.ts'
 
@@ -29,90 +37,55 @@ export function embed(context: EmbeddingContext, ids: string): string {
     const floats = graph.weight(embeddingData, [config.vocabSize, config.hiddenSize], read)
     return graph.node('/embed', 'Gather', [floats, ids])
   }
+  if (context.kernels === 'own') return embedRows(context, matrix, ids)
   const { vocabSize, hiddenSize } = config
   const { layout, pieces } = matrix
   const { bits, block, offsets } = layout
+  if (offsets === 'mins') throw new Error('mins need our own kernels')
   const numBlocks = blocksPerRow({ block, columns: hiddenSize })
   const rowBytes = (hiddenSize * bits) / 8
-  const zeroBytes = zeroPointBytes(numBlocks, bits)
-  const floats = { type: graph.floats, dims: [vocabSize, numBlocks] }
-  const zeros: WeightTensor = {
-    name: `${embeddingData}.zeros`,
-    type: 'uint8',
-    dims: [vocabSize, zeroBytes],
-  }
-  const mins: WeightTensor = { name: `${embeddingData}.mins`, ...floats }
   const own: readonly WeightTensor[] = [
     { name: embeddingData, type: 'uint8', dims: [vocabSize, rowBytes] },
-    { name: `${embeddingData}.scales`, ...floats },
-    ...{ none: [], zeros: [zeros], mins: [mins] }[offsets],
+    { name: `${embeddingData}.scales`, type: graph.floats, dims: [vocabSize, numBlocks] },
+    ...(offsets === 'none' ? [] : [zerosOf(vocabSize, zeroPointBytes(numBlocks, bits))]),
   ]
   const shape = { inner: hiddenSize, outer: vocabSize }
-  // Of an embedding one row is read: they lie one after the other.
   const head = productTensors(graph, headName, layout, shape, 'rows')
   const aliases = head.map((tensor, i) => ({ tensor, of: own[i]?.name ?? '' }))
   graph.weights({
     tensors: own,
     pieces: () => withoutPadding(pieces(), (numBlocks * block * bits) / 8, rowBytes),
-    aliases: sharesHead(config, layout) ? aliases : [],
+    aliases: sharesHead(context, layout) ? aliases : [],
   })
-  if (offsets === 'mins') return embedWithMins(context, layout, ids)
   const [data = '', ...parameters] = own.map(({ name }) => name)
-  return gatherBlocks(graph, '/embed', layout, [data, ids, ...parameters])
-}
-
-function gatherBlocks(
-  graph: GraphBuilder,
-  name: string,
-  { bits, block }: BlockLayout,
-  inputs: readonly string[],
-): string {
-  return graph.node(name, 'GatherBlockQuantized', inputs, {
+  return graph.node('/embed', 'GatherBlockQuantized', [data, ids, ...parameters], {
     domain: 'com.microsoft',
     attributes: { bits, block_size: block, gather_axis: 0, quantize_axis: 1 },
   })
 }
 
-/**
- * GatherBlockQuantized knows no mins: they are added to its blocks.
- *
- *   ids ─ GatherBlockQuantized(integers, scales (, zeros of 0)) ─ blocks of 32 ─ (+) ─ embeddings
- *       ─ Gather(mins) ─────────────────────────────────────────────────────────┘
- */
-function embedWithMins(
-  { graph, config: { vocabSize, hiddenSize } }: EmbeddingContext,
-  layout: BlockLayout,
-  ids: string,
-): string {
-  const { bits, block } = layout
-  const numBlocks = hiddenSize / block
-  // Its zero is 8 or 128; beside mins integers of 4 bits begin at 0.
-  const zeros = bits === 8 ? [] : [zerosOfZero(graph, vocabSize, numBlocks)]
-  const inputs = [embeddingData, ids, `${embeddingData}.scales`, ...zeros]
-  const values = gatherBlocks(graph, '/embed/values', layout, inputs)
-  const mins = graph.node('/embed/mins', 'Gather', [`${embeddingData}.mins`, ids])
-  const blocks = graph.constant('int64', [0, 0, numBlocks, block])
-  const oneEach = graph.constant('int64', [0, 0, numBlocks, 1])
-  const sum = graph.node('/embed/sum', 'Add', [
-    graph.node('/embed/blocks', 'Reshape', [values, blocks]),
-    graph.node('/embed/block_mins', 'Reshape', [mins, oneEach]),
-  ])
-  return graph.node('/embed', 'Reshape', [sum, graph.constant('int64', [0, 0, hiddenSize])])
+function zerosOf(numRows: number, bytes: number): WeightTensor {
+  return { name: `${embeddingData}.zeros`, type: 'uint8', dims: [numRows, bytes] }
 }
 
-function zerosOfZero(graph: GraphBuilder, vocabSize: number, numBlocks: number): string {
-  const name = `${embeddingData}.zeros`
-  const dims = [vocabSize, zeroPointBytes(numBlocks, 4)] as const
-  graph.weights({
-    tensors: [{ name, type: 'uint8', dims }],
-    pieces: () => [[new Uint8Array(dims[0] * dims[1])]],
+/** Our own operator knows mins, last blocks that are not full, and rows side by side. */
+function embedRows(
+  { graph, config: { vocabSize, hiddenSize } }: EmbeddingContext,
+  matrix: BlockMatrix,
+  ids: string,
+): string {
+  const shape = { inner: hiddenSize, outer: vocabSize }
+  const tensors = productTensors(graph, embeddingData, matrix.layout, shape, 'tiles')
+  graph.weights({ tensors, pieces: piecesIn('tiles', matrix, hiddenSize) })
+  return graph.node('/embed', 'EmbedRows', [ids, ...blockInputs(embeddingData, matrix.layout)], {
+    domain: 'dutyfree',
+    attributes: blockAttributes(matrix.layout, shape, 'tiles'),
   })
-  return name
 }
 
 /** MatMulNBits pads the last block of a row and GatherBlockQuantized does not. */
-function sharesHead(config: ModelConfig, { block }: BlockLayout): boolean {
-  return config.tieWordEmbeddings && config.hiddenSize % block === 0
+function sharesHead({ config, kernels }: EmbeddingContext, { block }: BlockLayout): boolean {
+  return config.tieWordEmbeddings && (kernels === 'own' || config.hiddenSize % block === 0)
 }
 
 function* withoutPadding(
@@ -156,7 +129,7 @@ function languageHead(context: EmbeddingContext, input: string, outputName: stri
   const { graph, config, format } = context
   const wanted = graph.input(wantedTokens, 'int64', ['wanted'])
   const shared = config.tieWordEmbeddings && blockMatrix(context, format, [embeddingName])
-  if (!shared || !sharesHead(config, shared.layout)) {
+  if (!shared || !sharesHead(context, shared.layout)) {
     const weight = config.tieWordEmbeddings ? embeddingName : 'lm_head.weight'
     return linear(context, {
       name: headName,
@@ -166,14 +139,15 @@ function languageHead(context: EmbeddingContext, input: string, outputName: stri
       wanted,
     })
   }
+  const isOwn = context.kernels === 'own'
   return quantizedMatMul(context, shared.layout, {
-    name: headName,
+    name: isOwn ? embeddingData : headName,
     product: headName,
     input,
     outputs: [outputName],
     inner: config.hiddenSize,
     outer: config.vocabSize,
-    order: 'rows',
+    order: isOwn ? 'tiles' : 'rows',
     wanted,
   })
 }

@@ -11,13 +11,14 @@ import type { Kernels, TensorSource, WeightFormat } from '../contracts/checkpoin
 import {
   type BlockLayout,
   type BlockMatrix,
+  blockAttributes,
+  blockInputs,
   blockMatrix,
   piecesIn,
   productTensors,
   type RowOrder,
 } from './block-matrix.ts'
 import type { GraphBuilder } from './builder.ts'
-import { tileRows } from './tiles.ts'
 
 export interface LinearContext {
   readonly graph: GraphBuilder
@@ -103,7 +104,7 @@ function quantizedProduct(
 /** The product with the matrix of `productTensors(name, …)`. */
 export function quantizedMatMul(
   { graph, kernels }: Pick<LinearContext, 'graph' | 'kernels'>,
-  { bits, block, offsets }: BlockLayout,
+  layout: BlockLayout,
   options: {
     name: string
     product: string
@@ -117,10 +118,10 @@ export function quantizedMatMul(
   },
 ): string {
   const { name, product, input, outputs, inner, outer, order, wanted } = options
-  const beside = { none: [], zeros: [`${name}.zeros`], mins: ['', `${name}.mins`] }[offsets]
-  const inputs = [input, `${name}.weight`, `${name}.scales`, ...beside]
-  const attributes = { K: inner, N: outer, bits, block_size: block }
-  if (offsets === 'mins' && kernels !== 'own') throw new Error(`${name}: mins need our own kernels`)
+  const inputs = [input, ...blockInputs(name, layout)]
+  const { tile, ...attributes } = blockAttributes(layout, { inner, outer }, order)
+  if (layout.offsets === 'mins' && kernels !== 'own')
+    throw new Error(`${name}: mins need our own kernels`)
   if (kernels === 'own') {
     if (wanted !== undefined) {
       while (inputs.length < 5) inputs.push('')
@@ -129,7 +130,7 @@ export function quantizedMatMul(
     return graph.node(product, 'QuantizedMatMul', inputs, {
       domain: 'dutyfree',
       outputs,
-      attributes: { ...attributes, tile: order === 'tiles' ? tileRows : 1 },
+      attributes: { ...attributes, tile },
     })
   }
   // Activations are rounded to 8 bits a block, which the fast kernels multiply with.

@@ -24,6 +24,7 @@ const avx512 = ['-mavx512f', '-mavx512bw', '-mavx512dq', '-mavx512vl', '-mavx512
 const sources = {
   'library.c': [],
   'quantized_mat_mul.c': [],
+  'embed_rows.c': [],
   'cached_attention.c': [],
   'adapter_operators.c': [],
   'adapter.c': avx2,

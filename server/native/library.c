@@ -33,6 +33,41 @@ Status *output_data(Api api, Context *context, size_t i, const int64_t *dims, si
   return get_data(api, value, data);
 }
 
+Status *read_matrix(Api api, const Info *info, Matrix *w) {
+  int64_t bits, block, inner, outer, tile;
+  TRY(get_integer(api, info, "bits", &bits));
+  TRY(get_integer(api, info, "block_size", &block));
+  TRY(get_integer(api, info, "K", &inner));
+  TRY(get_integer(api, info, "N", &outer));
+  TRY(get_integer(api, info, "tile", &tile));
+  if (!can_multiply_blocks((int)bits, (int)block)) {
+    return create_status(api, "dutyfree: W has 4 or 8 bits in blocks of 32, 64 or 128");
+  }
+  if (tile != 1 && tile != tile_columns) {
+    return create_status(api, "dutyfree: rows of W lie one after the other, or 16 side by side");
+  }
+  *w = (Matrix){
+      .bits = (int)bits,
+      .block = (int)block,
+      .inner = (size_t)inner,
+      .outer = (size_t)outer,
+      .blocks = (size_t)((inner + block - 1) / block),
+      .tile = (int)tile,
+  };
+  return NULL;
+}
+
+Status *read_weights(Api api, const Context *context, Matrix *w) {
+  size_t num_inputs;
+  TRY(input_data(api, context, 1, (const void **)&w->data));
+  TRY(input_data(api, context, 2, (const void **)&w->scales));
+  TRY(get_num_inputs(api, context, &num_inputs));
+  if (num_inputs > 3) TRY(input_data(api, context, 3, (const void **)&w->zeros));
+  if (num_inputs > 4) TRY(input_data(api, context, 4, (const void **)&w->mins));
+  if (!w->mins || (!w->zeros && w->block == 32)) return NULL;
+  return create_status(api, "dutyfree: W has mins with blocks of 32 alone, and without zeros");
+}
+
 CONSTANT(const char *, on_cpu, NULL)
 CONSTANT(int, version_one, 1)
 
@@ -67,5 +102,6 @@ EXPORT Status *RegisterCustomOps(SessionOptions *options, const ApiBase *base) {
   TRY(add_operator(api, domain, &cached_attention_halves));
   TRY(add_operator(api, domain, &add_adapters));
   TRY(add_operator(api, domain, &gated_up));
+  TRY(add_operator(api, domain, &embed_rows));
   return add_domain(api, options, domain);
 }

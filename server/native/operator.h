@@ -4,6 +4,7 @@
 #define DUTYFREE_OPERATOR_H
 
 #include "onnxruntime.h"
+#include "product.h"
 
 /** Passes a failure on. */
 #define TRY(expression)                   \
@@ -15,7 +16,7 @@
 enum { max_dims = 8 };
 
 extern const Operator quantized_mat_mul, cached_attention, cached_attention_halves, add_adapters,
-    gated_up;
+    gated_up, embed_rows;
 
 /** The memory of an input; NULL where it is left out. */
 Status *input_data(Api api, const Context *context, size_t i, const void **data);
@@ -24,6 +25,11 @@ Status *input_dims(Api api, const Context *context, size_t i, int64_t *dims, siz
 /** The memory of an output of that shape. */
 Status *output_data(Api api, Context *context, size_t i, const int64_t *dims, size_t num_dims,
                     void **data);
+
+/** What attributes say of a matrix: K, N, bits, block_size and tile. */
+Status *read_matrix(Api api, const Info *info, Matrix *w);
+/** Where its parts lie: inputs 1 to 4 are W, scales, and zeros or mins where there are any. */
+Status *read_weights(Api api, const Context *context, Matrix *w);
 
 /** Defines a function that answers the same for whichever operator it is asked. */
 #define CONSTANT(type, name, value)     \

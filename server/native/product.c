@@ -115,7 +115,9 @@ static void multiply_tile(const Tiles *tiles, const Matrix *w, const RoundedRows
   memset(sums, 0, num_groups * sizeof *sums);
   const int is_panel = w->tile > 1 || num_groups > 1 || groups[0].rows > few_rows;
   const size_t bytes = (size_t)w->block * w->bits / 8;
-  const size_t at_once = is_panel ? panel_words * 4 / bytes : panel_blocks;
+  // What is gone through once need not stay in the first cache.
+  const int is_whole = w->tile > 1 && num_groups == 1 && !w->zeros;
+  const size_t at_once = is_whole ? w->blocks : is_panel ? panel_words * 4 / bytes : panel_blocks;
   AddTable *const table = is_panel ? tiles->from_panel : tiles->from_memory;
   Add *const *add = (*table)[w->bits == 8][block_index(w)][w->mins || w->zeros];
   for (size_t from = 0; from < w->blocks; from += at_once) {

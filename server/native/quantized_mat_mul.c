@@ -34,31 +34,13 @@ typedef struct {
 
 static Status *create_kernel(const Operator *operator, Api api, const Info *info, void **made) {
   (void)operator;
-  int64_t bits, block, inner, outer, tile;
-  TRY(get_integer(api, info, "bits", &bits));
-  TRY(get_integer(api, info, "block_size", &block));
-  TRY(get_integer(api, info, "K", &inner));
-  TRY(get_integer(api, info, "N", &outer));
-  TRY(get_integer(api, info, "tile", &tile));
-  if (!can_multiply_blocks((int)bits, (int)block)) {
-    return create_status(api, "QuantizedMatMul takes 4 or 8 bits in blocks of 32, 64 or 128");
-  }
-  if (tile != 1 && tile != tile_columns) {
-    return create_status(api, "QuantizedMatMul takes rows of W one after the other, or 16 side by side");
-  }
   Kernel *kernel = malloc(sizeof *kernel);
   if (!kernel) return create_status(api, "out of memory");
   kernel->api = api;
-  kernel->shape = (Matrix){
-      .bits = (int)bits,
-      .block = (int)block,
-      .inner = (size_t)inner,
-      .outer = (size_t)outer,
-      .blocks = (size_t)((inner + block - 1) / block),
-      .tile = (int)tile,
-  };
-  *made = kernel;
-  return NULL;
+  Status *failure = read_matrix(api, info, &kernel->shape);
+  if (failure) free(kernel);
+  else *made = kernel;
+  return failure;
 }
 
 static void destroy_kernel(void *kernel) { free(kernel); }
@@ -131,15 +113,9 @@ static Status *compute(void *data, Context *context) {
   }
   for (size_t i = 0; i + 1 < num_dims; i++) work.rows *= (size_t)dims[i];
   TRY(input_data(api, context, 0, (const void **)&work.x));
-  TRY(input_data(api, context, 1, (const void **)&work.w.data));
-  TRY(input_data(api, context, 2, (const void **)&work.w.scales));
+  TRY(read_weights(api, context, &work.w));
   TRY(get_num_inputs(api, context, &num_inputs));
-  if (num_inputs > 3) TRY(input_data(api, context, 3, (const void **)&work.w.zeros));
-  if (num_inputs > 4) TRY(input_data(api, context, 4, (const void **)&work.w.mins));
   if (num_inputs > 5) TRY(read_wanted(api, context, &work));
-  if (work.w.mins && (work.w.zeros || work.w.block != 32)) {
-    return create_status(api, "QuantizedMatMul takes mins with blocks of 32 and without zeros");
-  }
   dims[num_dims - 1] = (int64_t)work.w.outer;
   TRY(output_data(api, context, 0, dims, num_dims, (void **)&work.y));
   if (work.rows == 0) return NULL;

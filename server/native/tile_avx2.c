@@ -115,16 +115,20 @@ INLINE void add_places(const uint32_t *word, const int8_t *a, size_t stride, int
   UNROLL for (int m = 0; m < rows && bits == 4; m++) sum[m] = add_pairs(sum[m], pairs[m]);
 }
 
-INLINE void add_from_panel(const Matrix *w, const RoundedRows *x, const Piece *piece,
-                           const Panel *panel, Sums sums, int bits, int block, int extras,
-                           int rows) {
-  (void)w;
+/** Of `count` halves of the columns, from one on: all that rows are summed in stays in registers. */
+INLINE void add_halves(const RoundedRows *x, const Piece *piece, const Panel *panel, Sums sums,
+                       int bits, int block, int extras, int rows, int from, int count) {
   const int words = block * bits / 32;
+  __m256 acc[halves][GROUP_ROWS];
+  UNROLL for (int i = 0; i < count; i++) {
+    UNROLL for (int m = 0; m < rows; m++) acc[i][m] = _mm256_load_ps(sums[m] + (from + i) * lanes);
+  }
   for (size_t b = piece->from; b < piece->to; b++) {
     const size_t slot = b - piece->from;
     const int8_t *const a = x->values + b * block;
-    fetch_next(piece, slot, block * bits / 8);
-    for (int half = 0; half < halves; half++) {
+    if (from == 0) fetch_next(piece, slot, block * bits / 8);
+    UNROLL for (int i = 0; i < count; i++) {
+      const int half = from + i;
       const uint32_t *const word = panel->words[slot * words] + half * lanes;
       __m256i sum[GROUP_ROWS];
       UNROLL for (int m = 0; m < rows; m++) sum[m] = start_of(x, b, m, bits);
@@ -132,11 +136,25 @@ INLINE void add_from_panel(const Matrix *w, const RoundedRows *x, const Piece *p
         add_places(word + place * bits / 32 * tile_columns, a + place, x->stride, bits, rows, sum);
       }
       UNROLL for (int m = 0; m < rows; m++) {
-        float *const to = sums[m] + half * lanes;
-        const __m256 acc = _mm256_load_ps(to);
-        _mm256_store_ps(to, add_scaled(sum[m], x, b, m, panel, slot, half, extras, acc));
+        acc[i][m] = add_scaled(sum[m], x, b, m, panel, slot, half, extras, acc[i][m]);
       }
     }
+  }
+  UNROLL for (int i = 0; i < count; i++) {
+    UNROLL for (int m = 0; m < rows; m++) _mm256_store_ps(sums[m] + (from + i) * lanes, acc[i][m]);
+  }
+}
+
+INLINE void add_from_panel(const Matrix *w, const RoundedRows *x, const Piece *piece,
+                           const Panel *panel, Sums sums, int bits, int block, int extras,
+                           int rows) {
+  (void)w;
+  if (rows <= 2) {
+    add_halves(x, piece, panel, sums, bits, block, extras, rows, 0, halves);
+    return;
+  }
+  for (int half = 0; half < halves; half++) {
+    add_halves(x, piece, panel, sums, bits, block, extras, rows, half, 1);
   }
 }
 
