@@ -4,6 +4,7 @@
 
 import type {
   BlockSize,
+  Kernels,
   QuantizedBits,
   QuantizedFormat,
   TensorSource,
@@ -13,7 +14,7 @@ import { isStoredType, type StoredType } from '../contracts/stored-blocks.ts'
 import type { GraphBuilder, Weight, WeightTensor } from './builder.ts'
 import { blocksPerRow, type QuantizeOptions, quantizeRows, zeroPointBytes } from './quantize.ts'
 import { commonLayout, type StoredLayout, storedRows } from './stored-rows.ts'
-import { inTiles, paddedRows, tileRows } from './tiles.ts'
+import { inTiles, paddedRows, wholeWords } from './tiles.ts'
 
 export interface BlockLayout {
   readonly bits: QuantizedBits
@@ -131,7 +132,9 @@ interface MatrixShape {
 /** Rows as they lie in memory: one after the other, or side by side (tiles.ts). */
 export type RowOrder = 'rows' | 'tiles'
 
-/** What is kept of `pieces` in that order. Zeros stay in rows. */
+export const orderOf = (kernels: Kernels): RowOrder => (kernels === 'own' ? 'tiles' : 'rows')
+
+/** The matrix in that order. */
 export function piecesIn(
   order: RowOrder,
   { layout: { bits, block, offsets }, pieces }: BlockMatrix,
@@ -140,7 +143,7 @@ export function piecesIn(
   if (order === 'rows') return pieces
   const numBlocks = blocksPerRow({ block, columns: inner })
   const [integers, floats] = [(numBlocks * block * bits) / 8, numBlocks * 4]
-  const beside = { none: [], zeros: [null], mins: [floats] }[offsets]
+  const beside = { none: [], zeros: [zeroPointBytes(numBlocks, bits)], mins: [floats] }[offsets]
   return () => inTiles(pieces(), [integers, floats, ...beside])
 }
 
@@ -155,6 +158,7 @@ export function productTensors(
   const numRows = order === 'tiles' ? paddedRows(outer) : outer
   const numBlocks = blocksPerRow({ block, columns: inner })
   const zeroBytes = zeroPointBytes(numBlocks, bits)
+  const rowOfZeros = order === 'tiles' ? wholeWords(zeroBytes) : zeroBytes
   const tensors: readonly WeightTensor[] = [
     { name: `${name}.weight`, type: 'uint8', dims: [numRows, numBlocks, (block * bits) / 8] },
     { name: `${name}.scales`, type: graph.floats, dims: [numRows * numBlocks] },
@@ -163,7 +167,7 @@ export function productTensors(
     case 'none':
       return tensors
     case 'zeros':
-      return [...tensors, { name: `${name}.zeros`, type: 'uint8', dims: [outer * zeroBytes] }]
+      return [...tensors, { name: `${name}.zeros`, type: 'uint8', dims: [numRows * rowOfZeros] }]
     case 'mins':
       return [...tensors, { name: `${name}.mins`, type: graph.floats, dims: [numRows * numBlocks] }]
   }
@@ -175,12 +179,6 @@ export function blockInputs(name: string, { offsets }: BlockLayout): readonly st
   return [`${name}.weight`, `${name}.scales`, ...beside]
 }
 
-/** Its attributes; `tile` only for operators of our own. */
-export function blockAttributes(
-  { bits, block }: BlockLayout,
-  { inner, outer }: MatrixShape,
-  order: RowOrder,
-) {
-  const tile = order === 'tiles' ? tileRows : 1
-  return { K: inner, N: outer, bits, block_size: block, tile }
+export function blockAttributes({ bits, block }: BlockLayout, { inner, outer }: MatrixShape) {
+  return { K: inner, N: outer, bits, block_size: block }
 }

@@ -79,7 +79,7 @@ function embedRows(
   graph.weights({ tensors, pieces: piecesIn('tiles', matrix, hiddenSize) })
   return graph.node('/embed', 'EmbedRows', [ids, ...blockInputs(embeddingData, matrix.layout)], {
     domain: 'dutyfree',
-    attributes: blockAttributes(matrix.layout, shape, 'tiles'),
+    attributes: blockAttributes(matrix.layout, shape),
   })
 }
 
@@ -147,7 +147,6 @@ function languageHead(context: EmbeddingContext, input: string, outputName: stri
     outputs: [outputName],
     inner: config.hiddenSize,
     outer: config.vocabSize,
-    order: isOwn ? 'tiles' : 'rows',
     wanted,
   })
 }

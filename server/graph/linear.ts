@@ -14,9 +14,9 @@ import {
   blockAttributes,
   blockInputs,
   blockMatrix,
+  orderOf,
   piecesIn,
   productTensors,
-  type RowOrder,
 } from './block-matrix.ts'
 import type { GraphBuilder } from './builder.ts'
 
@@ -95,10 +95,10 @@ function quantizedProduct(
 ): string {
   const { name, weights: matrices, inner, outer } = options
   const { graph } = context
-  const order = context.kernels === 'own' ? 'tiles' : 'rows'
+  const order = orderOf(context.kernels)
   const tensors = productTensors(graph, name, matrix.layout, { inner, outer }, order)
   graph.weights({ tensors, pieces: piecesIn(order, matrix, inner), matrices })
-  return quantizedMatMul(context, matrix.layout, { ...options, order })
+  return quantizedMatMul(context, matrix.layout, options)
 }
 
 /** The product with the matrix of `productTensors(name, …)`. */
@@ -112,14 +112,12 @@ export function quantizedMatMul(
     outputs: readonly string[]
     inner: number
     outer: number
-    /** Other than rows only for our own kernels. */
-    order: RowOrder
     wanted?: string
   },
 ): string {
-  const { name, product, input, outputs, inner, outer, order, wanted } = options
+  const { name, product, input, outputs, inner, outer, wanted } = options
   const inputs = [input, ...blockInputs(name, layout)]
-  const { tile, ...attributes } = blockAttributes(layout, { inner, outer }, order)
+  const attributes = blockAttributes(layout, { inner, outer })
   if (layout.offsets === 'mins' && kernels !== 'own')
     throw new Error(`${name}: mins need our own kernels`)
   if (kernels === 'own') {
@@ -130,7 +128,7 @@ export function quantizedMatMul(
     return graph.node(product, 'QuantizedMatMul', inputs, {
       domain: 'dutyfree',
       outputs,
-      attributes: { ...attributes, tile },
+      attributes,
     })
   }
   // Activations are rounded to 8 bits a block, which the fast kernels multiply with.

@@ -1,34 +1,36 @@
 // Rows of a matrix side by side, as our own products read them in the order of memory: of sixteen rows
-// the first words of 32 bits, then the second ones, and so on. A last tile is filled with zeros.
+// the first words of 32 bits, then the second ones, and so on. A row ends at a whole word, and a last
+// tile is filled with zeros.
 
 /** As tile_columns in server/native/product.h, whose columns are these rows. */
-export const tileRows = 16
+const tileRows = 16
 
 /** So many rows with those of the last tile. */
 export const paddedRows = (numRows: number) => Math.ceil(numRows / tileRows) * tileRows
 
-/** `widths`: bytes of a row of each part, whole words; null: that part stays as it is. */
+/** So many bytes with those of the last word. */
+export const wholeWords = (numBytes: number) => Math.ceil(numBytes / 4) * 4
+
+/** `widths`: bytes of a row of each part. */
 export function* inTiles(
   pieces: Iterable<readonly Uint8Array[]>,
-  widths: ReadonlyArray<number | null>,
+  widths: readonly number[],
 ): Iterable<readonly Uint8Array[]> {
   /** Of each part, the rows that fill no tile yet. */
   const left = widths.map(() => new Uint8Array(0))
   for (const piece of pieces) {
-    yield piece.map((bytes, part) => {
-      const width = widths[part] ?? null
-      if (width === null) return bytes
-      const all = joined(left[part]!, bytes)
-      const whole = all.length - (all.length % (width * tileRows))
-      left[part] = all.slice(whole)
-      return turned(all.subarray(0, whole), width)
+    yield widths.map((width, part) => {
+      const rows = joined(left[part]!, piece[part]!)
+      const whole = rows.length - (rows.length % (width * tileRows))
+      left[part] = rows.slice(whole)
+      return turned(rows.subarray(0, whole), width)
     })
   }
   if (left.every(({ length }) => length === 0)) return
-  yield left.map((rows, part) => {
-    const tile = new Uint8Array((widths[part] ?? 0) * tileRows)
-    tile.set(rows)
-    return turned(tile, widths[part] ?? 0)
+  yield widths.map((width, part) => {
+    const tile = new Uint8Array(width * tileRows)
+    tile.set(left[part]!)
+    return turned(tile, width)
   })
 }
 
@@ -40,10 +42,11 @@ function joined(first: Uint8Array, second: Uint8Array): Uint8Array {
   return both
 }
 
+/** Whole tiles. */
 function turned(rows: Uint8Array, width: number): Uint8Array {
-  const from = wordsOf(rows)
+  const from = wordsOf(rows, width)
   const to = new Uint32Array(from.length)
-  const numWords = width / 4
+  const numWords = wholeWords(width) / 4
   for (let tile = 0; tile < from.length; tile += numWords * tileRows) {
     for (let row = 0; row < tileRows; row++) {
       const first = tile + row * numWords
@@ -53,9 +56,14 @@ function turned(rows: Uint8Array, width: number): Uint8Array {
   return new Uint8Array(to.buffer)
 }
 
-function wordsOf(bytes: Uint8Array): Uint32Array {
-  const { buffer, byteOffset, length } = byteOffsetIsWhole(bytes) ? bytes : bytes.slice()
-  return new Uint32Array(buffer, byteOffset, length / 4)
+function wordsOf(rows: Uint8Array, width: number): Uint32Array {
+  const padded = wholeWords(width)
+  if (padded === width && rows.byteOffset % 4 === 0) {
+    return new Uint32Array(rows.buffer, rows.byteOffset, rows.length / 4)
+  }
+  const bytes = new Uint8Array((rows.length / width) * padded)
+  for (let row = 0; row * width < rows.length; row++) {
+    bytes.set(rows.subarray(row * width, (row + 1) * width), row * padded)
+  }
+  return new Uint32Array(bytes.buffer)
 }
-
-const byteOffsetIsWhole = ({ byteOffset }: Uint8Array) => byteOffset % 4 === 0

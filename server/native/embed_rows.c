@@ -30,15 +30,15 @@ static Status *create_kernel(const Operator *operator, Api api, const Info *info
 static void destroy_kernel(void *kernel) { free(kernel); }
 
 /** Where word i of row n lies, of `count` words of 32 bits a row. */
-static size_t word_at(const Matrix *w, size_t n, size_t count, size_t i) {
-  const size_t tile = (size_t)w->tile;
-  return (n / tile * count + i) * tile + n % tile;
+static size_t word_at(size_t n, size_t count, size_t i) {
+  return (n / tile_columns * count + i) * tile_columns + n % tile_columns;
 }
 
 static int zero_of(const Matrix *w, size_t n, size_t b) {
   if (!w->zeros) return centre_of(w);
-  const uint8_t *const row = w->zeros + n * ((w->blocks * (size_t)w->bits + 7) / 8);
-  return w->bits == 8 ? row[b] : row[b / 2] >> b % 2 * 4 & 15;
+  const size_t bits = (size_t)w->bits, in_word = b * bits / 8 % 4, words = zero_bytes(w) / 4;
+  const uint8_t byte = w->zeros[4 * word_at(n, words, b * bits / 32) + in_word];
+  return bits == 8 ? byte : byte >> b % 2 * 4 & 15;
 }
 
 static void embed_one(void *data, size_t i) {
@@ -48,13 +48,13 @@ static void embed_one(void *data, size_t i) {
   const size_t a_word = 32 / bits, words = block / a_word; // integers of a word; words of a block
   float *const to = work->to + i * w->inner;
   for (size_t b = 0; b < w->blocks; b++) {
-    const size_t at = word_at(w, n, w->blocks, b);
+    const size_t at = word_at(n, w->blocks, b);
     const float scale = w->scales[at];
     const int zero = zero_of(w, n, b);
     const size_t left = w->inner - b * block, count = left < block ? left : block;
     for (size_t k = 0; k < count; k++) {
       const size_t place = b * words + k / a_word;
-      const uint8_t *const bytes = w->data + 4 * word_at(w, n, w->blocks * words, place);
+      const uint8_t *const bytes = w->data + 4 * word_at(n, w->blocks * words, place);
       const size_t in_word = k % a_word;
       const int integer = bits == 8 ? bytes[in_word] : bytes[in_word / 2] >> in_word % 2 * 4 & 15;
       const float value = (float)(integer - zero) * scale;

@@ -34,17 +34,13 @@ Status *output_data(Api api, Context *context, size_t i, const int64_t *dims, si
 }
 
 Status *read_matrix(Api api, const Info *info, Matrix *w) {
-  int64_t bits, block, inner, outer, tile;
+  int64_t bits, block, inner, outer;
   TRY(get_integer(api, info, "bits", &bits));
   TRY(get_integer(api, info, "block_size", &block));
   TRY(get_integer(api, info, "K", &inner));
   TRY(get_integer(api, info, "N", &outer));
-  TRY(get_integer(api, info, "tile", &tile));
   if (!can_multiply_blocks((int)bits, (int)block)) {
     return create_status(api, "dutyfree: W has 4 or 8 bits in blocks of 32, 64 or 128");
-  }
-  if (tile != 1 && tile != tile_columns) {
-    return create_status(api, "dutyfree: rows of W lie one after the other, or 16 side by side");
   }
   *w = (Matrix){
       .bits = (int)bits,
@@ -52,7 +48,6 @@ Status *read_matrix(Api api, const Info *info, Matrix *w) {
       .inner = (size_t)inner,
       .outer = (size_t)outer,
       .blocks = (size_t)((inner + block - 1) / block),
-      .tile = (int)tile,
   };
   return NULL;
 }

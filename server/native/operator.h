@@ -26,7 +26,7 @@ Status *input_dims(Api api, const Context *context, size_t i, int64_t *dims, siz
 Status *output_data(Api api, Context *context, size_t i, const int64_t *dims, size_t num_dims,
                     void **data);
 
-/** What attributes say of a matrix: K, N, bits, block_size and tile. */
+/** What attributes say of a matrix: K, N, bits and block_size. */
 Status *read_matrix(Api api, const Info *info, Matrix *w);
 /** Where its parts lie: inputs 1 to 4 are W, scales, and zeros or mins where there are any. */
 Status *read_weights(Api api, const Context *context, Matrix *w);

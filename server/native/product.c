@@ -48,86 +48,44 @@ enum {
   portion_groups = 64,
 };
 
-/** Puts words of 32 bits, one a block of each column, side by side. */
-static void turn_blocks(const Tiles *tiles, const Matrix *w, const float *from, const Piece *piece,
-                        float (*to)[tile_columns]) {
-  const uint8_t *at = (const uint8_t *)(from + piece->first * w->blocks + piece->from);
-  tiles->turn(at, w->blocks * sizeof(float), piece->last - piece->first, piece->to - piece->from,
-              (uint32_t(*)[tile_columns])to);
-}
-
 /** What is to be added where zeros are not the centre. */
-static void turn_zeros(const Tiles *tiles, const Matrix *w, const Piece *piece,
-                       const float (*scales)[tile_columns], float (*extras)[tile_columns]) {
-  const size_t bits = (size_t)w->bits, a_column = (w->blocks * bits + 7) / 8;
-  const size_t columns = piece->last - piece->first, count = piece->to - piece->from;
-  // Pieces begin at a whole word of zeros.
-  const size_t a_word = 32 / bits, bytes = (count * bits + 7) / 8;
-  uint8_t own[tile_columns][panel_blocks] = {{0}};
-  uint32_t words[panel_blocks / 4][tile_columns] __attribute__((aligned(64)));
-  const uint8_t *from = w->zeros + piece->first * a_column + piece->from * bits / 8;
-  for (size_t c = 0; c < columns; c++) memcpy(own[c], from + c * a_column, bytes);
-  tiles->turn(own[0], sizeof *own, columns, (count + a_word - 1) / a_word, words);
-  for (size_t i = 0; i < count; i++) {
-    const uint32_t *const word = words[i / a_word];
-    const int shift = (int)(i % a_word * bits), most = (1 << bits) - 1;
+static void read_zeros(const Matrix *w, const Piece *piece, const float (*scales)[tile_columns],
+                       float (*extras)[tile_columns]) {
+  const size_t bits = (size_t)w->bits, a_word = 32 / bits, most = (1u << bits) - 1;
+  const uint32_t(*words)[tile_columns] = (const void *)(w->zeros + piece->first * zero_bytes(w));
+  for (size_t b = piece->from; b < piece->to; b++) {
+    const size_t slot = b - piece->from, shift = b % a_word * bits;
     for (size_t c = 0; c < tile_columns; c++) {
-      const int zero = (int)(word[c] >> shift) & most;
-      extras[i][c] = scales[i][c] * (float)(centre_of(w) - zero);
+      const int zero = (int)(words[b / a_word][c] >> shift & most);
+      extras[slot][c] = scales[slot][c] * (float)(centre_of(w) - zero);
     }
   }
-}
-
-/** What is put side by side of columns that lie one after the other. */
-typedef struct {
-  uint32_t words[panel_words][tile_columns];
-  float scales[panel_blocks][tile_columns];
-  float extras[panel_blocks][tile_columns];
-} __attribute__((aligned(64))) Turned;
-
-/** A piece's panel: as it lies in memory, or turned. */
-static Panel panel_of(const Tiles *tiles, const Matrix *w, const Piece *piece, int is_panel,
-                      Turned *own) {
-  const size_t bytes = (size_t)w->block * w->bits / 8, words = bytes / 4; // of a block
-  const int lies = w->tile > 1;
-  const size_t at = piece->first * w->blocks + piece->from * (lies ? tile_columns : 1); // block
-  Panel panel = {
-      .words = lies ? (const void *)(w->data + at * bytes) : own->words,
-      .scales = lies ? (const void *)(w->scales + at) : own->scales,
-      .extras = lies && w->mins ? (const void *)(w->mins + at) : own->extras,
-  };
-  if (!lies) turn_blocks(tiles, w, w->scales, piece, own->scales);
-  if (!lies && w->mins) turn_blocks(tiles, w, w->mins, piece, own->extras);
-  if (w->zeros) turn_zeros(tiles, w, piece, panel.scales, own->extras);
-  if (!lies && is_panel) {
-    const size_t count = (piece->to - piece->from) * words;
-    tiles->turn(w->data + at * bytes, w->blocks * bytes, piece->last - piece->first, count,
-                own->words);
-  }
-  return panel;
 }
 
 /** Columns [first, last), at most tile_columns, of some groups. */
 static void multiply_tile(const Tiles *tiles, const Matrix *w, const RoundedRows *groups,
                           size_t num_groups, size_t first, size_t last, float *y) {
   Sums sums[portion_groups];
-  Turned own;
+  float extras[piece_blocks][tile_columns];
   memset(sums, 0, num_groups * sizeof *sums);
-  const int is_panel = w->tile > 1 || num_groups > 1 || groups[0].rows > few_rows;
-  const size_t bytes = (size_t)w->block * w->bits / 8;
+  const size_t bytes = (size_t)w->block * w->bits / 8; // of a block of a column
   // What is gone through once need not stay in the first cache.
-  const int is_whole = w->tile > 1 && num_groups == 1 && !w->zeros;
-  const size_t at_once = is_whole ? w->blocks : is_panel ? panel_words * 4 / bytes : panel_blocks;
-  AddTable *const table = is_panel ? tiles->from_panel : tiles->from_memory;
-  Add *const *add = (*table)[w->bits == 8][block_index(w)][w->mins || w->zeros];
+  const size_t at_once = num_groups > 1 || w->zeros ? piece_words * 4 / bytes : w->blocks;
+  Add *const *add = (*tiles->adds)[w->bits == 8][block_index(w)][w->mins || w->zeros];
   for (size_t from = 0; from < w->blocks; from += at_once) {
     const size_t to = from + at_once < w->blocks ? from + at_once : w->blocks;
-    const size_t next = last * w->blocks + from * tile_columns; // block
+    const size_t at = first * w->blocks + from * tile_columns; // block
+    const size_t next = last * w->blocks + from * tile_columns;
     Piece piece = {first, last, from, to, w->data + next * bytes, w->scales + next};
-    const Panel panel = panel_of(tiles, w, &piece, is_panel, &own);
+    const Panel panel = {
+        .words = (const void *)(w->data + at * bytes),
+        .scales = (const void *)(w->scales + at),
+        .extras = w->mins ? (const void *)(w->mins + at) : extras,
+    };
+    if (w->zeros) read_zeros(w, &piece, panel.scales, extras);
     for (size_t g = 0; g < num_groups; g++) {
       if (g > 0) piece.next = NULL;
-      add[groups[g].rows - 1](w, groups + g, &piece, &panel, sums[g]);
+      add[groups[g].rows - 1](groups + g, &piece, &panel, sums[g]);
     }
   }
   for (size_t g = 0; g < num_groups; g++) {
@@ -180,9 +138,9 @@ static int agree_on(const Tiles *one, const Tiles *other, const Matrix *w, const
 
 /** Whether two kinds of tiles agree to the last bit on made-up numbers, for all blocks and rows. */
 static int agree(const Tiles *one, const Tiles *other) {
-  // More than one panel, a last block that is not whole, a last tile that is neither.
+  // More than one piece, a last block that is not whole, a last tile that is neither.
   enum { inner = 1100, outer = tile_columns + 3, padded = 2 * tile_columns, max_blocks = 35 };
-  static uint8_t data[padded * max_blocks * 128], zeros[outer * max_blocks];
+  static uint8_t data[padded * max_blocks * 128], zeros[padded * (max_blocks + 3)];
   static float scales[padded * max_blocks], mins[padded * max_blocks], x[compared_rows * inner];
   static float y[2][compared_rows * outer];
   uint32_t seed = 1;
@@ -194,13 +152,12 @@ static int agree(const Tiles *one, const Tiles *other) {
   }
   for (size_t i = 0; i < compared_rows * inner; i++) x[i] = (float)(i * 37 % 101) - 50;
   int same = 1;
-  for (int kind = 0; kind < 2 * 3 * 3 * 2; kind++) {
-    const int bits = kind % 2 ? 8 : 4, block = 32 << kind / 2 % 3, extras = kind / 6 % 3;
+  for (int kind = 0; kind < 2 * 3 * 3; kind++) {
+    const int bits = kind % 2 ? 8 : 4, block = 32 << kind / 2 % 3, extras = kind / 6;
     if (extras == 2 && block != 32) continue; // Mins come with blocks of 32 alone.
     const Matrix w = {
         .bits = bits, .block = block, .inner = inner, .outer = outer,
-        .blocks = (inner + block - 1) / block, .tile = kind < 18 ? 1 : tile_columns,
-        .data = data, .scales = scales,
+        .blocks = (inner + block - 1) / block, .data = data, .scales = scales,
         .zeros = extras == 1 ? zeros : NULL, .mins = extras == 2 ? mins : NULL,
     };
     same = same && agree_on(one, other, &w, x, (float *[]){y[0], y[1]});

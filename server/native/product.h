@@ -1,5 +1,4 @@
-// y = x Wᵀ with W in blocks of 4 or 8 bits, in the layout of ONNX Runtime's MatMulNBits, and x rounded
-// to 8 bits a block. Within a block products are summed as integers. A block's sum is scaled and added
+// y = x Wᵀ with W in blocks of 4 or 8 bits, and x rounded to 8 bits a block. Within a block products are summed as integers. A block's sum is scaled and added
 // to those of the blocks before it as floats, in their order. So the bits of a result depend neither
 // on the processor nor on the other rows.
 
@@ -12,22 +11,22 @@
 /** Rows that are multiplied at once; a batch of more is cut into groups. */
 #define GROUP_ROWS 8
 
-/** The matrix W, [outer, inner]. Integers of a row are cut into blocks, each with one scale. */
+/**
+ * The matrix W, [outer, inner]. Integers of a row are cut into blocks, each with one scale. Its rows, which are
+ * columns of the product, lie side by side: [ceil(outer / 16), words of 32 bits of a row, 16].
+ */
 typedef struct {
   int bits;             // 4 or 8
   int block;            // integers to a scale: 32, 64 or 128
   size_t inner;         // K
   size_t outer;         // N
   size_t blocks;        // of a row: ceil(inner / block)
-  int tile;             // rows of W side by side: 1 or tile_columns
-  const uint8_t *data;  // [outer, blocks, block · bits / 8]; 4 bits: even places in the low halves
-  const float *scales;  // [outer, blocks]
-  const uint8_t *zeros; // [outer, ceil(blocks · bits / 8)], or NULL: 8 or 128 everywhere
-  const float *mins;    // [outer, blocks], or NULL; with blocks of 32. Zero is 0 or 128 then, and the
-                        // min is added to scale · integer
+  const uint8_t *data;  // a row: blocks · block · bits / 8; 4 bits: even places in the low halves
+  const float *scales;  // a row: blocks
+  const uint8_t *zeros; // a row: zero_bytes, or NULL: 8 or 128 everywhere
+  const float *mins;    // a row: blocks, or NULL; with blocks of 32. Zero is 0 or 128 then, and the min
+                        // is added to scale · integer
 } Matrix;
-// With a tile of 16 data, scales and mins are [ceil(outer / 16), words of a row, 16] in words of 32 bits;
-// zeros lie as ever.
 
 /**
  * Up to GROUP_ROWS rows of x in 8 bits; each block of a row has a scale of its own. For weights of
@@ -51,6 +50,11 @@ int can_multiply_blocks(int bits, int block);
 
 /** The zero that is taken off as an integer; what a block's own lies beyond it is taken off as floats. */
 static inline int centre_of(const Matrix *w) { return w->bits == 8 ? 128 : w->mins ? 0 : 8; }
+
+/** Bytes of a row's zeros: whole words. */
+static inline size_t zero_bytes(const Matrix *w) {
+  return (w->blocks * (size_t)w->bits + 31) / 32 * 4;
+}
 
 /** Where a size of blocks stands in a table that is indexed by blocks of 32, 64, 128. */
 static inline int block_index(const Matrix *w) {

@@ -1,6 +1,6 @@
-// The operator dutyfree::QuantizedMatMul for ONNX Runtime: inputs, attributes and layout of its own
-// MatMulNBits (x float32 [..., K]; W uint8; scales float32; zeros uint8 where there are any), and one of
-// our own: instead of zeros, mins float32 that are added to what the integers stand for; and int64 which
+// The operator dutyfree::QuantizedMatMul for ONNX Runtime: inputs and attributes of its own MatMulNBits
+// (x float32 [..., K]; W uint8; scales float32; zeros uint8 where there are any), but with rows of W side by
+// side, and one of our own: instead of zeros, mins float32 that are added to what the integers stand for; and int64 which
 // columns are wanted, the first negative: all. The others are left as they are in memory.
 
 #include <stdlib.h>

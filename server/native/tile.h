@@ -6,12 +6,10 @@
 #include "product.h"
 
 enum {
-  /** Words of a column in a panel, at most: a panel stays in the first cache. */
-  panel_words = 128,
-  /** Blocks whose scales are at hand, at most: as many of the smallest as a panel holds. */
-  panel_blocks = 32,
-  /** Up to so many rows go over the columns as they lie in memory; more are worth a panel. */
-  few_rows = 3,
+  /** Words of a column in a piece that several groups go over, at most: it stays in the first cache. */
+  piece_words = 128,
+  /** Blocks whose zeros are at hand, at most: as many of the smallest as such a piece has. */
+  piece_blocks = 32,
 };
 
 /** Blocks [from, to) of columns [first, last), at most tile_columns of them. */
@@ -33,19 +31,14 @@ typedef struct {
 typedef float Sums[GROUP_ROWS][tile_columns] __attribute__((aligned(64)));
 
 /** Adds a piece's columns times a group's rows. */
-typedef void Add(const Matrix *w, const RoundedRows *x, const Piece *piece, const Panel *panel,
-                 Sums sums);
+typedef void Add(const RoundedRows *x, const Piece *piece, const Panel *panel, Sums sums);
 /** By 8 bits or not; blocks of 32, 64, 128; extras or none; rows − 1. */
 typedef Add *const AddTable[2][3][2][GROUP_ROWS];
 
 /** A kind of processor. */
 typedef struct {
   const char *name;
-  /** Words of 32 bits, `count` from each column on: to [count][tile_columns]. */
-  void (*turn)(const uint8_t *from, size_t stride, size_t columns, size_t count,
-               uint32_t (*to)[tile_columns]);
-  AddTable *from_memory; // for few_rows at most; panel's words are not read
-  AddTable *from_panel;
+  AddTable *adds;
 } Tiles;
 extern const Tiles tiles_avx2, tiles_vnni;
 

@@ -2,12 +2,7 @@
 
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import {
-  type BlockLayout,
-  piecesIn,
-  productTensors,
-  type RowOrder,
-} from '../../server/graph/block-matrix.ts'
+import { type BlockLayout, piecesIn, productTensors } from '../../server/graph/block-matrix.ts'
 import { createGraphBuilder } from '../../server/graph/builder.ts'
 import { encodeModel, placeWeights, weightsFileName } from '../../server/graph/encoding.ts'
 import { quantizedMatMul } from '../../server/graph/linear.ts'
@@ -23,33 +18,28 @@ export interface ProductMatrix {
   readonly offsets: Uint8Array | Float32Array | null
 }
 
-/** All rows, in the order of which products read them. */
-function partsIn(order: RowOrder, { layout, inner, data, scales, offsets }: ProductMatrix) {
+/** All rows, in the order in which products read them. */
+function partsOf({ layout, inner, data, scales, offsets }: ProductMatrix) {
   const bytesOf = (floats: Float32Array) =>
     new Uint8Array(floats.buffer, floats.byteOffset, floats.byteLength)
   const beside =
     offsets === null ? [] : [offsets instanceof Uint8Array ? offsets : bytesOf(offsets)]
   const whole = [data, bytesOf(scales), ...beside]
-  const pieces = [...piecesIn(order, { layout, pieces: () => [whole] }, inner)()]
+  const pieces = [...piecesIn('tiles', { layout, pieces: () => [whole] }, inner)()]
   return whole.map((_, part) => Buffer.concat(pieces.map((piece) => piece[part]!)))
 }
 
 /** Opens the operator over this matrix; its input is x [rows, inner]. `dir` is made for it. */
-export function openProduct(
-  dir: string,
-  matrix: ProductMatrix,
-  threads: number,
-  order: RowOrder = 'tiles',
-) {
+export function openProduct(dir: string, matrix: ProductMatrix, threads: number) {
   const { layout, inner, outer } = matrix
   const graph = createGraphBuilder()
   graph.input('x', 'float32', ['rows', inner])
-  const parts = partsIn(order, matrix)
+  const parts = partsOf(matrix)
   graph.weights({
-    tensors: productTensors(graph, 'w', layout, { inner, outer }, order),
+    tensors: productTensors(graph, 'w', layout, { inner, outer }, 'tiles'),
     pieces: () => [parts],
   })
-  const options = { name: 'w', product: 'y', input: 'x', outputs: ['y'], inner, outer, order }
+  const options = { name: 'w', product: 'y', input: 'x', outputs: ['y'], inner, outer }
   quantizedMatMul({ graph, kernels: 'own' }, layout, options)
   graph.output('y', 'float32', ['rows', outer])
   const built = graph.build()
