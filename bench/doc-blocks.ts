@@ -18,7 +18,7 @@ import {
 import { outcomesOf, type Results, unmeasured } from './results.ts'
 
 /** The run that the documents show, without the file's ending. */
-export const documentedRun = 'bench/results/amd-epyc-avx512-vnni-2core/latest'
+export const documentedRun = 'bench/results/amd-epyc-avx2-2core/latest'
 
 interface ReadmeRow {
   /** A comparison of the plan. */
