@@ -1,7 +1,8 @@
 // Long events: written while they are made, with the framing and the back-pressure of short ones.
 
 import assert from 'node:assert/strict'
-import { describe, it } from 'node:test'
+import { afterEach, describe, it } from 'node:test'
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { type EventWriter, streamEvents } from '../server/http/event-stream.ts'
 import { each } from '../server/http/reply/lazy-list.ts'
 import { LongJson } from '../server/http/reply/long-json.ts'
@@ -9,13 +10,26 @@ import { LongJson } from '../server/http/reply/long-json.ts'
 const keepAliveMs = 1000
 const words = Array.from({ length: 40_000 }, (_, i) => `word ${i} é`)
 
+/** Of the producers of a test. */
+const ends: Promise<unknown>[] = []
+
+// A keep-alive is switched off when its producer ends: not while another test has taken the timers.
+afterEach(async () => {
+  await Promise.allSettled(ends.splice(0))
+  await nextTurn()
+})
+
 function stream(
   maxBufferedBytes: number,
   produce: (writer: EventWriter) => Promise<void>,
 ): ReadableStreamDefaultReader<Uint8Array> {
   return streamEvents({
     limits: { maxBufferedBytes, keepAliveMs, slowReaderMs: 60_000 },
-    produce,
+    produce(writer) {
+      const end = produce(writer)
+      ends.push(end)
+      return end
+    },
     onGone() {},
     disconnect: () => false,
   }).getReader()
@@ -78,13 +92,11 @@ describe('a long event', () => {
   })
 
   it('of a reader that leaves ends in the middle', async () => {
-    let end: (error: unknown) => void
-    const ended = new Promise<unknown>((resolve) => (end = resolve))
     const reader = stream(1, (writer) =>
-      writer.send(new LongJson({ words: each(words, (word) => word) })).then(end, end),
+      writer.send(new LongJson({ words: each(words, (word) => word) })),
     )
     await reader.read()
     await reader.cancel()
-    assert.match(String(await ended), /the client is gone/)
+    await assert.rejects(ends[0]!, /the client is gone/)
   })
 })
