@@ -179,6 +179,7 @@ export function blockInputs(name: string, { offsets }: BlockLayout): readonly st
   return [`${name}.weight`, `${name}.scales`, ...beside]
 }
 
+/** The attributes of a product with it, as ONNX Runtime names them. */
 export function blockAttributes({ bits, block }: BlockLayout, { inner, outer }: MatrixShape) {
   return { K: inner, N: outer, bits, block_size: block }
 }

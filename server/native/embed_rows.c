@@ -1,33 +1,13 @@
 // The operator dutyfree::EmbedRows: rows of W as floats, by their numbers: ids int64 [...]; W, scales, zeros
 // and mins as QuantizedMatMul has them, so that a tied lm_head reads the same bytes. Output: [..., K].
 
-#include <stdlib.h>
-
 #include "operator.h"
-
-typedef struct {
-  Api api;
-  Matrix shape; // no data
-} Kernel;
 
 typedef struct {
   Matrix w;
   const int64_t *ids;
   float *to;
 } Work;
-
-static Status *create_kernel(const Operator *operator, Api api, const Info *info, void **made) {
-  (void)operator;
-  Kernel *kernel = malloc(sizeof *kernel);
-  if (!kernel) return create_status(api, "out of memory");
-  kernel->api = api;
-  Status *failure = read_matrix(api, info, &kernel->shape);
-  if (failure) free(kernel);
-  else *made = kernel;
-  return failure;
-}
-
-static void destroy_kernel(void *kernel) { free(kernel); }
 
 /** Where word i of row n lies, of `count` words of 32 bits a row. */
 static size_t word_at(size_t n, size_t count, size_t i) {
@@ -64,7 +44,7 @@ static void embed_one(void *data, size_t i) {
 }
 
 static Status *compute(void *data, Context *context) {
-  const Kernel *kernel = data;
+  const MatrixKernel *kernel = data;
   const Api api = kernel->api;
   Work work = {.w = kernel->shape};
   int64_t dims[max_dims + 1];
@@ -91,10 +71,6 @@ static ElementType input_type(const Operator *operator, size_t i) {
   (void)operator;
   return i == 0 ? int64 : i % 2 == 0 ? float32 : uint8;
 }
-static Presence input_presence(const Operator *operator, size_t i) {
-  (void)operator;
-  return i >= 3 ? optional : required;
-}
 
 const Operator embed_rows = {
     SHARED_ANSWERS,
@@ -103,8 +79,8 @@ const Operator embed_rows = {
     .input_type = input_type,
     .num_inputs = num_inputs,
     .num_outputs = num_outputs,
-    .destroy = destroy_kernel,
-    .input_presence = input_presence,
-    .create_or_fail = create_kernel,
+    .destroy = destroy_matrix_kernel,
+    .input_presence = matrix_presence,
+    .create_or_fail = create_matrix_kernel,
     .compute_or_fail = compute,
 };

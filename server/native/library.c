@@ -1,7 +1,8 @@
 // The library as ONNX Runtime loads it: our operators, in the domain "dutyfree".
 
+#include <stdlib.h>
+
 #include "operator.h"
-#include "product.h"
 
 #define EXPORT __attribute__((visibility("default")))
 
@@ -33,7 +34,7 @@ Status *output_data(Api api, Context *context, size_t i, const int64_t *dims, si
   return get_data(api, value, data);
 }
 
-Status *read_matrix(Api api, const Info *info, Matrix *w) {
+static Status *read_matrix(Api api, const Info *info, Matrix *w) {
   int64_t bits, block, inner, outer;
   TRY(get_integer(api, info, "bits", &bits));
   TRY(get_integer(api, info, "block_size", &block));
@@ -50,6 +51,24 @@ Status *read_matrix(Api api, const Info *info, Matrix *w) {
       .blocks = (size_t)((inner + block - 1) / block),
   };
   return NULL;
+}
+
+Status *create_matrix_kernel(const Operator *operator, Api api, const Info *info, void **made) {
+  (void)operator;
+  MatrixKernel *kernel = malloc(sizeof *kernel);
+  if (!kernel) return create_status(api, "out of memory");
+  kernel->api = api;
+  Status *failure = read_matrix(api, info, &kernel->shape);
+  if (failure) free(kernel);
+  else *made = kernel;
+  return failure;
+}
+
+void destroy_matrix_kernel(void *kernel) { free(kernel); }
+
+Presence matrix_presence(const Operator *operator, size_t i) {
+  (void)operator;
+  return i >= 3 ? optional : required;
 }
 
 Status *read_weights(Api api, const Context *context, Matrix *w) {

@@ -26,8 +26,15 @@ Status *input_dims(Api api, const Context *context, size_t i, int64_t *dims, siz
 Status *output_data(Api api, Context *context, size_t i, const int64_t *dims, size_t num_dims,
                     void **data);
 
-/** What attributes say of a matrix: K, N, bits and block_size. */
-Status *read_matrix(Api api, const Info *info, Matrix *w);
+/** Of an operator that reads a matrix: what its attributes K, N, bits and block_size say. */
+typedef struct {
+  Api api;
+  Matrix shape; // no data
+} MatrixKernel;
+Status *create_matrix_kernel(const Operator *operator, Api api, const Info *info, void **made);
+void destroy_matrix_kernel(void *kernel);
+/** From input 3 on there may be none. */
+Presence matrix_presence(const Operator *operator, size_t i);
 /** Where its parts lie: inputs 1 to 4 are W, scales, and zeros or mins where there are any. */
 Status *read_weights(Api api, const Context *context, Matrix *w);
 

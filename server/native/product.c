@@ -49,15 +49,15 @@ enum {
 };
 
 /** What is to be added where zeros are not the centre. */
-static void read_zeros(const Matrix *w, const Piece *piece, const float (*scales)[tile_columns],
+static void read_zeros(const Matrix *w, size_t first, const Piece *piece,
                        float (*extras)[tile_columns]) {
   const size_t bits = (size_t)w->bits, a_word = 32 / bits, most = (1u << bits) - 1;
-  const uint32_t(*words)[tile_columns] = (const void *)(w->zeros + piece->first * zero_bytes(w));
+  const uint32_t(*words)[tile_columns] = (const void *)(w->zeros + first * zero_bytes(w));
   for (size_t b = piece->from; b < piece->to; b++) {
     const size_t slot = b - piece->from, shift = b % a_word * bits;
     for (size_t c = 0; c < tile_columns; c++) {
       const int zero = (int)(words[b / a_word][c] >> shift & most);
-      extras[slot][c] = scales[slot][c] * (float)(centre_of(w) - zero);
+      extras[slot][c] = piece->scales[slot][c] * (float)(centre_of(w) - zero);
     }
   }
 }
@@ -76,16 +76,19 @@ static void multiply_tile(const Tiles *tiles, const Matrix *w, const RoundedRows
     const size_t to = from + at_once < w->blocks ? from + at_once : w->blocks;
     const size_t at = first * w->blocks + from * tile_columns; // block
     const size_t next = last * w->blocks + from * tile_columns;
-    Piece piece = {first, last, from, to, w->data + next * bytes, w->scales + next};
-    const Panel panel = {
+    Piece piece = {
+        .from = from,
+        .to = to,
         .words = (const void *)(w->data + at * bytes),
         .scales = (const void *)(w->scales + at),
         .extras = w->mins ? (const void *)(w->mins + at) : extras,
+        .next = w->data + next * bytes,
+        .next_scales = w->scales + next,
     };
-    if (w->zeros) read_zeros(w, &piece, panel.scales, extras);
+    if (w->zeros) read_zeros(w, first, &piece, extras);
     for (size_t g = 0; g < num_groups; g++) {
       if (g > 0) piece.next = NULL;
-      add[groups[g].rows - 1](groups + g, &piece, &panel, sums[g]);
+      add[groups[g].rows - 1](groups + g, &piece, sums[g]);
     }
   }
   for (size_t g = 0; g < num_groups; g++) {

@@ -1,12 +1,12 @@
 // The operator dutyfree::QuantizedMatMul for ONNX Runtime: inputs and attributes of its own MatMulNBits
-// (x float32 [..., K]; W uint8; scales float32; zeros uint8 where there are any), but with rows of W side by
-// side, and one of our own: instead of zeros, mins float32 that are added to what the integers stand for; and int64 which
-// columns are wanted, the first negative: all. The others are left as they are in memory.
+// (x float32 [..., K]; W uint8; scales float32; zeros uint8 where there are any), but with rows of W side
+// by side, and two inputs of our own. Instead of zeros there may be mins float32, which are added to what
+// the integers stand for. An int64 input says which columns are wanted, the first negative: all; the others
+// are left as they are in memory.
 
 #include <stdlib.h>
 
 #include "operator.h"
-#include "product.h"
 
 enum {
   /** Pieces of the columns that threads take one after the other: enough to even out a slow one. */
@@ -14,11 +14,6 @@ enum {
   /** From so many numbers on the threads share the rounding. */
   shared_rounding = 16 << 10,
 };
-
-typedef struct {
-  Api api;
-  Matrix shape; // no data
-} Kernel;
 
 typedef struct {
   Matrix w;
@@ -31,19 +26,6 @@ typedef struct {
   const int64_t *wanted; // columns; NULL: all
   size_t num_wanted;
 } Work;
-
-static Status *create_kernel(const Operator *operator, Api api, const Info *info, void **made) {
-  (void)operator;
-  Kernel *kernel = malloc(sizeof *kernel);
-  if (!kernel) return create_status(api, "out of memory");
-  kernel->api = api;
-  Status *failure = read_matrix(api, info, &kernel->shape);
-  if (failure) free(kernel);
-  else *made = kernel;
-  return failure;
-}
-
-static void destroy_kernel(void *kernel) { free(kernel); }
 
 static void round_one(void *data, size_t row) {
   const Work *work = data;
@@ -68,7 +50,7 @@ static void multiply_wanted(void *data, size_t i) {
   multiply(&work->w, work->groups, work->num_groups, first, last, work->y);
 }
 
-static Status *run(const Kernel *kernel, Context *context, Work *work) {
+static Status *run(const MatrixKernel *kernel, Context *context, Work *work) {
   const Api api = kernel->api;
   if (work->rows * work->w.inner >= shared_rounding) {
     TRY(parallel_for(api, context, round_one, work->rows, work));
@@ -102,7 +84,7 @@ static Status *read_wanted(Api api, const Context *context, Work *work) {
 }
 
 static Status *compute(void *data, Context *context) {
-  const Kernel *kernel = data;
+  const MatrixKernel *kernel = data;
   const Api api = kernel->api;
   Work work = {.w = kernel->shape, .rows = 1};
   int64_t dims[max_dims];
@@ -148,10 +130,6 @@ static ElementType input_type(const Operator *operator, size_t i) {
   if (i == 5) return int64;
   return i % 2 == 0 ? float32 : uint8;
 }
-static Presence input_presence(const Operator *operator, size_t i) {
-  (void)operator;
-  return i >= 3 ? optional : required;
-}
 
 const Operator quantized_mat_mul = {
     SHARED_ANSWERS,
@@ -160,8 +138,8 @@ const Operator quantized_mat_mul = {
     .input_type = input_type,
     .num_inputs = num_inputs,
     .num_outputs = num_outputs,
-    .destroy = destroy_kernel,
-    .input_presence = input_presence,
-    .create_or_fail = create_kernel,
+    .destroy = destroy_matrix_kernel,
+    .input_presence = matrix_presence,
+    .create_or_fail = create_matrix_kernel,
     .compute_or_fail = compute,
 };

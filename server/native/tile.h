@@ -12,26 +12,22 @@ enum {
   piece_blocks = 32,
 };
 
-/** Blocks [from, to) of columns [first, last), at most tile_columns of them. */
+/** Blocks [from, to) of a tile's columns, side by side. */
 typedef struct {
-  size_t first, last, from, to;
+  size_t from, to;
+  const uint32_t (*words)[tile_columns]; // [words of a column]: four integers of 8 bits or eight of 4
+  const float (*scales)[tile_columns];   // [blocks]
+  const float (*extras)[tile_columns];   // [blocks]: what is added to scale · (integer − centre)
   // As much of the next columns, to be fetched meanwhile; NULL: nothing.
   const uint8_t *next;
   const float *next_scales;
 } Piece;
 
-/** A piece's columns, side by side. */
-typedef struct {
-  const uint32_t (*words)[tile_columns]; // [words of a column]: four integers of 8 bits or eight of 4
-  const float (*scales)[tile_columns];   // [blocks]
-  const float (*extras)[tile_columns];   // [blocks]: what is added to scale · (integer − centre)
-} Panel;
-
 /** Sums of a group's rows with the columns of a tile. */
 typedef float Sums[GROUP_ROWS][tile_columns] __attribute__((aligned(64)));
 
 /** Adds a piece's columns times a group's rows. */
-typedef void Add(const RoundedRows *x, const Piece *piece, const Panel *panel, Sums sums);
+typedef void Add(const RoundedRows *x, const Piece *piece, Sums sums);
 /** By 8 bits or not; blocks of 32, 64, 128; extras or none; rows − 1. */
 typedef Add *const AddTable[2][3][2][GROUP_ROWS];
 

@@ -25,14 +25,14 @@ INLINE __m256i add_pairs(__m256i sum, __m256i words) {
 }
 
 /** Adds block b's sums of 8 columns, scaled, and what its zero lies off. */
-INLINE __m256 add_scaled(__m256i sum, const RoundedRows *x, size_t b, int m, const Panel *panel,
+INLINE __m256 add_scaled(__m256i sum, const RoundedRows *x, size_t b, int m, const Piece *piece,
                          size_t slot, int half, int extras, __m256 acc) {
   const size_t at = b * GROUP_ROWS + m;
-  const __m256 scale = _mm256_loadu_ps(panel->scales[slot] + half * lanes);
+  const __m256 scale = _mm256_loadu_ps(piece->scales[slot] + half * lanes);
   const __m256 by = _mm256_mul_ps(scale, _mm256_set1_ps(x->scales[at]));
   acc = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum), by, acc);
   if (!extras) return acc;
-  const __m256 extra = _mm256_loadu_ps(panel->extras[slot] + half * lanes);
+  const __m256 extra = _mm256_loadu_ps(piece->extras[slot] + half * lanes);
   return _mm256_fmadd_ps(extra, _mm256_set1_ps(x->sums[at]), acc);
 }
 
@@ -70,7 +70,7 @@ INLINE void add_places(const uint32_t *word, const int8_t *a, size_t stride, int
 }
 
 /** Of `count` halves of the columns, from one on: all that rows are summed in stays in registers. */
-INLINE void add_halves(const RoundedRows *x, const Piece *piece, const Panel *panel, Sums sums,
+INLINE void add_halves(const RoundedRows *x, const Piece *piece, Sums sums,
                        int bits, int block, int extras, int rows, int from, int count) {
   const int words = block * bits / 32;
   __m256 acc[halves][GROUP_ROWS];
@@ -83,14 +83,14 @@ INLINE void add_halves(const RoundedRows *x, const Piece *piece, const Panel *pa
     if (from == 0) fetch_next(piece, slot, block * bits / 8);
     UNROLL for (int i = 0; i < count; i++) {
       const int half = from + i;
-      const uint32_t *const word = panel->words[slot * words] + half * lanes;
+      const uint32_t *const word = piece->words[slot * words] + half * lanes;
       __m256i sum[GROUP_ROWS];
       UNROLL for (int m = 0; m < rows; m++) sum[m] = start_of(x, b, m, bits);
       for (int place = 0; place < block; place += 32) {
         add_places(word + place * bits / 32 * tile_columns, a + place, x->stride, bits, rows, sum);
       }
       UNROLL for (int m = 0; m < rows; m++) {
-        acc[i][m] = add_scaled(sum[m], x, b, m, panel, slot, half, extras, acc[i][m]);
+        acc[i][m] = add_scaled(sum[m], x, b, m, piece, slot, half, extras, acc[i][m]);
       }
     }
   }
@@ -99,14 +99,14 @@ INLINE void add_halves(const RoundedRows *x, const Piece *piece, const Panel *pa
   }
 }
 
-INLINE void add_piece(const RoundedRows *x, const Piece *piece, const Panel *panel, Sums sums,
+INLINE void add_piece(const RoundedRows *x, const Piece *piece, Sums sums,
                       int bits, int block, int extras, int rows) {
   if (rows <= 2) {
-    add_halves(x, piece, panel, sums, bits, block, extras, rows, 0, halves);
+    add_halves(x, piece, sums, bits, block, extras, rows, 0, halves);
     return;
   }
   for (int half = 0; half < halves; half++) {
-    add_halves(x, piece, panel, sums, bits, block, extras, rows, half, 1);
+    add_halves(x, piece, sums, bits, block, extras, rows, half, 1);
   }
 }
 

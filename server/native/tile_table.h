@@ -1,9 +1,9 @@
 // The table TILES of a processor's products, from its add_piece: included last.
 
 #define ADD(bits, block, extras, rows)                                                       \
-  static void add_##bits##_##block##_##extras##_##rows(const RoundedRows *x, const Piece *piece, \
-                                                       const Panel *panel, Sums sums) {      \
-    add_piece(x, piece, panel, sums, bits, block, extras, rows);                             \
+  static void add_##bits##_##block##_##extras##_##rows(const RoundedRows *x,                 \
+                                                       const Piece *piece, Sums sums) {      \
+    add_piece(x, piece, sums, bits, block, extras, rows);                                    \
   }
 #define EACH(bits, block, extras)                                                            \
   ADD(bits, block, extras, 1) ADD(bits, block, extras, 2) ADD(bits, block, extras, 3)        \

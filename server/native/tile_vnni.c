@@ -16,14 +16,14 @@ INLINE void split(__m512i bytes, __m512i *w) {
 }
 
 /** Adds block b's sums, scaled, and what its zero lies off. */
-INLINE void add_scaled(__m512i sum, const RoundedRows *x, size_t b, int m, const Panel *panel,
+INLINE void add_scaled(__m512i sum, const RoundedRows *x, size_t b, int m, const Piece *piece,
                        size_t slot, int extras, __m512 *acc) {
   const size_t at = b * GROUP_ROWS + m;
-  const __m512 scale = _mm512_loadu_ps(panel->scales[slot]);
+  const __m512 scale = _mm512_loadu_ps(piece->scales[slot]);
   const __m512 by = _mm512_mul_ps(scale, _mm512_set1_ps(x->scales[at]));
   *acc = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), by, *acc);
   if (!extras) return;
-  const __m512 extra = _mm512_loadu_ps(panel->extras[slot]);
+  const __m512 extra = _mm512_loadu_ps(piece->extras[slot]);
   *acc = _mm512_fmadd_ps(extra, _mm512_set1_ps(x->sums[at]), *acc);
 }
 
@@ -33,10 +33,10 @@ INLINE __m512i four(const int8_t *a) {
   return _mm512_set1_epi32(bytes);
 }
 
-INLINE void add_piece(const RoundedRows *x, const Piece *piece, const Panel *panel, Sums sums,
+INLINE void add_piece(const RoundedRows *x, const Piece *piece, Sums sums,
                       int bits, int block, int extras, int rows) {
   const int words = block * bits / 32;
-  const uint32_t(*word)[tile_columns] = panel->words;
+  const uint32_t(*word)[tile_columns] = piece->words;
   const int8_t *a = x->values + piece->from * block;
   __m512 acc[GROUP_ROWS];
   UNROLL for (int m = 0; m < rows; m++) acc[m] = _mm512_load_ps(sums[m]);
@@ -57,7 +57,7 @@ INLINE void add_piece(const RoundedRows *x, const Piece *piece, const Panel *pan
       }
     }
     UNROLL for (int m = 0; m < rows; m++) {
-      add_scaled(sum[m], x, b, m, panel, b - piece->from, extras, acc + m);
+      add_scaled(sum[m], x, b, m, piece, b - piece->from, extras, acc + m);
     }
   }
   UNROLL for (int m = 0; m < rows; m++) _mm512_store_ps(sums[m], acc[m]);

@@ -3,7 +3,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { type BlockLayout, piecesIn, productTensors } from '../../server/graph/block-matrix.ts'
-import { createGraphBuilder } from '../../server/graph/builder.ts'
+import { createGraphBuilder, type GraphBuilder } from '../../server/graph/builder.ts'
 import { encodeModel, placeWeights, weightsFileName } from '../../server/graph/encoding.ts'
 import { quantizedMatMul } from '../../server/graph/linear.ts'
 import { allocateTensor, openSession } from '../../server/runtime/session.ts'
@@ -19,12 +19,10 @@ export interface ProductMatrix {
 }
 
 /** All rows, in the order in which products read them. */
-function partsOf({ layout, inner, data, scales, offsets }: ProductMatrix) {
-  const bytesOf = (floats: Float32Array) =>
-    new Uint8Array(floats.buffer, floats.byteOffset, floats.byteLength)
+function partsOf(graph: GraphBuilder, { layout, inner, data, scales, offsets }: ProductMatrix) {
   const beside =
-    offsets === null ? [] : [offsets instanceof Uint8Array ? offsets : bytesOf(offsets)]
-  const whole = [data, bytesOf(scales), ...beside]
+    offsets === null ? [] : [offsets instanceof Uint8Array ? offsets : graph.floatBytes(offsets)]
+  const whole = [data, graph.floatBytes(scales), ...beside]
   const pieces = [...piecesIn('tiles', { layout, pieces: () => [whole] }, inner)()]
   return whole.map((_, part) => Buffer.concat(pieces.map((piece) => piece[part]!)))
 }
@@ -34,7 +32,7 @@ export function openProduct(dir: string, matrix: ProductMatrix, threads: number)
   const { layout, inner, outer } = matrix
   const graph = createGraphBuilder()
   graph.input('x', 'float32', ['rows', inner])
-  const parts = partsOf(matrix)
+  const parts = partsOf(graph, matrix)
   graph.weights({
     tensors: productTensors(graph, 'w', layout, { inner, outer }, 'tiles'),
     pieces: () => [parts],
