@@ -311,8 +311,7 @@ function createMember(url: string, options: PoolOptions, onChange: () => void): 
       const signal = AbortSignal.timeout(checkMs)
       registry.forgetAll()
       await askHealth(AbortSignal.any([signal, AbortSignal.timeout(options.healthTimeoutMs)]))
-      const { maxLoras, ...metrics } = await readMetrics(transport, signal)
-      startedAt = metrics.startedAt
+      startedAt = (await readMetrics(transport, signal)).startedAt
       const model = await readModel(transport, signal)
       baseName = model.name
       await checkTokenizer(transport, model, encode, signal)
@@ -322,11 +321,13 @@ function createMember(url: string, options: PoolOptions, onChange: () => void): 
       const text = await encode(fixedTexts[0])
       await checkHead(parts, config, model, text, signal)
       onProgress()
-      const count = maxLoras ?? options.slots ?? usualSlots
+      // It tells its slots from the first request on.
+      const countSlots = async () =>
+        (await readMetrics(transport, signal)).maxLoras ?? options.slots ?? usualSlots
       const beside = text.slice(0, besideLength).toReversed()
-      const isWrong = await confusesBase(parts, config, model, count, beside, signal)
+      const isWrong = await confusesBase(parts, config, model, countSlots, beside, signal)
       stand = isWrong ? blankSet(config, 1) : null
-      if (isWrong && isFirst) onNotice(inPlaceOfBase(count))
+      if (isWrong && isFirst) onNotice(inPlaceOfBase(await countSlots()))
       onProgress()
       const seen = await readBase(signal)
       const outcome = checkRecorded(options.fingerprint, seen, baseDigest)

@@ -185,13 +185,14 @@ const besideMs = 60_000
  * On a processor vLLM reads rows of the base with the adapter of its last slot while an adapter's request runs
  * beside them. So every slot gets an adapter that changes whatever is read with it, and the base is asked beside
  * a stream of one of them. Right is what an adapter that changes nothing gives.
- * `tokens`: no text begins so, since what is wrong stays in the upstream's cache of the base.
+ * `countSlots`: asked once it has had a request. `tokens`: no text begins so, since what is wrong stays in
+ * the upstream's cache of the base.
  */
 export async function confusesBase(
   { transport, folders }: CheckParts,
   config: ModelConfig,
   { name: base, maxContext }: UpstreamModel,
-  numSlots: number,
+  countSlots: () => Promise<number>,
   tokens: readonly number[],
   signal: AbortSignal,
 ): Promise<boolean> {
@@ -201,7 +202,6 @@ export async function confusesBase(
   const loud = await folders.pathOfPair(`loud-${hiddenSize}-${intermediateSize}`, () =>
     loudPair(hiddenSize, intermediateSize),
   )
-  const names = Array.from({ length: numSlots }, (_, i) => `loud-${i}-${id}`)
   const read = async (model: string): Promise<Fingerprint> => {
     return { texts: [{ tokens, logprobs: await readLogprobs(transport, model, tokens, signal) }] }
   }
@@ -223,6 +223,7 @@ export async function confusesBase(
   const byItself = new Map([[blank, await folders.pathOf(blankSet(config, 1))]])
   const right = await whileLoaded(transport, byItself, signal, () => read(blank))
   if (right === null) return false
+  const names = Array.from({ length: await countSlots() }, (_, i) => `loud-${i}-${id}`)
   const everySlot = new Map(names.map((name) => [name, loud]))
   const seen = await whileLoaded(transport, everySlot, signal, async () => {
     for (const name of names) await read(name)
