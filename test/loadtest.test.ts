@@ -60,6 +60,9 @@ describe('the load tests’ numbers', () => {
     const { perSecond, mean } = lineThrough(samples, 'rssMiB')
     assert.ok(Math.abs(perSecond - 0.1) < 1e-12)
     assert.equal(mean, 101.5)
+    // 1, 2 and 6 lie 0.5, 1 and 0.5 beside their line of slope 2.5: √(1.5 / 1 / 2).
+    const points = [1, 2, 6].map((tokens, atSeconds) => ({ atSeconds, tokens }))
+    assert.ok(Math.abs(lineThrough(points, 'tokens').error - Math.sqrt(0.75)) < 1e-12)
     assert.equal(quantile([4, 1, 3, 2], 0.5), 3)
     assert.equal(quantile([], 0.5), undefined)
   })
@@ -109,6 +112,19 @@ describe('the load tests’ verdicts', () => {
 
   it('a good soak has none broken', () => {
     assert.deepEqual(brokenOf(soak()), [])
+  })
+
+  it('memory that swings holds, and growth beyond the swing does not', () => {
+    const swinging = (perSecond: number) => ({
+      ...soak(),
+      samples: Array.from({ length: 20 }, (_, i) => ({
+        ...sample,
+        atSeconds: 30 * i,
+        rssMiB: 300 + (i % 2 === 0 ? 0 : 30) + 30 * i * perSecond,
+      })),
+    })
+    assert.deepEqual(brokenOf(swinging(0)), [])
+    assert.deepEqual(brokenOf(swinging(0.3)), ['RSS slope after warm-up, in ten minutes'])
   })
 
   it('a wrong adapter, a lost stream, growth and a cut stream each break one', () => {

@@ -23,7 +23,10 @@ export const slopeOf = (samples, name, { from, to }) =>
     name,
   )?.perSecond
 
-/** The straight line through the samples: {perSecond, mean}; undefined for fewer than two. */
+/**
+ * The straight line through the samples: {perSecond, mean, error}; undefined for fewer than two. `error` is
+ * the standard error of the slope, 0 where the line has nothing beside it.
+ */
 export function lineThrough(samples, name) {
   const points = samples.filter((sample) => sample[name] !== undefined)
   if (points.length < 2) return undefined
@@ -36,5 +39,10 @@ export function lineThrough(samples, name) {
     product += (sample.atSeconds - middle) * (sample[name] - level)
     square += (sample.atSeconds - middle) ** 2
   }
-  return { perSecond: product / square, mean: level }
+  const perSecond = product / square
+  const beside = points.map(
+    (sample) => sample[name] - level - perSecond * (sample.atSeconds - middle),
+  )
+  const spread = beside.reduce((sum, value) => sum + value ** 2, 0) / Math.max(1, points.length - 2)
+  return { perSecond, mean: level, error: Math.sqrt(spread / square) }
 }

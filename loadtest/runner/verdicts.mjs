@@ -10,6 +10,10 @@ const speedMetrics = ['answer_ms', 'refused_ms', 'refused', 'dropped_iterations'
 /** Before it memory still grows into its place. */
 const warmUpShare = 1 / 3
 const slopeSeconds = 60
+/** Of RSS, in percent. */
+const maxGrowth = 1
+/** Standard errors on either side of a 95 % interval. */
+const confidence = 1.96
 /** In each the lowest counts: what is above it is garbage that nobody has collected yet. */
 const floorSeconds = 30
 
@@ -118,20 +122,30 @@ function leaverRows({ samples }) {
   return [row('correct', 'clients that the server saw leave', String(numSeen), '> 0', numSeen > 0)]
 }
 
+/**
+ * The load makes the memory swing, so a slope has an interval, and growth counts where it is beyond chance:
+ * where the whole interval lies above the bound.
+ */
 function memoryRows(samples) {
+  const what = 'RSS slope after warm-up, in ten minutes'
+  const bound = `≤ ${maxGrowth} %, but for chance`
   const end = samples.at(-1).atSeconds
   const kept = samples.filter(({ atSeconds }) => atSeconds >= warmUpShare * end)
   const isLong = end * (1 - warmUpShare) >= slopeSeconds
-  const percentOf = (name, points) => {
-    const line = isLong ? lineThrough(points, name) : undefined
-    return line && (line.perSecond * 600 * 100) / line.mean
-  }
-  const what = 'RSS slope after warm-up, in ten minutes'
-  const judged = atMost('correct', what, percentOf('rssMiB', lowestOf(kept, 'rssMiB')), 1, '%')
-  const others = [percentOf('rssMiB', kept), percentOf('frontRssMiB', kept)]
-  if (others.includes(undefined)) return [judged]
-  const [ofAll, ofFront] = others.map((percent) => `${round(percent)} %`)
-  return [{ ...judged, value: `${judged.value} (all samples: ${ofAll}, of the front: ${ofFront})` }]
+  const line = isLong ? lineThrough(lowestOf(kept, 'rssMiB'), 'rssMiB') : undefined
+  if (line === undefined) return [row('correct', what, 'not measured', bound, null)]
+  const percent = (perSecond, { mean }) => (perSecond * 600 * 100) / mean
+  const growth = percent(line.perSecond, line)
+  const chance = percent(confidence * line.error, line)
+  const others = [
+    ['all samples', 'rssMiB'],
+    ['of the front', 'frontRssMiB'],
+  ].flatMap(([who, name]) => {
+    const all = lineThrough(kept, name)
+    return all ? [`${who}: ${round(percent(all.perSecond, all))} %`] : []
+  })
+  const value = `${round(growth)} ± ${round(chance)} % (${others.join(', ')})`
+  return [row('correct', what, value, bound, growth - chance <= maxGrowth)]
 }
 
 /** The lowest sample of each stretch. */
