@@ -24,6 +24,8 @@ import { configJson } from '../models/random-checkpoint.ts'
 import type { Shape } from '../models/shapes.ts'
 
 const maxRankPerRow = 16
+/** New tokens of a row in one run, at most: a longer prompt takes several, as in the server. */
+const maxChunk = 512
 
 export interface GraphSpec {
   readonly checkpointDir: string
@@ -90,7 +92,7 @@ export async function openEngineRunner(spec: EngineSpec) {
     rows: spec.rows,
     shape: { rows: spec.rows, capacity: spec.capacity },
     sites: spec.sites,
-    maxChunk: 512,
+    maxChunk,
     target: targetOfSpec(spec),
     probeDirection: spec.probe ? new Float32Array(config.hiddenSize).fill(0.01) : null,
   })
@@ -113,7 +115,11 @@ export async function openEngineRunner(spec: EngineSpec) {
 
   return {
     async prefill(row: number, tokens: readonly number[], past: number, adapter: number | null) {
-      await runner.prefill({ row, tokens, past, components: componentsOf(adapter) })
+      const components = componentsOf(adapter)
+      for (let from = 0; from < tokens.length; from += maxChunk) {
+        const chunk = tokens.slice(from, from + maxChunk)
+        await runner.prefill({ row, tokens: chunk, past: past + from, components })
+      }
     },
     copyRow: (from: number, to: number, length: number) => runner.copyRow(from, to, 0, length),
     /** One step of all rows; nothing is sampled from what it computes. */

@@ -14,7 +14,7 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { dirname, join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 const folder = dirname(fileURLToPath(import.meta.url))
@@ -31,17 +31,21 @@ const sources = {
   'attention.c': avx2,
   'product.c': [],
   'rounding.c': avx2,
-  'tile_avx2.c': avx2,
-  'tile_vnni.c': [...avx2, ...avx512],
+  'tiles/avx2.c': avx2,
+  'tiles/vnni.c': [...avx2, ...avx512],
+  'tiles/amx.c': [...avx2, ...avx512, '-mprefer-vector-width=512', '-mamx-tile', '-mamx-int8'],
 }
+/** In place of its instructions, where the compiler does not know them. */
+const without = { 'tiles/amx.c': ['-DWITHOUT_AMX'] }
 const headers = [
   'adapter.h',
   'attention.h',
   'onnxruntime.h',
   'operator.h',
   'product.h',
-  'tile.h',
-  'tile_table.h',
+  'tiles/amx.h',
+  'tiles/table.h',
+  'tiles/tiles.h',
   'vectors.h',
 ]
 // Products and sums must not be joined by the compiler: a row is the same in every batch.
@@ -54,7 +58,7 @@ export function buildKernels(output) {
   if (process.arch !== 'x64' || process.platform === 'win32') {
     return `there are none for ${process.platform}-${process.arch}`
   }
-  const hash = createHash('sha256').update(JSON.stringify([sources, flags, gccFlags]))
+  const hash = createHash('sha256').update(JSON.stringify([sources, without, flags, gccFlags]))
   for (const name of [...Object.keys(sources), ...headers]) {
     hash.update(readFileSync(join(folder, name)))
   }
@@ -89,8 +93,14 @@ function compile(compiler, folderOfObjects, output) {
   const { stdout } = spawnSync(compiler, ['--version'], { encoding: 'utf8' })
   const all = stdout.includes('Free Software Foundation') ? [...flags, ...gccFlags] : flags
   const objects = Object.entries(sources).map(([name, instructions]) => {
-    const object = join(folderOfObjects, `${name}.o`)
-    run([...all, ...instructions, '-c', join(folder, name), '-o', object])
+    const object = join(folderOfObjects, `${basename(name)}.o`)
+    const compileBy = (more) => run([...all, ...more, '-c', join(folder, name), '-o', object])
+    try {
+      compileBy(instructions)
+    } catch (error) {
+      if (without[name] === undefined) throw error
+      compileBy(without[name])
+    }
     return object
   })
   run(['-shared', ...objects, '-o', output])

@@ -2,13 +2,13 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
-#include "tile.h"
+#include "tiles/tiles.h"
 
 enum { alignment = 64 };
 
-/** Whoever has AVX2 also turns halves into floats (F16C). */
-int can_multiply(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+int can_multiply(void) { return tiles_avx2.can_run(); }
 
 int can_multiply_blocks(int bits, int block) {
   return (bits == 4 || bits == 8) && (block == 32 || block == 64 || block == 128);
@@ -67,11 +67,11 @@ static void multiply_tile(const Tiles *tiles, const Matrix *w, const RoundedRows
                           size_t num_groups, size_t first, size_t last, float *y) {
   Sums sums[portion_groups];
   float extras[piece_blocks][tile_columns];
+  uint32_t spread[2 * piece_words][tile_columns] __attribute__((aligned(64)));
   memset(sums, 0, num_groups * sizeof *sums);
   const size_t bytes = (size_t)w->block * w->bits / 8; // of a block of a column
   // What is gone through once need not stay in the first cache.
   const size_t at_once = num_groups > 1 || w->zeros ? piece_words * 4 / bytes : w->blocks;
-  Add *const *add = (*tiles->adds)[w->bits == 8][block_index(w)][w->mins || w->zeros];
   for (size_t from = 0; from < w->blocks; from += at_once) {
     const size_t to = from + at_once < w->blocks ? from + at_once : w->blocks;
     const size_t at = first * w->blocks + from * tile_columns; // block
@@ -84,11 +84,15 @@ static void multiply_tile(const Tiles *tiles, const Matrix *w, const RoundedRows
         .extras = w->mins ? (const void *)(w->mins + at) : extras,
         .next = w->data + next * bytes,
         .next_scales = w->scales + next,
+        .spread = spread,
     };
     if (w->zeros) read_zeros(w, first, &piece, extras);
     for (size_t g = 0; g < num_groups; g++) {
       if (g > 0) piece.next = NULL;
-      add[groups[g].rows - 1](groups + g, &piece, sums[g]);
+      piece.is_spread = g > 0;
+      const int rows = groups[g].rows;
+      const Tiles *by = rows < tiles->least_rows ? tiles->few : tiles;
+      (*by->adds)[w->bits == 8][block_index(w)][w->mins || w->zeros][rows - 1](groups + g, &piece, sums[g]);
     }
   }
   for (size_t g = 0; g < num_groups; g++) {
@@ -104,6 +108,9 @@ static void multiply_by(const Tiles *tiles, const Matrix *w, const RoundedRows *
                         size_t num_groups, size_t first, size_t last, float *y) {
   const size_t fitting = portion_bytes / (GROUP_ROWS * row_bytes(w)) + 1;
   const size_t portion = fitting < portion_groups ? fitting : portion_groups;
+  // Only the last group may have few rows.
+  const int begins = tiles->begin && num_groups > 0 && groups->rows >= tiles->least_rows;
+  if (begins) tiles->begin(w->block);
   for (size_t g = 0; g < num_groups; g += portion) {
     const size_t count = num_groups - g < portion ? num_groups - g : portion;
     float *const to = y + g * GROUP_ROWS * w->outer;
@@ -112,6 +119,7 @@ static void multiply_by(const Tiles *tiles, const Matrix *w, const RoundedRows *
       multiply_tile(tiles, w, groups + g, count, n, end, to);
     }
   }
+  if (begins) tiles->end();
 }
 
 /** Rows of made-up numbers on which two kinds of tiles must agree: a full group and most of another. */
@@ -168,14 +176,51 @@ static int agree(const Tiles *one, const Tiles *other) {
   return same;
 }
 
+/** Seconds that this thread has computed. */
+static double seconds(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return now.tv_sec + now.tv_nsec * 1e-9;
+}
+
+/** Seconds of some products of two full groups, the least of a few tries: blocks of 128, both widths. */
+static double cost_of(const Tiles *tiles) {
+  enum { inner = 1024, outer = 256, blocks = inner / 128, rows = 2 * GROUP_ROWS, tries = 8 };
+  static uint8_t data[outer * inner];
+  static float scales[outer * blocks], x[inner], y[rows * outer];
+  double sum = 0;
+  for (int bits = 4; bits <= 8; bits += 4) {
+    const Matrix w = {.bits = bits, .block = 128, .inner = inner, .outer = outer, .blocks = blocks,
+                      .data = data, .scales = scales};
+    const size_t bytes = rounded_bytes(&w);
+    char *memory = aligned_alloc(alignment, 2 * bytes);
+    if (!memory) return 0;
+    RoundedRows groups[2];
+    for (int g = 0; g < 2; g++) groups[g] = rounded_at(&w, GROUP_ROWS, memory + g * bytes);
+    for (int m = 0; m < rows; m++) round_row(&w, x, m % GROUP_ROWS, groups + m / GROUP_ROWS);
+    double least = 1;
+    for (int i = 0; i < tries; i++) {
+      const double start = seconds();
+      multiply_by(tiles, &w, groups, 2, 0, outer, y);
+      const double took = seconds() - start;
+      if (took < least) least = took;
+    }
+    sum += least;
+    free(memory);
+  }
+  return sum;
+}
+
 /** The fastest tiles that this processor can run and that are right on it. */
 static const Tiles *chosen = &tiles_avx2;
 
 __attribute__((constructor)) static void choose(void) {
   __builtin_cpu_init();
-  const int has_vnni = __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
-                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni");
-  if (can_multiply() && has_vnni && agree(&tiles_avx2, &tiles_vnni)) chosen = &tiles_vnni;
+  if (!can_multiply() || !tiles_vnni.can_run() || !agree(&tiles_avx2, &tiles_vnni)) return;
+  chosen = &tiles_vnni;
+  if (!tiles_amx.can_run() || !agree(&tiles_avx2, &tiles_amx)) return;
+  // No processor with AMX was at hand when this was written: it has to prove itself.
+  if (cost_of(&tiles_amx) < cost_of(chosen)) chosen = &tiles_amx;
 }
 
 const char *products_name(void) { return chosen->name; }

@@ -2,8 +2,8 @@
 
 #include <string.h>
 
-#include "tile.h"
-#include "vectors.h"
+#include "tiles.h"
+#include "../vectors.h"
 
 enum { lanes = 16 };
 #define UNROLL_LANES _Pragma("GCC unroll 16")
@@ -63,6 +63,11 @@ INLINE void add_piece(const RoundedRows *x, const Piece *piece, Sums sums,
   UNROLL for (int m = 0; m < rows; m++) _mm512_store_ps(sums[m], acc[m]);
 }
 
+static int can_run(void) {
+  return __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni");
+}
+
 #define NAME "avx512-vnni"
 #define TILES tiles_vnni
-#include "tile_table.h"
+#include "table.h"

@@ -2,8 +2,8 @@
 
 #include <string.h>
 
-#include "tile.h"
-#include "vectors.h"
+#include "tiles.h"
+#include "../vectors.h"
 
 enum { lanes = 8, halves = tile_columns / lanes };
 
@@ -110,6 +110,11 @@ INLINE void add_piece(const RoundedRows *x, const Piece *piece, Sums sums,
   }
 }
 
+/** Whoever has AVX2 also turns halves into floats (F16C). */
+static int can_run(void) {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+}
+
 #define NAME "avx2"
 #define TILES tiles_avx2
-#include "tile_table.h"
+#include "table.h"

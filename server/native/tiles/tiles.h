@@ -3,7 +3,7 @@
 #ifndef DUTYFREE_TILE_H
 #define DUTYFREE_TILE_H
 
-#include "product.h"
+#include "../product.h"
 
 enum {
   /** Words of a column in a piece that several groups go over, at most: it stays in the first cache. */
@@ -21,6 +21,9 @@ typedef struct {
   // As much of the next columns, to be fetched meanwhile; NULL: nothing.
   const uint8_t *next;
   const float *next_scales;
+  // Room for a piece's integers of 4 bits as ones of 8, for who multiplies those: [2 · piece_words].
+  uint32_t (*spread)[tile_columns];
+  int is_spread; // they are there
 } Piece;
 
 /** Sums of a group's rows with the columns of a tile. */
@@ -32,11 +35,19 @@ typedef void Add(const RoundedRows *x, const Piece *piece, Sums sums);
 typedef Add *const AddTable[2][3][2][GROUP_ROWS];
 
 /** A kind of processor. */
-typedef struct {
+typedef struct Tiles Tiles;
+struct Tiles {
   const char *name;
   AddTable *adds;
-} Tiles;
-extern const Tiles tiles_avx2, tiles_vnni;
+  int (*can_run)(void); // on this processor
+  // Who multiplies groups of fewer rows; NULL: none are too few.
+  const Tiles *few;
+  int least_rows;
+  // Before and after a thread's products, with blocks of so many integers; NULL: nothing to do.
+  void (*begin)(int block);
+  void (*end)(void);
+};
+extern const Tiles tiles_avx2, tiles_vnni, tiles_amx;
 
 /** Fetches what the next columns have instead of a piece's block `slot`: in the order of memory. */
 static inline __attribute__((always_inline)) void fetch_next(const Piece *piece, size_t slot,

@@ -20,4 +20,4 @@ EVERY(4, 32) EVERY(4, 64) EVERY(4, 128) EVERY(8, 32) EVERY(8, 64) EVERY(8, 128)
 #define BOTH_OF(bits, block) {{EACH_OF(bits, block, 0)}, {EACH_OF(bits, block, 1)}}
 static AddTable adds = {{BOTH_OF(4, 32), BOTH_OF(4, 64), BOTH_OF(4, 128)},
                         {BOTH_OF(8, 32), BOTH_OF(8, 64), BOTH_OF(8, 128)}};
-const Tiles TILES = {NAME, &adds};
+const Tiles TILES = {.name = NAME, .adds = &adds, .can_run = can_run};
