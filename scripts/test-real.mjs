@@ -3,6 +3,7 @@
 
 import {
   cpSync,
+  existsSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -35,7 +36,10 @@ function fetchOrFail(cacheDir) {
 function shippedAdapters() {
   const folder = join(root, 'adapters')
   return readdirSync(folder).filter((id) => {
-    const manifest = JSON.parse(readFileSync(join(folder, id, 'manifest.json'), 'utf8'))
+    const path = join(folder, id, 'manifest.json')
+    // A server that was started here leaves a folder of its own, .dutyfree.
+    if (!existsSync(path)) return false
+    const manifest = JSON.parse(readFileSync(path, 'utf8'))
     return manifest.base_digest === smolLm2.sha256 && manifest.kind !== 'guard'
   })
 }
