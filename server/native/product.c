@@ -72,6 +72,7 @@ static void multiply_tile(const Tiles *tiles, const Matrix *w, const RoundedRows
   const size_t bytes = (size_t)w->block * w->bits / 8; // of a block of a column
   // What is gone through once need not stay in the first cache.
   const size_t at_once = num_groups > 1 || w->zeros ? piece_words * 4 / bytes : w->blocks;
+  const int wide = w->bits == 8, block = block_index(w), has_extras = w->mins || w->zeros;
   for (size_t from = 0; from < w->blocks; from += at_once) {
     const size_t to = from + at_once < w->blocks ? from + at_once : w->blocks;
     const size_t at = first * w->blocks + from * tile_columns; // block
@@ -92,7 +93,7 @@ static void multiply_tile(const Tiles *tiles, const Matrix *w, const RoundedRows
       piece.is_spread = g > 0;
       const int rows = groups[g].rows;
       const Tiles *by = rows < tiles->least_rows ? tiles->few : tiles;
-      (*by->adds)[w->bits == 8][block_index(w)][w->mins || w->zeros][rows - 1](groups + g, &piece, sums[g]);
+      (*by->adds)[wide][block][has_extras][rows - 1](groups + g, &piece, sums[g]);
     }
   }
   for (size_t g = 0; g < num_groups; g++) {

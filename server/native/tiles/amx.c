@@ -86,7 +86,9 @@ INLINE void add_piece(const RoundedRows *x, const Piece *piece, Sums sums, int b
     const int two = slot + 1 < count;
     const uint32_t(*w)[tile_columns] = piece->words + slot * words;
     if (bits == 4) w = piece->spread + (is_kept ? slot * words : 0);
-    if (bits == 4 && !is_kept) spread(piece->words + slot * words / 2, (1 + two) * words / 2, piece->spread);
+    if (bits == 4 && !is_kept) {
+      spread(piece->words + slot * words / 2, (1 + two) * words / 2, piece->spread);
+    }
     fetch_next(piece, slot, block * bits / 8);
     MULTIPLY_BLOCK(0, w, x->values + b * block);
     if (two) {

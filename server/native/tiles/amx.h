@@ -61,14 +61,19 @@ static inline int may_use_tiles(void) { return 1; }
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define tile_shapes(wanted) _tile_loadconfig(wanted)
+/** Keeps what was written there before: compilers do not know how much these instructions read. */
+#define WRITTEN(at) __asm__ volatile("" ::"r"(at) : "memory")
+#define tile_shapes(wanted)    \
+  do {                         \
+    WRITTEN(wanted);           \
+    _tile_loadconfig(wanted);  \
+  } while (0)
 #define tile_release() _tile_release()
 #define tile_zero(to) _tile_zero(to)
-/** What was written before must be in memory: compilers do not know that the instruction reads it. */
-#define tile_load(to, from, stride)      \
-  do {                                   \
-    __asm__ volatile("" ::: "memory");   \
-    _tile_loadd(to, from, stride);       \
+#define tile_load(to, from, stride) \
+  do {                              \
+    WRITTEN(from);                  \
+    _tile_loadd(to, from, stride);  \
   } while (0)
 #define tile_store(to, stride, from) _tile_stored(from, to, stride)
 #define tile_multiply(sums, a, b) _tile_dpbsud(sums, a, b)
