@@ -181,10 +181,10 @@ describe('own products by instruction set', { skip }, () => {
     flags.has(name),
   )
 
-  it('has the same bits with AVX-512 VNNI as with AVX2, so uses it', {
+  it('has the same bits with AVX-512 as with AVX2, so uses it', {
     skip: !hasVnni && 'no AVX-512 VNNI on this processor',
   }, () => {
     const library = loadLibrary(ownKernels()!)
-    assert.equal(library.func('dutyfree_instructions', 'str', [])(), 'avx512-vnni')
+    assert.match(library.func('dutyfree_instructions', 'str', [])(), /^(avx512-vnni|amx-int8)$/)
   })
 })

@@ -16,37 +16,39 @@ int can_multiply_blocks(int bits, int block) {
 
 static size_t aligned(size_t bytes) { return (bytes + alignment - 1) / alignment * alignment; }
 
-/**
- * Bytes from one row to the next. A line more than the values keeps rows off each other's places in the
- * caches; tiles may read up to a vector of 128 values over the end.
- */
-static size_t row_bytes(const Matrix *w) {
-  return aligned(w->blocks * (size_t)w->block + 128) + alignment;
+static size_t steps_of(const Matrix *w) {
+  return (w->blocks * (size_t)w->block + step_values - 1) / step_values;
 }
 static size_t numbers_bytes(const Matrix *w) {
   return aligned(w->blocks * GROUP_ROWS * sizeof(float));
 }
-
-size_t rounded_bytes(const Matrix *w) { return GROUP_ROWS * row_bytes(w) + 3 * numbers_bytes(w); }
-
-RoundedRows rounded_at(const Matrix *w, int rows, void *memory) {
-  char *const numbers = (char *)memory + GROUP_ROWS * row_bytes(w);
-  return (RoundedRows){
-      .rows = rows,
-      .stride = row_bytes(w),
-      .values = memory,
-      .scales = (float *)numbers,
-      .sums = (float *)(numbers + numbers_bytes(w)),
-      .starts = (int32_t *)(numbers + 2 * numbers_bytes(w)),
-  };
+/** Who multiplies a whole pair of groups may read as many rows over the end. */
+static size_t values_bytes(const Matrix *w, size_t rows) {
+  return (steps_of(w) * rows + 2 * GROUP_ROWS) * step_values;
 }
 
-enum {
-  /** Bytes of activations that some columns go through before the next columns do. */
-  portion_bytes = 192 << 10,
-  /** Groups that columns go through at once, at most. */
-  portion_groups = 64,
-};
+size_t rounded_bytes(const Matrix *w, size_t rows) {
+  return values_bytes(w, rows) + count_groups(rows) * 3 * numbers_bytes(w);
+}
+
+void place_groups(const Matrix *w, size_t rows, void *memory, RoundedRows *groups) {
+  const size_t numbers = numbers_bytes(w), pair_rows = 2 * GROUP_ROWS;
+  char *const all_numbers = (char *)memory + values_bytes(w, rows);
+  for (size_t g = 0; g < count_groups(rows); g++) {
+    const size_t pair = g / 2 * pair_rows, first = g * GROUP_ROWS;
+    char *const own = all_numbers + g * 3 * numbers;
+    const size_t left = rows - first, left_of_pair = rows - pair;
+    groups[g] = (RoundedRows){
+        .rows = left < GROUP_ROWS ? (int)left : GROUP_ROWS,
+        .step = (left_of_pair < pair_rows ? left_of_pair : pair_rows) * step_values,
+        .values = (int8_t *)memory + (steps_of(w) * pair + first - pair) * step_values,
+        .scales = (float *)own,
+        .sums = (float *)(own + numbers),
+        .starts = (int32_t *)(own + 2 * numbers),
+    };
+    if (left < GROUP_ROWS) memset(own, 0, 3 * numbers);
+  }
+}
 
 /** What is to be added where zeros are not the centre. */
 static void read_zeros(const Matrix *w, size_t first, const Piece *piece,
@@ -62,89 +64,105 @@ static void read_zeros(const Matrix *w, size_t first, const Piece *piece,
   }
 }
 
-/** Columns [first, last), at most tile_columns, of some groups. */
-static void multiply_tile(const Tiles *tiles, const Matrix *w, const RoundedRows *groups,
-                          size_t num_groups, size_t first, size_t last, float *y) {
-  Sums sums[portion_groups];
-  float extras[piece_blocks][tile_columns];
-  uint32_t spread[2 * piece_words][tile_columns] __attribute__((aligned(64)));
-  memset(sums, 0, num_groups * sizeof *sums);
+/** Blocks [from, to) of the columns from `first` on; the same of those from `then` on come next. */
+static Piece piece_at(const Matrix *w, size_t first, size_t then, size_t from, size_t to) {
   const size_t bytes = (size_t)w->block * w->bits / 8; // of a block of a column
+  const size_t at = first * w->blocks + from * tile_columns;
+  const size_t next = then * w->blocks + from * tile_columns;
+  return (Piece){
+      .from = from,
+      .to = to,
+      .words = (const void *)(w->data + at * bytes),
+      .scales = (const void *)(w->scales + at),
+      .extras = w->mins ? (const void *)(w->mins + at) : NULL,
+      .centre = centre_of(w),
+      .next = w->data + next * bytes,
+      .next_scales = w->scales + next,
+  };
+}
+
+/** Columns [first, last) of some groups: one tile, or joint ones of several groups. */
+static void multiply_tiles(const Tiles *tiles, const Matrix *w, const RoundedRows *groups,
+                           size_t num_groups, size_t first, size_t last, float *y) {
+  AllSums sums[joint_tiles];
+  float extras[joint_tiles][piece_blocks][tile_columns];
+  uint32_t centred[joint_tiles][piece_integers / 4][tile_columns] __attribute__((aligned(64)));
+  const size_t num_tiles = (last - first + tile_columns - 1) / tile_columns;
+  for (size_t t = 0; t < num_tiles; t++) memset(sums[t], 0, num_groups * sizeof *sums[t]);
   // What is gone through once need not stay in the first cache.
-  const size_t at_once = num_groups > 1 || w->zeros ? piece_words * 4 / bytes : w->blocks;
+  const size_t at_once = num_groups > 1 || w->zeros ? piece_integers / w->block : w->blocks;
   const int wide = w->bits == 8, block = block_index(w), has_extras = w->mins || w->zeros;
   for (size_t from = 0; from < w->blocks; from += at_once) {
     const size_t to = from + at_once < w->blocks ? from + at_once : w->blocks;
-    const size_t at = first * w->blocks + from * tile_columns; // block
-    const size_t next = last * w->blocks + from * tile_columns;
-    Piece piece = {
-        .from = from,
-        .to = to,
-        .words = (const void *)(w->data + at * bytes),
-        .scales = (const void *)(w->scales + at),
-        .extras = w->mins ? (const void *)(w->mins + at) : extras,
-        .next = w->data + next * bytes,
-        .next_scales = w->scales + next,
-        .spread = spread,
-    };
-    if (w->zeros) read_zeros(w, first, &piece, extras);
-    for (size_t g = 0; g < num_groups; g++) {
-      if (g > 0) piece.next = NULL;
-      piece.is_spread = g > 0;
-      const int rows = groups[g].rows;
-      const Tiles *by = rows < tiles->least_rows ? tiles->few : tiles;
-      (*by->adds)[wide][block][has_extras][rows - 1](groups + g, &piece, sums[g]);
+    Piece pieces[joint_tiles];
+    for (size_t t = 0; t < num_tiles; t++) {
+      const size_t column = first + t * tile_columns;
+      pieces[t] = piece_at(w, column, column + num_tiles * tile_columns, from, to);
+      pieces[t].centred = centred[t];
+      const int is_whole = column + tile_columns <= last;
+      pieces[t].y = is_whole && to == w->blocks ? y + column : sums[t][0][0];
+      pieces[t].y_step = is_whole && to == w->blocks ? w->outer : tile_columns;
+      if (!w->zeros) continue;
+      read_zeros(w, column, pieces + t, extras[t]);
+      pieces[t].extras = extras[t];
     }
+    (*tiles->adds)[wide][block][has_extras](groups, num_groups, pieces, num_tiles, sums);
   }
+  const size_t left = last % tile_columns, t = num_tiles - 1;
+  if (left == 0) return;
   for (size_t g = 0; g < num_groups; g++) {
     for (int m = 0; m < groups[g].rows; m++) {
-      float *const to = y + (g * GROUP_ROWS + m) * w->outer + first;
-      if (last - first == tile_columns) memcpy(to, sums[g][m], sizeof sums[g][m]);
-      else memcpy(to, sums[g][m], (last - first) * sizeof(float));
+      float *const to = y + (g * GROUP_ROWS + m) * w->outer + last - left;
+      memcpy(to, sums[t][g][m], left * sizeof(float));
     }
   }
 }
 
 static void multiply_by(const Tiles *tiles, const Matrix *w, const RoundedRows *groups,
                         size_t num_groups, size_t first, size_t last, float *y) {
-  const size_t fitting = portion_bytes / (GROUP_ROWS * row_bytes(w)) + 1;
+  if (num_groups == 1 && tiles->lone) tiles = tiles->lone;
+  const size_t fitting = tiles->portion_bytes / (2 * GROUP_ROWS * steps_of(w) * step_values) * 2 + 2;
   const size_t portion = fitting < portion_groups ? fitting : portion_groups;
-  // Only the last group may have few rows.
-  const int begins = tiles->begin && num_groups > 0 && groups->rows >= tiles->least_rows;
-  if (begins) tiles->begin(w->block);
+  const size_t columns = num_groups > 1 ? joint_tiles * tile_columns : tile_columns;
+  if (tiles->begin) tiles->begin(w->block);
   for (size_t g = 0; g < num_groups; g += portion) {
     const size_t count = num_groups - g < portion ? num_groups - g : portion;
     float *const to = y + g * GROUP_ROWS * w->outer;
-    for (size_t n = first; n < last; n += tile_columns) {
-      const size_t end = n + tile_columns < last ? n + tile_columns : last;
-      multiply_tile(tiles, w, groups + g, count, n, end, to);
+    for (size_t n = first; n < last; n += columns) {
+      const size_t end = n + columns < last ? n + columns : last;
+      multiply_tiles(tiles, w, groups + g, count, n, end, to);
     }
   }
-  if (begins) tiles->end();
+  if (tiles->end) tiles->end();
 }
 
-/** Rows of made-up numbers on which two kinds of tiles must agree: a full group and most of another. */
-enum { compared_rows = 2 * GROUP_ROWS - 1 };
+/** Rows of made-up numbers on which two kinds of tiles must agree: a pair of groups and most of another. */
+enum { compared_rows = 3 * GROUP_ROWS - 1 };
+
+/** Rounds some rows x [rows, inner] into new memory; NULL: there is none. */
+static void *round_rows(const Matrix *w, const float *x, size_t rows, RoundedRows *groups) {
+  void *const memory = aligned_alloc(alignment, rounded_bytes(w, rows));
+  if (!memory) return NULL;
+  place_groups(w, rows, memory, groups);
+  for (size_t m = 0; m < rows; m++) {
+    round_row(w, x + m * w->inner, (int)(m % GROUP_ROWS), groups + m / GROUP_ROWS);
+  }
+  return memory;
+}
 
 /** Whether two kinds of tiles agree to the last bit on the first 1, 2, … compared_rows rows of x. */
 static int agree_on(const Tiles *one, const Tiles *other, const Matrix *w, const float *x,
                     float *y[2]) {
-  const size_t bytes = rounded_bytes(w);
-  char *memory = aligned_alloc(alignment, 2 * bytes);
-  int same = memory != NULL;
-  for (int rows = 1; same && rows <= compared_rows; rows++) {
-    const size_t num_groups = (rows + GROUP_ROWS - 1) / GROUP_ROWS;
-    RoundedRows groups[2];
-    for (int m = 0; m < rows; m++) {
-      const int g = m / GROUP_ROWS, r = m % GROUP_ROWS, left = rows - m;
-      if (r == 0) groups[g] = rounded_at(w, left < GROUP_ROWS ? left : GROUP_ROWS, memory + g * bytes);
-      round_row(w, x + m * w->inner, r, groups + g);
-    }
-    multiply_by(one, w, groups, num_groups, 0, w->outer, y[0]);
-    multiply_by(other, w, groups, num_groups, 0, w->outer, y[1]);
+  int same = 1;
+  for (size_t rows = 1; same && rows <= compared_rows; rows++) {
+    RoundedRows groups[3];
+    void *const memory = round_rows(w, x, rows, groups);
+    if (!memory) return 0;
+    multiply_by(one, w, groups, count_groups(rows), 0, w->outer, y[0]);
+    multiply_by(other, w, groups, count_groups(rows), 0, w->outer, y[1]);
     same = memcmp(y[0], y[1], rows * w->outer * sizeof(float)) == 0;
+    free(memory);
   }
-  free(memory);
   return same;
 }
 
@@ -184,49 +202,52 @@ static double seconds(void) {
   return now.tv_sec + now.tv_nsec * 1e-9;
 }
 
-/** Seconds of some products of two full groups, the least of a few tries: blocks of 128, both widths. */
-static double cost_of(const Tiles *tiles) {
-  enum { inner = 1024, outer = 256, blocks = inner / 128, rows = 2 * GROUP_ROWS, tries = 8 };
+/** Seconds of a product of two full groups, the least of a few tries. */
+static double cost_of(const Tiles *tiles, int bits, int block) {
+  enum { inner = 1024, outer = 256, rows = 2 * GROUP_ROWS, tries = 8 };
   static uint8_t data[outer * inner];
-  static float scales[outer * blocks], x[inner], y[rows * outer];
-  double sum = 0;
-  for (int bits = 4; bits <= 8; bits += 4) {
-    const Matrix w = {.bits = bits, .block = 128, .inner = inner, .outer = outer, .blocks = blocks,
-                      .data = data, .scales = scales};
-    const size_t bytes = rounded_bytes(&w);
-    char *memory = aligned_alloc(alignment, 2 * bytes);
-    if (!memory) return 0;
-    RoundedRows groups[2];
-    for (int g = 0; g < 2; g++) groups[g] = rounded_at(&w, GROUP_ROWS, memory + g * bytes);
-    for (int m = 0; m < rows; m++) round_row(&w, x, m % GROUP_ROWS, groups + m / GROUP_ROWS);
-    double least = 1;
-    for (int i = 0; i < tries; i++) {
-      const double start = seconds();
-      multiply_by(tiles, &w, groups, 2, 0, outer, y);
-      const double took = seconds() - start;
-      if (took < least) least = took;
-    }
-    sum += least;
-    free(memory);
+  static float scales[outer * inner / 32], x[rows * inner], y[rows * outer];
+  const Matrix w = {.bits = bits, .block = block, .inner = inner, .outer = outer,
+                    .blocks = inner / block, .data = data, .scales = scales};
+  RoundedRows groups[2];
+  void *const memory = round_rows(&w, x, rows, groups);
+  if (!memory) return 0;
+  double least = 1;
+  for (int i = 0; i < tries; i++) {
+    const double start = seconds();
+    multiply_by(tiles, &w, groups, 2, 0, outer, y);
+    const double took = seconds() - start;
+    if (took < least) least = took;
   }
-  return sum;
+  free(memory);
+  return least;
 }
 
-/** The fastest tiles that this processor can run and that are right on it. */
-static const Tiles *chosen = &tiles_avx2;
+/** The fastest tiles that this processor can run and that are right on it: by 8 bits or not, and blocks. */
+static const Tiles *chosen[2][3];
+static const char *name = "none";
 
 __attribute__((constructor)) static void choose(void) {
   __builtin_cpu_init();
-  if (!can_multiply() || !tiles_vnni.can_run() || !agree(&tiles_avx2, &tiles_vnni)) return;
-  chosen = &tiles_vnni;
-  if (!tiles_amx.can_run() || !agree(&tiles_avx2, &tiles_amx)) return;
-  // No processor with AMX was at hand when this was written: it has to prove itself.
-  if (cost_of(&tiles_amx) < cost_of(chosen)) chosen = &tiles_amx;
+  if (!can_multiply()) return;
+  const int has_vnni = tiles_vnni.can_run() && agree(&tiles_avx2, &tiles_vnni);
+  const int has_amx = has_vnni && tiles_amx.can_run() && agree(&tiles_avx2, &tiles_amx);
+  const Tiles *const usual = has_vnni ? &tiles_vnni : &tiles_avx2;
+  name = usual->name;
+  for (int wide = 0; wide < 2; wide++) {
+    for (int i = 0; i < 3; i++) {
+      const int bits = wide ? 8 : 4, block = 32 << i;
+      chosen[wide][i] = usual;
+      if (!has_amx || cost_of(usual, bits, block) <= cost_of(&tiles_amx, bits, block)) continue;
+      chosen[wide][i] = &tiles_amx;
+      name = tiles_amx.name;
+    }
+  }
 }
 
-const char *products_name(void) { return chosen->name; }
+const char *products_name(void) { return name; }
 
 void multiply(const Matrix *w, const RoundedRows *groups, size_t num_groups, size_t first,
               size_t last, float *y) {
-  multiply_by(chosen, w, groups, num_groups, first, last, y);
+  multiply_by(chosen[w->bits == 8][block_index(w)], w, groups, num_groups, first, last, y);
 }

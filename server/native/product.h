@@ -34,12 +34,24 @@ typedef struct {
  */
 typedef struct {
   int rows;
-  size_t stride;   // from one row's values to the next one's
-  int8_t *values;  // [rows, stride], of which blocks · block are used
-  float *scales;   // [blocks, GROUP_ROWS]
+  size_t step;     // bytes from some values of all rows to the next: of the next group's too, in a pair
+  int8_t *values;  // [steps, rows, step_values], of which blocks · block of a row are used
+  float *scales;   // [blocks, GROUP_ROWS]: 0 for rows that a group lacks
   float *sums;     // [blocks, GROUP_ROWS]: scale · sum of the block's integers
   int32_t *starts; // [blocks, GROUP_ROWS]: −centre · sum of the block's integers
 } RoundedRows;
+
+/** Values of a row that lie side by side; then come those of the other rows. */
+enum { step_values = 64 };
+/** Where value k of row m lies: k % step_values values from it on are beside it. */
+static inline __attribute__((always_inline)) int8_t *value_at(const RoundedRows *x, size_t k,
+                                                              int m) {
+  return x->values + k / step_values * x->step + m * step_values + k % step_values;
+}
+/** How far a block's value k lies from its first. */
+static inline __attribute__((always_inline)) size_t value_offset(const RoundedRows *x, size_t k) {
+  return k / step_values * x->step + k % step_values;
+}
 
 /** Whether this processor can multiply here at all. */
 int can_multiply(void);
@@ -61,10 +73,12 @@ static inline int block_index(const Matrix *w) {
   return w->block == 32 ? 0 : w->block == 64 ? 1 : 2;
 }
 
-/** Bytes that the rounded form of one group takes; a multiple of 64. */
-size_t rounded_bytes(const Matrix *w);
-/** Where the parts of a group of `rows` lie in that memory, which is aligned to 64. */
-RoundedRows rounded_at(const Matrix *w, int rows, void *memory);
+/** Bytes that the rounded form of all rows takes; a multiple of 64. */
+size_t rounded_bytes(const Matrix *w, size_t rows);
+/** Groups that so many rows make. */
+static inline size_t count_groups(size_t rows) { return (rows + GROUP_ROWS - 1) / GROUP_ROWS; }
+/** Where the parts of all groups lie in that memory, which is aligned to 64. */
+void place_groups(const Matrix *w, size_t rows, void *memory, RoundedRows *groups);
 /** Rounds row m of a group: x [inner]. */
 void round_row(const Matrix *w, const float *x, int m, RoundedRows *to);
 

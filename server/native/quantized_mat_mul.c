@@ -102,17 +102,12 @@ static Status *compute(void *data, Context *context) {
   TRY(output_data(api, context, 0, dims, num_dims, (void **)&work.y));
   if (work.rows == 0) return NULL;
 
-  work.num_groups = (work.rows + GROUP_ROWS - 1) / GROUP_ROWS;
-  const size_t bytes = rounded_bytes(&work.w);
-  char *memory = aligned_alloc(64, work.num_groups * bytes);
+  work.num_groups = count_groups(work.rows);
+  void *const memory = aligned_alloc(64, rounded_bytes(&work.w, work.rows));
   work.groups = malloc(work.num_groups * sizeof *work.groups);
   Status *failure;
   if (memory && work.groups) {
-    for (size_t i = 0; i < work.num_groups; i++) {
-      const size_t left = work.rows - i * GROUP_ROWS;
-      const int rows = left < GROUP_ROWS ? (int)left : GROUP_ROWS;
-      work.groups[i] = rounded_at(&work.w, rows, memory + i * bytes);
-    }
+    place_groups(&work.w, work.rows, memory, work.groups);
     failure = run(kernel, context, &work);
   } else {
     failure = create_status(api, "QuantizedMatMul: out of memory");

@@ -67,11 +67,11 @@ INLINE void round_blocks(const Matrix *w, const float *x, int bits, int block, i
     }
     const float largest = largest_lane(size), scale = largest / 127;
     const __m256 inverse = _mm256_set1_ps(largest > 0 ? 127 / largest : 0);
-    __m256i *const values = (__m256i *)(to->values + m * to->stride + b * block);
     __m256i q[4];
     UNROLL for (int i = 0; i < block / 32; i++) {
       q[i] = round_32(from + 32 * i, inverse);
-      _mm256_store_si256(values + i, bits == 4 ? part_places(q[i]) : q[i]);
+      __m256i *const values = (__m256i *)value_at(to, b * block + 32 * i, m);
+      _mm256_store_si256(values, bits == 4 ? part_places(q[i]) : q[i]);
     }
     const int sum = sum_lanes(sum_fours(q, block / 32));
     to->scales[at] = scale;

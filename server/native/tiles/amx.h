@@ -4,9 +4,34 @@
 #ifndef DUTYFREE_AMX_H
 #define DUTYFREE_AMX_H
 
+#include <immintrin.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+
+/** 16 numbers: a vector of AVX-512, or what a compiler makes of it elsewhere. */
+typedef float Floats __attribute__((vector_size(64), aligned(4)));
+typedef int32_t Integers __attribute__((vector_size(64), aligned(4)));
+typedef uint32_t Words __attribute__((vector_size(64), aligned(4)));
+typedef uint8_t Bytes __attribute__((vector_size(64), aligned(4)));
+
+static inline Floats read_floats(const float *from) { return *(const Floats *)from; }
+static inline void write_floats(float *to, Floats v) { *(Floats *)to = v; }
+static inline Integers read_integers(const int32_t *from) { return *(const Integers *)from; }
+static inline Words read_words(const uint32_t *from) { return *(const Words *)from; }
+static inline void write_words(uint32_t *to, Words v) { *(Words *)to = v; }
+static inline Floats to_floats(Integers v) { return __builtin_convertvector(v, Floats); }
+static inline Floats all_of(float v) { return v - (Floats){}; }
+
+/** a · b + c, rounded once. */
+static inline Floats fused(Floats a, Floats b, Floats c) {
+#ifdef __AVX512F__
+  return (Floats)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#else
+  for (int i = 0; i < 16; i++) c[i] = __builtin_fmaf(a[i], b[i], c[i]);
+  return c;
+#endif
+}
 
 /** The shapes of all tiles, as the instruction that sets them reads them. */
 typedef struct {
@@ -38,14 +63,14 @@ static inline void tile_store(void *to, size_t stride, int from) {
   }
 }
 
-/** sums [M, N] of 32 bits += a [M, 4 K], with signs, times b [K, 4 N], without: fours along the inner side. */
+/** sums [M, N] of 32 bits += a [M, 4 K], with signs, times b [K, 4 N], with signs: fours along the inner side. */
 static inline void tile_multiply(int sums, int a, int b) {
   for (int m = 0; m < shapes.rows[sums]; m++) {
     for (int k = 0; k < shapes.row_bytes[a] / 4; k++) {
       for (int n = 0; n < shapes.row_bytes[sums] / 4; n++) {
         int32_t sum;
         memcpy(&sum, tiles[sums][m] + 4 * n, sizeof sum);
-        for (int i = 0; i < 4; i++) sum += (int8_t)tiles[a][m][4 * k + i] * tiles[b][k][4 * n + i];
+        for (int i = 0; i < 4; i++) sum += (int8_t)tiles[a][m][4 * k + i] * (int8_t)tiles[b][k][4 * n + i];
         memcpy(tiles[sums][m] + 4 * n, &sum, sizeof sum);
       }
     }
@@ -57,7 +82,6 @@ static inline int may_use_tiles(void) { return 1; }
 #else
 
 #include <cpuid.h>
-#include <immintrin.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -76,7 +100,7 @@ static inline int may_use_tiles(void) { return 1; }
     _tile_loadd(to, from, stride);  \
   } while (0)
 #define tile_store(to, stride, from) _tile_stored(from, to, stride)
-#define tile_multiply(sums, a, b) _tile_dpbsud(sums, a, b)
+#define tile_multiply(sums, a, b) _tile_dpbssd(sums, a, b)
 
 /** Whether the processor has them and the system lets this process use them, which it then does. */
 static inline int may_use_tiles(void) {

@@ -48,14 +48,13 @@ INLINE __m256i four(const int8_t *a) {
 }
 
 /** Adds the products of 32 places of 8 columns with each row's, whose values begin at a. */
-INLINE void add_places(const uint32_t *word, const int8_t *a, size_t stride, int bits, int rows,
-                       __m256i *sum) {
+INLINE void add_places(const uint32_t *word, const int8_t *a, int bits, int rows, __m256i *sum) {
   __m256i pairs[GROUP_ROWS];
   UNROLL for (int i = 0; i < bits; i++) {
     __m256i v[2] = {_mm256_loadu_si256((const __m256i *)(word + i * tile_columns))};
     if (bits == 4) split(v[0], v);
     UNROLL for (int m = 0; m < rows; m++) {
-      const int8_t *const at = a + m * stride + 32 / bits * i;
+      const int8_t *const at = a + m * step_values + 32 / bits * i;
       if (bits == 8) {
         sum[m] = add_pairs(sum[m], multiply_centred(v[0], four(at)));
         continue;
@@ -70,8 +69,8 @@ INLINE void add_places(const uint32_t *word, const int8_t *a, size_t stride, int
 }
 
 /** Of `count` halves of the columns, from one on: all that rows are summed in stays in registers. */
-INLINE void add_halves(const RoundedRows *x, const Piece *piece, Sums sums,
-                       int bits, int block, int extras, int rows, int from, int count) {
+INLINE void add_halves(const RoundedRows *x, const Piece *piece, Sums sums, float *to, int bits,
+                       int block, int extras, int rows, int from, int count) {
   const int words = block * bits / 32;
   __m256 acc[halves][GROUP_ROWS];
   UNROLL for (int i = 0; i < count; i++) {
@@ -79,7 +78,7 @@ INLINE void add_halves(const RoundedRows *x, const Piece *piece, Sums sums,
   }
   for (size_t b = piece->from; b < piece->to; b++) {
     const size_t slot = b - piece->from;
-    const int8_t *const a = x->values + b * block;
+    const int8_t *const a = value_at(x, b * block, 0);
     if (from == 0) fetch_next(piece, slot, block * bits / 8);
     UNROLL for (int i = 0; i < count; i++) {
       const int half = from + i;
@@ -87,7 +86,8 @@ INLINE void add_halves(const RoundedRows *x, const Piece *piece, Sums sums,
       __m256i sum[GROUP_ROWS];
       UNROLL for (int m = 0; m < rows; m++) sum[m] = start_of(x, b, m, bits);
       for (int place = 0; place < block; place += 32) {
-        add_places(word + place * bits / 32 * tile_columns, a + place, x->stride, bits, rows, sum);
+        add_places(word + place * bits / 32 * tile_columns, a + value_offset(x, place), bits, rows,
+                   sum);
       }
       UNROLL for (int m = 0; m < rows; m++) {
         acc[i][m] = add_scaled(sum[m], x, b, m, piece, slot, half, extras, acc[i][m]);
@@ -95,18 +95,20 @@ INLINE void add_halves(const RoundedRows *x, const Piece *piece, Sums sums,
     }
   }
   UNROLL for (int i = 0; i < count; i++) {
-    UNROLL for (int m = 0; m < rows; m++) _mm256_store_ps(sums[m] + (from + i) * lanes, acc[i][m]);
+    UNROLL for (int m = 0; m < rows; m++) {
+      _mm256_storeu_ps(to + m * piece->y_step + (from + i) * lanes, acc[i][m]);
+    }
   }
 }
 
-INLINE void add_piece(const RoundedRows *x, const Piece *piece, Sums sums,
-                      int bits, int block, int extras, int rows) {
+INLINE void add_piece(const RoundedRows *x, const Piece *piece, Sums sums, float *to, int bits,
+                      int block, int extras, int rows) {
   if (rows <= 2) {
-    add_halves(x, piece, sums, bits, block, extras, rows, 0, halves);
+    add_halves(x, piece, sums, to, bits, block, extras, rows, 0, halves);
     return;
   }
   for (int half = 0; half < halves; half++) {
-    add_halves(x, piece, sums, bits, block, extras, rows, half, 1);
+    add_halves(x, piece, sums, to, bits, block, extras, rows, half, 1);
   }
 }
 

@@ -33,14 +33,13 @@ INLINE __m512i four(const int8_t *a) {
   return _mm512_set1_epi32(bytes);
 }
 
-INLINE void add_piece(const RoundedRows *x, const Piece *piece, Sums sums,
-                      int bits, int block, int extras, int rows) {
+INLINE void add_piece(const RoundedRows *x, const Piece *piece, Sums sums, float *to, int bits,
+                      int block, int extras, int rows) {
   const int words = block * bits / 32;
   const uint32_t(*word)[tile_columns] = piece->words;
-  const int8_t *a = x->values + piece->from * block;
   __m512 acc[GROUP_ROWS];
   UNROLL for (int m = 0; m < rows; m++) acc[m] = _mm512_load_ps(sums[m]);
-  for (size_t b = piece->from; b < piece->to; b++, word += words, a += block) {
+  for (size_t b = piece->from; b < piece->to; b++, word += words) {
     fetch_next(piece, b - piece->from, block * bits / 8);
     __m512i sum[GROUP_ROWS];
     UNROLL for (int m = 0; m < rows; m++) {
@@ -50,9 +49,9 @@ INLINE void add_piece(const RoundedRows *x, const Piece *piece, Sums sums,
       __m512i v[2] = {_mm512_loadu_si512(word[i])};
       if (bits == 4) split(v[0], v);
       for (int half = 0; half < 8 / bits; half++) {
-        const int8_t *at = a + 32 / bits * i + 4 * half;
+        const int8_t *const at = value_at(x, b * block, 0) + value_offset(x, 32 / bits * i + 4 * half);
         UNROLL for (int m = 0; m < rows; m++) {
-          sum[m] = _mm512_dpbusd_epi32(sum[m], v[half], four(at + m * x->stride));
+          sum[m] = _mm512_dpbusd_epi32(sum[m], v[half], four(at + m * step_values));
         }
       }
     }
@@ -60,7 +59,7 @@ INLINE void add_piece(const RoundedRows *x, const Piece *piece, Sums sums,
       add_scaled(sum[m], x, b, m, piece, b - piece->from, extras, acc + m);
     }
   }
-  UNROLL for (int m = 0; m < rows; m++) _mm512_store_ps(sums[m], acc[m]);
+  UNROLL for (int m = 0; m < rows; m++) _mm512_storeu_ps(to + m * piece->y_step, acc[m]);
 }
 
 static int can_run(void) {
