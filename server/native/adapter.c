@@ -153,7 +153,7 @@ static inline __m256 gate_eight(__m256 gate, __m256 up) {
   return _mm256_mul_ps(_mm256_mul_ps(gate, share), up);
 }
 
-void gate_values(const float *gate, const float *up, float *to, size_t count) {
+void gate_values_narrow(const float *gate, const float *up, float *to, size_t count) {
   size_t i = 0;
   for (; i + lanes <= count; i += lanes) {
     const __m256 product = gate_eight(_mm256_loadu_ps(gate + i), _mm256_loadu_ps(up + i));
@@ -165,4 +165,8 @@ void gate_values(const float *gate, const float *up, float *to, size_t count) {
   memcpy(rest[1], up + i, (count - i) * sizeof(float));
   _mm256_storeu_ps(rest[2], gate_eight(_mm256_loadu_ps(rest[0]), _mm256_loadu_ps(rest[1])));
   memcpy(to + i, rest[2], (count - i) * sizeof(float));
+}
+
+void gate_values(const float *gate, const float *up, float *to, size_t count) {
+  (can_be_wide() ? gate_values_wide : gate_values_narrow)(gate, up, to, count);
 }

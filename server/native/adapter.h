@@ -35,6 +35,8 @@ void add_components(const Components *of, size_t tokens, const float *activation
                     Place to, size_t first, size_t last);
 
 /** to = gate / (1 + e^−gate) · up, `count` numbers. */
-void gate_values(const float *gate, const float *up, float *to, size_t count);
+typedef void GateValues(const float *gate, const float *up, float *to, size_t count);
+/** By the processor's widest vectors; what comes out is the same to the last bit. */
+GateValues gate_values, gate_values_narrow, gate_values_wide;
 
 #endif

@@ -25,6 +25,8 @@ void to_halves(const float *x, int count, uint16_t *to) {
   }
 }
 
+enum { keys_at_once = 2, values_at_once = 16 };
+
 /** Elements i … i + 7 of a cache. */
 INLINE __m256 load_cached(const void *from, size_t i, int are_halves) {
   if (!are_halves) return _mm256_loadu_ps((const float *)from + i);
@@ -55,9 +57,22 @@ INLINE void score_keys(const float *queries, int heads, const Cached *cached, in
   }
 }
 
-/** Σ weight · value for `vectors` vectors of the heads' sums, from element i of each head on. */
+/** Scores become e^(score − largest); returns each head's sum, in the order of keys. */
+INLINE __m256 weigh_keys(float *scores, size_t count, __m256 largest) {
+  __m256 weight = _mm256_setzero_ps();
+  for (size_t j = 0; j < count; j++) {
+    const __m256 score = _mm256_load_ps(scores + j * max_group);
+    const __m256 e = exp_negative(_mm256_sub_ps(score, largest));
+    _mm256_store_ps(scores + j * max_group, e);
+    weight = _mm256_add_ps(weight, e);
+  }
+  return weight;
+}
+
+/** Σ weight · value of `count` elements of the heads' sums, from element i of each head on. */
 INLINE void add_values(const float *weights, int heads, const Cached *cached, int are_halves, int i,
-                       int vectors, int dim, float *sums) {
+                       int count, int dim, float *sums) {
+  const int vectors = count / 8;
   __m256 acc[2][max_group];
   UNROLL for (int v = 0; v < vectors; v++) {
     UNROLL for (int h = 0; h < heads; h++) acc[v][h] = _mm256_setzero_ps();
@@ -88,68 +103,6 @@ INLINE void add_values(const float *weights, int heads, const Cached *cached, in
   }
 }
 
-/** Fetches what comes `ahead` of keys j and j + 1, and their values, which are looked at later. */
-INLINE void fetch_pair(const Cached *cached, int are_halves, size_t j, int dim) {
-  enum { ahead = 2 << 10 };
-  const size_t bytes = (size_t)dim * (are_halves ? sizeof(uint16_t) : sizeof(float));
-  const char *keys = (const char *)cached->keys + j * bytes + ahead;
-  const char *values = (const char *)cached->values + j * bytes;
-  for (size_t line = 0; line < 2 * bytes; line += 64) {
-    _mm_prefetch(keys + line, _MM_HINT_T0);
-    _mm_prefetch(values + line, _MM_HINT_T1);
-  }
-}
-
-INLINE void attend(const float *queries, int heads, const Cached *cached, int are_halves, int dim,
-                   float *scores, Found *found) {
-  const size_t count = cached->count + (cached->has_later != 0);
-  size_t j = 0;
-  for (; j + 2 <= count; j += 2) {
-    fetch_pair(cached, are_halves, j, dim);
-    score_keys(queries, heads, cached, are_halves, j, 2, dim, scores);
-  }
-  if (j < count) score_keys(queries, heads, cached, are_halves, j, 1, dim, scores);
-  if (cached->has_later) {
-    // Of weight 0 where it is not seen, which adds nothing.
-    for (int h = 0; h < heads / 2; h++) scores[(count - 1) * max_group + h] = -INFINITY;
-  }
-  __m256 largest = _mm256_load_ps(scores);
-  for (j = 1; j < count; j++) {
-    largest = _mm256_max_ps(largest, _mm256_load_ps(scores + j * max_group));
-  }
-  __m256 weight = _mm256_setzero_ps();
-  for (j = 0; j < count; j++) {
-    const __m256 score = _mm256_load_ps(scores + j * max_group);
-    const __m256 e = exp_negative(_mm256_sub_ps(score, largest));
-    _mm256_store_ps(scores + j * max_group, e);
-    weight = _mm256_add_ps(weight, e);
-  }
-  _mm256_storeu_ps(found->largest, largest);
-  _mm256_storeu_ps(found->weight, weight);
-  int i = 0;
-  for (; i + 16 <= dim; i += 16) {
-    add_values(scores, heads, cached, are_halves, i, 2, dim, found->sums);
-  }
-  if (i < dim) add_values(scores, heads, cached, are_halves, i, 1, dim, found->sums);
-}
-
-INLINE void attend_heads(const float *queries, int heads, const Cached *cached, int are_halves,
-                         int dim, float *scores, Found *found) {
-  switch (heads) {
-#define CASE(n) \
-  case n: attend(queries, n, cached, are_halves, dim, scores, found); return;
-    CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7)
-#undef CASE
-    default: attend(queries, max_group, cached, are_halves, dim, scores, found);
-  }
-}
-
-void attend_chunk(const float *queries, int heads, const Cached *cached, int dim, float *scores,
-                  Found *found) {
-  if (cached->are_halves) attend_heads(queries, heads, cached, 1, dim, scores, found);
-  else attend_heads(queries, heads, cached, 0, dim, scores, found);
-}
-
 void merge_found(Found *into, const Found *more, int heads, int dim) {
   const __m256 one = _mm256_loadu_ps(into->largest), other = _mm256_loadu_ps(more->largest);
   const __m256 largest = _mm256_max_ps(one, other);
@@ -178,4 +131,13 @@ void write_found(const Found *found, int heads, int dim, float *to) {
       _mm256_storeu_ps(to + i, _mm256_mul_ps(_mm256_loadu_ps(found->sums + i), inverse));
     }
   }
+}
+
+#define ATTEND_CHUNK attend_chunk_narrow
+#include "attend.h"
+
+void attend_chunk(const float *queries, int heads, const Cached *cached, int dim, float *scores,
+                  Found *found) {
+  (can_be_wide() ? attend_chunk_wide : attend_chunk_narrow)(queries, heads, cached, dim, scores,
+                                                            found);
 }

@@ -38,10 +38,12 @@ typedef struct {
 
 /**
  * `heads` ≤ max_group queries [heads, dim], scaled and rotated, over at most chunk_keys keys. dim is a
- * multiple of 8. `scores`: room for chunk_keys · max_group floats, aligned to 32.
+ * multiple of 16. `scores`: room for chunk_keys · max_group floats, aligned to 32.
  */
-void attend_chunk(const float *queries, int heads, const Cached *cached, int dim, float *scores,
-                  Found *found);
+typedef void AttendChunk(const float *queries, int heads, const Cached *cached, int dim,
+                         float *scores, Found *found);
+/** By the processor's widest vectors; what is found is the same to the last bit. */
+AttendChunk attend_chunk, attend_chunk_narrow, attend_chunk_wide;
 
 /** Adds what was found among later keys. */
 void merge_found(Found *into, const Found *more, int heads, int dim);

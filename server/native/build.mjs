@@ -28,7 +28,9 @@ const sources = {
   'cached_attention.c': [],
   'adapter_operators.c': [],
   'adapter.c': avx2,
+  'gate_wide.c': [...avx2, ...avx512],
   'attention.c': avx2,
+  'attention_wide.c': [...avx2, ...avx512],
   'product.c': [],
   'rounding.c': avx2,
   'tiles/avx2.c': avx2,
@@ -39,6 +41,7 @@ const sources = {
 const without = { 'tiles/amx.c': ['-DWITHOUT_AMX'] }
 const headers = [
   'adapter.h',
+  'attend.h',
   'attention.h',
   'onnxruntime.h',
   'operator.h',

@@ -33,6 +33,36 @@ INLINE __m256 exp_negative(__m256 x) {
   return _mm256_andnot_ps(is_tiny, scaled);
 }
 
+#ifdef __AVX512F__
+/** The same of sixteen, to the last bit. */
+INLINE __m512 exp_negative_wide(__m512 x) {
+  const __m512 least = _mm512_set1_ps(-87);
+  const __mmask16 is_tiny = _mm512_cmp_ps_mask(x, least, _CMP_LT_OQ);
+  x = _mm512_max_ps(least, x);
+  const __m512 turns = _mm512_mul_ps(x, _mm512_set1_ps(1.44269504f));
+  const __m512 n = _mm512_roundscale_ps(turns, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), x);
+  r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4f), r);
+  __m512 sum = _mm512_set1_ps(1.0f / 5040);
+  sum = _mm512_fmadd_ps(sum, r, _mm512_set1_ps(1.0f / 720));
+  sum = _mm512_fmadd_ps(sum, r, _mm512_set1_ps(1.0f / 120));
+  sum = _mm512_fmadd_ps(sum, r, _mm512_set1_ps(1.0f / 24));
+  sum = _mm512_fmadd_ps(sum, r, _mm512_set1_ps(1.0f / 6));
+  sum = _mm512_fmadd_ps(sum, r, _mm512_set1_ps(0.5f));
+  sum = _mm512_fmadd_ps(sum, r, _mm512_set1_ps(1));
+  sum = _mm512_fmadd_ps(sum, r, _mm512_set1_ps(1));
+  const __m512i power = _mm512_slli_epi32(_mm512_cvtps_epi32(n), 23);
+  const __m512 scaled = _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(sum), power));
+  return _mm512_maskz_mov_ps(_mm512_knot(is_tiny), scaled);
+}
+#endif
+
+/** Whether this processor has vectors of sixteen floats. */
+INLINE int can_be_wide(void) {
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw");
+}
+
 /** Sum of each vector's eight lanes, a lane a vector, in one order whatever `rows` is. */
 INLINE __m256 sum_lanes(const __m256 *acc, int rows) {
   const __m256 none = _mm256_setzero_ps();
