@@ -40,7 +40,7 @@ import { bytesPerWeight, type WeightsFile, writeWeights } from './weights-file.t
  * Raise when the graph changes what lies in weights.bin or where: older folders are removed, not reused.
  * Any other change of the graph makes a graph file of another name.
  */
-const graphVersion = 14
+const graphVersion = 15
 const probeLayers = 2
 /** What a folder takes besides the weights: the graphs. */
 const spareBytes = 16 << 20

@@ -26,7 +26,7 @@ import type { FloatType } from '../contracts/float-type.ts'
 import { adapterSite, type SiteOptions, siteInputs } from './adapter-site.ts'
 import { createGraphBuilder, type Graph, type GraphBuilder } from './builder.ts'
 import { type EmbeddingContext, embed, float32Code, logitsOf } from './embedding.ts'
-import { linear } from './linear.ts'
+import { gatedLinear, linear } from './linear.ts'
 import { rotaryTable } from './rope.ts'
 
 export interface DecoderOptions {
@@ -251,16 +251,16 @@ function mlp(context: Context, layer: number, input: string): string {
   const prefix = `model.layers.${layer}.mlp`
   const address = `/layers.${layer}/mlp`
   const projections = ['gate_proj', 'up_proj'].map((name) => `${prefix}.${name}`)
-  const gateUp = linear(context, {
+  const gateAndUp = {
     name: `${address}/gate_up`,
     input,
     weights: projections.map((name) => `${name}.weight`),
     biases: config.mlpBias ? projections.map((name) => `${name}.bias`) : [],
-  })
+  }
+  const adapters = context.kernels === 'own' ? gatedInputs(context, layer) : []
   const product =
-    context.kernels === 'own'
-      ? gatedUp(context, layer, { input, gateUp })
-      : gatedProduct(context, layer, { input, gateUp })
+    gatedLinear(context, { ...gateAndUp, adapters }) ??
+    gated(context, layer, { input, gateUp: linear(context, gateAndUp), adapters })
   const down = linear(context, {
     name: `${address}/down`,
     input: product,
@@ -273,11 +273,23 @@ function mlp(context: Context, layer: number, input: string): string {
 interface GatedInputs {
   readonly input: string
   readonly gateUp: string
+  /** Of up and gate, for our own kernels. */
+  readonly adapters: readonly string[]
+}
+
+/** The adapters of up and gate as our own nodes take them: a, b, a, b; '' where there are none. */
+function gatedInputs(context: Context, layer: number): readonly string[] {
+  const modules = ['up_proj', 'gate_proj'] as const
+  return modules.flatMap((module) =>
+    context.sites.includes(module) ? siteInputs(context, layer, module) : ['', ''],
+  )
 }
 
 /** silu(gate) · up, with the adapters on both. */
-function gatedProduct(context: Context, layer: number, { input, gateUp }: GatedInputs): string {
+function gated(context: Context, layer: number, options: GatedInputs): string {
   const { graph } = context
+  const { input, gateUp } = options
+  if (context.kernels === 'own') return gatedUp(context, layer, options)
   const address = `/layers.${layer}/mlp`
   graph.node(`${address}/split`, 'Split', [gateUp], {
     outputs: [`${address}/gate`, `${address}/up`],
@@ -294,14 +306,9 @@ function gatedProduct(context: Context, layer: number, { input, gateUp }: GatedI
 }
 
 /** The same in one node of our own. */
-function gatedUp(context: Context, layer: number, { input, gateUp }: GatedInputs): string {
-  const { graph, sites } = context
-
-  function adapterInputs(module: LinearModule) {
-    return sites.includes(module) ? siteInputs(context, layer, module) : ['', '']
-  }
-
-  const adapters = [...adapterInputs('up_proj'), ...adapterInputs('gate_proj')]
+function gatedUp(context: Context, layer: number, options: GatedInputs): string {
+  const { graph } = context
+  const { input, gateUp, adapters } = options
   const inputs = adapters.some((name) => name !== '') ? [gateUp, input, ...adapters] : [gateUp]
   while (inputs.at(-1) === '') inputs.pop()
   return graph.node(`/layers.${layer}/mlp/product`, 'GatedUp', inputs, { domain: 'dutyfree' })

@@ -6,6 +6,8 @@
 //                or our own QuantizedMatMul of the same inputs (server/native), whose rows lie side by
 //                side (tiles.ts), and of which columns are wanted
 //   stored:      x ─ QuantizedMatMul(W [N, K / 32, blob], scales (, no zeros, mins)) ─ (Add bias)
+//
+// Gate and up may meet within the product, in our own GatedProduct of the same inputs.
 
 import type { Kernels, TensorSource, WeightFormat } from '../contracts/checkpoint.ts'
 import {
@@ -39,12 +41,18 @@ export interface LinearOptions {
   readonly wanted?: string
 }
 
+/** Of the product with the rows of all these weights. */
+function shapeOf({ tensors }: LinearContext, weights: readonly string[]) {
+  const inner = tensors.shape(weights[0] ?? '')[1] ?? 0
+  const outer = weights.reduce((sum, weight) => sum + (tensors.shape(weight)[0] ?? 0), 0)
+  return { inner, outer }
+}
+
 export function linear(context: LinearContext, options: LinearOptions): string {
   const { graph, tensors } = context
   const { name, weights, biases = [], outputName } = options
-  const inner = tensors.shape(weights[0] ?? '')[1] ?? 0
-  const outer = weights.reduce((sum, weight) => sum + (tensors.shape(weight)[0] ?? 0), 0)
-  const shape = { inner, outer }
+  const shape = shapeOf(context, weights)
+  const { outer } = shape
   const hasBias = biases.length > 0
   const product = hasBias ? `${name}/product` : name
   const outputs = outputName && !hasBias ? [outputName] : [product]
@@ -58,6 +66,32 @@ export function linear(context: LinearContext, options: LinearOptions): string {
     Float32Array.from(biases.flatMap((bias) => [...tensors.read(bias)])),
   )
   return graph.node(name, 'Add', [result, bias])
+}
+
+/** Columns of gate and of up that GatedProduct multiplies together. */
+const metColumns = 32
+
+/**
+ * silu(gate) · up, where the weights are gate's and up's, with the adapters of up and gate (a, b, a, b; ''
+ * where there are none). null: only separate nodes can do it.
+ */
+export function gatedLinear(
+  context: LinearContext,
+  options: LinearOptions & { readonly adapters: readonly string[] },
+): string | null {
+  const { graph, format, kernels } = context
+  const { name, input, weights, biases = [], adapters } = options
+  const shape = shapeOf(context, weights)
+  if (kernels !== 'own' || biases.length > 0 || shape.outer % metColumns !== 0) return null
+  const matrix = blockMatrix(context, format, weights)
+  if (matrix === null) return null
+  addMatrix(context, matrix, { name, weights, ...shape })
+  const inputs = [input, ...blockInputs(name, matrix.layout)]
+  while (inputs.length < 5) inputs.push('')
+  inputs.push(...adapters)
+  while (inputs.at(-1) === '') inputs.pop()
+  const attributes = blockAttributes(matrix.layout, shape)
+  return graph.node(`${name}/product`, 'GatedProduct', inputs, { domain: 'dutyfree', attributes })
 }
 
 interface ProductOptions extends LinearOptions {
@@ -93,12 +127,19 @@ function quantizedProduct(
   matrix: BlockMatrix,
   options: ProductOptions,
 ): string {
+  addMatrix(context, matrix, options)
+  return quantizedMatMul(context, matrix.layout, options)
+}
+
+function addMatrix(
+  { graph, kernels }: LinearContext,
+  matrix: BlockMatrix,
+  options: Pick<ProductOptions, 'name' | 'weights' | 'inner' | 'outer'>,
+): void {
   const { name, weights: matrices, inner, outer } = options
-  const { graph } = context
-  const order = orderOf(context.kernels)
+  const order = orderOf(kernels)
   const tensors = productTensors(graph, name, matrix.layout, { inner, outer }, order)
   graph.weights({ tensors, pieces: piecesIn(order, matrix, inner), matrices })
-  return quantizedMatMul(context, matrix.layout, options)
 }
 
 /** The product with the matrix of `productTensors(name, …)`. */

@@ -5,6 +5,8 @@
 
 #include <stddef.h>
 
+#include "product.h"
+
 /** Widest adapters that a row may bring. */
 enum { max_width = 64 };
 
@@ -14,15 +16,11 @@ typedef struct {
   size_t inner, width, outer;
 } Components;
 
-/** Columns of some tokens, `step` numbers from one token to the next. */
+/** A Place that is only read. */
 typedef struct {
   const float *at;
   size_t step;
 } Columns;
-typedef struct {
-  float *at;
-  size_t step;
-} Place;
 
 /**
  * activations [tokens, width] = x a of tokens that have the same components. Each is summed in one order

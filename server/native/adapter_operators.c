@@ -8,20 +8,11 @@
 
 #include <stdlib.h>
 
-#include "adapter.h"
-#include "operator.h"
+#include "site.h"
 
 typedef struct {
   Api api;
 } Kernel;
-
-/** Components of all rows; width 0 where the inputs are left out. */
-typedef struct {
-  const float *a, *b;
-  size_t width;
-  size_t rows;        // 1: those of every row
-  float *activations; // [tokens of all rows, width]; NULL: each task computes its own
-} Site;
 
 typedef struct {
   size_t tokens, inner, outer; // tokens of a row
@@ -43,17 +34,6 @@ static Status *create_kernel(const Operator *operator, Api api, const Info *info
 
 static void destroy_kernel(void *kernel) { free(kernel); }
 
-static Components components_of(const Work *work, const Site *site, size_t row) {
-  const size_t own = site->rows == 1 ? 0 : row;
-  return (Components){
-      .a = site->a + own * work->inner * site->width,
-      .b = site->b + own * site->width * work->outer,
-      .inner = work->inner,
-      .width = site->width,
-      .outer = work->outer,
-  };
-}
-
 /** The components of a task's tokens at a site, and what x gives through them. */
 typedef struct {
   Components of;
@@ -62,7 +42,7 @@ typedef struct {
 } Active;
 
 static void activate_site(const Work *work, const Site *site, size_t token, Active *active) {
-  active->of = components_of(work, site, token / work->tokens);
+  active->of = components_of(site, token / work->tokens);
   active->activations = active->own;
   if (site->activations) active->activations = site->activations + token * site->width;
   else if (site->width > 0) activate(&active->of, 1, work->x + token * work->inner, active->own);
@@ -76,7 +56,7 @@ static void activate_common(void *data, size_t index) {
   const size_t token = index * common_tokens, left = work->num_tokens - token;
   for (size_t i = 0; i < 2; i++) {
     if (sites[i]->width == 0) continue;
-    const Components of = components_of(work, sites[i], 0);
+    const Components of = components_of(sites[i], 0);
     activate(&of, left < common_tokens ? left : common_tokens, work->x + token * work->inner,
              sites[i]->activations + token * of.width);
   }
@@ -145,8 +125,7 @@ static void gate_piece(void *data, size_t index) {
   }
 }
 
-/** Reads a and b of `rows` from inputs `first` and `first + 1`. */
-static Status *read_site(Api api, const Context *context, size_t first, size_t rows, Site *site) {
+Status *read_site(Api api, const Context *context, size_t first, size_t rows, Site *site) {
   int64_t dims[max_dims];
   size_t num_dims;
   TRY(input_data(api, context, first, (const void **)&site->a));
@@ -180,11 +159,11 @@ static Status *read_tokens(Api api, Context *context, size_t parts, size_t *rows
     TRY(input_dims(api, context, 1, x_dims, &num_dims));
     work->inner = (size_t)x_dims[num_dims - 1];
   }
+  work->up.inner = work->gate.inner = work->inner;
+  work->up.outer = work->gate.outer = work->outer;
   dims[2] = (int64_t)work->outer;
   return output_data(api, context, 0, dims, 3, (void **)&work->to);
 }
-
-static int is_common(const Site *site) { return site->width == 0 || site->rows == 1; }
 
 /** Activations of all tokens, once; by several threads where that pays. */
 static Status *activate_all(Api api, const Context *context, Work *work, float *memory) {

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "attention.h"
+#include "attention/attention.h"
 #include "operator.h"
 
 enum { query, key, value, past_key, past_value, seqlens_k, cos_table, sin_table, inputs };

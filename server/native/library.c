@@ -112,6 +112,7 @@ EXPORT Status *RegisterCustomOps(SessionOptions *options, const ApiBase *base) {
   Domain *domain; // Sessions refer to it, so it is never released: some bytes a session.
   TRY(create_domain(api, "dutyfree", &domain));
   TRY(add_operator(api, domain, &quantized_mat_mul));
+  TRY(add_operator(api, domain, &gated_product));
   TRY(add_operator(api, domain, &cached_attention));
   TRY(add_operator(api, domain, &cached_attention_halves));
   TRY(add_operator(api, domain, &add_adapters));

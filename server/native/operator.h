@@ -15,7 +15,7 @@
 
 enum { max_dims = 8 };
 
-extern const Operator quantized_mat_mul, cached_attention, cached_attention_halves, add_adapters,
+extern const Operator quantized_mat_mul, gated_product, cached_attention, cached_attention_halves, add_adapters,
     gated_up, embed_rows;
 
 /** The memory of an input; NULL where it is left out. */
@@ -37,6 +37,20 @@ void destroy_matrix_kernel(void *kernel);
 Presence matrix_presence(const Operator *operator, size_t i);
 /** Where its parts lie: inputs 1 to 4 are W, scales, and zeros or mins where there are any. */
 Status *read_weights(Api api, const Context *context, Matrix *w);
+
+enum {
+  /** Pieces of the columns that threads take one after the other: enough to even out a slow one. */
+  max_pieces = 32,
+};
+/** Columns of such a piece: a multiple of `step`. */
+static inline size_t columns_a_piece(size_t columns, size_t step) {
+  const size_t steps = (columns + step - 1) / step;
+  return (steps + max_pieces - 1) / max_pieces * step;
+}
+
+/** Rounds rows x [rows, K] into groups that have their places. */
+Status *round_rows(Api api, const Context *context, const Matrix *w, const float *x, size_t rows,
+                   RoundedRows *groups);
 
 /** Defines a function that answers the same for whichever operator it is asked. */
 #define CONSTANT(type, name, value)     \

@@ -83,7 +83,7 @@ static Piece piece_at(const Matrix *w, size_t first, size_t then, size_t from, s
 
 /** Columns [first, last) of some groups: one tile, or joint ones of several groups. */
 static void multiply_tiles(const Tiles *tiles, const Matrix *w, const RoundedRows *groups,
-                           size_t num_groups, size_t first, size_t last, float *y) {
+                           size_t num_groups, size_t first, size_t last, Place y) {
   AllSums sums[joint_tiles];
   float extras[joint_tiles][piece_blocks][tile_columns];
   uint32_t centred[joint_tiles][piece_integers / 4][tile_columns] __attribute__((aligned(64)));
@@ -100,8 +100,8 @@ static void multiply_tiles(const Tiles *tiles, const Matrix *w, const RoundedRow
       pieces[t] = piece_at(w, column, column + num_tiles * tile_columns, from, to);
       pieces[t].centred = centred[t];
       const int is_whole = column + tile_columns <= last;
-      pieces[t].y = is_whole && to == w->blocks ? y + column : sums[t][0][0];
-      pieces[t].y_step = is_whole && to == w->blocks ? w->outer : tile_columns;
+      const Place own = {sums[t][0][0], tile_columns};
+      pieces[t].y = is_whole && to == w->blocks ? (Place){y.at + column - first, y.step} : own;
       if (!w->zeros) continue;
       read_zeros(w, column, pieces + t, extras[t]);
       pieces[t].extras = extras[t];
@@ -112,14 +112,14 @@ static void multiply_tiles(const Tiles *tiles, const Matrix *w, const RoundedRow
   if (left == 0) return;
   for (size_t g = 0; g < num_groups; g++) {
     for (int m = 0; m < groups[g].rows; m++) {
-      float *const to = y + (g * GROUP_ROWS + m) * w->outer + last - left;
+      float *const to = y.at + (g * GROUP_ROWS + m) * y.step + (last - left) - first;
       memcpy(to, sums[t][g][m], left * sizeof(float));
     }
   }
 }
 
 static void multiply_by(const Tiles *tiles, const Matrix *w, const RoundedRows *groups,
-                        size_t num_groups, size_t first, size_t last, float *y) {
+                        size_t num_groups, size_t first, size_t last, Place y) {
   if (num_groups == 1 && tiles->lone) tiles = tiles->lone;
   const size_t fitting = tiles->portion_bytes / (2 * GROUP_ROWS * steps_of(w) * step_values) * 2 + 2;
   const size_t portion = fitting < portion_groups ? fitting : portion_groups;
@@ -127,10 +127,10 @@ static void multiply_by(const Tiles *tiles, const Matrix *w, const RoundedRows *
   if (tiles->begin) tiles->begin(w->block);
   for (size_t g = 0; g < num_groups; g += portion) {
     const size_t count = num_groups - g < portion ? num_groups - g : portion;
-    float *const to = y + g * GROUP_ROWS * w->outer;
+    float *const to = y.at + g * GROUP_ROWS * y.step;
     for (size_t n = first; n < last; n += columns) {
       const size_t end = n + columns < last ? n + columns : last;
-      multiply_tiles(tiles, w, groups + g, count, n, end, to);
+      multiply_tiles(tiles, w, groups + g, count, n, end, (Place){to + n - first, y.step});
     }
   }
   if (tiles->end) tiles->end();
@@ -140,7 +140,7 @@ static void multiply_by(const Tiles *tiles, const Matrix *w, const RoundedRows *
 enum { compared_rows = 3 * GROUP_ROWS - 1 };
 
 /** Rounds some rows x [rows, inner] into new memory; NULL: there is none. */
-static void *round_rows(const Matrix *w, const float *x, size_t rows, RoundedRows *groups) {
+static void *round_some(const Matrix *w, const float *x, size_t rows, RoundedRows *groups) {
   void *const memory = aligned_alloc(alignment, rounded_bytes(w, rows));
   if (!memory) return NULL;
   place_groups(w, rows, memory, groups);
@@ -156,10 +156,10 @@ static int agree_on(const Tiles *one, const Tiles *other, const Matrix *w, const
   int same = 1;
   for (size_t rows = 1; same && rows <= compared_rows; rows++) {
     RoundedRows groups[3];
-    void *const memory = round_rows(w, x, rows, groups);
+    void *const memory = round_some(w, x, rows, groups);
     if (!memory) return 0;
-    multiply_by(one, w, groups, count_groups(rows), 0, w->outer, y[0]);
-    multiply_by(other, w, groups, count_groups(rows), 0, w->outer, y[1]);
+    multiply_by(one, w, groups, count_groups(rows), 0, w->outer, (Place){y[0], w->outer});
+    multiply_by(other, w, groups, count_groups(rows), 0, w->outer, (Place){y[1], w->outer});
     same = memcmp(y[0], y[1], rows * w->outer * sizeof(float)) == 0;
     free(memory);
   }
@@ -210,12 +210,12 @@ static double cost_of(const Tiles *tiles, int bits, int block) {
   const Matrix w = {.bits = bits, .block = block, .inner = inner, .outer = outer,
                     .blocks = inner / block, .data = data, .scales = scales};
   RoundedRows groups[2];
-  void *const memory = round_rows(&w, x, rows, groups);
+  void *const memory = round_some(&w, x, rows, groups);
   if (!memory) return 0;
   double least = 1;
   for (int i = 0; i < tries; i++) {
     const double start = seconds();
-    multiply_by(tiles, &w, groups, 2, 0, outer, y);
+    multiply_by(tiles, &w, groups, 2, 0, outer, (Place){y, outer});
     const double took = seconds() - start;
     if (took < least) least = took;
   }
@@ -248,6 +248,6 @@ __attribute__((constructor)) static void choose(void) {
 const char *products_name(void) { return name; }
 
 void multiply(const Matrix *w, const RoundedRows *groups, size_t num_groups, size_t first,
-              size_t last, float *y) {
+              size_t last, Place y) {
   multiply_by(chosen[w->bits == 8][block_index(w)], w, groups, num_groups, first, last, y);
 }

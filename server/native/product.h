@@ -82,12 +82,18 @@ void place_groups(const Matrix *w, size_t rows, void *memory, RoundedRows *group
 /** Rounds row m of a group: x [inner]. */
 void round_row(const Matrix *w, const float *x, int m, RoundedRows *to);
 
+/** Columns of some rows, `step` numbers from one row to the next. */
+typedef struct {
+  float *at;
+  size_t step;
+} Place;
+
 /**
- * Columns [first, last) of the product: y [rows, outer]. All groups but the last are full. A row's
- * result does not depend on the others, nor on the processor.
+ * Columns [first, last) of the product, to where y begins with the first. All groups but the last are full.
+ * A row's result does not depend on the others, nor on the processor.
  */
 void multiply(const Matrix *w, const RoundedRows *groups, size_t num_groups, size_t first,
-              size_t last, float *y);
+              size_t last, Place y);
 
 /** Columns that are multiplied side by side. */
 enum { tile_columns = 16 };

@@ -8,12 +8,8 @@
 
 #include "operator.h"
 
-enum {
-  /** Pieces of the columns that threads take one after the other: enough to even out a slow one. */
-  max_pieces = 32,
-  /** From so many numbers on the threads share the rounding. */
-  shared_rounding = 16 << 10,
-};
+/** From so many numbers on the threads share the rounding. */
+enum { shared_rounding = 16 << 10 };
 
 typedef struct {
   Matrix w;
@@ -27,10 +23,29 @@ typedef struct {
   size_t num_wanted;
 } Work;
 
+/** Rows that are to be rounded. */
+typedef struct {
+  const Matrix *w;
+  const float *x;
+  RoundedRows *groups;
+} Rounding;
+
 static void round_one(void *data, size_t row) {
-  const Work *work = data;
-  const float *x = work->x + row * work->w.inner;
-  round_row(&work->w, x, (int)(row % GROUP_ROWS), work->groups + row / GROUP_ROWS);
+  const Rounding *of = data;
+  const float *x = of->x + row * of->w->inner;
+  round_row(of->w, x, (int)(row % GROUP_ROWS), of->groups + row / GROUP_ROWS);
+}
+
+Status *round_rows(Api api, const Context *context, const Matrix *w, const float *x, size_t rows,
+                   RoundedRows *groups) {
+  Rounding of = {w, x, groups};
+  if (rows * w->inner >= shared_rounding) return parallel_for(api, context, round_one, rows, &of);
+  for (size_t row = 0; row < rows; row++) round_one(&of, row);
+  return NULL;
+}
+
+static Place place_of(const Work *work, size_t column) {
+  return (Place){work->y + column, work->w.outer};
 }
 
 static void multiply_piece(void *data, size_t piece) {
@@ -38,7 +53,7 @@ static void multiply_piece(void *data, size_t piece) {
   const size_t first = piece * work->columns_a_piece;
   const size_t end = first + work->columns_a_piece;
   const size_t last = end < work->w.outer ? end : work->w.outer;
-  multiply(&work->w, work->groups, work->num_groups, first, last, work->y);
+  multiply(&work->w, work->groups, work->num_groups, first, last, place_of(work, first));
 }
 
 /** The columns that are computed with a wanted one, so that its bits are those of a whole product. */
@@ -47,19 +62,14 @@ static void multiply_wanted(void *data, size_t i) {
   const size_t first = (size_t)work->wanted[i] / tile_columns * tile_columns;
   const size_t end = first + tile_columns;
   const size_t last = end < work->w.outer ? end : work->w.outer;
-  multiply(&work->w, work->groups, work->num_groups, first, last, work->y);
+  multiply(&work->w, work->groups, work->num_groups, first, last, place_of(work, first));
 }
 
 static Status *run(const MatrixKernel *kernel, Context *context, Work *work) {
   const Api api = kernel->api;
-  if (work->rows * work->w.inner >= shared_rounding) {
-    TRY(parallel_for(api, context, round_one, work->rows, work));
-  } else {
-    for (size_t row = 0; row < work->rows; row++) round_one(work, row);
-  }
+  TRY(round_rows(api, context, &work->w, work->x, work->rows, work->groups));
   if (work->wanted) return parallel_for(api, context, multiply_wanted, work->num_wanted, work);
-  const size_t tiles = (work->w.outer + tile_columns - 1) / tile_columns;
-  work->columns_a_piece = (tiles + max_pieces - 1) / max_pieces * tile_columns;
+  work->columns_a_piece = columns_a_piece(work->w.outer, tile_columns);
   const size_t pieces = (work->w.outer + work->columns_a_piece - 1) / work->columns_a_piece;
   return parallel_for(api, context, multiply_piece, pieces, work);
 }

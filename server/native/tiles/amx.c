@@ -158,7 +158,7 @@ INLINE void add_blocks(const Part *part, size_t b, int count, int block, int ext
       const int is_end = b + count == piece->to && x->rows == GROUP_ROWS;
       float(*const sums)[tile_columns] = part->sums[t][g];
       float *const to = is_end ? row_of(piece, part->first_row + g * GROUP_ROWS) : *sums;
-      const size_t to_step = is_end ? piece->y_step : tile_columns;
+      const size_t to_step = is_end ? piece->y.step : tile_columns;
       if (count == 1 && !extras) add_scaled_1_0(of_group, &of, sums, to, to_step);
       if (count == 1 && extras) add_scaled_1_1(of_group, &of, sums, to, to_step);
       if (count == 2 && !extras) add_scaled_2_0(of_group, &of, sums, to, to_step);

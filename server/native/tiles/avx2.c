@@ -96,7 +96,7 @@ INLINE void add_halves(const RoundedRows *x, const Piece *piece, Sums sums, floa
   }
   UNROLL for (int i = 0; i < count; i++) {
     UNROLL for (int m = 0; m < rows; m++) {
-      _mm256_storeu_ps(to + m * piece->y_step + (from + i) * lanes, acc[i][m]);
+      _mm256_storeu_ps(to + m * piece->y.step + (from + i) * lanes, acc[i][m]);
     }
   }
 }

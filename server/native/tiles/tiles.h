@@ -25,16 +25,14 @@ typedef struct {
   // As much of the next columns, to be fetched meanwhile; NULL: nothing.
   const uint8_t *next;
   const float *next_scales;
-  // Where sums go: row by row, y_step numbers apart.
-  float *y;
-  size_t y_step;
+  Place y; // where sums go
   int centre; // what integers are taken from
   // Room for integers less the centre, each of 8 bits, for who multiplies those: [piece_integers / 4].
   uint32_t (*centred)[tile_columns];
 } Piece;
 
 /** Where a row's sums go, counted from the first group's first. */
-static inline float *row_of(const Piece *piece, size_t row) { return piece->y + row * piece->y_step; }
+static inline float *row_of(const Piece *piece, size_t row) { return piece->y.at + row * piece->y.step; }
 
 /** Sums of a group's rows with the columns of a tile. */
 typedef float Sums[GROUP_ROWS][tile_columns] __attribute__((aligned(64)));

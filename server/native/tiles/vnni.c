@@ -59,7 +59,7 @@ INLINE void add_piece(const RoundedRows *x, const Piece *piece, Sums sums, float
       add_scaled(sum[m], x, b, m, piece, b - piece->from, extras, acc + m);
     }
   }
-  UNROLL for (int m = 0; m < rows; m++) _mm512_storeu_ps(to + m * piece->y_step, acc[m]);
+  UNROLL for (int m = 0; m < rows; m++) _mm512_storeu_ps(to + m * piece->y.step, acc[m]);
 }
 
 static int can_run(void) {

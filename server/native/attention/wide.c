@@ -5,7 +5,7 @@
 
 #include <math.h>
 
-#include "vectors.h"
+#include "../vectors.h"
 
 enum { keys_at_once = 4, values_at_once = 32 };
 

@@ -2,7 +2,7 @@
 
 #include <math.h>
 
-#include "vectors.h"
+#include "../vectors.h"
 
 void rotate_head(const float *x, const float *cos, const float *sin, int dim, float scale,
                  float *to) {

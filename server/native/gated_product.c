@@ -1,0 +1,174 @@
+// The operator dutyfree::GatedProduct: QuantizedMatMul and GatedUp in one, whose product of gate and up goes
+// through memory no more. Inputs: x [rows, tokens, K]; W, scales, zeros and mins of [gate; up], N = 2 · outer,
+// as QuantizedMatMul has them; then up's a and b and gate's, as GatedUp has them. Output:
+// silu(gate + (x a_gate) b_gate) · (up + (x a_up) b_up), [rows, tokens, outer], the same to the last bit.
+
+#include <stdlib.h>
+
+#include "site.h"
+
+enum {
+  /** Columns of gate and of up that are multiplied before they meet. */
+  met_columns = 2 * tile_columns,
+  /** Tokens whose columns are at hand together: whole groups. */
+  met_tokens = 512,
+  /** Tokens of a row that are activated in one task. */
+  activated_tokens = 16,
+};
+
+typedef struct {
+  Matrix w;
+  RoundedRows *groups;
+  size_t rows, tokens, num_tokens, outer; // tokens: of a row
+  size_t columns_a_piece;
+  const float *x;
+  Site up, gate;
+  float *to;
+} Work;
+
+static size_t activated_parts(const Work *work) {
+  return (work->tokens + activated_tokens - 1) / activated_tokens;
+}
+
+/** Some tokens of a row: index [row, part]. */
+static void activate_part(void *data, size_t index) {
+  const Work *work = data;
+  const Site *const sites[] = {&work->up, &work->gate};
+  const size_t parts = activated_parts(work), row = index / parts;
+  const size_t first = index % parts * activated_tokens, left = work->tokens - first;
+  const size_t token = row * work->tokens + first;
+  for (size_t i = 0; i < 2; i++) {
+    if (sites[i]->width == 0) continue;
+    const Components of = components_of(sites[i], row);
+    activate(&of, left < activated_tokens ? left : activated_tokens, work->x + token * of.inner,
+             sites[i]->activations + token * of.width);
+  }
+}
+
+/** Adds the adapters of tokens [token, token + count) to their columns [first, last). */
+static void adapt(const Work *work, const Site *site, size_t token, size_t count, Place columns,
+                  size_t first, size_t last) {
+  if (site->width == 0) return;
+  for (size_t done = 0; done < count;) {
+    const size_t row = (token + done) / work->tokens, end = (row + 1) * work->tokens;
+    const size_t of_row = is_common(site) ? count - done : end - token - done;
+    const size_t together = of_row < count - done ? of_row : count - done;
+    const Components of = components_of(site, row);
+    const Place at = {columns.at + done * columns.step, columns.step};
+    add_components(&of, together, site->activations + (token + done) * site->width,
+                   (Columns){at.at, at.step}, at, first, last);
+    done += together;
+  }
+}
+
+/** Columns [first, last) of all tokens, at most met_columns. */
+static void meet(const Work *work, size_t first, size_t last) {
+  const size_t outer = work->outer;
+  float room[2][met_tokens * met_columns] __attribute__((aligned(64)));
+  const Place gate = {room[0], met_columns}, up = {room[1], met_columns};
+  for (size_t token = 0; token < work->num_tokens; token += met_tokens) {
+    const size_t left = work->num_tokens - token, count = left < met_tokens ? left : met_tokens;
+    const RoundedRows *const groups = work->groups + token / GROUP_ROWS;
+    multiply(&work->w, groups, count_groups(count), first, last, gate);
+    multiply(&work->w, groups, count_groups(count), outer + first, outer + last, up);
+    adapt(work, &work->gate, token, count, gate, first, last);
+    adapt(work, &work->up, token, count, up, first, last);
+    for (size_t t = 0; t < count; t++) {
+      gate_values(gate.at + t * gate.step, up.at + t * up.step,
+                  work->to + (token + t) * outer + first, last - first);
+    }
+  }
+}
+
+static void meet_piece(void *data, size_t piece) {
+  const Work *work = data;
+  const size_t from = piece * work->columns_a_piece, end = from + work->columns_a_piece;
+  const size_t last = end < work->outer ? end : work->outer;
+  for (size_t first = from; first < last; first += met_columns) {
+    meet(work, first, first + met_columns < last ? first + met_columns : last);
+  }
+}
+
+static Status *run(Api api, Context *context, Work *work) {
+  enum { worth_threads = 1 << 18 }; // products
+  const size_t parts = work->rows * activated_parts(work);
+  const size_t width = work->up.width + work->gate.width;
+  TRY(round_rows(api, context, &work->w, work->x, work->num_tokens, work->groups));
+  if (parts > 1 && work->num_tokens * work->w.inner * width >= worth_threads) {
+    TRY(parallel_for(api, context, activate_part, parts, work));
+  } else if (width > 0) {
+    for (size_t i = 0; i < parts; i++) activate_part(work, i);
+  }
+  work->columns_a_piece = columns_a_piece(work->outer, met_columns);
+  const size_t pieces = (work->outer + work->columns_a_piece - 1) / work->columns_a_piece;
+  return parallel_for(api, context, meet_piece, pieces, work);
+}
+
+/** Shapes, memory and weights; all but the memory that the work itself takes. */
+static Status *read_work(Api api, Context *context, Work *work) {
+  int64_t dims[max_dims];
+  size_t num_dims, num_inputs;
+  TRY(input_dims(api, context, 0, dims, &num_dims));
+  if (num_dims != 3 || dims[2] != (int64_t)work->w.inner || work->w.outer % (2 * tile_columns)) {
+    return create_status(api, "GatedProduct: x is [rows, tokens, K], N a multiple of 32");
+  }
+  work->rows = (size_t)dims[0];
+  work->tokens = (size_t)dims[1];
+  work->num_tokens = work->rows * work->tokens;
+  work->outer = work->w.outer / 2;
+  work->up.inner = work->gate.inner = work->w.inner;
+  work->up.outer = work->gate.outer = work->outer;
+  TRY(input_data(api, context, 0, (const void **)&work->x));
+  TRY(read_weights(api, context, &work->w));
+  TRY(get_num_inputs(api, context, &num_inputs));
+  if (num_inputs > 6) TRY(read_site(api, context, 5, work->rows, &work->up));
+  if (num_inputs > 8) TRY(read_site(api, context, 7, work->rows, &work->gate));
+  dims[2] = (int64_t)work->outer;
+  return output_data(api, context, 0, dims, 3, (void **)&work->to);
+}
+
+static Status *compute(void *data, Context *context) {
+  const MatrixKernel *kernel = data;
+  const Api api = kernel->api;
+  Work work = {.w = kernel->shape};
+  TRY(read_work(api, context, &work));
+  if (work.num_tokens == 0) return NULL;
+  const size_t width = work.up.width + work.gate.width;
+  void *const memory = aligned_alloc(64, rounded_bytes(&work.w, work.num_tokens));
+  float *const activations = malloc((work.num_tokens * width + 1) * sizeof(float));
+  work.groups = malloc(count_groups(work.num_tokens) * sizeof *work.groups);
+  Status *failure;
+  if (memory && activations && work.groups) {
+    place_groups(&work.w, work.num_tokens, memory, work.groups);
+    work.up.activations = activations;
+    work.gate.activations = activations + work.num_tokens * work.up.width;
+    failure = run(api, context, &work);
+  } else {
+    failure = create_status(api, "GatedProduct: out of memory");
+  }
+  free(work.groups);
+  free(activations);
+  free(memory);
+  return failure;
+}
+
+static CONSTANT(const char *, name, "GatedProduct")
+static CONSTANT(size_t, num_inputs, 9)
+static CONSTANT(size_t, num_outputs, 1)
+static ElementType input_type(const Operator *operator, size_t i) {
+  (void)operator;
+  return i == 1 || i == 3 ? uint8 : float32;
+}
+
+const Operator gated_product = {
+    SHARED_ANSWERS,
+    .output_type = is_float,
+    .name = name,
+    .input_type = input_type,
+    .num_inputs = num_inputs,
+    .num_outputs = num_outputs,
+    .destroy = destroy_matrix_kernel,
+    .input_presence = matrix_presence,
+    .create_or_fail = create_matrix_kernel,
+    .compute_or_fail = compute,
+};
