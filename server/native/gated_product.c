@@ -8,10 +8,12 @@
 #include "site.h"
 
 enum {
-  /** Columns of gate and of up that are multiplied before they meet. */
-  met_columns = 2 * tile_columns,
-  /** Tokens whose columns are at hand together: whole groups. */
+  /** Numbers of gate, and of up, that are multiplied before they meet: they stay in the second cache. */
+  met_numbers = 16 << 10,
+  /** Tokens of them, at most: whole groups. */
   met_tokens = 512,
+  /** Columns of them, at least. */
+  met_columns = met_numbers / met_tokens,
   /** Tokens of a row that are activated in one task. */
   activated_tokens = 16,
 };
@@ -61,11 +63,22 @@ static void adapt(const Work *work, const Site *site, size_t token, size_t count
   }
 }
 
-/** Columns [first, last) of all tokens, at most met_columns. */
+/** Fetches a site's columns [first, last), which are needed when those of W have been multiplied. */
+static void fetch_site(const Site *site, size_t first, size_t last) {
+  enum { floats_a_line = 16 };
+  for (size_t i = 0; i < site->rows * site->width; i++) {
+    const float *const b = site->b + i * site->outer;
+    for (size_t c = first; c < last; c += floats_a_line) __builtin_prefetch(b + c, 0, 2);
+  }
+}
+
+/** Columns [first, last) of all tokens. */
 static void meet(const Work *work, size_t first, size_t last) {
   const size_t outer = work->outer;
-  float room[2][met_tokens * met_columns] __attribute__((aligned(64)));
-  const Place gate = {room[0], met_columns}, up = {room[1], met_columns};
+  float room[2][met_numbers] __attribute__((aligned(64)));
+  const Place gate = {room[0], last - first}, up = {room[1], last - first};
+  fetch_site(&work->gate, first, last);
+  fetch_site(&work->up, first, last);
   for (size_t token = 0; token < work->num_tokens; token += met_tokens) {
     const size_t left = work->num_tokens - token, count = left < met_tokens ? left : met_tokens;
     const RoundedRows *const groups = work->groups + token / GROUP_ROWS;
@@ -84,8 +97,10 @@ static void meet_piece(void *data, size_t piece) {
   const Work *work = data;
   const size_t from = piece * work->columns_a_piece, end = from + work->columns_a_piece;
   const size_t last = end < work->outer ? end : work->outer;
-  for (size_t first = from; first < last; first += met_columns) {
-    meet(work, first, first + met_columns < last ? first + met_columns : last);
+  const size_t tokens = work->num_tokens < met_tokens ? work->num_tokens : met_tokens;
+  const size_t columns = met_numbers / tokens / met_columns * met_columns;
+  for (size_t first = from; first < last; first += columns) {
+    meet(work, first, first + columns < last ? first + columns : last);
   }
 }
 
