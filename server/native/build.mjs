@@ -58,6 +58,9 @@ const flags = ['-std=gnu11', '-O3', '-ffp-contract=off', '-fvisibility=hidden', 
 /** Sums in the order that is written: gcc's own orders need more registers than there are. */
 const gccFlags = ['-fno-tree-reassoc', '-fno-tree-ter']
 
+/** For who compiles parts of it. */
+export const rules = { flags, sources }
+
 /** Returns null when the library is there and up to date, else why it is not. */
 export function buildKernels(output) {
   if (process.arch !== 'x64' || process.platform === 'win32') {

@@ -1,5 +1,5 @@
-// Whether AMX's products are AVX2's to the last bit, for all blocks and rows: by its instructions, or with
-// AMX_MODEL by what they do. Prints that and the same without the tiles' shapes, which must not agree.
+// Whether AMX's products are AVX2's to the last bit, for all blocks and rows: by its instructions, or by a model
+// of what they do. Prints that; by the model also the same without the tiles' shapes, which must not agree.
 // Ends with 3 where AMX cannot run.
 
 #include <stdio.h>

@@ -74,6 +74,7 @@ typedef struct {
   size_t num_tiles;
   Sums *sums[joint_tiles];
   size_t first_row;
+  int has_next; // a pair of groups after it
 } Part;
 /** Products with a tile of columns, of two blocks. */
 typedef int32_t Products[2][pair_rows][tile_columns] __attribute__((aligned(64)));
@@ -145,9 +146,21 @@ INLINE void add_scaled(const int32_t (*products)[tile_columns], const Numbers *o
   }
 ADD_SCALED(1, 0) ADD_SCALED(1, 1) ADD_SCALED(2, 0) ADD_SCALED(2, 1)
 
+/** Fetches what two blocks from b on, or the next pair's first ones, have of rows into the first cache. */
+INLINE void fetch_rows(const Part *part, size_t b, int block) {
+  const Piece *const piece = part->pieces;
+  const RoundedRows *const x = part->groups;
+  const int8_t *from;
+  if (b < piece->to) from = value_at(x, b * block, 0);
+  else if (part->has_next) from = value_at(x + 2, piece->from * block, 0);
+  else return;
+  for (int i = 0; i < 2 * block * pair_rows; i += 64) __builtin_prefetch(from + i, 0, 3);
+}
+
 INLINE void add_blocks(const Part *part, size_t b, int count, int block, int extras) {
   Products products[joint_tiles];
   multiply_blocks(part, b, count, products, block);
+  fetch_rows(part, b + count, block);
   for (size_t t = 0; t < part->num_tiles; t++) {
     const Piece *const piece = part->pieces + t;
     const size_t slot = b - piece->from, at = b * GROUP_ROWS;
@@ -187,6 +200,7 @@ INLINE void add_pieces(const RoundedRows *groups, size_t num_groups, Piece *piec
         .num_tiles = num_tiles,
         .sums = {sums[0] + g, sums[num_tiles - 1] + g},
         .first_row = g * GROUP_ROWS,
+        .has_next = g + 2 < num_groups,
     };
     size_t b = pieces->from;
     for (; b + 1 < pieces->to; b += 2) add_blocks(&part, b, 2, block, extras);
