@@ -64,21 +64,21 @@ static void read_zeros(const Matrix *w, size_t first, const Piece *piece,
   }
 }
 
-/** Blocks [from, to) of the columns from `first` on; the same of those from `then` on come next. */
-static Piece piece_at(const Matrix *w, size_t first, size_t then, size_t from, size_t to) {
+/** Makes a piece blocks [from, to) of the columns from `first` on; the same of those from `then` on come next. */
+static void cut_piece(const Matrix *w, size_t first, size_t then, size_t from, size_t to,
+                      Piece *piece) {
   const size_t bytes = (size_t)w->block * w->bits / 8; // of a block of a column
   const size_t at = first * w->blocks + from * tile_columns;
   const size_t next = then * w->blocks + from * tile_columns;
-  return (Piece){
-      .from = from,
-      .to = to,
-      .words = (const void *)(w->data + at * bytes),
-      .scales = (const void *)(w->scales + at),
-      .extras = w->mins ? (const void *)(w->mins + at) : NULL,
-      .centre = centre_of(w),
-      .next = w->data + next * bytes,
-      .next_scales = w->scales + next,
-  };
+  // One by one: a copy of the whole would wait for its parts.
+  piece->from = from;
+  piece->to = to;
+  piece->words = (const void *)(w->data + at * bytes);
+  piece->scales = (const void *)(w->scales + at);
+  piece->extras = w->mins ? (const void *)(w->mins + at) : NULL;
+  piece->centre = centre_of(w);
+  piece->next = w->data + next * bytes;
+  piece->next_scales = w->scales + next;
 }
 
 /** Columns [first, last) of some groups: one tile, or joint ones of several groups. */
@@ -97,11 +97,12 @@ static void multiply_tiles(const Tiles *tiles, const Matrix *w, const RoundedRow
     Piece pieces[joint_tiles];
     for (size_t t = 0; t < num_tiles; t++) {
       const size_t column = first + t * tile_columns;
-      pieces[t] = piece_at(w, column, column + num_tiles * tile_columns, from, to);
+      cut_piece(w, column, column + num_tiles * tile_columns, from, to, pieces + t);
       pieces[t].centred = centred[t];
       const int is_whole = column + tile_columns <= last;
-      const Place own = {sums[t][0][0], tile_columns};
-      pieces[t].y = is_whole && to == w->blocks ? (Place){y.at + column - first, y.step} : own;
+      const int is_end = to == w->blocks && is_whole;
+      pieces[t].y.at = is_end ? y.at + column - first : sums[t][0][0];
+      pieces[t].y.step = is_end ? y.step : tile_columns;
       if (!w->zeros) continue;
       read_zeros(w, column, pieces + t, extras[t]);
       pieces[t].extras = extras[t];

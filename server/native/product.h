@@ -52,6 +52,12 @@ static inline __attribute__((always_inline)) int8_t *value_at(const RoundedRows 
 static inline __attribute__((always_inline)) size_t value_offset(const RoundedRows *x, size_t k) {
   return k / step_values * x->step + k % step_values;
 }
+/** How far the first value of block b + 1 lies from that of block b. */
+static inline __attribute__((always_inline)) size_t to_next_block(const RoundedRows *x, size_t b,
+                                                                  int block) {
+  if (block >= step_values) return block / step_values * x->step;
+  return (b + 1) * block % step_values ? (size_t)block : x->step + block - step_values;
+}
 
 /** Whether this processor can multiply here at all. */
 int can_multiply(void);

@@ -76,18 +76,19 @@ INLINE void add_halves(const RoundedRows *x, const Piece *piece, Sums sums, floa
   UNROLL for (int i = 0; i < count; i++) {
     UNROLL for (int m = 0; m < rows; m++) acc[i][m] = _mm256_load_ps(sums[m] + (from + i) * lanes);
   }
-  for (size_t b = piece->from; b < piece->to; b++) {
+  const int8_t *a = value_at(x, piece->from * block, 0);
+  for (size_t b = piece->from; b < piece->to; a += to_next_block(x, b++, block)) {
     const size_t slot = b - piece->from;
-    const int8_t *const a = value_at(x, b * block, 0);
     if (from == 0) fetch_next(piece, slot, block * bits / 8);
     UNROLL for (int i = 0; i < count; i++) {
       const int half = from + i;
       const uint32_t *const word = piece->words[slot * words] + half * lanes;
       __m256i sum[GROUP_ROWS];
       UNROLL for (int m = 0; m < rows; m++) sum[m] = start_of(x, b, m, bits);
+      const int8_t *at = a;
       for (int place = 0; place < block; place += 32) {
-        add_places(word + place * bits / 32 * tile_columns, a + value_offset(x, place), bits, rows,
-                   sum);
+        add_places(word + place * bits / 32 * tile_columns, at, bits, rows, sum);
+        at += (place + 32) % step_values ? 32 : x->step + 32 - step_values;
       }
       UNROLL for (int m = 0; m < rows; m++) {
         acc[i][m] = add_scaled(sum[m], x, b, m, piece, slot, half, extras, acc[i][m]);

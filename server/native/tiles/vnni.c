@@ -39,7 +39,8 @@ INLINE void add_piece(const RoundedRows *x, const Piece *piece, Sums sums, float
   const uint32_t(*word)[tile_columns] = piece->words;
   __m512 acc[GROUP_ROWS];
   UNROLL for (int m = 0; m < rows; m++) acc[m] = _mm512_load_ps(sums[m]);
-  for (size_t b = piece->from; b < piece->to; b++, word += words) {
+  const int8_t *a = value_at(x, piece->from * block, 0);
+  for (size_t b = piece->from; b < piece->to; a += to_next_block(x, b++, block), word += words) {
     fetch_next(piece, b - piece->from, block * bits / 8);
     __m512i sum[GROUP_ROWS];
     UNROLL for (int m = 0; m < rows; m++) {
@@ -49,7 +50,7 @@ INLINE void add_piece(const RoundedRows *x, const Piece *piece, Sums sums, float
       __m512i v[2] = {_mm512_loadu_si512(word[i])};
       if (bits == 4) split(v[0], v);
       for (int half = 0; half < 8 / bits; half++) {
-        const int8_t *const at = value_at(x, b * block, 0) + value_offset(x, 32 / bits * i + 4 * half);
+        const int8_t *const at = a + value_offset(x, 32 / bits * i + 4 * half);
         UNROLL for (int m = 0; m < rows; m++) {
           sum[m] = _mm512_dpbusd_epi32(sum[m], v[half], four(at + m * step_values));
         }
