@@ -90,7 +90,8 @@ static void multiply_tiles(const Tiles *tiles, const Matrix *w, const RoundedRow
   const size_t num_tiles = (last - first + tile_columns - 1) / tile_columns;
   for (size_t t = 0; t < num_tiles; t++) memset(sums[t], 0, num_groups * sizeof *sums[t]);
   // What is gone through once need not stay in the first cache.
-  const size_t at_once = num_groups > 1 || w->zeros ? piece_integers / w->block : w->blocks;
+  const int in_pieces = num_groups > 1 || w->zeros || tiles->in_pieces;
+  const size_t at_once = in_pieces ? piece_integers / w->block : w->blocks;
   const int wide = w->bits == 8, block = block_index(w), has_extras = w->mins || w->zeros;
   for (size_t from = 0; from < w->blocks; from += at_once) {
     const size_t to = from + at_once < w->blocks ? from + at_once : w->blocks;

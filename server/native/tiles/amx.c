@@ -227,6 +227,7 @@ const Tiles tiles_amx = {
     .can_run = may_use_tiles,
     .portion_bytes = 1 << 20,
     .lone = &tiles_vnni,
+    .in_pieces = 1,
     .begin = begin,
     .end = end,
 };

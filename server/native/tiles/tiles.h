@@ -64,6 +64,7 @@ struct Tiles {
   int (*can_run)(void); // on this processor
   size_t portion_bytes; // of activations that some columns go through before the next columns do
   const Tiles *lone; // who multiplies a lone group; NULL: itself
+  int in_pieces;     // even a lone group, as the last of many may be: a piece has to fit in `centred`
   // Before and after a thread's products, with blocks of so many integers; NULL: nothing to do.
   void (*begin)(int block);
   void (*end)(void);
