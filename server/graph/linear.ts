@@ -68,8 +68,8 @@ export function linear(context: LinearContext, options: LinearOptions): string {
   return graph.node(name, 'Add', [result, bias])
 }
 
-/** Columns of gate and of up that GatedProduct multiplies together. */
-const metColumns = 32
+/** GatedProduct takes whole tiles of 16 columns, of gate and of up. */
+const twoTiles = 32
 
 /**
  * silu(gate) · up, where the weights are gate's and up's, with the adapters of up and gate (a, b, a, b; ''
@@ -82,7 +82,7 @@ export function gatedLinear(
   const { graph, format, kernels } = context
   const { name, input, weights, biases = [], adapters } = options
   const shape = shapeOf(context, weights)
-  if (kernels !== 'own' || biases.length > 0 || shape.outer % metColumns !== 0) return null
+  if (kernels !== 'own' || biases.length > 0 || shape.outer % twoTiles !== 0) return null
   const matrix = blockMatrix(context, format, weights)
   if (matrix === null) return null
   addMatrix(context, matrix, { name, weights, ...shape })

@@ -50,18 +50,6 @@ static void activate_site(const Work *work, const Site *site, size_t token, Acti
 
 enum { common_tokens = 16 }; // of one task, where all have the same components
 
-static void activate_common(void *data, size_t index) {
-  const Work *work = data;
-  const Site *sites[] = {&work->up, &work->gate};
-  const size_t token = index * common_tokens, left = work->num_tokens - token;
-  for (size_t i = 0; i < 2; i++) {
-    if (sites[i]->width == 0) continue;
-    const Components of = components_of(sites[i], 0);
-    activate(&of, left < common_tokens ? left : common_tokens, work->x + token * work->inner,
-             sites[i]->activations + token * of.width);
-  }
-}
-
 /** Some columns of some tokens' output. */
 typedef struct {
   size_t token, count, first, last;
@@ -125,25 +113,6 @@ static void gate_piece(void *data, size_t index) {
   }
 }
 
-Status *read_site(Api api, const Context *context, size_t first, size_t rows, Site *site) {
-  int64_t dims[max_dims];
-  size_t num_dims;
-  TRY(input_data(api, context, first, (const void **)&site->a));
-  TRY(input_data(api, context, first + 1, (const void **)&site->b));
-  site->width = 0;
-  const Value *a;
-  TRY(get_input(api, context, first, &a));
-  if (!a) return NULL;
-  TRY(input_dims(api, context, first, dims, &num_dims));
-  site->width = (size_t)dims[num_dims - 1];
-  site->rows = (size_t)dims[0];
-  if (site->rows != 1 && site->rows != rows) {
-    return create_status(api, "adapters: a must have one row, or all of them");
-  }
-  if (site->width > max_width) return create_status(api, "adapters of more than 64 components");
-  return NULL;
-}
-
 /** Shapes and memory of base and x; `parts` outputs lie side by side in base. */
 static Status *read_tokens(Api api, Context *context, size_t parts, size_t *rows, Work *work) {
   int64_t dims[max_dims], x_dims[max_dims];
@@ -163,20 +132,6 @@ static Status *read_tokens(Api api, Context *context, size_t parts, size_t *rows
   work->up.outer = work->gate.outer = work->outer;
   dims[2] = (int64_t)work->outer;
   return output_data(api, context, 0, dims, 3, (void **)&work->to);
-}
-
-/** Activations of all tokens, once; by several threads where that pays. */
-static Status *activate_all(Api api, const Context *context, Work *work, float *memory) {
-  enum { worth_threads = 1 << 18 }; // products
-  const size_t width = work->up.width + work->gate.width;
-  const size_t tasks = (work->num_tokens + common_tokens - 1) / common_tokens;
-  work->up.activations = memory;
-  work->gate.activations = memory + work->num_tokens * work->up.width;
-  if (tasks > 1 && work->num_tokens * work->inner * width >= worth_threads) {
-    return parallel_for(api, context, activate_common, tasks, work);
-  }
-  for (size_t i = 0; i < tasks; i++) activate_common(work, i);
-  return NULL;
 }
 
 /**
@@ -201,7 +156,8 @@ static Status *share(Api api, const Context *context, void (*task)(void *, size_
 
   float *activations = malloc(work->num_tokens * width * sizeof *activations);
   if (!activations) return create_status(api, "adapters: out of memory");
-  Status *failure = activate_all(api, context, work, activations);
+  Status *failure = activate_sites(api, context, &work->up, &work->gate, work->x, 1,
+                                   work->num_tokens, activations);
   if (!failure) failure = parallel_for(api, context, task, groups * work->pieces, work);
   free(activations);
   return failure;

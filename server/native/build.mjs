@@ -25,6 +25,7 @@ const sources = {
   'library.c': [],
   'quantized_mat_mul.c': [],
   'gated_product.c': [],
+  'site.c': [],
   'embed_rows.c': [],
   'cached_attention.c': [],
   'adapter_operators.c': [],

@@ -73,14 +73,10 @@ static ElementType input_type(const Operator *operator, size_t i) {
 }
 
 const Operator embed_rows = {
-    SHARED_ANSWERS,
-    .output_type = is_float,
+    MATRIX_ANSWERS,
     .name = name,
     .input_type = input_type,
     .num_inputs = num_inputs,
     .num_outputs = num_outputs,
-    .destroy = destroy_matrix_kernel,
-    .input_presence = matrix_presence,
-    .create_or_fail = create_matrix_kernel,
     .compute_or_fail = compute,
 };

@@ -14,8 +14,6 @@ enum {
   met_tokens = 512,
   /** Columns of them, at least. */
   met_columns = met_numbers / met_tokens,
-  /** Tokens of a row that are activated in one task. */
-  activated_tokens = 16,
 };
 
 typedef struct {
@@ -27,25 +25,6 @@ typedef struct {
   Site up, gate;
   float *to;
 } Work;
-
-static size_t activated_parts(const Work *work) {
-  return (work->tokens + activated_tokens - 1) / activated_tokens;
-}
-
-/** Some tokens of a row: index [row, part]. */
-static void activate_part(void *data, size_t index) {
-  const Work *work = data;
-  const Site *const sites[] = {&work->up, &work->gate};
-  const size_t parts = activated_parts(work), row = index / parts;
-  const size_t first = index % parts * activated_tokens, left = work->tokens - first;
-  const size_t token = row * work->tokens + first;
-  for (size_t i = 0; i < 2; i++) {
-    if (sites[i]->width == 0) continue;
-    const Components of = components_of(sites[i], row);
-    activate(&of, left < activated_tokens ? left : activated_tokens, work->x + token * of.inner,
-             sites[i]->activations + token * of.width);
-  }
-}
 
 /** Adds the adapters of tokens [token, token + count) to their columns [first, last). */
 static void adapt(const Work *work, const Site *site, size_t token, size_t count, Place columns,
@@ -104,16 +83,10 @@ static void meet_piece(void *data, size_t piece) {
   }
 }
 
-static Status *run(Api api, Context *context, Work *work) {
-  enum { worth_threads = 1 << 18 }; // products
-  const size_t parts = work->rows * activated_parts(work);
-  const size_t width = work->up.width + work->gate.width;
+static Status *run(Api api, Context *context, Work *work, float *activations) {
   TRY(round_rows(api, context, &work->w, work->x, work->num_tokens, work->groups));
-  if (parts > 1 && work->num_tokens * work->w.inner * width >= worth_threads) {
-    TRY(parallel_for(api, context, activate_part, parts, work));
-  } else if (width > 0) {
-    for (size_t i = 0; i < parts; i++) activate_part(work, i);
-  }
+  TRY(activate_sites(api, context, &work->up, &work->gate, work->x, work->rows, work->tokens,
+                     activations));
   work->columns_a_piece = columns_a_piece(work->outer, met_columns);
   const size_t pieces = (work->outer + work->columns_a_piece - 1) / work->columns_a_piece;
   return parallel_for(api, context, meet_piece, pieces, work);
@@ -155,9 +128,7 @@ static Status *compute(void *data, Context *context) {
   Status *failure;
   if (memory && activations && work.groups) {
     place_groups(&work.w, work.num_tokens, memory, work.groups);
-    work.up.activations = activations;
-    work.gate.activations = activations + work.num_tokens * work.up.width;
-    failure = run(api, context, &work);
+    failure = run(api, context, &work, activations);
   } else {
     failure = create_status(api, "GatedProduct: out of memory");
   }
@@ -176,14 +147,10 @@ static ElementType input_type(const Operator *operator, size_t i) {
 }
 
 const Operator gated_product = {
-    SHARED_ANSWERS,
-    .output_type = is_float,
+    MATRIX_ANSWERS,
     .name = name,
     .input_type = input_type,
     .num_inputs = num_inputs,
     .num_outputs = num_outputs,
-    .destroy = destroy_matrix_kernel,
-    .input_presence = matrix_presence,
-    .create_or_fail = create_matrix_kernel,
     .compute_or_fail = compute,
 };

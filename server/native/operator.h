@@ -71,4 +71,9 @@ ElementType is_float(const Operator *operator, size_t i);
   .version = api_version, .provider = on_cpu, .output_presence = is_required,       \
   .input_memory = default_memory, .first_version = version_one, .last_version = version_one
 
+/** The same of operators that read a matrix. */
+#define MATRIX_ANSWERS                                                                    \
+  SHARED_ANSWERS, .output_type = is_float, .destroy = destroy_matrix_kernel,              \
+  .input_presence = matrix_presence, .create_or_fail = create_matrix_kernel
+
 #endif

@@ -17,6 +17,13 @@ typedef struct {
 /** Reads a and b of `rows` from inputs `first` and `first + 1`; the site's inner and outer are known. */
 Status *read_site(Api api, const Context *context, size_t first, size_t rows, Site *site);
 
+/**
+ * Activations of all tokens, once, to memory [tokens of all rows, widths of both]; by several threads where
+ * that pays. Tokens that have the same components may be one row.
+ */
+Status *activate_sites(Api api, const Context *context, Site *up, Site *gate, const float *x,
+                       size_t rows, size_t tokens, float *memory);
+
 static inline Components components_of(const Site *site, size_t row) {
   const size_t own = site->rows == 1 ? 0 : row;
   return (Components){
