@@ -68,8 +68,6 @@ describe('admission', () => {
     admission.requireRoom('other')
     enter('other', {})
     assert.throws(() => admission.requireRoom('other'), full)
-    admission.drain()
-    assert.throws(() => admission.requireRoom('third'), { code: 'shutting_down' })
   })
 
   it('whoever comes, twice the limits are never exceeded', () => {
@@ -94,6 +92,53 @@ describe('admission', () => {
     await idle
     assert.equal(admission.numInFlight, 0)
     enter('a', { prompts: 8, sequences: 64, promptTokens: 131_072 })
+  })
+})
+
+describe('admission of a server that drains', () => {
+  const shuttingDown = { code: 'shutting_down', status: 503 }
+
+  it('lets in what came before, refuses what comes after, and is idle after the last of them', async () => {
+    const { admission, enter } = createWorld()
+    const leave = admission.arrive()
+    admission.drain()
+    let isIdle = false
+    const idle = admission.whenIdle().then(() => {
+      isIdle = true
+    })
+    assert.throws(() => admission.arrive(), shuttingDown)
+    admission.requireRoom('a')
+    const ticket = enter('a', {})
+    leave()
+    leave()
+    await Promise.resolve()
+    assert.equal(isIdle, false)
+    ticket.release()
+    await idle
+  })
+
+  it('waits for a request that is still on its way in, and no longer', async () => {
+    const { admission } = createWorld()
+    const leave = [admission.arrive(), admission.arrive()]
+    admission.drain()
+    let isIdle = false
+    const idle = admission.whenIdle().then(() => {
+      isIdle = true
+    })
+    leave[0]!()
+    leave[0]!()
+    await Promise.resolve()
+    assert.equal(isIdle, false)
+    leave[1]!()
+    await idle
+  })
+
+  it('lets nothing in once all were stopped', () => {
+    const { admission, enter } = createWorld()
+    admission.arrive()
+    admission.drain()
+    admission.stopAll()
+    assert.throws(() => enter('a', {}), shuttingDown)
   })
 })
 

@@ -9,7 +9,7 @@ import { type ClientRequest, request as httpRequest, type IncomingMessage } from
 import { connect, type Socket } from 'node:net'
 import { describe, it } from 'node:test'
 import { ServerError } from '../server/errors.ts'
-import type { SocketLimits } from '../server/http/server.ts'
+import { createHttpServer, type SocketLimits } from '../server/http/server.ts'
 import { within } from './support/deadline.ts'
 import { accepted, createFakeEngine, delta, hang, type Script } from './support/fake-engine.ts'
 import {
@@ -26,6 +26,7 @@ const chat = '/v1/chat/completions'
 const stream = JSON.stringify({ ...goodChat, stream: true })
 const whole = JSON.stringify(goodChat)
 const patience = 5000
+const silent = { debug() {}, info() {}, warn() {}, error() {} }
 
 /** Past the 511 that Node keeps by itself. */
 const numRush = 700
@@ -86,8 +87,8 @@ const sendThenRead = async (
   }
 }
 
-/** A request over its own connection. */
-const post = (port: number, body: string, headers: Record<string, string> = {}): ClientRequest => {
+/** A request over its own connection, without its body. */
+const begin = (port: number, headers: Record<string, string> = {}): ClientRequest => {
   const request = httpRequest({
     port,
     host: '127.0.0.1',
@@ -97,9 +98,11 @@ const post = (port: number, body: string, headers: Record<string, string> = {}):
     headers: { 'content-type': 'application/json', ...headers },
   })
   request.on('error', () => {})
-  request.end(body)
   return request
 }
+
+const post = (port: number, body: string, headers: Record<string, string> = {}): ClientRequest =>
+  begin(port, headers).end(body)
 
 const answerOf = (request: ClientRequest): Promise<IncomingMessage> =>
   within(
@@ -382,9 +385,7 @@ describe('draining', () => {
       yield { kind: 'done', timing, cachedTokens: 0 }
     }
     const front = createFront({ engine: createFakeEngine({ script }) })
-    const { createHttpServer } = await import('../server/http/server.ts')
-    const logger = { debug() {}, info() {}, warn() {}, error() {} }
-    const server = createHttpServer({ app: front.app, host: '127.0.0.1', port: 0, logger })
+    const server = createHttpServer({ app: front.app, host: '127.0.0.1', port: 0, logger: silent })
     const { port } = await server.listen()
     const running = await answerOf(post(port, stream))
     const drained = server.drain({ timeoutMs: patience, force: new AbortController().signal })
@@ -398,6 +399,57 @@ describe('draining', () => {
     }
     assert.equal(parseEvents(await textOf(running)).at(-1), '[DONE]')
     assert.equal(await within(patience, 'drain', drained), 'finished')
+  })
+
+  /** A request whose headers are in while its body is not: then the drain begins. */
+  async function drainAround(test: {
+    readonly send: (request: ClientRequest) => Promise<void> | void
+    readonly timeoutMs?: number
+  }): Promise<{ request: ClientRequest; outcome: string }> {
+    const front = createFront({ engine: createFakeEngine() })
+    const { admission } = front.app
+    const arrived = new Promise<void>((resolve) => {
+      const { requireRoom } = admission
+      Object.assign(admission, {
+        requireRoom(client: string) {
+          resolve()
+          requireRoom(client)
+        },
+      })
+    })
+    const server = createHttpServer({ app: front.app, host: '127.0.0.1', port: 0, logger: silent })
+    const { port } = await server.listen()
+    const headers = { 'content-length': String(Buffer.byteLength(whole)) }
+    const request = begin(port, headers)
+    request.write(whole.slice(0, 10))
+    await within(patience, 'headers', arrived)
+    const force = new AbortController().signal
+    const drained = server.drain({ timeoutMs: test.timeoutMs ?? patience, force })
+    await test.send(request)
+    return { request, outcome: await within(2 * patience, 'drain', drained) }
+  }
+
+  it('a request that came before is answered, though its body came after', async () => {
+    let answer: Promise<string> | undefined
+    const { outcome } = await drainAround({
+      send(request) {
+        answer = answerOf(request).then(textOf)
+        request.end(whole.slice(10))
+      },
+    })
+    assert.equal(JSON.parse(await answer!).choices[0].finish_reason, 'stop')
+    assert.equal(outcome, 'finished')
+  })
+
+  it('waits for no request whose client leaves in the middle of the body', async () => {
+    const { outcome } = await drainAround({ send: (request) => void request.destroy() })
+    assert.equal(outcome, 'finished')
+  })
+
+  it('waits no longer than the drain time for a body that does not come', async () => {
+    const { request, outcome } = await drainAround({ send: () => {}, timeoutMs: 50 })
+    assert.equal(outcome, 'aborted')
+    request.destroy()
   })
 
   it('past the drain time a stream ends in an error event', async () => {

@@ -12,8 +12,9 @@ export const headers = {
 /**
  * Resolves to what became of the request: {end, status, ms, firstMs, gaps, text, applied, finish, usage}.
  * `end` is answered, refused (429), left (after `leaveAfter` pieces) or lost; times are milliseconds.
+ * `on.accepted` is called when the server has begun its answer, `on.text` at each piece of text.
  */
-export async function streamChat({ url, target, body, leaveAfter = Infinity, onText = () => {} }) {
+export async function streamChat({ url, target, body, leaveAfter = Infinity, on = {} }) {
   const startMs = performance.now()
   const since = () => performance.now() - startMs
   const leaving = new AbortController()
@@ -33,6 +34,7 @@ export async function streamChat({ url, target, body, leaveAfter = Infinity, onT
       const failure = (await response.text()).slice(0, 500)
       return { ...result, failure, end: response.status === 429 ? 'refused' : 'lost', ms: since() }
     }
+    on.accepted?.()
     let lastMs
     let numPieces = 0
     for await (const data of readEvents(response.body)) {
@@ -45,7 +47,7 @@ export async function streamChat({ url, target, body, leaveAfter = Infinity, onT
       if (lastMs === undefined) result.firstMs = nowMs
       else result.gaps.push(nowMs - lastMs)
       lastMs = nowMs
-      onText()
+      on.text?.()
       if (++numPieces < leaveAfter) continue
       leaving.abort()
       return { ...result, end: 'left', ms: nowMs }

@@ -16,11 +16,8 @@ export async function shutDownUnderLoad({ url, server, references, tokensPerSeco
   const fitting = Math.floor(((tokensPerSecond ?? Infinity) * workSeconds) / numStreams)
   const maxTokens = Math.min(mostTokens, Math.max(fewestTokens, fitting))
   const { targets, prompts } = references
-  let numStarted = 0
-  let allRun
-  const running = new Promise((resolve) => {
-    allRun = resolve
-  })
+  const accepted = countdown(numStreams)
+  const running = countdown(numRunning)
   const streams = Array.from({ length: numStreams }, (_, index) => {
     let isFirst = true
     return streamChat({
@@ -31,13 +28,17 @@ export async function shutDownUnderLoad({ url, server, references, tokensPerSeco
         max_tokens: maxTokens,
         ignore_eos: true,
       },
-      onText() {
-        if (isFirst && ++numStarted === numRunning) allRun()
-        isFirst = false
+      on: {
+        accepted: accepted.take,
+        text() {
+          if (isFirst) running.take()
+          isFirst = false
+        },
       },
     })
   })
-  await Promise.race([running, Promise.all(streams)])
+  // What the server has not taken by the signal is new to it.
+  await Promise.race([Promise.all([accepted.done, running.done]), Promise.all(streams)])
   const startMs = performance.now()
   const stopped = server.stop()
   const seconds = () => (performance.now() - startMs) / 1000
@@ -49,13 +50,28 @@ export async function shutDownUnderLoad({ url, server, references, tokensPerSeco
   return {
     numStreams,
     numWhole: ends.filter(isWhole).length,
-    errors: [
-      ...new Set(ends.filter((end) => !isWhole(end)).map(({ end, error }) => `${end} ${error}`)),
-    ],
+    errors: [...new Set(ends.filter((end) => !isWhole(end)).map(reasonOf))],
     seconds: seconds(),
     exitCode,
     newcomer,
   }
+}
+
+function reasonOf({ end, status, finish, failure, error }) {
+  return `${end}, status ${status}: ${error ?? failure ?? `finish_reason ${finish}`}`
+}
+
+/** `done` resolves at the `count`th call of `take`. */
+function countdown(count) {
+  let left = count
+  let resolve
+  const done = new Promise((resolved) => {
+    resolve = resolved
+  })
+  const take = () => {
+    if (--left === 0) resolve()
+  }
+  return { done, take }
 }
 
 /** What a request gets that comes after the signal: its status, or "connection refused". */

@@ -184,13 +184,13 @@ function shutdownRows(shutdown) {
   if (shutdown === undefined) {
     return [row('correct', 'SIGTERM under load', 'not measured', 'a server started here', null)]
   }
-  const { numStreams, numWhole, seconds, exitCode, newcomer } = shutdown
+  const { numStreams, numWhole, seconds, exitCode, newcomer, errors = [] } = shutdown
   const isTurnedAway = newcomer === 503 || newcomer === 'connection refused'
   return [
     row(
       'correct',
       'SIGTERM: streams whole',
-      `${numWhole} of ${numStreams}`,
+      [`${numWhole} of ${numStreams}`, ...errors].join('; '),
       'all',
       numWhole === numStreams,
     ),

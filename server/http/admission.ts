@@ -1,5 +1,5 @@
 // Who may run now. A request holds a ticket for its prompts, their sequences and their tokens until its
-// terminal event. Beyond the limits the answer is 429, while the server drains it is 503.
+// terminal event. Beyond the limits the answer is 429; what comes while the server drains gets 503.
 //
 // One request counts as half of a limit at most: one that fits the limits of its fields is admitted
 // when it is alone, and does not shut others out. Where the limits are reached, a client that has
@@ -29,20 +29,23 @@ export interface Admission {
   /** Prompts. */
   readonly numInFlight: number
   readonly isDraining: boolean
-  /** Throws ServerError rate_limit_exceeded or shutting_down. */
-  enter(request: Load & { readonly client: string }): Ticket
-  /** Throws shutting_down once the drain began. */
-  requireOpen(): void
   /**
-   * Throws as `enter` does where not even the smallest request of this client would get in, so that
-   * a full server reads no body.
+   * A request has come; the answer takes it away again, once it is answered or has its ticket. Throws
+   * ServerError shutting_down once the drain began: what came before it may still enter.
+   */
+  arrive(): () => void
+  /** Throws rate_limit_exceeded, or shutting_down once all were stopped. */
+  enter(request: Load & { readonly client: string }): Ticket
+  /**
+   * Throws rate_limit_exceeded where not even the smallest request of this client would get in, so
+   * that a full server reads no body.
    */
   requireRoom(client: string): void
-  /** No request enters from here on. */
+  /** No request arrives from here on. */
   drain(): void
   /** Ends what still runs. */
   stopAll(): void
-  /** Resolves when nothing is in flight. */
+  /** Resolves when no request is on its way in and none is in flight. */
   whenIdle(): Promise<void>
 }
 
@@ -98,14 +101,18 @@ export function createAdmission(options: {
   const idle = new Set<() => void>()
   /** What counts against the limits. */
   const used = zero()
-  let draining = false
+  let isDraining = false
+  let isStopped = false
   let numInFlight = 0
+  /** Requests that came and have neither a ticket nor an answer. */
+  let numArriving = 0
   // Exponential mean of how long a request takes, for Retry-After.
   let meanMs = 1000
 
-  function requireOpen() {
-    if (!draining) return
-    throw shuttingDown()
+  function resolveIdle() {
+    if (numInFlight + numArriving > 0) return
+    for (const resolve of idle) resolve()
+    idle.clear()
   }
 
   function counted(load: Load): Load {
@@ -137,15 +144,22 @@ export function createAdmission(options: {
       return numInFlight
     },
     get isDraining() {
-      return draining
+      return isDraining
     },
-    requireOpen,
-    requireRoom(client) {
-      requireOpen()
-      requireFit(smallest, client)
+    arrive() {
+      if (isDraining) throw shuttingDown()
+      let isHere = true
+      numArriving++
+      return () => {
+        if (!isHere) return
+        isHere = false
+        numArriving--
+        resolveIdle()
+      }
     },
+    requireRoom: (client) => requireFit(smallest, client),
     enter({ client, ...load }) {
-      requireOpen()
+      if (isStopped) throw shuttingDown()
       const part = counted(load)
       requireFit(part, client)
       const controller = new AbortController()
@@ -164,19 +178,21 @@ export function createAdmission(options: {
           for (const name of names) used[name] -= part[name]
           numInFlight -= load.prompts
           meanMs += 0.1 * (monotonicMs() - startMs - meanMs)
-          if (numInFlight > 0) return
-          for (const resolve of idle) resolve()
-          idle.clear()
+          resolveIdle()
         },
       }
     },
     drain() {
-      draining = true
+      isDraining = true
     },
     stopAll() {
+      isStopped = true
       for (const controller of [...inFlight]) controller.abort()
     },
     whenIdle: () =>
-      numInFlight === 0 ? Promise.resolve() : new Promise((resolve) => idle.add(resolve)),
+      new Promise((resolve) => {
+        idle.add(resolve)
+        resolveIdle()
+      }),
   }
 }

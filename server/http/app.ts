@@ -274,7 +274,12 @@ function gates({ config, admission, keys }: Services, bound: string) {
     const preflight = cors.preflight(context.req.raw)
     if (preflight !== undefined) return preflight
     context.set('caller', authenticate(pathname, authorizationOf(context)))
-    if (!answersWhileDraining(pathname)) admission.requireOpen()
-    return next()
+    if (answersWhileDraining(pathname)) return next()
+    const leave = admission.arrive()
+    try {
+      return await next()
+    } finally {
+      leave()
+    }
   }
 }

@@ -21,7 +21,7 @@ export function operationRoutes(
   },
 ): readonly Route[] {
   function ready() {
-    services.admission.requireOpen()
+    if (services.admission.isDraining) throw shuttingDown()
     requireModel(services)
     const { state, outage } = services.engine
     if (state === 'ready' && outage !== null) throw ServerError.from(outage)
