@@ -122,19 +122,16 @@ static Status *compute(void *data, Context *context) {
   TRY(read_work(api, context, &work));
   if (work.num_tokens == 0) return NULL;
   const size_t width = work.up.width + work.gate.width;
-  void *const memory = aligned_alloc(64, rounded_bytes(&work.w, work.num_tokens));
   float *const activations = malloc((work.num_tokens * width + 1) * sizeof(float));
-  work.groups = malloc(count_groups(work.num_tokens) * sizeof *work.groups);
+  work.groups = create_groups(&work.w, work.num_tokens);
   Status *failure;
-  if (memory && activations && work.groups) {
-    place_groups(&work.w, work.num_tokens, memory, work.groups);
+  if (activations && work.groups) {
     failure = run(api, context, &work, activations);
   } else {
     failure = create_status(api, "GatedProduct: out of memory");
   }
   free(work.groups);
   free(activations);
-  free(memory);
   return failure;
 }
 

@@ -27,27 +27,28 @@ static size_t values_bytes(const Matrix *w, size_t rows) {
   return (steps_of(w) * rows + 2 * GROUP_ROWS) * step_values;
 }
 
-size_t rounded_bytes(const Matrix *w, size_t rows) {
-  return values_bytes(w, rows) + count_groups(rows) * 3 * numbers_bytes(w);
-}
-
-void place_groups(const Matrix *w, size_t rows, void *memory, RoundedRows *groups) {
-  const size_t numbers = numbers_bytes(w), pair_rows = 2 * GROUP_ROWS;
-  char *const all_numbers = (char *)memory + values_bytes(w, rows);
-  for (size_t g = 0; g < count_groups(rows); g++) {
+RoundedRows *create_groups(const Matrix *w, size_t rows) {
+  const size_t num_groups = count_groups(rows), list = aligned(num_groups * sizeof(RoundedRows));
+  const size_t values = values_bytes(w, rows), numbers = numbers_bytes(w);
+  char *const memory = aligned_alloc(alignment, list + values + num_groups * 3 * numbers);
+  if (!memory) return NULL;
+  RoundedRows *const groups = (RoundedRows *)memory;
+  const size_t pair_rows = 2 * GROUP_ROWS;
+  for (size_t g = 0; g < num_groups; g++) {
     const size_t pair = g / 2 * pair_rows, first = g * GROUP_ROWS;
-    char *const own = all_numbers + g * 3 * numbers;
+    char *const own = memory + list + values + g * 3 * numbers;
     const size_t left = rows - first, left_of_pair = rows - pair;
     groups[g] = (RoundedRows){
         .rows = left < GROUP_ROWS ? (int)left : GROUP_ROWS,
         .step = (left_of_pair < pair_rows ? left_of_pair : pair_rows) * step_values,
-        .values = (int8_t *)memory + (steps_of(w) * pair + first - pair) * step_values,
+        .values = (int8_t *)memory + list + (steps_of(w) * pair + first - pair) * step_values,
         .scales = (float *)own,
         .sums = (float *)(own + numbers),
         .starts = (int32_t *)(own + 2 * numbers),
     };
     if (left < GROUP_ROWS) memset(own, 0, 3 * numbers);
   }
+  return groups;
 }
 
 /** What is to be added where zeros are not the centre. */
@@ -141,15 +142,13 @@ static void multiply_by(const Tiles *tiles, const Matrix *w, const RoundedRows *
 /** Rows of made-up numbers on which two kinds of tiles must agree: a pair of groups and most of another. */
 enum { compared_rows = 3 * GROUP_ROWS - 1 };
 
-/** Rounds some rows x [rows, inner] into new memory; NULL: there is none. */
-static void *round_some(const Matrix *w, const float *x, size_t rows, RoundedRows *groups) {
-  void *const memory = aligned_alloc(alignment, rounded_bytes(w, rows));
-  if (!memory) return NULL;
-  place_groups(w, rows, memory, groups);
-  for (size_t m = 0; m < rows; m++) {
+/** Rounds some rows x [rows, inner]; NULL: out of memory. */
+static RoundedRows *round_some(const Matrix *w, const float *x, size_t rows) {
+  RoundedRows *const groups = create_groups(w, rows);
+  for (size_t m = 0; groups && m < rows; m++) {
     round_row(w, x + m * w->inner, (int)(m % GROUP_ROWS), groups + m / GROUP_ROWS);
   }
-  return memory;
+  return groups;
 }
 
 /** Whether two kinds of tiles agree to the last bit on the first 1, 2, … compared_rows rows of x. */
@@ -157,13 +156,12 @@ static int agree_on(const Tiles *one, const Tiles *other, const Matrix *w, const
                     float *y[2]) {
   int same = 1;
   for (size_t rows = 1; same && rows <= compared_rows; rows++) {
-    RoundedRows groups[3];
-    void *const memory = round_some(w, x, rows, groups);
-    if (!memory) return 0;
+    RoundedRows *const groups = round_some(w, x, rows);
+    if (!groups) return 0;
     multiply_by(one, w, groups, count_groups(rows), 0, w->outer, (Place){y[0], w->outer});
     multiply_by(other, w, groups, count_groups(rows), 0, w->outer, (Place){y[1], w->outer});
     same = memcmp(y[0], y[1], rows * w->outer * sizeof(float)) == 0;
-    free(memory);
+    free(groups);
   }
   return same;
 }
@@ -211,9 +209,8 @@ static double cost_of(const Tiles *tiles, int bits, int block) {
   static float scales[outer * inner / 32], x[rows * inner], y[rows * outer];
   const Matrix w = {.bits = bits, .block = block, .inner = inner, .outer = outer,
                     .blocks = inner / block, .data = data, .scales = scales};
-  RoundedRows groups[2];
-  void *const memory = round_some(&w, x, rows, groups);
-  if (!memory) return 0;
+  RoundedRows *const groups = round_some(&w, x, rows);
+  if (!groups) return 0;
   double least = 1;
   for (int i = 0; i < tries; i++) {
     const double start = seconds();
@@ -221,7 +218,7 @@ static double cost_of(const Tiles *tiles, int bits, int block) {
     const double took = seconds() - start;
     if (took < least) least = took;
   }
-  free(memory);
+  free(groups);
   return least;
 }
 

@@ -79,12 +79,10 @@ static inline int block_index(const Matrix *w) {
   return w->block == 32 ? 0 : w->block == 64 ? 1 : 2;
 }
 
-/** Bytes that the rounded form of all rows takes; a multiple of 64. */
-size_t rounded_bytes(const Matrix *w, size_t rows);
 /** Groups that so many rows make. */
 static inline size_t count_groups(size_t rows) { return (rows + GROUP_ROWS - 1) / GROUP_ROWS; }
-/** Where the parts of all groups lie in that memory, which is aligned to 64. */
-void place_groups(const Matrix *w, size_t rows, void *memory, RoundedRows *groups);
+/** Groups with room for so many rows, all in one piece that free() takes; NULL: out of memory. */
+RoundedRows *create_groups(const Matrix *w, size_t rows);
 /** Rounds row m of a group: x [inner]. */
 void round_row(const Matrix *w, const float *x, int m, RoundedRows *to);
 

@@ -113,17 +113,14 @@ static Status *compute(void *data, Context *context) {
   if (work.rows == 0) return NULL;
 
   work.num_groups = count_groups(work.rows);
-  void *const memory = aligned_alloc(64, rounded_bytes(&work.w, work.rows));
-  work.groups = malloc(work.num_groups * sizeof *work.groups);
+  work.groups = create_groups(&work.w, work.rows);
   Status *failure;
-  if (memory && work.groups) {
-    place_groups(&work.w, work.rows, memory, work.groups);
+  if (work.groups) {
     failure = run(kernel, context, &work);
   } else {
     failure = create_status(api, "QuantizedMatMul: out of memory");
   }
   free(work.groups);
-  free(memory);
   return failure;
 }
 

@@ -14,7 +14,6 @@ static int agree_on_many(const Tiles *one, const Tiles *other) {
   enum { inner = 4864, outer = 48, most = 240, block = 128, blocks = inner / block };
   static uint8_t data[outer * inner + 4096];
   static float scales[outer * blocks + 1024], x[most * inner], y[2][most * outer];
-  static RoundedRows groups[most / GROUP_ROWS];
   for (size_t i = 0; i < sizeof data; i++) data[i] = (uint8_t)(i * 2654435761u >> 13);
   for (size_t i = 0; i < outer * blocks; i++) scales[i] = 0.01f + (float)(i % 7) / 100;
   for (size_t i = 0; i < most * inner; i++) x[i] = (float)(i * 37 % 101) - 50;
@@ -25,11 +24,11 @@ static int agree_on_many(const Tiles *one, const Tiles *other) {
     const size_t portion = one->portion_bytes / (2 * GROUP_ROWS * inner) * 2 + 2;
     const size_t rows = portion * GROUP_ROWS + 3;
     if (rows > most) return 0;
-    void *const memory = round_some(&w, x, rows, groups);
+    RoundedRows *const groups = round_some(&w, x, rows);
     multiply_by(one, &w, groups, count_groups(rows), 0, outer, (Place){y[0], outer});
     multiply_by(other, &w, groups, count_groups(rows), 0, outer, (Place){y[1], outer});
     same = same && memcmp(y[0], y[1], rows * outer * sizeof(float)) == 0;
-    free(memory);
+    free(groups);
   }
   return same;
 }
