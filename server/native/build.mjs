@@ -45,6 +45,7 @@ const headers = [
   'adapter.h',
   'attention/attend.h',
   'attention/attention.h',
+  'attention/turned.h',
   'onnxruntime.h',
   'operator.h',
   'product.h',

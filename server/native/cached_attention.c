@@ -31,10 +31,12 @@ typedef struct {
   int is_half;
   const int32_t *last;             // position of each row's last token
   const float *cos, *sin;
-  float *rotated; // queries [rows, tokens, heads, dim], scaled
+  float *rotated; // queries [rows, groups, tokens, heads of a group, dim], scaled
   float *to;
   // Groups of query heads that share a key head, of at most max_group.
   int group, groups_a_key;
+  size_t tile;    // Tokens of a row that go over the keys together.
+  int are_turned; // The keys of a tile.
   // Where a token has several chunks of keys and there are few tokens, chunks go to threads.
   size_t chunks;
   Found *found; // [rows, groups, chunks]
@@ -72,6 +74,14 @@ static void *cache_at(const Work *work, void *cache, size_t element) {
   return (char *)cache + element * (work->is_half ? sizeof(uint16_t) : sizeof(float));
 }
 
+/** Queries of a token's group: of one token after the other, so that those of two are side by side. */
+static float *rotated_at(const Work *work, size_t token, size_t group) {
+  const size_t groups = (size_t)work->kv_heads * work->groups_a_key;
+  const size_t row = token / work->tokens, of_group = (size_t)work->group * work->dim;
+  return work->rotated +
+         ((row * groups + group) * work->tokens + token % work->tokens) * of_group;
+}
+
 /** Turns a token's queries and key by its position; writes key and value into the cache. */
 static void place_token(void *data, size_t index) {
   const Work *work = data;
@@ -81,9 +91,12 @@ static void place_token(void *data, size_t index) {
   const float *cos = work->cos + position * (dim / 2);
   const float *sin = work->sin + position * (dim / 2);
   const float scale = 1 / sqrtf((float)dim);
+  const int heads_a_key = work->heads / work->kv_heads;
   for (int h = 0; h < work->heads; h++) {
     const float *from = work->query + index * work->query_stride + h * dim;
-    float *to = work->rotated + (index * work->heads + h) * dim;
+    const int of_key = h % heads_a_key;
+    const int group = h / heads_a_key * work->groups_a_key + of_key / work->group;
+    float *to = rotated_at(work, index, group) + of_key % work->group * dim;
     rotate_head(from, cos, sin, dim, scale, to);
   }
   for (int h = 0; h < work->kv_heads; h++) {
@@ -120,7 +133,7 @@ static Look look_of(const Work *work, size_t token, size_t group) {
   const size_t row = token / work->tokens;
   const size_t at = (token * work->heads + kv_head * heads_a_key + first) * work->dim;
   return (Look){
-      .queries = work->rotated + at,
+      .queries = rotated_at(work, token, group),
       .to = work->to + at,
       .first = (row * work->kv_heads + kv_head) * work->capacity * work->dim,
       .heads = left < work->group ? left : work->group,
@@ -128,71 +141,109 @@ static Look look_of(const Work *work, size_t token, size_t group) {
   };
 }
 
-static void look_at_chunk(const Work *work, const Look *look, size_t chunk, Found *found) {
-  float scores[chunk_keys * max_group] __attribute__((aligned(32)));
+enum {
+  most_tile = 32, // tokens
+  turned_dim = 128, // at most, where keys are turned
+};
+
+/** What a thread needs for a tile. */
+static _Thread_local struct {
+  float keys[chunk_keys * turned_dim], values[chunk_keys * turned_dim];
+  float sums[most_tile * max_group * turned_dim];
+} room __attribute__((aligned(64)));
+
+/** The keys of a chunk that a look sees. */
+static Cached cached_of(const Work *work, const Look *look, size_t chunk) {
   const size_t before = chunk * chunk_keys, left = look->count - before;
   const size_t first = look->first + before * work->dim;
-  const Cached cached = {
+  return (Cached){
       .keys = cache_at(work, work->keys, first),
       .values = cache_at(work, work->values, first),
       .are_halves = work->is_half,
       .count = left < chunk_keys ? left : chunk_keys,
       .has_later = look->has_later && left < chunk_keys,
   };
-  attend_chunk(look->queries, look->heads, &cached, work->dim, scores, found);
 }
 
-/** All chunks of one group of a token, one after the other. */
-static void attend_token(void *data, size_t index) {
-  const Work *work = data;
-  const size_t groups = (size_t)work->kv_heads * work->groups_a_key;
-  const Look look = look_of(work, index / groups, index % groups);
-  float sums[2][max_group * max_dim];
-  Found all = {.sums = sums[0]}, next = {.sums = sums[1]};
-  look_at_chunk(work, &look, 0, &all);
-  for (size_t chunk = 1; chunk * chunk_keys < look.count; chunk++) {
-    look_at_chunk(work, &look, chunk, &next);
-    merge_found(&all, &next, look.heads, work->dim);
+/** `are_turned`: the thread's room has the chunk's keys. */
+static void look_at_chunk(const Work *work, const Look *look, size_t chunk, int are_turned,
+                          Found *found) {
+  float scores[chunk_keys * max_group] __attribute__((aligned(64)));
+  Cached cached = cached_of(work, look, chunk);
+  if (are_turned) {
+    cached.turned = room.keys;
+    cached.values = room.values;
+    cached.are_halves = 0;
   }
-  write_found(&all, look.heads, work->dim, look.to);
+  attend_chunk(look->queries, look->heads, &cached, work->dim, scores, found);
 }
 
 /** Whether two tokens that follow one another go over the keys together, as one group of heads. */
 static int has_pairs(const Work *work) { return work->tokens > 1 && 2 * work->group <= max_group; }
 
-/** One group of tokens 2i and 2i + 1 of a row: index [row, i, group]. */
-static void attend_two(void *data, size_t index) {
-  const Work *work = data;
-  const size_t groups = (size_t)work->kv_heads * work->groups_a_key;
-  const size_t pairs = (work->tokens + 1) / 2, pair = index / groups, group = index % groups;
-  const size_t token = pair / pairs * work->tokens + pair % pairs * 2;
-  const Look one = look_of(work, token, group);
-  const int is_alone = pair % pairs * 2 + 1 == work->tokens;
-  // At the end of a chunk the second token has a chunk more, with nothing for the first.
-  if (is_alone || one.count % chunk_keys == 0) {
-    attend_token(data, token * groups + group);
-    if (!is_alone) attend_token(data, (token + 1) * groups + group);
+/** A token or two of a tile. */
+typedef struct {
+  Look look;
+  Found found;
+} Part;
+
+/** The parts of `count` tokens; returns how many there are. */
+static size_t part_tile(const Work *work, size_t token, size_t count, size_t group, Part *parts) {
+  size_t num = 0;
+  float *sums = room.sums;
+  for (size_t t = 0; t < count; num++) {
+    Part *const part = parts + num;
+    part->look = look_of(work, token + t, group);
+    part->found.sums = sums;
+    // At the end of a chunk the second token has a chunk more, with nothing for the first.
+    if (has_pairs(work) && t + 1 < count && part->look.count % chunk_keys != 0) {
+      part->look.heads *= 2;
+      part->look.has_later = 1;
+    }
+    sums += (size_t)part->look.heads * work->dim;
+    t += part->look.has_later ? 2 : 1;
+  }
+  return num;
+}
+
+static void write_part(const Work *work, const Part *part) {
+  const Look *const look = &part->look;
+  if (!look->has_later) {
+    write_found(&part->found, look->heads, work->dim, look->to);
     return;
   }
-  const Look other = look_of(work, token + 1, group);
-  const size_t floats = (size_t)one.heads * work->dim;
-  float queries[max_group * max_dim], sums[2][max_group * max_dim];
-  memcpy(queries, one.queries, floats * sizeof(float));
-  memcpy(queries + floats, other.queries, floats * sizeof(float));
-  Look both = one;
-  both.queries = queries;
-  both.heads = 2 * one.heads;
-  both.has_later = 1;
-  Found all = {.sums = sums[0]}, next = {.sums = sums[1]};
-  look_at_chunk(work, &both, 0, &all);
-  for (size_t chunk = 1; chunk * chunk_keys < both.count; chunk++) {
-    look_at_chunk(work, &both, chunk, &next);
-    merge_found(&all, &next, both.heads, work->dim);
+  float both[max_group * max_dim];
+  write_found(&part->found, look->heads, work->dim, both);
+  const size_t floats = (size_t)look->heads / 2 * work->dim;
+  memcpy(look->to, both, floats * sizeof(float));
+  memcpy(look->to + (size_t)work->heads * work->dim, both + floats, floats * sizeof(float));
+}
+
+/** One group of a tile of a row's tokens over all their chunks: index [row, tile, group]. */
+static void attend_tile(void *data, size_t index) {
+  const Work *work = data;
+  const size_t groups = (size_t)work->kv_heads * work->groups_a_key;
+  const size_t tiles = (work->tokens + work->tile - 1) / work->tile;
+  const size_t row = index / groups / tiles, group = index % groups;
+  const size_t first = (tiles - 1 - index / groups % tiles) * work->tile; // The longest first.
+  const size_t left = work->tokens - first, count = left < work->tile ? left : work->tile;
+  Part parts[most_tile];
+  const size_t num = part_tile(work, row * work->tokens + first, count, group, parts);
+  const Look *const last = &parts[num - 1].look;
+  float sums[max_group * max_dim];
+  Found next = {.sums = sums};
+  for (size_t chunk = 0; chunk * chunk_keys < last->count; chunk++) {
+    if (work->are_turned) {
+      const Cached all = cached_of(work, last, chunk);
+      turn_keys(&all, all.count + (size_t)all.has_later, work->dim, room.keys, room.values);
+    }
+    for (Part *part = parts; part < parts + num; part++) {
+      if (chunk * chunk_keys >= part->look.count) continue;
+      look_at_chunk(work, &part->look, chunk, work->are_turned, chunk ? &next : &part->found);
+      if (chunk) merge_found(&part->found, &next, part->look.heads, work->dim);
+    }
   }
-  float *const found = next.sums; // No longer needed.
-  write_found(&all, both.heads, work->dim, found);
-  memcpy(one.to, found, floats * sizeof(float));
-  memcpy(other.to, found + floats, floats * sizeof(float));
+  for (const Part *part = parts; part < parts + num; part++) write_part(work, part);
 }
 
 /** One chunk of one group of a token: index [token, group, chunk]. */
@@ -201,10 +252,10 @@ static void attend_part(void *data, size_t index) {
   const size_t groups = (size_t)work->kv_heads * work->groups_a_key;
   const size_t chunk = index % work->chunks, of = index / work->chunks;
   const Look look = look_of(work, of / groups, of % groups);
-  if (chunk * chunk_keys < look.count) look_at_chunk(work, &look, chunk, work->found + index);
+  if (chunk * chunk_keys < look.count) look_at_chunk(work, &look, chunk, 0, work->found + index);
 }
 
-/** What attend_part found, merged in the order in which attend_token does. */
+/** What attend_part found, merged in the order in which attend_tile does. */
 static void merge_parts(void *data, size_t index) {
   const Work *work = data;
   const size_t groups = (size_t)work->kv_heads * work->groups_a_key;
@@ -216,18 +267,17 @@ static void merge_parts(void *data, size_t index) {
   write_found(all, look.heads, work->dim, look.to);
 }
 
-/** With at least so many pieces of work, chunks need not go to threads. */
-enum { enough_pieces = 64 };
+enum {
+  enough_pieces = 64, // Pieces of work from which on chunks need not go to threads.
+  worth_turning = 16, // tokens of a row
+};
 
 static Status *attend_all(const Kernel *kernel, Context *context, Work *work, size_t longest) {
   const size_t pieces = work->rows * work->tokens * work->kv_heads * work->groups_a_key;
   work->chunks = (longest + chunk_keys - 1) / chunk_keys;
   if (work->chunks == 1 || pieces >= enough_pieces) {
-    if (has_pairs(work)) {
-      const size_t twos = pieces / work->tokens * ((work->tokens + 1) / 2);
-      return parallel_for(kernel->api, context, attend_two, twos, work);
-    }
-    return parallel_for(kernel->api, context, attend_token, pieces, work);
+    const size_t tiles = (work->tokens + work->tile - 1) / work->tile;
+    return parallel_for(kernel->api, context, attend_tile, pieces / work->tokens * tiles, work);
   }
   const size_t parts = pieces * work->chunks, floats = (size_t)work->group * work->dim;
   work->found = malloc(parts * sizeof *work->found);
@@ -255,7 +305,8 @@ static Status *run(const Kernel *kernel, Context *context, Work *work) {
     }
     if ((size_t)after > longest) longest = (size_t)after;
   }
-  work->rotated = malloc(tokens * work->heads * work->dim * sizeof(float));
+  work->rotated = malloc(tokens * work->kv_heads * work->groups_a_key * work->group * work->dim *
+                         sizeof(float));
   if (!work->rotated) return create_status(kernel->api, "CachedAttention: out of memory");
   Status *failure = NULL;
   if (work->tokens > 1) {
@@ -289,6 +340,8 @@ static Status *compute(void *data, Context *context) {
   const int heads_a_key = work.heads / work.kv_heads;
   work.groups_a_key = (heads_a_key + max_group - 1) / max_group;
   work.group = (heads_a_key + work.groups_a_key - 1) / work.groups_a_key;
+  work.are_turned = work.tokens >= worth_turning && work.dim <= turned_dim && can_turn_keys();
+  work.tile = work.are_turned ? most_tile : has_pairs(&work) ? 2 : 1;
   const size_t query_width = (size_t)work.heads * work.dim;
   const size_t key_width = (size_t)work.kv_heads * work.dim;
   if (work.dim % 16 != 0 || work.dim > max_dim) return create_status(api, wrong);

@@ -15,7 +15,8 @@ enum { most_keys = 512, dim = 80 };
 
 static float numbers(size_t i) { return sinf((float)(i * 37 % 1013)) * 3; }
 
-static int attention_differs(int heads, size_t count, int are_halves, int has_later) {
+static int attention_differs(int heads, size_t count, int are_halves, int has_later,
+                             int are_turned) {
   static float keys[(most_keys + 1) * dim], values[(most_keys + 1) * dim], queries[max_group * dim];
   static uint16_t half_keys[(most_keys + 1) * dim], half_values[(most_keys + 1) * dim];
   static float scores[2][(most_keys + 1) * max_group] __attribute__((aligned(64)));
@@ -31,7 +32,13 @@ static int attention_differs(int heads, size_t count, int are_halves, int has_la
   };
   Found found[2] = {{.sums = sums[0]}, {.sums = sums[1]}};
   attend_chunk_narrow(queries, heads, &cached, dim, scores[0], found);
-  attend_chunk_wide(queries, heads, &cached, dim, scores[1], found + 1);
+  Cached turned = cached;
+  if (are_turned) {
+    static float room[2][most_keys * dim];
+    turn_keys(&cached, count + (size_t)has_later, dim, room[0], room[1]);
+    turned = (Cached){.turned = room[0], .values = room[1], .count = count, .has_later = has_later};
+  }
+  attend_chunk_wide(queries, heads, &turned, dim, scores[1], found + 1);
   const size_t bytes = (size_t)heads * sizeof(float);
   return memcmp(found[0].largest, found[1].largest, bytes) != 0 ||
          memcmp(found[0].weight, found[1].weight, bytes) != 0 ||
@@ -50,12 +57,12 @@ static int gate_differs(size_t count) {
 int main(void) {
   __builtin_cpu_init();
   if (!can_be_wide()) return 3;
-  const size_t counts[] = {1, 2, 3, 4, 5, 6, 7, 31, 510, 511};
+  const size_t counts[] = {1, 2, 3, 4, 5, 6, 7, 15, 16, 17, 31, 32, 33, 63, 510, 511};
   int compared = 0;
   for (int heads = 1; heads <= max_group; heads++) {
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
-      for (int kind = 0; kind < 4; kind++, compared++) {
-        if (!attention_differs(heads, counts[i], kind & 1, kind >> 1)) continue;
+      for (int kind = 0; kind < 8; kind++, compared++) {
+        if (!attention_differs(heads, counts[i], kind & 1, kind >> 1 & 1, kind >> 2)) continue;
         printf("attention of %d heads over %zu keys, kind %d\n", heads, counts[i], kind);
         return 1;
       }

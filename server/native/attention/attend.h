@@ -1,5 +1,6 @@
 // One pass of some heads over some keys, ATTEND_CHUNK, for a kind of processor: included last by who defines
-// score_keys of up to keys_at_once keys, weigh_keys, and add_values of up to values_at_once elements.
+// score_turned, which returns how many keys it has scored, score_keys of up to keys_at_once keys, weigh_keys,
+// and add_values of up to values_at_once elements.
 
 /** Fetches what comes `ahead` of some keys, and their values, which are looked at later. */
 INLINE void fetch_keys(const Cached *cached, int are_halves, size_t j, int dim) {
@@ -13,10 +14,28 @@ INLINE void fetch_keys(const Cached *cached, int are_halves, size_t j, int dim) 
   }
 }
 
+/** Each head's largest score. */
+INLINE __m256 largest_of(const float *scores, size_t count) {
+  enum { at_once = 4 }; // One chain would wait for itself.
+  __m256 largest[at_once];
+  UNROLL for (int i = 0; i < at_once; i++) largest[i] = _mm256_load_ps(scores);
+  size_t j = 1;
+  for (; j + at_once <= count; j += at_once) {
+    UNROLL for (int i = 0; i < at_once; i++) {
+      largest[i] = _mm256_max_ps(largest[i], _mm256_load_ps(scores + (j + i) * max_group));
+    }
+  }
+  for (; j < count; j++) {
+    largest[0] = _mm256_max_ps(largest[0], _mm256_load_ps(scores + j * max_group));
+  }
+  return _mm256_max_ps(_mm256_max_ps(largest[0], largest[1]),
+                       _mm256_max_ps(largest[2], largest[3]));
+}
+
 INLINE void attend(const float *queries, int heads, const Cached *cached, int are_halves, int dim,
                    float *scores, Found *found) {
   const size_t count = cached->count + (cached->has_later != 0);
-  size_t j = 0;
+  size_t j = are_halves ? 0 : score_turned(queries, heads, cached->turned, count, dim, scores);
   for (; j + keys_at_once <= count; j += keys_at_once) {
     fetch_keys(cached, are_halves, j, dim);
     score_keys(queries, heads, cached, are_halves, j, keys_at_once, dim, scores);
@@ -29,10 +48,7 @@ INLINE void attend(const float *queries, int heads, const Cached *cached, int ar
     // Of weight 0 where it is not seen, which adds nothing.
     for (int h = 0; h < heads / 2; h++) scores[(count - 1) * max_group + h] = -INFINITY;
   }
-  __m256 largest = _mm256_load_ps(scores);
-  for (j = 1; j < count; j++) {
-    largest = _mm256_max_ps(largest, _mm256_load_ps(scores + j * max_group));
-  }
+  const __m256 largest = largest_of(scores, count);
   _mm256_storeu_ps(found->largest, largest);
   _mm256_storeu_ps(found->weight, weigh_keys(scores, count, largest));
   int i = 0;

@@ -12,6 +12,8 @@ enum {
   max_group = 8,
   /** Keys that are weighed before what was found is merged with the earlier ones. */
   chunk_keys = 512,
+  /** Turned keys that lie side by side. */
+  turned_keys = 32,
 };
 
 /** What a group of query heads found among some keys. */
@@ -34,6 +36,7 @@ typedef struct {
   int are_halves;
   size_t count;
   int has_later; // Whether the second half of the queries sees one key more, the one after `count`.
+  const float *turned; // The same keys as turn_keys has them, for attend_chunk_wide; NULL: not.
 } Cached;
 
 /**
@@ -42,8 +45,17 @@ typedef struct {
  */
 typedef void AttendChunk(const float *queries, int heads, const Cached *cached, int dim,
                          float *scores, Found *found);
-/** By the processor's widest vectors; what is found is the same to the last bit. */
+/** By the processor's widest vectors, turned keys or not; what is found is the same to the last bit. */
 AttendChunk attend_chunk, attend_chunk_narrow, attend_chunk_wide;
+
+/** Whether this processor gains by turned keys: it has vectors of sixteen. */
+int can_turn_keys(void);
+
+/**
+ * For many queries over the same keys, where can_turn_keys: `count` ≤ chunk_keys keys to
+ * [⌈count / turned_keys⌉, dim, turned_keys], zeros where there are no more, and values to floats [count, dim].
+ */
+void turn_keys(const Cached *from, size_t count, int dim, float *keys, float *values);
 
 /** Adds what was found among later keys. */
 void merge_found(Found *into, const Found *more, int heads, int dim);

@@ -33,6 +33,12 @@ INLINE __m256 load_cached(const void *from, size_t i, int are_halves) {
   return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)((const uint16_t *)from + i)));
 }
 
+INLINE size_t score_turned(const float *queries, int heads, const float *turned, size_t count,
+                           int dim, float *scores) {
+  (void)queries, (void)heads, (void)turned, (void)count, (void)dim, (void)scores;
+  return 0;
+}
+
 /** Scores of all heads, [count, max_group], for `together` keys from the `first` on. */
 INLINE void score_keys(const float *queries, int heads, const Cached *cached, int are_halves,
                        size_t first, int together, int dim, float *scores) {
@@ -135,6 +141,8 @@ void write_found(const Found *found, int heads, int dim, float *to) {
 
 #define ATTEND_CHUNK attend_chunk_narrow
 #include "attend.h"
+
+int can_turn_keys(void) { return can_be_wide(); }
 
 void attend_chunk(const float *queries, int heads, const Cached *cached, int dim, float *scores,
                   Found *found) {

@@ -92,9 +92,10 @@ INLINE __m256 weigh_keys(float *scores, size_t count, __m256 largest) {
   return _mm256_add_ps(weight, e);
 }
 
-INLINE __m512 load_values(const Cached *cached, size_t at, int are_halves) {
-  if (!are_halves) return _mm512_loadu_ps((const float *)cached->values + at);
-  return _mm512_cvtph_ps(_mm256_loadu_si256((const void *)((const uint16_t *)cached->values + at)));
+/** Elements at … at + 15 of a cache. */
+INLINE __m512 load_cached(const void *from, size_t at, int are_halves) {
+  if (!are_halves) return _mm512_loadu_ps((const float *)from + at);
+  return _mm512_cvtph_ps(_mm256_loadu_si256((const void *)((const uint16_t *)from + at)));
 }
 
 /** Σ weight · value of `count` elements of the heads' sums, from element i of each head on. */
@@ -108,7 +109,7 @@ INLINE void add_values(const float *weights, int heads, const Cached *cached, in
   for (size_t j = 0; j < cached->count; j++) {
     __m512 value[values_at_once / 16];
     UNROLL for (int v = 0; v < vectors; v++) {
-      value[v] = load_values(cached, j * dim + i + 16 * v, are_halves);
+      value[v] = load_cached(cached->values, j * dim + i + 16 * v, are_halves);
     }
     UNROLL for (int h = 0; h < heads; h++) {
       const __m512 weight = _mm512_set1_ps(weights[j * max_group + h]);
@@ -119,7 +120,7 @@ INLINE void add_values(const float *weights, int heads, const Cached *cached, in
   }
   if (cached->has_later) {
     UNROLL for (int v = 0; v < vectors; v++) {
-      const __m512 value = load_values(cached, cached->count * dim + i + 16 * v, are_halves);
+      const __m512 value = load_cached(cached->values, cached->count * dim + i + 16 * v, are_halves);
       UNROLL for (int h = heads / 2; h < heads; h++) {
         const __m512 weight = _mm512_set1_ps(weights[cached->count * max_group + h]);
         acc[v][h] = _mm512_fmadd_ps(weight, value, acc[v][h]);
@@ -130,6 +131,8 @@ INLINE void add_values(const float *weights, int heads, const Cached *cached, in
     UNROLL for (int h = 0; h < heads; h++) _mm512_storeu_ps(sums + h * dim + i + 16 * v, acc[v][h]);
   }
 }
+
+#include "turned.h"
 
 #define ATTEND_CHUNK attend_chunk_wide
 #include "attend.h"
