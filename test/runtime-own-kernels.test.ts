@@ -29,6 +29,8 @@ const halfTolerance = 4e-3
 const shapes = {
   'three heads a key': { num_attention_heads: 6, num_key_value_heads: 2, head_dim: 32 },
   'ten heads on one key': { num_attention_heads: 10, num_key_value_heads: 1, head_dim: 48 },
+  'nine heads on one key': { num_attention_heads: 9, num_key_value_heads: 1, head_dim: 32 },
+  'heads too wide to be turned': { num_attention_heads: 2, num_key_value_heads: 1, head_dim: 144 },
   'a key for each head': { num_attention_heads: 4, num_key_value_heads: 4, head_dim: 16 },
 }
 
