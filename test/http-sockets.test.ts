@@ -9,7 +9,7 @@ import { type ClientRequest, request as httpRequest, type IncomingMessage } from
 import { connect, type Socket } from 'node:net'
 import { describe, it } from 'node:test'
 import { ServerError } from '../server/errors.ts'
-import { createHttpServer, type SocketLimits } from '../server/http/server.ts'
+import type { SocketLimits } from '../server/http/server.ts'
 import { within } from './support/deadline.ts'
 import { accepted, createFakeEngine, delta, hang, type Script } from './support/fake-engine.ts'
 import {
@@ -26,7 +26,6 @@ const chat = '/v1/chat/completions'
 const stream = JSON.stringify({ ...goodChat, stream: true })
 const whole = JSON.stringify(goodChat)
 const patience = 5000
-const silent = { debug() {}, info() {}, warn() {}, error() {} }
 
 /** Past the 511 that Node keeps by itself. */
 const numRush = 700
@@ -385,10 +384,9 @@ describe('draining', () => {
       yield { kind: 'done', timing, cachedTokens: 0 }
     }
     const front = createFront({ engine: createFakeEngine({ script }) })
-    const server = createHttpServer({ app: front.app, host: '127.0.0.1', port: 0, logger: silent })
-    const { port } = await server.listen()
+    const { port, drain } = await listen(front)
     const running = await answerOf(post(port, stream))
-    const drained = server.drain({ timeoutMs: patience, force: new AbortController().signal })
+    const drained = drain({ timeoutMs: patience, force: new AbortController().signal })
     try {
       const refused = await answerOf(post(port, whole))
       assert.equal(refused.statusCode, 503)
@@ -403,7 +401,7 @@ describe('draining', () => {
 
   /** A request whose headers are in while its body is not: then the drain begins. */
   async function drainAround(test: {
-    readonly send: (request: ClientRequest) => Promise<void> | void
+    readonly send: (request: ClientRequest) => void
     readonly timeoutMs?: number
   }): Promise<{ request: ClientRequest; outcome: string }> {
     const front = createFront({ engine: createFakeEngine() })
@@ -417,15 +415,14 @@ describe('draining', () => {
         },
       })
     })
-    const server = createHttpServer({ app: front.app, host: '127.0.0.1', port: 0, logger: silent })
-    const { port } = await server.listen()
+    const { port, drain } = await listen(front)
     const headers = { 'content-length': String(Buffer.byteLength(whole)) }
     const request = begin(port, headers)
     request.write(whole.slice(0, 10))
     await within(patience, 'headers', arrived)
     const force = new AbortController().signal
-    const drained = server.drain({ timeoutMs: test.timeoutMs ?? patience, force })
-    await test.send(request)
+    const drained = drain({ timeoutMs: test.timeoutMs ?? patience, force })
+    test.send(request)
     return { request, outcome: await within(2 * patience, 'drain', drained) }
   }
 

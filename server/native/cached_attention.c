@@ -35,8 +35,9 @@ typedef struct {
   float *to;
   // Groups of query heads that share a key head, of at most max_group.
   int group, groups_a_key;
-  size_t tile;    // Tokens of a row that go over the keys together.
-  int are_turned; // The keys of a tile.
+  size_t groups; // of a token
+  size_t tile, tiles; // Tokens of a row that go over the keys together; how often.
+  int are_turned;     // The keys of a tile.
   // Where a token has several chunks of keys and there are few tokens, chunks go to threads.
   size_t chunks;
   Found *found; // [rows, groups, chunks]
@@ -76,10 +77,9 @@ static void *cache_at(const Work *work, void *cache, size_t element) {
 
 /** Queries of a token's group: of one token after the other, so that those of two are side by side. */
 static float *rotated_at(const Work *work, size_t token, size_t group) {
-  const size_t groups = (size_t)work->kv_heads * work->groups_a_key;
   const size_t row = token / work->tokens, of_group = (size_t)work->group * work->dim;
   return work->rotated +
-         ((row * groups + group) * work->tokens + token % work->tokens) * of_group;
+         ((row * work->groups + group) * work->tokens + token % work->tokens) * of_group;
 }
 
 /** Turns a token's queries and key by its position; writes key and value into the cache. */
@@ -222,8 +222,8 @@ static void write_part(const Work *work, const Part *part) {
 /** One group of a tile of a row's tokens over all their chunks: index [row, tile, group]. */
 static void attend_tile(void *data, size_t index) {
   const Work *work = data;
-  const size_t groups = (size_t)work->kv_heads * work->groups_a_key;
-  const size_t tiles = (work->tokens + work->tile - 1) / work->tile;
+  const size_t groups = work->groups;
+  const size_t tiles = work->tiles;
   const size_t row = index / groups / tiles, group = index % groups;
   const size_t first = (tiles - 1 - index / groups % tiles) * work->tile; // The longest first.
   const size_t left = work->tokens - first, count = left < work->tile ? left : work->tile;
@@ -249,17 +249,15 @@ static void attend_tile(void *data, size_t index) {
 /** One chunk of one group of a token: index [token, group, chunk]. */
 static void attend_part(void *data, size_t index) {
   const Work *work = data;
-  const size_t groups = (size_t)work->kv_heads * work->groups_a_key;
   const size_t chunk = index % work->chunks, of = index / work->chunks;
-  const Look look = look_of(work, of / groups, of % groups);
+  const Look look = look_of(work, of / work->groups, of % work->groups);
   if (chunk * chunk_keys < look.count) look_at_chunk(work, &look, chunk, 0, work->found + index);
 }
 
 /** What attend_part found, merged in the order in which attend_tile does. */
 static void merge_parts(void *data, size_t index) {
   const Work *work = data;
-  const size_t groups = (size_t)work->kv_heads * work->groups_a_key;
-  const Look look = look_of(work, index / groups, index % groups);
+  const Look look = look_of(work, index / work->groups, index % work->groups);
   Found *all = work->found + index * work->chunks;
   for (size_t chunk = 1; chunk * chunk_keys < look.count; chunk++) {
     merge_found(all, all + chunk, look.heads, work->dim);
@@ -273,11 +271,11 @@ enum {
 };
 
 static Status *attend_all(const Kernel *kernel, Context *context, Work *work, size_t longest) {
-  const size_t pieces = work->rows * work->tokens * work->kv_heads * work->groups_a_key;
+  const size_t pieces = work->rows * work->tokens * work->groups;
   work->chunks = (longest + chunk_keys - 1) / chunk_keys;
   if (work->chunks == 1 || pieces >= enough_pieces) {
-    const size_t tiles = (work->tokens + work->tile - 1) / work->tile;
-    return parallel_for(kernel->api, context, attend_tile, pieces / work->tokens * tiles, work);
+    const size_t all = work->rows * work->tiles * work->groups;
+    return parallel_for(kernel->api, context, attend_tile, all, work);
   }
   const size_t parts = pieces * work->chunks, floats = (size_t)work->group * work->dim;
   work->found = malloc(parts * sizeof *work->found);
@@ -305,8 +303,7 @@ static Status *run(const Kernel *kernel, Context *context, Work *work) {
     }
     if ((size_t)after > longest) longest = (size_t)after;
   }
-  work->rotated = malloc(tokens * work->kv_heads * work->groups_a_key * work->group * work->dim *
-                         sizeof(float));
+  work->rotated = malloc(tokens * work->groups * work->group * work->dim * sizeof(float));
   if (!work->rotated) return create_status(kernel->api, "CachedAttention: out of memory");
   Status *failure = NULL;
   if (work->tokens > 1) {
@@ -340,8 +337,10 @@ static Status *compute(void *data, Context *context) {
   const int heads_a_key = work.heads / work.kv_heads;
   work.groups_a_key = (heads_a_key + max_group - 1) / max_group;
   work.group = (heads_a_key + work.groups_a_key - 1) / work.groups_a_key;
+  work.groups = (size_t)work.kv_heads * work.groups_a_key;
   work.are_turned = work.tokens >= worth_turning && work.dim <= turned_dim && can_turn_keys();
   work.tile = work.are_turned ? most_tile : has_pairs(&work) ? 2 : 1;
+  work.tiles = (work.tokens + work.tile - 1) / work.tile;
   const size_t query_width = (size_t)work.heads * work.dim;
   const size_t key_width = (size_t)work.kv_heads * work.dim;
   if (work.dim % 16 != 0 || work.dim > max_dim) return create_status(api, wrong);

@@ -5,7 +5,7 @@ import type { EngineClient } from '../../server/contracts/engine.ts'
 import type { Observer } from '../../server/contracts/observer.ts'
 import { type App, createApp } from '../../server/http/app.ts'
 import type { HttpConfig, StreamLimits } from '../../server/http/context.ts'
-import type { SocketLimits } from '../../server/http/server.ts'
+import type { HttpServer, SocketLimits } from '../../server/http/server.ts'
 import { createHttpServer, defaultSocketLimits } from '../../server/http/server.ts'
 import { createMetrics, type Metrics } from '../../server/metrics/registry.ts'
 import { within } from './deadline.ts'
@@ -112,7 +112,7 @@ export const createFront = (options: FrontOptions = {}): Front => {
 export const listen = async (
   front: Front,
   limits: Partial<SocketLimits> = {},
-): Promise<{ url: string; port: number; close(): Promise<void> }> => {
+): Promise<{ url: string; port: number; close(): Promise<void>; drain: HttpServer['drain'] }> => {
   const server = createHttpServer({
     app: front.app,
     host: '127.0.0.1',
@@ -122,7 +122,8 @@ export const listen = async (
   })
   const { url, port } = await server.listen()
   const force = AbortSignal.abort()
-  return { url, port, close: async () => void (await server.drain({ timeoutMs: 0, force })) }
+  const close = async () => void (await server.drain({ timeoutMs: 0, force }))
+  return { url, port, close, drain: server.drain }
 }
 
 export const userMessage = { role: 'user', content: 'Hi' } as const
